@@ -1,0 +1,68 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything they need is installed by
+# them: Debian packages (the kernel to test on, QEMU, bcc) and a virtual environment in .venv/.
+
+PYTHON := /usr/bin/python3
+VENV := .venv
+PACKAGES := python3-venv python3-bpfcc qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
+	build-essential kmod udev iproute2 file busybox-static acpica-tools trace-cmd
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+say = @printf '\n== %s\n' '$(1)'
+
+.PHONY: help demo test lint unit lab-test venv packages examples clean
+
+help:
+	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
+	@echo 'make test      ruff, mypy, unit tests, then the tests that need a live kernel'
+	@echo 'make unit      unit tests only: seconds, no root'
+	@echo 'make lab-test  the tests that need a live kernel, in a guest'
+	@echo 'make examples  record examples/*.arrows again'
+	@echo 'make venv      .venv/ with ghesrace in it'
+
+demo: venv
+	$(call say,a real kernel in a guest: stock then control)
+	$(VENV)/bin/python -m lab.demo
+
+test: lint unit lab-test
+
+lint: venv
+	$(call say,ruff and mypy)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+unit: venv
+	$(call say,unit tests)
+	$(VENV)/bin/python -m pytest tests/unit
+
+lab-test: venv
+	$(call say,tests in a guest)
+	$(VENV)/bin/python -m lab test || { code=$$?; \
+	  [ $$code = 125 ] || exit $$code; \
+	  echo 'The guest itself failed (see above); once more.'; \
+	  $(VENV)/bin/python -m lab test; }
+
+examples: venv
+	$(VENV)/bin/python -m lab.demo --record examples
+
+venv: $(VENV)/.done
+
+# The virtual environment sees the system's packages, because bcc (python3-bpfcc) lives there.
+$(VENV)/.done: setup.cfg pyproject.toml | packages
+	$(call say,virtual environment)
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip 'setuptools>=66'
+	$(VENV)/bin/python -m pip install --progress-bar on --editable '.[lab,test]'
+	touch $@
+
+packages:
+	@missing=$$(for p in $(PACKAGES); do \
+	  dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  printf '\n== Debian packages:'; printf ' %s' $$missing; echo; \
+	  $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The lab: Debian's own kernel under QEMU, with a HEST and a firmware that posts errors."""

@@ -1,0 +1,140 @@
+"""python -m lab: run a command, or the lab tests, in a guest with real GHES errors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from ghesrace.errors import GhesraceError
+
+from .scenario import SCENARIOS
+
+# As `docker run` and `timeout` do: 125 is our failure, anything else the command's own code.
+_EXIT_LAB = 125
+_EXIT_INTERRUPTED = 130
+
+
+def _guest_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kernel", type=Path, metavar="IMAGE", help="default: newest in /boot")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory", type=int, default=2048, metavar="MIB")
+    parser.add_argument(
+        "--append", action="append", default=[], metavar="ARGS", help="more kernel arguments"
+    )
+    parser.add_argument("--share", type=Path, metavar="DIR", help="results; default: a new folder")
+    parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="of the command")
+    parser.add_argument("--boot-timeout", type=float, default=400, metavar="S")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(dest="verb", required=True)
+
+    run = commands.add_parser("run", help="run COMMAND in a guest")
+    _guest_options(run)
+    run.add_argument("--scenario", default="idle", help=", ".join(SCENARIOS))
+    run.add_argument("command", nargs="+", metavar="COMMAND")
+
+    test = commands.add_parser("test", help="run pytest on tests/lab in a guest")
+    _guest_options(test)
+    test.add_argument("pytest", nargs="*", metavar="PYTEST_ARGUMENT", help="after --")
+
+    firmware = commands.add_parser("firmware", help="in a guest: tell the firmware what to do")
+    verbs = firmware.add_subparsers(dest="firmware_verb", required=True)
+    verbs.add_parser("start").add_argument("scenario", help=", ".join(SCENARIOS))
+    verbs.add_parser("stop", help="prints the counts")
+    verbs.add_parser("counts")
+    report = verbs.add_parser("report", help="post a record, notify, await the kernel")
+    report.add_argument("source")
+    report.add_argument("count", type=int, nargs="?", default=1)
+    verbs.add_parser("post", help="post a record, tell nobody").add_argument("source")
+    notify = verbs.add_parser("notify", help="notify, post nothing")
+    notify.add_argument("kind", choices=("nmi", "irq"))
+    notify.add_argument("count", type=int, nargs="?", default=1)
+
+    commands.add_parser("scenarios", help="list the scenarios")
+    return parser
+
+
+def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
+    # QEMU's Python library is needed on the host only
+    from .guest import Settings, newest_kernel, run
+
+    share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
+    settings = Settings(
+        kernel=(args.kernel or newest_kernel()).resolve(),
+        share=share.resolve(),
+        scenario=scenario,
+        cpus=args.cpus,
+        memory=args.memory,
+        append=tuple(args.append),
+        boot_s=args.boot_timeout,
+        command_s=args.timeout,
+    )
+    try:
+        return run(settings, command)
+    finally:
+        print(f"lab: results are in {settings.share}", file=sys.stderr)
+
+
+def _test(args: argparse.Namespace) -> int:
+    from .guest import REPO
+
+    tests = [] if any("tests/lab" in a for a in args.pytest) else ["tests/lab"]
+    # The guest sees the repository read-only: nothing that wants to keep files in it
+    pytest = (
+        "exec python -m pytest -p no:cacheprovider -p no:hypothesispytest -o addopts= --rootdir=. "
+        '--junitxml="$LAB_SHARE/junit.xml" -v "$@"'
+    )
+    command = ["sh", "-c", f'cd "$0" && {pytest}', str(REPO), *tests, *args.pytest]
+    return _run(args, command, "idle")
+
+
+def _firmware(args: argparse.Namespace) -> int:
+    from .client import Client
+
+    client = Client()
+    match args.firmware_verb:
+        case "start":
+            client.start(args.scenario)
+        case "stop":
+            print(json.dumps(client.stop(), indent=2))
+        case "counts":
+            print(json.dumps(client.counts(), indent=2))
+        case "report":
+            done = client.report(args.source, args.count)
+            print(f"{done} of {args.count} acknowledged")
+            return 0 if done == args.count else 1
+        case "post":
+            return 0 if client.post(args.source) else 1
+        case "notify":
+            client.notify(args.kind, args.count)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, call, print. Returns the exit code: the command's own, or 125 if the lab failed."""
+    args = _parser().parse_args(argv)
+    try:
+        match args.verb:
+            case "run":
+                return _run(args, args.command, args.scenario)
+            case "test":
+                return _test(args)
+            case "firmware":
+                return _firmware(args)
+        for name, scenario in SCENARIOS.items():
+            print(f"{name:12} {scenario.about}")
+    except GhesraceError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return _EXIT_LAB
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Bytes of a Generic Error Status Block with one memory error (UEFI 2.10 N.2, ACPI 6.5 18.3.2.7).
+
+Layouts as in Linux' include/acpi/actbl1.h and include/linux/cper.h; all little endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from enum import IntEnum
+
+STATUS_OFFSET = 0  # block_status, u32: the kernel zeroes it to acknowledge
+HEADER = struct.Struct("<IIIII")
+ENTRY = struct.Struct("<16sIHBBI16s20sQ")
+MEMORY_ERROR = struct.Struct("<QQQQ8H3QBBHHH")
+
+# bit 1: a corrected error is valid; bits 4..13: one data entry
+CORRECTED_ONE_ENTRY = 0x12
+MEMORY_SECTION = uuid.UUID("a5bc1114-6f64-4ede-b863-3e83ed7c83b1")
+
+_VALID_ADDRESS, _VALID_MASK, _VALID_TYPE = 1 << 1, 1 << 2, 1 << 14
+_SINGLE_BIT_ECC = 2
+_REVISION = 0x300  # acpi_hest_generic_data_v300, the one with a time stamp
+
+
+class Severity(IntEnum):
+    """CPER severity; FATAL makes the kernel panic (__ghes_panic)."""
+
+    RECOVERABLE = 0
+    FATAL = 1
+    CORRECTED = 2
+    NONE = 3
+
+
+def memory_error(address: int) -> bytes:
+    """Return the 80 bytes of a memory error section for the physical *address* (bytes)."""
+    where = [0] * 8  # node, card, module, bank, device, row, column, bit position
+    return MEMORY_ERROR.pack(
+        _VALID_ADDRESS | _VALID_MASK | _VALID_TYPE,
+        0,
+        address,
+        2**64 - 1,
+        *where,
+        0,
+        0,
+        0,
+        _SINGLE_BIT_ECC,
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def status_block(address: int, severity: Severity = Severity.CORRECTED) -> bytes:
+    """Return a status block that reports one memory error at physical *address* (bytes).
+
+    The first four bytes, block_status, are already set: who posts it to a live kernel writes
+    them last. The kernel's cper_estatus_check() wants the entries to fill data_length exactly.
+    """
+    section = memory_error(address)
+    entry = ENTRY.pack(
+        MEMORY_SECTION.bytes_le, severity, _REVISION, 0, 0, len(section), bytes(16), bytes(20), 0
+    )
+    data = entry + section
+    return HEADER.pack(CORRECTED_ONE_ENTRY, 0, 0, len(data), severity) + data

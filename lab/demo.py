@@ -1,0 +1,87 @@
+"""What `make demo` shows: a stock kernel under a storm of GHES notifications, then the control.
+
+python -m lab.demo [--record DIR]
+
+One guest boot. Outside, a firmware posts errors and notifies; inside, ghesrace records and
+judges. With --record, small captures of both runs are left in DIR (that is how examples/ came
+to be).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ghesrace.errors import EXIT_FINDING, EXIT_INTERNAL, EXIT_OK, GhesraceError
+
+from . import guest, paths
+from .live import capture_while, storm
+from .module.device import Parameters
+from .module.run import inserted, run
+
+STOCK, CONTROL = "stock.arrows", "control.arrows"
+_STORM_S = 30.0
+_ROUNDS = 60
+
+
+def _say(text: str) -> None:
+    print(f"\n== {text}\n", flush=True)
+
+
+def _run_control(rounds: int) -> None:
+    truth = run(Parameters(rounds=rounds)).summary
+    print(f"the module itself saw {truth['junk_reads']} junk reads of {truth['reads']}", flush=True)
+
+
+def _inside(small: bool) -> int:
+    """The part that runs in the guest."""
+    out = Path(os.environ[paths.ENV])
+    seconds = 4.0 if small else _STORM_S
+    _say("The stock kernel: NMIs now and then, interrupts moving from CPU to CPU, polling")
+    stock = capture_while(storm("in-turn", seconds), out / STOCK, "--check")
+    _say("The control: a module that runs the mapping protocol of 2015 on this kernel")
+    with inserted():
+        control = capture_while(
+            lambda: _run_control(10 if small else _ROUNDS), out / CONTROL, "--check"
+        )
+    if (stock, control) != (EXIT_OK, EXIT_FINDING):
+        print(f"expected exit codes 0 and 1, not {stock} and {control}", file=sys.stderr)
+        return EXIT_INTERNAL
+    return EXIT_OK
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; 0 when both verdicts are the expected ones."""
+    parser = argparse.ArgumentParser("python -m lab.demo", description=__doc__)
+    parser.add_argument("--record", type=Path, metavar="DIR")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    try:
+        if args.inside:
+            return _inside(small=bool(args.record))
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="ghesrace-demo-") as share:
+            command = [sys.executable, "-m", "lab.demo", "--inside"]
+            command += ["--record", "x"] if args.record else []
+            _say("Booting Debian's kernel in a guest (software emulation, some 20 s)")
+            settings = guest.Settings(guest.newest_kernel(), Path(share))
+            code = guest.run(settings, command)
+            if args.record:
+                for name in (STOCK, CONTROL):
+                    shutil.copy(Path(share) / name, args.record / name)
+        _say(f"Done in {time.monotonic() - begin:.0f} s, exit code {code}")
+    except GhesraceError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

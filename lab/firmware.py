@@ -1,0 +1,167 @@
+"""The firmware: puts error records into guest memory, interrupts a CPU, waits for the answer.
+
+What it did is the ground truth that tests compare with: `Firmware.counts()`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ghesrace.errors import UsageError
+
+from . import cper, hest
+from .hest import Notify, Placed
+from .qemu import Notifier
+
+_POLL_S = 0.002
+
+# Reported as the bad address; the kernel only prints it (a corrected error below the
+# platform's threshold takes no page offline, ghes_handle_memory_failure()).
+_BAD_ADDRESS = 0x0123_4000
+
+
+class Memory:
+    """The guest's RAM as a file mapped by the host: offset = guest-physical address."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
+        self._words = memoryview(self._map).cast("I")
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write *data* at guest-physical *address* (bytes)."""
+        self._map[address : address + len(data)] = data
+
+    def word(self, address: int) -> int:
+        """Read the aligned u32 at *address*."""
+        return self._words[address // 4]
+
+    def set_word(self, address: int, value: int) -> None:
+        """Store the aligned u32 at *address* with one store, as a CPU would see it."""
+        self._words[address // 4] = value
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._words.release()
+        self._map.close()
+
+
+@dataclass
+class Counts:
+    """What happened to one source's records.
+
+    `busy`: attempts to post while the kernel had not yet acknowledged the record before.
+    """
+
+    posted: int = 0
+    acknowledged: int = 0
+    busy: int = 0
+
+
+@dataclass
+class Interrupts:
+    """What was raised: the kernel may have merged or lost some (NMIs do not queue)."""
+
+    nmi: int = 0
+    irq: int = 0
+
+
+@dataclass
+class Firmware:
+    """Posts records for *placed* sources through *memory*, notifies through *notifier*.
+
+    Safe to call from several threads.
+    """
+
+    memory: Memory
+    notifier: Notifier
+    placed: tuple[Placed, ...] = field(default_factory=hest.place)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._sources = {p.source.name: p for p in self.placed}
+        self._counts = {name: Counts() for name in self._sources}
+        self._pending: set[str] = set()
+        self._raised = Interrupts()
+
+    def source(self, name: str) -> Placed:
+        """Return the source called *name*. Raises UsageError if there is none."""
+        try:
+            return self._sources[name]
+        except KeyError:
+            raise UsageError(
+                f"no error source is called {name!r}", f"there are: {', '.join(self._sources)}"
+            ) from None
+
+    def idle(self, name: str) -> bool:
+        """Say whether the kernel has acknowledged the last record of source *name*."""
+        place = self.source(name)
+        with self._lock:
+            if self.memory.word(place.block + cper.STATUS_OFFSET):
+                return False
+            if name in self._pending:
+                self._pending.discard(name)
+                self._counts[name].acknowledged += 1
+            return True
+
+    def post(self, name: str) -> bool:
+        """Put a corrected memory error into the block of source *name*; tell nobody yet.
+
+        block_status is written last, as the kernel reads it first. Returns False, and writes
+        nothing, when the record before has not been acknowledged.
+        """
+        place = self.source(name)
+        with self._lock:
+            if not self.idle(name):
+                self._counts[name].busy += 1
+                return False
+            number = self._counts[name].posted
+            record = cper.status_block(_BAD_ADDRESS + number * hest.PAGE_SIZE)
+            self.memory.write(place.block + 4, record[4:])
+            self.memory.set_word(place.block, int.from_bytes(record[:4], "little"))
+            self._pending.add(name)
+            self._counts[name].posted += 1
+            return True
+
+    def raise_(self, notify: Notify) -> None:
+        """Interrupt the guest the way *notify* says; a polled source needs nothing."""
+        if notify is Notify.NMI:
+            self.notifier.nmi()
+            with self._lock:
+                self._raised.nmi += 1
+        elif notify is Notify.EXTERNAL:
+            self.notifier.irq(hest.SHARED_GSI)
+            with self._lock:
+                self._raised.irq += 1
+
+    def report(self, name: str) -> bool:
+        """Post a record of source *name*, unless one is pending, and notify in any case.
+
+        Notifying again is what a lost or merged interrupt needs. Returns what `post` said.
+        """
+        posted = self.post(name)
+        self.raise_(self.source(name).source.notify)
+        return posted
+
+    def wait(self, name: str, seconds: float) -> bool:
+        """Wait until source *name* is acknowledged; False when *seconds* are over."""
+        end = time.monotonic() + seconds
+        while not self.idle(name):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def counts(self) -> dict[str, object]:
+        """Return the ground truth, JSON-ready: `sources` (name: Counts) and `raised`."""
+        with self._lock:
+            for name in self._sources:
+                self.idle(name)
+            return {
+                "sources": {name: asdict(c) for name, c in self._counts.items()},
+                "raised": asdict(self._raised),
+            }

@@ -1,0 +1,83 @@
+"""Build ghes2015.ko for one kernel release, outside the source tree, once per source state."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ghesrace.errors import HostError
+
+SOURCE = Path(__file__).resolve().parent
+CACHE = SOURCE.parent / ".cache" / "module"
+NAME = "ghes2015.ko"
+
+_TAIL_LINES = 15
+
+
+def headers(release: str) -> Path:
+    """Return the build folder of kernel *release*. Raises HostError if it is not installed."""
+    path = Path("/lib/modules") / release / "build"
+    if not (path / "Makefile").exists():
+        raise HostError(
+            f"no headers of kernel {release} in {path}", f"apt-get install linux-headers-{release}"
+        )
+    return path
+
+
+def _sources() -> list[Path]:
+    return sorted([*SOURCE.glob("*.c"), *SOURCE.glob("*.h"), SOURCE / "Makefile"])
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _make(folder: Path, kdir: Path) -> None:
+    made = subprocess.run(
+        ["make", "-C", str(kdir), f"M={folder}", "modules"], capture_output=True, text=True
+    )
+    if made.returncode or not (folder / NAME).exists():
+        tail = "\n".join(
+            f"  | {x}" for x in (made.stdout + made.stderr).splitlines()[-_TAIL_LINES:]
+        )
+        raise HostError(f"the control module does not build against {kdir}:\n{tail}")
+
+
+def build(release: str | None = None, cache: Path = CACHE) -> Path:
+    """Return the path of ghes2015.ko for *release* (default: the running kernel's).
+
+    Built once per release and source state into *cache*, or into a new temporary folder if that
+    cannot be written (a guest sees the host's files read-only: build on the host first).
+    Raises HostError if headers, make or a compiler are missing, or the build fails.
+    """
+    release = release or os.uname().release
+    files = _sources()
+    place = cache / release / _digest(files)
+    if (place / NAME).exists():
+        return place / NAME
+    if not shutil.which("make"):
+        raise HostError("make is not installed", "apt-get install build-essential")
+    kdir = headers(release)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".build-", dir=place.parent))
+    except OSError:
+        place = Path(tempfile.mkdtemp(prefix="ghes2015-")) / release
+        work = Path(tempfile.mkdtemp(prefix=".build-", dir=place.parent))
+    try:
+        for file in files:
+            shutil.copy(file, work)
+        _make(work, kdir)
+        place.mkdir(parents=True, exist_ok=True)
+        # Atomic: somebody else may be building the same.
+        (work / NAME).replace(place / NAME)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return place / NAME

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The protocol: ghes_ioremap_pfn_*(), ghes_iounmap_*() and ghes_copy_tofrom_phys() of
+ * drivers/acpi/apei/ghes.c, Linux 2.6.39 to 4.14, with the page order of 3.18 and later (irq
+ * page first) and arch_apei_flush_tlb_one() of arch/x86/kernel/acpi/apei.c. Order of locks,
+ * edits and invalidations is theirs; three things are not:
+ * - set_pte() and pte_clear() on preallocated tables replace ioremap_page_range() and
+ *   unmap_kernel_range_noflush(), which today BUG on a slot that an NMI has mapped;
+ * - the frames are our own memory, each word of which names its frame;
+ * - with the broadcast, the irq page is used from process context with interrupts on (as
+ *   ghes_notify_sci() did, but its lock without irqsave): an IPI-and-wait is illegal elsewhere.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/errno.h>
+#include <linux/gfp.h>
+#include <linux/interrupt.h>
+#include <linux/io.h>
+#include <linux/kprobes.h>
+#include <linux/minmax.h>
+#include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/percpu.h>
+#include <linux/preempt.h>
+#include <linux/spinlock.h>
+#include <linux/timekeeping.h>
+#include <linux/vmalloc.h>
+#include <linux/pgtable.h>
+
+#include "ghes2015.h"
+
+#define STATUS_PENDING 0x12u	/* one corrected entry, ACPI 6.5 table 18.11 */
+#define SHARE 64u		/* a page's share of a block, bytes */
+
+static DEFINE_RAW_SPINLOCK(ghes_nmi_lock);
+static DEFINE_RAW_SPINLOCK(ghes_ioremap_lock_nmi);
+static DEFINE_SPINLOCK(ghes_ioremap_lock_irq);
+
+static void *ghes_ioremap_area;
+static pte_t *ghes_ptes[SLOTS];
+
+/* Two adjoining pages each, for blocks that cross a page. */
+static struct page *frames[SLOTS][FRAMES];
+static atomic_t next_frame[SLOTS];
+
+static DEFINE_PER_CPU(struct ghes_cpu, cpus);
+
+static void (*broadcast)(unsigned long start, unsigned long end);
+
+unsigned long ghes_slot_address(enum slot slot)
+{
+	return (unsigned long)ghes_ioremap_area + slot * PAGE_SIZE;
+}
+
+u64 ghes_frame_phys(enum slot slot, unsigned int i)
+{
+	return page_to_phys(frames[slot][i]);
+}
+
+struct ghes_cpu *ghes_this_cpu(void)
+{
+	return this_cpu_ptr(&cpus);
+}
+
+struct ghes_cpu *ghes_cpu(unsigned int cpu)
+{
+	return per_cpu_ptr(&cpus, cpu);
+}
+
+/* x86: local, INVLPG; with the broadcast, what arm64's inline of this name did (4.10..4.14). */
+static PROBED void arch_apei_flush_tlb_one(unsigned long addr)
+{
+	if (cfg.fix == FIX_BROADCAST_AT_UNMAP)
+		broadcast(addr, addr + PAGE_SIZE);
+	else
+		asm volatile("invlpg (%0)" : : "r" (addr) : "memory");
+}
+
+static __always_inline void __iomem *slot_map(enum slot slot, u64 pfn)
+{
+	unsigned long vaddr = ghes_slot_address(slot);
+
+	set_pte(ghes_ptes[slot], pfn_pte(pfn, PAGE_KERNEL));
+	if (cfg.fix == FIX_FLUSH_ON_MAP)
+		arch_apei_flush_tlb_one(vaddr);
+	return (void __iomem *)vaddr;
+}
+
+static __always_inline void slot_unmap(enum slot slot, unsigned long vaddr)
+{
+	/* 2015: BUG_ON(vaddr != page); a guest that lives on tells more. */
+	if (WARN_ON_ONCE(vaddr != ghes_slot_address(slot)))
+		return;
+	set_pte(ghes_ptes[slot], __pte(0));
+	arch_apei_flush_tlb_one(vaddr);
+}
+
+static PROBED void __iomem *ghes_ioremap_pfn_nmi(u64 pfn)
+{
+	return slot_map(SLOT_NMI, pfn);
+}
+
+static PROBED void __iomem *ghes_ioremap_pfn_irq(u64 pfn)
+{
+	return slot_map(SLOT_IRQ, pfn);
+}
+
+static PROBED void ghes_iounmap_nmi(void __iomem *vaddr)
+{
+	slot_unmap(SLOT_NMI, (unsigned long __force)vaddr);
+}
+
+static PROBED void ghes_iounmap_irq(void __iomem *vaddr)
+{
+	slot_unmap(SLOT_IRQ, (unsigned long __force)vaddr);
+}
+
+/* What every word of the frame at @phys holds; never 0 in its low half, as a cleared status is. */
+static u64 tag(u64 phys)
+{
+	return (phys & PAGE_MASK) | 1;
+}
+
+static u32 *status_of(enum slot slot, unsigned int i, u64 paddr)
+{
+	return page_address(frames[slot][i]) + offset_in_page(paddr);
+}
+
+/* The frame whose words these are; word 0 may be the status, so it is not asked. */
+static u64 frame_read(const u64 *words, u32 len, u8 *flags)
+{
+	unsigned int i;
+
+	for (i = 2; i < len / sizeof(*words); i++)
+		if (words[i] != words[1])
+			*flags |= TRUTH_MIXED;
+	return words[1] & PAGE_MASK;
+}
+
+/*
+ * The frame whose word a status clear at @paddr really changed (0: none of ours); repairs it. A
+ * stale entry may name either page of a block that crosses one.
+ */
+static u64 frame_written(enum slot slot, u64 paddr)
+{
+	u64 phys, seen = 0;
+	unsigned int i;
+
+	for (i = 0; i < FRAMES; i++) {
+		u32 *first = status_of(slot, i, paddr);
+		u32 *second = first + PAGE_SIZE / sizeof(*first);
+
+		phys = ghes_frame_phys(slot, i);
+		if (READ_ONCE(*first) == 0) {
+			seen = phys;
+			WRITE_ONCE(*first, STATUS_PENDING);
+		}
+		if (READ_ONCE(*second) == 0) {
+			seen = phys + PAGE_SIZE;
+			WRITE_ONCE(*second, (u32)tag(seen));
+		}
+	}
+	return seen;
+}
+
+static void judge(struct truth *t, enum slot slot, const void *buffer, u64 paddr,
+		  int from_phys)
+{
+	struct ghes_cpu *c = ghes_this_cpu();
+
+	t->expected = paddr & PAGE_MASK;
+	if (from_phys) {
+		t->seen = frame_read(buffer, t->size, &t->flags);
+	} else {
+		t->flags |= TRUTH_WRITE;
+		t->seen = frame_written(slot, paddr);
+	}
+	if (t->seen != t->expected)
+		t->flags |= TRUTH_JUNK;
+	if (slot == SLOT_NMI)
+		t->flags |= TRUTH_NMI;
+	t->slot = slot;
+	t->round = c->round;
+	t->cpu = c->cpu;
+}
+
+static void lock_irq(unsigned long *flags)
+{
+	if (cfg.fix == FIX_BROADCAST_AT_UNMAP)
+		spin_lock(&ghes_ioremap_lock_irq);
+	else
+		spin_lock_irqsave(&ghes_ioremap_lock_irq, *flags);
+}
+
+static void unlock_irq(unsigned long flags)
+{
+	if (cfg.fix == FIX_BROADCAST_AT_UNMAP)
+		spin_unlock(&ghes_ioremap_lock_irq);
+	else
+		spin_unlock_irqrestore(&ghes_ioremap_lock_irq, flags);
+}
+
+static PROBED void ghes_copy_tofrom_phys(void *buffer, u64 paddr, u32 len, int from_phys)
+{
+	void __iomem *vaddr;
+	unsigned long flags = 0;
+	int in_nmi = in_nmi();
+	enum slot slot = in_nmi ? SLOT_NMI : SLOT_IRQ;
+	u64 offset;
+	u32 trunk;
+
+	while (len > 0) {
+		struct truth t = {};
+
+		offset = paddr - (paddr & PAGE_MASK);
+		trunk = min_t(u32, PAGE_SIZE - offset, len);
+		if (in_nmi) {
+			raw_spin_lock(&ghes_ioremap_lock_nmi);
+			t.ts_map = ktime_get_mono_fast_ns();
+			vaddr = ghes_ioremap_pfn_nmi(paddr >> PAGE_SHIFT);
+		} else {
+			lock_irq(&flags);
+			t.ts_map = ktime_get_mono_fast_ns();
+			vaddr = ghes_ioremap_pfn_irq(paddr >> PAGE_SHIFT);
+		}
+		t.addr = (unsigned long __force)vaddr;
+		t.size = trunk;
+		t.ts_access = ktime_get_mono_fast_ns();
+		if (from_phys)
+			memcpy_fromio(buffer, vaddr + offset, trunk);
+		else
+			memcpy_toio(vaddr + offset, buffer, trunk);
+		t.walked = storm_linger(slot);
+		if (in_nmi)
+			ghes_iounmap_nmi(vaddr);
+		else
+			ghes_iounmap_irq(vaddr);
+		t.ts_end = ktime_get_mono_fast_ns();
+		/* Under the lock still: it keeps the frames' status words ours. */
+		judge(&t, slot, buffer, paddr, from_phys);
+		truth_log(&t);
+		if (in_nmi)
+			raw_spin_unlock(&ghes_ioremap_lock_nmi);
+		else
+			unlock_irq(flags);
+		len -= trunk;
+		paddr += trunk;
+		buffer += trunk;
+	}
+}
+
+static PROBED void ghes_read_estatus(struct ghes_cpu *c, enum slot slot)
+{
+	struct report *r = &c->report[slot];
+	unsigned int i = 0;
+
+	if (!cfg.same_frame)
+		i = (unsigned int)atomic_inc_return(&next_frame[slot]) % FRAMES;
+	r->paddr = ghes_frame_phys(slot, i);
+	if (cfg.pages == 2)
+		r->paddr += PAGE_SIZE - SHARE;
+	ghes_copy_tofrom_phys(r->buffer, r->paddr, cfg.pages * SHARE, 1);
+}
+
+static PROBED void ghes_clear_estatus(struct ghes_cpu *c, enum slot slot)
+{
+	struct report *r = &c->report[slot];
+	u32 zero = 0;
+
+	if (!r->paddr)
+		return;
+	ghes_copy_tofrom_phys(&zero, r->paddr, sizeof(zero), 0);
+	r->paddr = 0;
+}
+
+static void ghes_proc(struct ghes_cpu *c, enum slot slot)
+{
+	if (!c->clear)
+		ghes_read_estatus(c, slot);
+	if (c->clear || cfg.write_back == WRITE_SAME)
+		ghes_clear_estatus(c, slot);
+}
+
+PROBED irqreturn_t ghes_irq_func(int irq, void *data)
+{
+	ghes_proc(data, SLOT_IRQ);
+	return IRQ_HANDLED;
+}
+
+PROBED int ghes_notify_sci(struct notifier_block *this, unsigned long event, void *data)
+{
+	ghes_proc(data, SLOT_IRQ);
+	return NOTIFY_OK;
+}
+
+PROBED int ghes_notify_nmi(unsigned int cmd, struct pt_regs *regs)
+{
+	struct ghes_cpu *c = ghes_this_cpu();
+
+	/* Other people's NMIs: the stock kernel's own GHES source, perf, a backtrace. */
+	if (!atomic_read(&c->nmi_pending))
+		return NMI_DONE;
+	raw_spin_lock(&ghes_nmi_lock);
+	ghes_proc(c, SLOT_NMI);
+	raw_spin_unlock(&ghes_nmi_lock);
+	truth_count(C_NMI_TAKEN);
+	atomic_set(&c->nmi_pending, 0);
+	return NMI_HANDLED;
+}
+
+/* Every word of a frame names it; status words where blocks of one and of two pages begin. */
+void ghes_frames_reset(void)
+{
+	unsigned int slot, i, w;
+
+	for (slot = 0; slot < SLOTS; slot++)
+		for (i = 0; i < FRAMES; i++) {
+			u64 phys = ghes_frame_phys(slot, i);
+			u64 *words = page_address(frames[slot][i]);
+
+			for (w = 0; w < 2 * PAGE_SIZE / sizeof(*words); w++)
+				words[w] = tag(phys + w * sizeof(*words));
+			*status_of(slot, i, 0) = STATUS_PENDING;
+			*status_of(slot, i, PAGE_SIZE - SHARE) = STATUS_PENDING;
+		}
+	for_each_possible_cpu(i)
+		per_cpu(cpus, i) = (struct ghes_cpu){ .cpu = i };
+}
+
+/*
+ * flush_tlb_kernel_range() is not exported, and neither is, since 0bd476e6c671 ("kallsyms:
+ * unexport kallsyms_lookup_name() and kallsyms_on_each_symbol()", 5.7), the way to look it up;
+ * a kprobe still says where a function is.
+ */
+static void *address_of(const char *name)
+{
+	struct kprobe probe = { .symbol_name = name };
+	void *addr;
+
+	if (register_kprobe(&probe))
+		return NULL;
+	addr = probe.addr;
+	unregister_kprobe(&probe);
+	/*
+	 * Since cc66bb914578 ("x86/ibt,kprobes: Cure sym+0 equals fentry woes", 5.18) the probe
+	 * may sit behind the function's ENDBR64.
+	 */
+	if (*(u32 *)(addr - 4) == 0xfa1e0ff3)
+		addr -= 4;
+	return addr;
+}
+
+void ghes_ioremap_exit(void)
+{
+	unsigned int slot, i;
+
+	if (ghes_ioremap_area)
+		vunmap(ghes_ioremap_area);
+	for (slot = 0; slot < SLOTS; slot++)
+		for (i = 0; i < FRAMES; i++)
+			if (frames[slot][i])
+				__free_pages(frames[slot][i], 1);
+}
+
+int ghes_ioremap_init(void)
+{
+	struct page *pages[SLOTS];
+	unsigned int slot, i, level;
+
+	for (slot = 0; slot < SLOTS; slot++) {
+		for (i = 0; i < FRAMES; i++) {
+			frames[slot][i] = alloc_pages(GFP_KERNEL, 1);
+			if (!frames[slot][i])
+				goto no_memory;
+		}
+		pages[slot] = frames[slot][0];
+	}
+	/* Mapped once so that the page tables exist: NMI context cannot allocate them. */
+	ghes_ioremap_area = vmap(pages, SLOTS, VM_MAP, PAGE_KERNEL);
+	if (!ghes_ioremap_area)
+		goto no_memory;
+	for (slot = 0; slot < SLOTS; slot++) {
+		ghes_ptes[slot] = lookup_address(ghes_slot_address(slot), &level);
+		if (!ghes_ptes[slot] || level != PG_LEVEL_4K) {
+			pr_err("the vm area is not mapped by 4 KiB pages\n");
+			ghes_ioremap_exit();
+			return -ENXIO;
+		}
+	}
+	broadcast = address_of("flush_tlb_kernel_range");
+	if (!broadcast) {
+		pr_err("no flush_tlb_kernel_range() to be found: no broadcast\n");
+		ghes_ioremap_exit();
+		return -ENXIO;
+	}
+	for (slot = 0; slot < SLOTS; slot++)
+		set_pte(ghes_ptes[slot], __pte(0));
+	broadcast(ghes_slot_address(0), ghes_slot_address(SLOTS));
+	ghes_frames_reset();
+	return 0;
+
+no_memory:
+	ghes_ioremap_exit();
+	return -ENOMEM;
+}

@@ -1,0 +1,119 @@
+"""The two lines to a running QEMU: QMP (NMIs, quit) and qtest (interrupt pins)."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from qemu.qmp import QMPError
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+from ghesrace.errors import TransientError
+
+_PATIENCE_S = 60.0  # QEMU's main loop waits for the vCPUs' lock, long on a busy host
+
+
+class Notifier(Protocol):
+    """What the firmware needs of a machine: its two ways to interrupt a CPU."""
+
+    def nmi(self) -> None:
+        """Raise an NMI on every CPU that takes external NMIs."""
+
+    def irq(self, gsi: int) -> None:
+        """Pulse the interrupt line *gsi* once."""
+
+
+class Machine:
+    """A running QEMU, reached through its QMP and qtest sockets (paths).
+
+    Both are used by one caller at a time. Raises TransientError when QEMU is gone.
+    """
+
+    def __init__(self, qmp: Path, qtest: Path) -> None:
+        self._lock = threading.Lock()
+        self._qmp = QEMUMonitorProtocol(str(qmp))
+        self._qtest = socket.socket(socket.AF_UNIX)
+        try:
+            self._qmp.connect()
+            self._qmp.settimeout(_PATIENCE_S)
+            self._qtest.settimeout(_PATIENCE_S)
+            self._qtest.connect(str(qtest))
+            self._ioapic = self._find_ioapic()
+        except (OSError, EOFError, QMPError) as error:
+            raise TransientError(f"QEMU does not answer on its sockets: {error!r}") from error
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _find_ioapic(self) -> str:
+        # hw/i386/pc.c names the I/O APIC after the host bridge: i440fx on -machine pc
+        answer = self._qmp.cmd_obj(
+            {"execute": "qom-list", "arguments": {"path": "/machine/i440fx"}}
+        )
+        if any(child["name"] == "ioapic" for child in answer.get("return", [])):
+            return "/machine/i440fx/ioapic"
+        raise TransientError("QEMU's machine has no I/O APIC at /machine/i440fx/ioapic")
+
+    def nmi(self) -> None:
+        """Raise an NMI through LINT1 of every CPU (QMP inject-nmi)."""
+        with self._lock:
+            try:
+                answer = self._qmp.cmd_obj({"execute": "inject-nmi"})
+            except (OSError, EOFError, QMPError) as error:
+                raise TransientError(f"QEMU is gone: inject-nmi: {error!r}") from error
+        if "error" in answer:
+            raise TransientError(f"QEMU refused inject-nmi: {answer['error']}")
+
+    def irq(self, gsi: int) -> None:
+        """Raise and drop the I/O APIC's input *gsi*: one interrupt of a level-triggered line.
+
+        Both in one message, which QEMU serves without letting a vCPU in between: a line that
+        is still up at the end of the interrupt fires again, ten times on a busy host.
+        """
+        pin = f"set_irq_in {self._ioapic} unnamed-gpio-in {gsi}"
+        with self._lock:
+            self._ask(f"{pin} 1\n{pin} 0\n", answers=2)
+
+    def _ask(self, lines: str, answers: int) -> None:
+        try:
+            self._qtest.sendall(lines.encode())
+            answer = b""
+            while answer.count(b"\n") < answers:
+                chunk = self._qtest.recv(4096)
+                if not chunk:
+                    raise TransientError("QEMU is gone: its qtest socket is closed")
+                answer += chunk
+        except OSError as error:
+            if isinstance(error, TransientError):
+                raise
+            raise TransientError(f"QEMU is gone: qtest: {error!r}") from error
+        if answer != b"OK\n" * answers:
+            raise TransientError(f"QEMU refused {lines!r}: {answer.decode().strip()}")
+
+    def quit(self) -> None:
+        """Tell QEMU to end at once; what the guest wrote over 9p is already on the host."""
+        with self._lock:
+            try:
+                self._qmp.cmd_obj({"execute": "quit"})
+            except (OSError, EOFError, QMPError):
+                return  # gone already, which is what we want
+
+    def close(self) -> None:
+        """Close both sockets; QEMU runs on."""
+        with self._lock:
+            self._qtest.close()
+            try:
+                self._qmp.close()
+            except (OSError, EOFError, QMPError):
+                return  # closing a line that QEMU dropped

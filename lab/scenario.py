@@ -1,0 +1,141 @@
+"""Scenarios: which source reports how often, as data, and the thread that plays one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from itertools import cycle
+
+from ghesrace.errors import TransientError, UsageError
+
+from .firmware import Firmware
+
+_REPEAT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """At most *per_second* times a second the next of *sources* reports an error, in turn."""
+
+    sources: tuple[str, ...]
+    per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Beats, played at once; `bounce`: the guest moves the GHES IRQ from CPU to CPU.
+
+    `in_turn`: nothing is reported before the kernel has answered all that was.
+    """
+
+    about: str
+    beats: tuple[Beat, ...] = ()
+    bounce: bool = False
+    in_turn: bool = False
+
+
+_POLLED = Beat(("polled",), 1)
+
+SCENARIOS = {
+    "idle": Scenario("no errors: the kernel's own polling only"),
+    "nmi-storm": Scenario("NMIs on all CPUs", (Beat(("nmi", "nmi-cross"), 100),)),
+    "nmi-slow": Scenario("an NMI every half second", (Beat(("nmi", "nmi-cross"), 2),)),
+    "irq-bounce": Scenario(
+        "the shared interrupt, moved between CPUs", (Beat(("irq", "irq-cross"), 50),), bounce=True
+    ),
+    "in-turn": Scenario(
+        "moving interrupts and NMIs, eight a second at most, never at once",
+        (Beat(("irq", "nmi", "irq-cross", "nmi-cross"), 8),),
+        bounce=True,
+        in_turn=True,
+    ),
+    "mixed": Scenario(
+        "NMIs, moving interrupts and polling at once",
+        (Beat(("nmi", "nmi-cross"), 20), Beat(("irq", "irq-cross"), 50), _POLLED),
+        bounce=True,
+    ),
+}
+
+
+def named(name: str) -> Scenario:
+    """Return the scenario called *name*. Raises UsageError if there is none."""
+    try:
+        return SCENARIOS[name]
+    except KeyError:
+        raise UsageError(
+            f"no scenario is called {name!r}", f"there are: {', '.join(SCENARIOS)}"
+        ) from None
+
+
+class Player:
+    """Plays one scenario at a time in a thread of its own.
+
+    A beat that falls behind (a slow guest) is not made up for. When QEMU goes away the
+    thread ends and `stop` raises the TransientError.
+    """
+
+    def __init__(self, firmware: Firmware) -> None:
+        self._firmware = firmware
+        self._thread: threading.Thread | None = None
+        self._end = threading.Event()
+        self._error: TransientError | None = None
+        self.log: list[dict[str, object]] = []
+
+    @property
+    def playing(self) -> str | None:
+        """The name of the scenario that is being played, or None."""
+        return str(self.log[-1]["scenario"]) if self._thread else None
+
+    def start(self, name: str) -> None:
+        """Start scenario *name* in place of the current one. Raises UsageError."""
+        scenario = named(name)
+        self.stop()
+        self._end.clear()
+        self._error = None
+        self.log.append({"scenario": name, "started": time.time()})
+        self._thread = threading.Thread(target=self._play, args=(scenario,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the current scenario, if any. Raises TransientError if it failed meanwhile."""
+        if self._thread is None:
+            return
+        self._end.set()
+        self._thread.join()
+        self._thread = None
+        self.log[-1]["stopped"] = time.time()
+        if self._error:
+            raise self._error
+
+    def _play(self, scenario: Scenario) -> None:
+        turns = [cycle(beat.sources) for beat in scenario.beats]
+        due = [_now()] * len(scenario.beats)
+        told: dict[str, float] = {}
+        try:
+            while not self._end.wait(max(0.0, min(due, default=_now() + 1) - _now())):
+                for i, beat in enumerate(scenario.beats):
+                    if due[i] <= _now():
+                        if not scenario.in_turn or self._all_answered(told):
+                            self._report(next(turns[i]), told)
+                        due[i] = max(due[i], _now() - 1 / beat.per_second) + 1 / beat.per_second
+        except TransientError as error:
+            self._error = error
+
+    def _all_answered(self, told: dict[str, float]) -> bool:
+        # one that got lost is given up after a while, and repeated when its turn comes
+        return all(
+            self._firmware.idle(source) or _now() - when > _REPEAT_S
+            for source, when in told.items()
+        )
+
+    def _report(self, source: str, told: dict[str, float]) -> None:
+        # A guest that is slow to answer is left alone, or a storm would leave it no time for
+        # anything else; a notification that got lost is repeated.
+        if self._firmware.idle(source) or _now() - told.get(source, 0.0) > _REPEAT_S:
+            self._firmware.report(source)
+            told[source] = _now()
+
+
+def _now() -> float:
+    return time.monotonic()

@@ -1,0 +1,27 @@
+"""The recordings and the witness that a newcomer sees first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ghesrace import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("name", "code"), [("stock", 0), ("control", 1)])
+def test_examples_give_their_verdicts(name: str, code: int) -> None:
+    """The first command that somebody tries would contradict the README."""
+    assert cli.main(["check", str(ROOT / "examples" / f"{name}.arrows")]) == code
+
+
+def test_the_readme_shows_what_check_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """A witness in the README that no recording gives would be made up."""
+    cli.main(["check", str(ROOT / "examples" / "control.arrows")])
+    out = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    first = next(i for i, line in enumerate(out) if line.startswith("Finding 1"))
+    second = next(i for i, line in enumerate(out) if line.startswith("Finding 2"))
+    witness = "\n".join(f"    {line}".rstrip() for line in out[first:second]).rstrip()
+    assert witness in (ROOT / "README.md").read_text()

@@ -1,0 +1,161 @@
+"""lab.guest, lab.agent and the command line, without a guest."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ghesrace.errors import HostError, UsageError
+from lab import __main__ as main
+from lab import agent, guest, hest
+from lab.guest import Settings
+
+INTERRUPTS = """\
+           CPU0       CPU1
+  9:          0          0   IO-APIC   9-fasteoi   acpi
+ 11:         15          7   IO-APIC  11-fasteoi   GHES IRQ, GHES IRQ, ens11
+NMI:       1124       1123   Non-maskable interrupts
+LOC:       7726       7960   Local timer interrupts
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "vmlinuz").write_bytes(b"")
+    return Settings(kernel=tmp_path / "vmlinuz", share=tmp_path / "share")
+
+
+def test_the_guest_reserves_the_blocks(settings: Settings, tmp_path: Path) -> None:
+    """Unreserved, the kernel would use the blocks as RAM, and apei would refuse them."""
+    line = guest._arguments(settings, tmp_path, tmp_path / "ram")
+    assert f"--append=memmap={hest.REGION // 1024}K${hest.BASE:#x}" in line
+    assert "--append=apic_extnmi=all" in line
+    assert "--disable-kvm" in line
+
+
+def test_more_kernel_arguments_come_last(settings: Settings, tmp_path: Path) -> None:
+    """--append must be able to override ours: the kernel takes the last one."""
+    changed = Settings(settings.kernel, settings.share, append=("loglevel=3",))
+    line = [a for a in guest._arguments(changed, tmp_path, tmp_path) if a.startswith("--append")]
+    assert line[-1] == "--append=loglevel=3"
+
+
+@pytest.mark.parametrize("memory", [256, 4096])
+def test_memory_that_cannot_hold_the_blocks(settings: Settings, memory: int) -> None:
+    """Above 3 GiB a file offset is no address; below the region there are no blocks."""
+    with pytest.raises(UsageError, match="--memory"):
+        guest._check(Settings(settings.kernel, settings.share, memory=memory))
+
+
+def test_no_such_kernel(settings: Settings, tmp_path: Path) -> None:
+    """A wrong path is said before a minute of booting."""
+    with pytest.raises(UsageError, match="--kernel IMAGE"):
+        guest._check(Settings(tmp_path / "nothing", settings.share))
+
+
+def test_private_files_are_gone_afterwards() -> None:
+    """A RAM file left in /dev/shm is memory that the host has lost."""
+    with guest._private(1) as (home, ram):
+        assert ram.stat().st_size == 1 << 20
+        assert home.is_dir()
+    assert not ram.exists()
+    assert not ram.parent.exists()
+    assert not home.exists()
+
+
+def test_output_is_followed(tmp_path: Path) -> None:
+    """The user sees the command's output while it runs, all of it and once."""
+    path = tmp_path / "out"
+    path.write_bytes(b"")
+    stream = io.StringIO()
+    follow = guest._Follow(path, stream)
+    with path.open("ab", buffering=0) as file:
+        for text in (b"one\n", b"two \xc3", b"\xa4\n"):
+            file.write(text)
+            follow.pump()
+    follow.pump()
+    follow.close()
+    assert stream.getvalue() == "one\ntwo \u00e4\n"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_hanging_guest_is_killed_with_its_children() -> None:
+    """vng starts shells and QEMU below it: killing vng alone would leave the guest running."""
+    process = subprocess.Popen(
+        ["sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout
+    child = int(process.stdout.readline())
+    guest._end(process, 0.1)
+    assert process.returncode is not None
+    process.stdout.close()
+    end = time.monotonic() + 10
+    while _alive(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_interrupt_table(tmp_path: Path) -> None:
+    """The steering needs the GHES IRQ's number; tests compare the counts per CPU."""
+    table = tmp_path / "interrupts"
+    table.write_text(INTERRUPTS)
+    assert agent.ghes_irq(table) == 11
+    assert agent.interrupts(table) == {"irq": [15, 7], "nmi": [1124, 1123]}
+    table.write_text("           CPU0\n  9:   0   IO-APIC   9-fasteoi   acpi\n")
+    assert agent.ghes_irq(table) is None
+
+
+def test_command_line_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A user's mistake: one message, exit 125, which no command of the guest's gives."""
+    share = f"--share={tmp_path}"
+    assert main.main(["run", share, "--scenario=nothing", "--", "true"]) == 125
+    assert "there are: idle, nmi-storm" in capsys.readouterr().err
+
+
+def test_options_of_the_command_are_its_own() -> None:
+    """`run -- ls --all` must not take --all for ours."""
+    args = main._parser().parse_args(["run", "--cpus", "1", "--", "ls", "--all"])
+    assert (args.command, args.cpus) == (["ls", "--all"], 1)
+
+
+def test_firmware_command_outside_a_guest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The guest's half of the command line refuses on a host."""
+    monkeypatch.delenv("LAB_SHARE", raising=False)
+    assert main.main(["firmware", "counts"]) == 125
+    assert "not a lab guest" in capsys.readouterr().err
+
+
+def test_no_kernel_on_this_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A host without an image gets the apt line, not an IndexError."""
+    monkeypatch.setattr(guest, "BOOT", tmp_path)
+    with pytest.raises(HostError, match="linux-image-amd64"):
+        guest.newest_kernel()
+
+
+def test_guest_half_needs_no_qemu_library() -> None:
+    """The agent starts in an emulated guest: every import costs seconds there."""
+    code = (
+        "import sys, lab.agent, lab.client; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('qemu', 'numpy', 'asyncio')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=guest.REPO, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

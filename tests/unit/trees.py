@@ -1,0 +1,172 @@
+"""File trees of made-up hosts, and BTF built in memory, for everything that reads /proc and /sys.
+
+The tracefs READMEs in fixtures/ are real: README-6.1 is that of Debian's 6.1.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+FIXTURES = Path(__file__).parent / "fixtures"
+TRACEFS = "sys/kernel/tracing"
+
+X86_GHES = (
+    "_text",
+    "register_kprobe",
+    "ghes_copy_tofrom_phys",
+    "ghes_notify_nmi",
+    "ghes_irq_func",
+    "ghes_poll_func",
+    "ghes_notify_hed",
+    "ghes_proc",
+    "native_set_fixmap",
+    "xen_set_fixmap",
+    "__native_set_fixmap",
+    "flush_tlb_one_kernel",
+    "flush_tlb_one_user",
+    "native_flush_tlb_one_user",
+    "native_flush_tlb_global",
+    "do_kernel_range_flush",
+    "do_flush_tlb_all",
+    "__flush_tlb_all",
+    "flush_tlb_kernel_range",
+    "flush_tlb_all",
+    "memcpy_fromio",
+    "memcpy_toio",
+)
+ARM64_GHES = (
+    "_text",
+    "register_kprobe",
+    "ghes_copy_tofrom_phys",
+    "ghes_irq_func",
+    "ghes_poll_func",
+    "ghes_notify_hed",
+    "ghes_notify_sea",
+    "ghes_sdei_normal_callback",
+    "ghes_sdei_critical_callback",
+    "ghes_proc",
+    "__set_fixmap",
+    "__memcpy_fromio",
+    "__memcpy_toio",
+)
+# The functions of 2.6.39 to 4.14, as lab/module has them too.
+VMAREA = (
+    "ghes_ioremap_pfn_irq",
+    "ghes_ioremap_pfn_nmi",
+    "ghes_iounmap_irq",
+    "ghes_iounmap_nmi",
+    "arch_apei_flush_tlb_one",
+    "ghes_copy_tofrom_phys",
+    "ghes_notify_nmi",
+)
+COPY_5 = ("buffer", "paddr", "len", "from_phys", "fixmap_idx")
+X86_SLOTS = {"VSYSCALL_PAGE": 511, "FIX_APEI_GHES_IRQ": 644, "FIX_APEI_GHES_NMI": 645}
+ARM64_SLOTS = {"FIX_APEI_GHES_IRQ": 1027, "FIX_APEI_GHES_SEA": 1028}
+BASE = 0xFFFFFFFF81000000
+
+
+def btf(
+    enums: Mapping[str, Mapping[str, int]] | None = None,
+    structs: Mapping[str, Mapping[str, int]] | None = None,
+    functions: Mapping[str, Sequence[str]] | None = None,
+    *,
+    string_base: int = 0,
+    id_base: int = 1,
+) -> bytes:
+    """BTF with these enums {name: {enumerator: value}}, structs {name: {member: byte offset}} and
+    functions {name: parameters}; the bases are those of split BTF."""
+    strings = bytearray(b"\0" if string_base == 0 else b"")
+    records: list[bytes] = []
+
+    def text(name: str) -> int:
+        at = string_base + len(strings)
+        strings.extend(name.encode() + b"\0")
+        return at
+
+    def record(name: int, kind: int, count: int, last: int, *rest: int) -> None:
+        words = (name, kind << 24 | count, last, *rest)
+        records.append(struct.pack(f"<{len(words)}I", *(w & 0xFFFFFFFF for w in words)))
+
+    record(text("int"), 1, 0, 4, 32)
+    for enum, values in (enums or {}).items():
+        pairs = [x for name, value in values.items() for x in (text(name), value)]
+        record(text(enum), 6, len(values), 4, *pairs)
+    for name, members in (structs or {}).items():
+        rest = [x for m, offset in members.items() for x in (text(m), id_base, offset * 8)]
+        record(text(name), 4, len(members), 64, *rest)
+    for name, parameters in (functions or {}).items():
+        record(0, 13, len(parameters), 0, *(x for p in parameters for x in (text(p), id_base)))
+        record(text(name), 12, 0, id_base + len(records) - 1)
+    types = b"".join(records)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    return header + types + bytes(strings)
+
+
+def tree(
+    root: Path,
+    functions: Sequence[str] = X86_GHES,
+    *,
+    arch: str = "x86_64",
+    modules: Mapping[str, Sequence[str]] | None = None,
+    vmlinux_btf: bytes | None = None,
+    readme: str | None = None,
+    kprobes: bool = True,
+    hest: bytes | None = None,
+    flags: str = "fpu pge",
+    hidden: bool = False,
+    not_traceable: Sequence[str] = (),
+    tracefs: bool = True,
+) -> Path:
+    """Write a host's file tree below *root* and return *root*."""
+    lines, hooks = [], []
+    names = [(name, "") for name in functions]
+    names += [(name, module) for module, found in (modules or {}).items() for name in found]
+    for number, (name, module) in enumerate(names):
+        address = 0 if hidden else BASE + 0x1000 * number
+        owner = f"\t[{module}]" if module else ""
+        lines.append(f"{address:016x} t {name}{owner}")
+        if name not in not_traceable and name != "_text":
+            hooks.append(f"{name} [{module}]" if module else name)
+    files: dict[str, str | bytes] = {
+        "proc/kallsyms": "\n".join(lines) + "\n",
+        "proc/sys/kernel/osrelease": "6.1.0-test\n",
+        "proc/sys/kernel/arch": f"{arch}\n",
+        "proc/cpuinfo": f"processor\t: 0\nflags\t\t: {flags}\n",
+        "sys/devices/system/cpu/online": "0-1\n",
+        "sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc\n",
+    }
+    if tracefs:
+        files[f"{TRACEFS}/README"] = readme or (FIXTURES / "README-6.1").read_text()
+        files[f"{TRACEFS}/trace_clock"] = "[local] global counter mono mono_raw\n"
+        files[f"{TRACEFS}/available_filter_functions"] = "\n".join(hooks) + "\n"
+        files[f"{TRACEFS}/dynamic_events"] = ""
+        files[f"{TRACEFS}/instances/.keep"] = ""
+        if arch == "x86_64":
+            files[f"{TRACEFS}/events/nmi/nmi_handler/id"] = "97\n"
+        if kprobes:
+            files[f"{TRACEFS}/kprobe_events"] = ""
+    if vmlinux_btf is not None:
+        files["sys/kernel/btf/vmlinux"] = vmlinux_btf
+    if hest is not None:
+        files["sys/firmware/acpi/tables/HEST"] = hest
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def x86_btf(copy: Sequence[str] = COPY_5) -> bytes:
+    """What resolving needs of a fixmap kernel's BTF on x86."""
+    return btf(
+        {"fixed_addresses": X86_SLOTS},
+        {"flush_tlb_info": {"mm": 0, "start": 8, "end": 16}},
+        {"ghes_copy_tofrom_phys": copy},
+    )
+
+
+def arm64_btf() -> bytes:
+    """What resolving needs of a fixmap kernel's BTF on arm64."""
+    return btf({"fixed_addresses": ARM64_SLOTS}, {}, {"ghes_copy_tofrom_phys": COPY_5})

@@ -1,0 +1,3 @@
+"""Watch GHES map/unmap/TLB interleavings of a live kernel; see docs/architecture.md."""
+
+__version__ = "0.1.0"

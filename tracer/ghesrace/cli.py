@@ -1,0 +1,129 @@
+"""The commands: parse, call, print. No logic lives here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import EXIT_INTERNAL, GhesraceError
+
+_EPILOG = """\
+exit codes:
+  0  no finding (check), recorded (capture), possible (plan, doctor)
+  1  a finding at or above --fail-on
+  2  bad usage or bad input
+  3  inconclusive, or this host can't
+  4  internal error
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `ghesrace`."""
+    top = argparse.ArgumentParser(
+        "ghesrace",
+        description="Watch how Linux maps firmware error records (ACPI APEI GHES) and tell "
+        "whether one CPU can read through a stale TLB entry of another record.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"ghesrace {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    capture = commands.add_parser("capture", help="record this host, and judge it if asked")
+    capture.add_argument("-o", "--output", type=Path, metavar="FILE", help="capture file to write")
+    capture.add_argument(
+        "-d", "--duration", type=_seconds, metavar="SECONDS", help="stop after this time"
+    )
+    capture.add_argument("--backend", choices=("auto", "ftrace"), default="auto")
+    capture.add_argument("--check", action="store_true", help="judge while recording")
+    capture.add_argument(
+        "--until-finding", action="store_true", help="stop at the first finding (implies --check)"
+    )
+    capture.add_argument(
+        "--provoke", choices=("nmi", "einj"), help="make harmless traffic; asks before it does"
+    )
+    capture.add_argument("--yes", action="store_true", help="do not ask before provoking")
+    capture.add_argument(
+        "--buffer-kb",
+        type=_kilobytes,
+        metavar="KB",
+        help="ring buffer per CPU (default: by memory)",
+    )
+    _report_options(capture)
+
+    check = commands.add_parser("check", help="judge captures, and traces of other tools")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    check.add_argument(
+        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
+    )
+    check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
+    _report_options(check)
+
+    plan = commands.add_parser("plan", help="show what would be attached on this kernel, and why")
+    plan.add_argument("--format", choices=("text", "json", "trace-cmd"), default="text")
+    doctor = commands.add_parser("doctor", help="try everything that a capture needs")
+    doctor.add_argument("--format", choices=("text", "json"), default="text")
+    return top
+
+
+def _report_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=("text", "json"), default="text")
+    command.add_argument(
+        "--fail-on",
+        choices=("observed", "predicted"),
+        default="predicted",
+        help="exit 1 for findings of this severity and worse (default: predicted)",
+    )
+    command.add_argument(
+        "--all", action="store_true", help="list every occurrence of a finding, not ten"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 10**8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value
+
+
+def _kilobytes(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 2**30:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of KiB")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    args = parser().parse_args(argv)
+    try:
+        # Imported here so that each command loads only what it needs.
+        from . import commands
+
+        code: int = getattr(commands, args.command)(args)
+        sys.stdout.flush()
+        return code
+    except GhesraceError as error:
+        print(f"ghesrace: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep the interpreter from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception:
+        traceback.print_exc()
+        print("ghesrace: internal error: please report it with the lines above", file=sys.stderr)
+        return EXIT_INTERNAL
+
+
+if __name__ == "__main__":
+    sys.exit(main())

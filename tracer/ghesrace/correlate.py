@@ -1,0 +1,154 @@
+"""Batches in, finished episodes in slot order out, wherever the stream was cut.
+
+The state between batches is the tail of each CPU's stream back to the begin of its unfinished
+lock hold (at most a second), and the newest few invalidations of each CPU and slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .episodes import EPISODE, FORCE_CLOSE_NS, LUCK, Mark, SlotEvents, Table
+from .errors import InputError
+from .events import ALL_CPUS, PAGE_SIZE, Events, Kind, empty
+from .plan import Plan
+from .streams import NEVER, Bools, Streams
+
+# Sources mark several times a second; a file of a few MB can claim any number of events.
+MAX_UNMARKED = 1 << 23
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What one step of correlation yields, ready to be judged.
+
+    `episodes` (EPISODE, new ones only) stand in slot order within each slot; `luck` (LUCK) are
+    the invalidations outside them; `events` are the raw events that they came from, and
+    `losses` the LOSS records delivered so far that may still touch something.
+    """
+
+    episodes: Table
+    luck: Table
+    events: Events
+    losses: Events
+
+
+@dataclass(slots=True)
+class Correlator:
+    """Feed it batches; it returns chunks of finished episodes."""
+
+    plan: Plan
+    watermark: int = 0
+    addresses: list[int | None] = field(init=False)
+    _pending: list[Events] = field(default_factory=list)
+    _losses: list[Events] = field(default_factory=list)
+    _luck: Table = field(default_factory=lambda: np.zeros(0, LUCK))
+    _done: dict[tuple[int, int], int] = field(default_factory=dict)  # (slot, cpu) -> seq_map
+
+    def __post_init__(self) -> None:
+        self.addresses = [slot.address for slot in self.plan.slots]
+
+    def feed(self, batch: Events) -> Chunk | None:
+        """Take one batch; return what became decidable by it, or None before the next MARK.
+
+        Raises InputError if there is none for so long that memory would not be bounded.
+        """
+        kind = batch["kind"]
+        losses, marks = batch[kind == Kind.LOSS], batch["ts"][kind == Kind.MARK]
+        events = batch[(kind != Kind.LOSS) & (kind != Kind.MARK)]
+        self._losses += [losses] if len(losses) else []
+        self._pending += [events] if len(events) else []
+        if not len(marks):
+            if sum(map(len, self._pending)) + sum(map(len, self._losses)) > MAX_UNMARKED:
+                what = f"over {MAX_UNMARKED:,} events without a MARK"
+                raise InputError(what, "the file is corrupt, or no capture of ghesrace's")
+            return None
+        self.watermark = max(self.watermark, int(marks.max()))
+        return self._step(final=False)
+
+    def finish(self) -> Chunk:
+        """The stream is over: return everything that is left."""
+        return self._step(final=True)
+
+    def _step(self, final: bool) -> Chunk:
+        everything = Streams.of(np.concatenate([empty(), *self._pending]))
+        s, held_back = everything.before(NEVER if final else self.watermark)
+        self._learn_addresses(s)
+        slots = SlotEvents(self.plan, s, self.addresses)
+        self.addresses = slots.addresses_with_accesses()
+        episodes, waiting = [np.zeros(0, EPISODE)], [np.zeros(0, EPISODE)]
+        luck = [self._resolved_luck(s)]
+        for slot in range(len(self.plan.slots)):
+            found, beside = slots.episodes(slot)
+            found = found[~self._already_done(slot, found)]
+            if final:  # what the end of the capture cut off before the access can't be judged
+                found = found[found["marks"] & (Mark.UNMAPPED | Mark.ACCESS_SEEN) != 0]
+            closed = self._closed(found) | final
+            ready = len(found) if closed.all() else int(np.argmin(closed))
+            episodes.append(found[:ready])
+            waiting.append(found[ready:])
+            luck.append(beside)
+            for cpu in np.unique(found["cpu"][:ready]):
+                mine = found["seq_map"][:ready][found["cpu"][:ready] == cpu]
+                self._done[slot, int(cpu)] = int(mine.max())
+        losses = np.concatenate([empty(), *self._losses])
+        chunk = Chunk(np.concatenate(episodes), np.concatenate(luck), s.ev, losses)
+        tail = slots.unfinished(np.concatenate(waiting))
+        self._pending = [tail, held_back]
+        self._luck = _newest(_before_tail(chunk.luck, tail))
+        self._losses = [losses[losses["ts"].astype(np.int64) > self.watermark - FORCE_CLOSE_NS]]
+        return chunk
+
+    def _already_done(self, slot: int, found: Table) -> Bools:
+        done = np.zeros(len(found), np.bool_)
+        for cpu in np.unique(found["cpu"]):
+            last = self._done.get((slot, int(cpu)), -1)
+            done |= (found["cpu"] == cpu) & (found["seq_map"] <= last)
+        return done
+
+    def _closed(self, found: Table) -> Bools:
+        """An episode is over when its context went on, or when the slot was mapped again."""
+        closed = found["seq_close"] != NEVER
+        closed[:-1] = True
+        return np.asarray(closed | (self.watermark - found["t_map"] > FORCE_CLOSE_NS))
+
+    def _resolved_luck(self, s: Streams) -> Table:
+        """The carried invalidations, with the end that their CPU's newer events prove."""
+        luck = self._luck
+        unknown = (luck["t_end"] == NEVER) & (luck["cpu"] != ALL_CPUS)
+        for i in np.flatnonzero(unknown):  # a handful per CPU and slot at most
+            row = luck[i]
+            later = (s.ev["cpu"] == row["cpu"]) & (s.ev["ctx"] <= row["ctx"])
+            at = np.flatnonzero(later & (s.ev["seq"] > np.uint64(row["seq"])))
+            if len(at):
+                luck["seq_end"][i], luck["t_end"][i] = s.ev["seq"][at[0]], s.t[at[0]]
+        return luck
+
+    def _learn_addresses(self, s: Streams) -> None:
+        """Slots of a vm area, and all arm64 slots, show their address only in the events."""
+        for slot, known in enumerate(self.addresses):
+            tells = (s.ev["slot"] == slot) & (s.ev["addr"] != 0)
+            if known is None and tells.any():
+                self.addresses[slot] = int(s.ev["addr"][tells][0]) & ~(PAGE_SIZE - 1)
+
+
+def _before_tail(luck: Table, tail: Events) -> Table:
+    """What is not found again in the kept tail of its CPU."""
+    past = np.ones(len(luck), np.bool_)
+    for cpu in np.unique(tail["cpu"]):
+        begin = int(tail["seq"][tail["cpu"] == cpu].min())
+        past &= (luck["sender"] != cpu) | (luck["seq"] < begin)
+    return np.asarray(luck[past])
+
+
+def _newest(luck: Table, keep: int = 8) -> Table:
+    """The newest invalidations of each (slot, CPU): older ones can't decide anything.
+
+    At most one per context level is unfinished, so the newest finished one is among eight.
+    """
+    luck = luck[np.lexsort((luck["t"], luck["cpu"], luck["slot"]))]
+    group = luck["slot"].astype(np.int64) << 16 | luck["cpu"]
+    age = np.searchsorted(group, group, side="right") - np.arange(len(luck))
+    return np.asarray(luck[age <= keep])

@@ -1,0 +1,132 @@
+"""The event record: one NumPy dtype and its enums, shared by every source, file and checker.
+
+An event says what one CPU did. Its stamp is taken when the probe fires; an entry probe fires
+*before* its effect. A batch is a one-dimensional array of `EVENT` in which the events of each
+CPU stand in that CPU's buffer order (its program order, whatever the stamps say); the order
+of events of different CPUs in the array means nothing.
+
+Losses and progress are records of the same stream (`Kind.LOSS`, `Kind.MARK`), so that a file
+or a pipe can be cut anywhere without losing them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+PAGE_MASK = ~(PAGE_SIZE - 1) & (2**64 - 1)
+
+ALL_CPUS = 0xFFFF
+NO_POINT = 0xFFFF
+NO_SLOT = -1
+
+
+class Kind(IntEnum):
+    """What happened. Fields not named are 0; `slot` is set where the source knows it."""
+
+    MAP = 1  # the slot's PTE is about to be written; phys = frame (bytes, page aligned)
+    MAP_END = 2  # the mapping function returned; addr = the address it returned, or 0
+    UNMAP = 3  # the slot's PTE is about to be cleared; addr where the function takes one
+    UNMAP_END = 4  # the unmapping function returned
+    INV_PAGE = 5  # local invalidation of the page at addr (INVLPG)
+    INV_RANGE = 6  # local invalidation of [addr, addr + size)
+    INV_ALL = 7  # local invalidation of everything, global entries too
+    BCAST_RANGE = 8  # broadcast invalidation of [addr, addr + size) begins on the sender
+    BCAST_ALL = 9  # broadcast invalidation of everything begins on the sender
+    BCAST_END = 10  # the sender's broadcast has completed on all CPUs
+    COPY = 11  # ghes_copy_tofrom_phys entered; phys, size in bytes; WRITE flag if to phys
+    COPY_END = 12  # ghes_copy_tofrom_phys returned
+    READ = 13  # size bytes at addr of a mapped slot are about to be read
+    WRITE = 14  # size bytes at addr of a mapped slot are about to be written
+    NOTIFY = 15  # a GHES notification handler entered
+    NOTIFY_END = 16  # a GHES notification handler returned
+    NMI_REF = 17  # nmi:nmi_handler for a GHES handler, after it returned; size = its ns
+    EDIT = 19  # a page-table edit of [addr, addr + size) begins
+    EDIT_END = 20  # ... ends
+    SHOOTDOWN = 21  # an IPI-and-wait TLB shootdown of other CPUs begins
+    LOSS = 30  # size events (0: unknown number) lost between addr and ts (ns); see Cause
+    MARK = 31  # everything with a stamp below ts, losses included, has been delivered
+
+
+class Context(IntEnum):
+    """Where the CPU was, from the preempt count; a higher one interrupts a lower one."""
+
+    TASK = 0
+    SOFTIRQ = 1
+    IRQ = 2
+    NMI = 3
+
+
+class Flag(IntFlag):
+    """Bits of `flags`."""
+
+    IRQS_OFF = 1
+    WRITE = 2  # of COPY: the direction is to physical memory (the status clear)
+
+
+class Cause(IntEnum):
+    """Why a LOSS happened (in `aux`)."""
+
+    OVERRUN = 1  # the ring buffer wrapped before it was read
+    DROPPED = 2  # the ring buffer refused the write
+    MISSED = 3  # a probe was skipped (kprobe_profile, recursion_misses); no time known
+    NMI_UNMATCHED = 4  # nmi:nmi_handler reported a GHES NMI whose entry was not seen
+    CPU_ONLINE = 5  # a CPU came online: its earlier events were not recorded
+    TRUNCATED = 6  # the file ends in the middle of a batch
+    CLOCK = 7  # the clock stepped or its source changed
+    PROBE_GONE = 8  # a probe that was attached is no longer
+    UNWATCHED = 9  # a module brought GHES functions after the probes were attached
+
+
+# 56 bytes, no padding. The BPF C struct and the capture file's columns mirror it.
+EVENT = np.dtype(
+    [
+        ("ts", "<u8"),  # ns of the capture's clock
+        ("addr", "<u8"),  # kernel virtual address; LOSS: begin of the window, ns
+        ("phys", "<u8"),  # physical address, bytes
+        ("size", "<u8"),  # bytes; LOSS: number of events; NMI_REF: ns
+        ("seq", "<u8"),  # position in the CPU's buffer: grows along the array, per CPU
+        ("pid", "<u4"),  # of the interrupted or running task
+        ("point", "<u2"),  # index into Plan.probes, or NO_POINT
+        ("cpu", "<u2"),  # or ALL_CPUS (LOSS, MARK)
+        ("slot", "<i2"),  # index into Plan.slots, or NO_SLOT
+        ("kind", "u1"),  # Kind
+        ("ctx", "u1"),  # Context
+        ("flags", "u1"),  # Flag
+        ("aux", "u1"),  # Cause of a LOSS
+        ("reserved", "<u2"),
+    ]
+)
+assert EVENT.itemsize == 56
+
+Events = npt.NDArray[np.void]
+
+
+def empty(n: int = 0) -> Events:
+    """A zeroed array of *n* events that name no slot and no probe point."""
+    events = np.zeros(n, EVENT)
+    events["slot"] = NO_SLOT
+    events["point"] = NO_POINT
+    return events
+
+
+def loss(
+    begin: int, end: int, cause: Cause, cpu: int = ALL_CPUS, count: int = 0, point: int = NO_POINT
+) -> Events:
+    """One LOSS record: *count* events (0: unknown) lost on *cpu* between *begin* and *end*, ns."""
+    record = empty(1)
+    record["kind"] = Kind.LOSS
+    record["addr"], record["ts"] = begin, end
+    record["size"], record["cpu"], record["point"], record["aux"] = count, cpu, point, cause
+    return record
+
+
+def mark(ts: int) -> Events:
+    """One MARK record: everything stamped below *ts* (ns) has been delivered."""
+    record = empty(1)
+    record["kind"], record["ts"], record["cpu"] = Kind.MARK, ts, ALL_CPUS
+    return record

@@ -1,0 +1,308 @@
+"""Load and validate the declarative probe points of probes/*.toml.
+
+What differs between kernels is data in those files; this module only gives it types. A key that
+is misspelt or has the wrong type is an InputError that names the file and the key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar, get_args
+
+from .errors import InputError
+from .events import Kind
+from .plan import LockUnit
+
+ARCHES = ("x86_64", "arm64")
+HOST_FEATURES = ("xen-pv", "pti", "hypervisor")
+IMPLIES = ("page-after-set", "page-after-clear", "broadcast-after-clear", "flush-inside")
+FILTERS = (
+    "slot-index",  # the fixmap indices of the slots
+    "slot-address",  # addr is in a slot
+    "slot-range",  # [addr, end) touches a slot
+    "mapped-page",  # addr is in a slot, or where a vm area may be
+    "kernel-address",  # addr is not a user's
+    "ghes-nmi-handler",  # handler is a ghes_notify_nmi
+)
+FIELDS = (
+    "addr",
+    "phys",
+    "pfn",
+    "size",
+    "end",
+    "index",
+    "prot",
+    "from_phys",
+    "handler",
+    "delta_ns",
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Implication:
+    """The symbol does `what` besides.
+
+    `unless` names points that, resolved, show it themselves; `given` points that must be.
+    """
+
+    what: str
+    arch: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One symbol (or tracepoint, `system:event`) that can serve a point; the first fit wins.
+
+    Conditions: `arch` (empty: all), `when` host features ("!x": not x), `arity` the number of
+    parameters in BTF (`unknown_arity` accepts a kernel without), `with_` / `without` symbols in
+    the same vmlinux or module. `struct` names the BTF struct whose member offsets replace
+    `{member}` in `fields`, `struct_default` (bytes) serves without BTF. `sdei_path` marks code
+    that runs in an SDEI handler, where arm64 allows no kprobe.
+    """
+
+    symbol: str = ""
+    tracepoint: str = ""
+    arch: tuple[str, ...] = ()
+    when: tuple[str, ...] = ()
+    arity: int | None = None
+    unknown_arity: bool = False
+    with_: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    fields: dict[str, str] = field(default_factory=dict)
+    return_fields: dict[str, str] = field(default_factory=dict)
+    struct: str = ""
+    struct_default: dict[str, int] = field(default_factory=dict)
+    filter: str = ""
+    implies: tuple[Implication, ...] = ()
+    sdei_path: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One logical event. `scope` "any" looks in every module too, `role` marks what a slot needs.
+
+    `bare` accepts a symbol whose arguments the compiler changed (.isra.0): it only says that it
+    ran. `returns` is the kind of the function's return, `slot` the slot it always serves,
+    `unless` names points that make this one superfluous, `host` features without which the event
+    cannot matter. If the point is unresolved and not `optional`, the plan says so, with `what`
+    and the `patterns` that suffer.
+    """
+
+    name: str
+    kind: str
+    what: str
+    family: str
+    candidates: tuple[Candidate, ...]
+    clear_kind: str | None = None
+    returns: str | None = None
+    scope: str = "vmlinux"
+    role: str = ""
+    slot: str = ""
+    bare: bool = False
+    optional: bool = False
+    unless: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRule:
+    """Where a family's slots come from: one fixed `name`, or the enumerators of a BTF `enum`.
+
+    `match` is the enumerators' prefix and `prefix` what is cut off to name the slot. `page_lock`
+    names the slot whose lock was per page while the copy had no index argument, `unnamed` how
+    many slots to leave open per architecture without BTF.
+    """
+
+    name: str = ""
+    enum: str = ""
+    match: str = ""
+    prefix: str = ""
+    lock: LockUnit = "report"
+    page_lock: str = ""
+    unnamed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """A symbol that exists but is not on the path `instead_of` watches, and why."""
+
+    symbol: str
+    instead_of: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Something that can never be seen on these architectures or hosts, and why."""
+
+    what: str
+    why: str
+    arch: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One probe file."""
+
+    name: str
+    points: tuple[Point, ...]
+    slots: tuple[SlotRule, ...] = ()
+    never: tuple[Never, ...] = ()
+    blind: tuple[Blind, ...] = ()
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Load the shipped probe files, by file name. Raises InputError if one is invalid."""
+    directory = resources.files("ghesrace_probes")
+    texts = {
+        entry.name: entry.read_text("utf-8")
+        for entry in directory.iterdir()
+        if entry.name.endswith(".toml")
+    }
+    return load(texts)
+
+
+def load(texts: dict[str, str]) -> tuple[Family, ...]:
+    """Parse probe files, given as {file name: TOML text}. Raises InputError naming file and key."""
+    loaded = tuple(_family(name, texts[name]) for name in sorted(texts))
+    names = [point.name for family in loaded for point in family.points]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"probe point {name!r} is defined twice")
+    for family in loaded:
+        for point in family.points:
+            implied = [
+                name for c in point.candidates for i in c.implies for name in i.unless + i.given
+            ]
+            _known(f"{family.name}: point {point.name!r}: unless", point.unless, names)
+            _known(f"{family.name}: point {point.name!r}: implies", implied, names)
+        for never in family.never:
+            _known(f"{family.name}: never {never.symbol!r}", [never.instead_of], names)
+    return loaded
+
+
+def symbols(loaded: tuple[Family, ...]) -> frozenset[str]:
+    """Every symbol that a probe file names, in whatever role."""
+    return frozenset(_symbols(loaded))
+
+
+def _symbols(loaded: tuple[Family, ...]) -> Iterator[str]:
+    for family in loaded:
+        yield from (never.symbol for never in family.never)
+        for point in family.points:
+            for candidate in point.candidates:
+                yield candidate.symbol
+                yield from candidate.with_
+                yield from candidate.without
+
+
+def _family(file: str, text: str) -> Family:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file}: {error}") from error
+    _keys(file, data, ("family", "slot", "point", "never", "blind"))
+    name = data.get("family")
+    if not isinstance(name, str):
+        raise InputError(f"{file}: `family` must be a string")
+    return Family(
+        name=name,
+        points=tuple(_point(file, name, raw) for raw in _tables(file, data, "point")),
+        slots=tuple(_make(SlotRule, f"{file}: slot", raw) for raw in _tables(file, data, "slot")),
+        never=tuple(_make(Never, f"{file}: never", raw) for raw in _tables(file, data, "never")),
+        blind=tuple(_make(Blind, f"{file}: blind", raw) for raw in _tables(file, data, "blind")),
+    )
+
+
+def _point(file: str, family: str, raw: dict[str, Any]) -> Point:
+    where = f"{file}: point {raw.get('name')!r}"
+    given = [_candidate(where, table) for table in _tables(where, raw, "candidate")]
+    rest = {key: value for key, value in raw.items() if key != "candidate"}
+    point = _make(Point, where, {**rest, "family": family, "candidates": given})
+    if not given:
+        raise InputError(f"{where}: has no candidate")
+    kinds = [kind for kind in (point.kind, point.clear_kind, point.returns) if kind is not None]
+    _known(f"{where}: kind", kinds, Kind.__members__)
+    _known(f"{where}: scope", [point.scope], ("vmlinux", "any"))
+    _known(f"{where}: role", [point.role], ("", "map", "unmap"))
+    _known(f"{where}: host", point.host, HOST_FEATURES)
+    return point
+
+
+def _candidate(where: str, raw: dict[str, Any]) -> Candidate:
+    where = f"{where}: candidate {raw.get('symbol') or raw.get('tracepoint')!r}"
+    implied = [
+        _make(Implication, f"{where}: implies", table) for table in _tables(where, raw, "implies")
+    ]
+    rest = {("with_" if key == "with" else key): value for key, value in raw.items()}
+    candidate = _make(Candidate, where, {**rest, "implies": implied})
+    if bool(candidate.symbol) == bool(candidate.tracepoint):
+        raise InputError(f"{where}: needs either `symbol` or `tracepoint`")
+    _known(f"{where}: arch", candidate.arch, ARCHES)
+    _known(f"{where}: when", [w.removeprefix("!") for w in candidate.when], HOST_FEATURES)
+    _known(f"{where}: fields", [*candidate.fields, *candidate.return_fields], FIELDS)
+    _known(f"{where}: implies", [i.what for i in implied], IMPLIES)
+    if candidate.filter:
+        _known(f"{where}: filter", [candidate.filter], FILTERS)
+    return candidate
+
+
+def _make(kind: type[T], where: str, raw: dict[str, Any]) -> T:
+    """Build dataclass *kind* from a TOML table, checking every key and type."""
+    known = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type]
+    _keys(where, raw, tuple(known))
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        expected = known[key]
+        if expected.startswith("tuple["):
+            if not isinstance(value, list) or (
+                expected == "tuple[str, ...]" and not all(isinstance(v, str) for v in value)
+            ):
+                raise InputError(f"{where}: `{key}` must be a list of strings")
+            values[key] = tuple(value)
+            continue
+        allowed = {"bool": bool, "int | None": int, "dict": dict}.get(
+            expected.partition("[")[0], str
+        )
+        if not isinstance(value, allowed) or (
+            expected == "LockUnit" and value not in get_args(LockUnit)
+        ):
+            raise InputError(f"{where}: `{key}` is {value!r}, not a {expected}")
+        values[key] = value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _tables(where: str, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = data.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise InputError(f"{where}: `{key}` must be a list of tables")
+    return found
+
+
+def _keys(where: str, raw: dict[str, Any], known: tuple[str, ...]) -> None:
+    shown = ["with" if key == "with_" else key for key in known]
+    for key in raw:
+        if key not in known:
+            raise InputError(f"{where}: unknown key `{key}` (known: {', '.join(shown)})")
+
+
+def _known(where: str, names: Any, known: Any) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where}: {name!r} is not one of {', '.join(map(str, known))}")

@@ -1,0 +1,96 @@
+"""The report of `ghesrace check` as JSON; its shape is documented by check.schema.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..check import Report, SlotCounts
+from ..patterns import Finding, Occurrence
+from ..tlb import Class
+from .names import frame_source, slot_sources
+
+
+def report(result: Report, host: dict[str, Any], file: str | None = None) -> dict[str, Any]:
+    """JSON-ready form of a report. Times in ns, addresses and frames as hex strings."""
+    return {
+        "file": file,
+        "verdict": result.verdict.word,
+        "reasons": result.reasons,
+        "truncated": result.truncated,
+        "events": result.events,
+        "lost": result.lost,
+        "losses": result.losses,
+        "slots": [_slot(slot, host) for slot in result.slots],
+        "patterns": {
+            name: {
+                "checked": p.checked,
+                "observed": p.observed,
+                "predicted": p.predicted,
+                "not_checked_because": p.not_checked_because,
+            }
+            for name, p in result.patterns.items()
+        },
+        "findings": [_finding(f, host) for f in result.findings],
+        "unseen": [
+            {
+                "what": u.what,
+                "why": u.why,
+                "affects": {"patterns": list(u.patterns), "slots": list(u.slots)},
+            }
+            for u in result.unseen
+        ],
+    }
+
+
+def class_word(cls: Class) -> str:
+    """The class as users see it."""
+    return cls.name.lower().replace("_", "-")
+
+
+def _slot(slot: SlotCounts, host: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": slot.name,
+        "address": None if slot.address is None else f"{slot.address:#x}",
+        "sources": slot_sources(host, slot.name),
+        "episodes": slot.episodes,
+        "handoffs": slot.handoffs,
+        "latent": slot.latent,
+        "classes": {class_word(c): slot.classes[c] for c in Class},
+    }
+
+
+def _finding(finding: Finding, host: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "pattern": finding.pattern,
+        "severity": finding.severity,
+        "access": finding.access,
+        "slot": finding.slot,
+        "cpus": list(finding.cpus),
+        "frames": [f"{f:#x}" for f in finding.frames],
+        "sources": [frame_source(host, f) for f in finding.frames],
+        "count": finding.count,
+        "reordered": finding.reordered,
+        "explanation": finding.explanation,
+        "occurrences": [_occurrence(o) for o in finding.occurrences],
+        "steps": [
+            {
+                "n": s.n,
+                "ts": s.ts,
+                "cpu": s.cpu,
+                "context": s.context,
+                "event": s.event,
+                "text": s.text,
+            }
+            for s in finding.steps
+        ],
+    }
+
+
+def _occurrence(o: Occurrence) -> dict[str, Any]:
+    return {
+        "ts_map": o.ts_map,
+        "ts_read": o.ts_read,
+        "ts_unmap": o.ts_unmap,
+        "cpus": list(o.cpus),
+        "frames": [f"{f:#x}" for f in o.frames],
+    }

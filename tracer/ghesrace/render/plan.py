@@ -1,0 +1,87 @@
+"""The plan as text, 80 columns: what is attached and why, what it implies, what stays unseen."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+
+from ..plan import Plan, Probe, Slot, Unseen
+
+WIDTH = 80
+_IMPLIED = {
+    "page-after-set": "implies a local invalidation of the page after the set",
+    "page-after-clear": "implies a local invalidation of the page after the clear",
+    "flush-inside": "invalidates before it returns, which a probe of its own shows",
+    "broadcast-after-clear": "implies an invalidation on all CPUs after the clear",
+}
+
+
+def render_plan_text(plan: Plan) -> str:
+    """Return the plan as text that ends in a newline, no line wider than 80 columns."""
+    return "\n".join(_lines(plan)) + "\n"
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    cpus = len(plan.cpus)
+    yield f"Plan for Linux {plan.release} ({plan.arch}), {cpus} CPU{'s' * (cpus != 1)} online"
+    pages = "not global (PTI): a CR3 write may drop them" if plan.pti else "global"
+    yield from _wrapped(f"clock {plan.clock}; kernel TLB entries are {pages}", "", "  ")
+    yield ""
+    yield "Slots"
+    for slot in plan.slots:
+        yield from _wrapped(_slot(slot), "  ", "      ")
+    yield ""
+    yield "Probes"
+    for _, group in groupby(plan.probes, key=lambda probe: (probe.point, probe.symbol)):
+        yield from _probe(plan, list(group))
+    if plan.unseen:
+        yield ""
+        yield "Unseen"
+        for unseen in plan.unseen:
+            yield from _unseen(plan, unseen)
+    for pattern, reason in plan.not_checked.items():
+        yield ""
+        yield from _wrapped(f"Not checked: the pattern {pattern}. {reason}", "", "  ")
+
+
+def _slot(slot: Slot) -> str:
+    where = [] if slot.index is None else [f"fixmap index {slot.index}"]
+    if slot.address is not None:
+        where.append(f"at {slot.address:#x}")
+    else:
+        where.append("address not known beforehand")
+    if slot.module:
+        where.append(f"of module {slot.module}")
+    unit = "one page" if slot.lock == "page" else "one whole report"
+    return f"{slot.name}: {', '.join(where)}; its lock covers {unit}"
+
+
+def _probe(plan: Plan, group: list[Probe]) -> Iterator[str]:
+    """One paragraph for a function: its entry probe, with its return probe if it has one."""
+    probe = group[0]
+    kinds = [k for p in group for k in (p.kind, p.clear_kind) if k]
+    text = f"{probe.symbol} ({probe.mechanism}{' and return' * (len(group) > 1)})"
+    yield from _wrapped(f"{text} -> {', '.join(kinds)}", "  ", "      ")
+    yield from _wrapped(probe.why, "      ", "      ")
+    notes = [_IMPLIED[what] for what in probe.implies]
+    if probe.slot is not None:
+        notes.append(f"always slot {plan.slots[probe.slot].name}")
+    if probe.filter:
+        notes.append(f"in-kernel filter: {probe.filter}")
+    for note in notes:
+        yield from _wrapped(note, "      - ", "        ")
+
+
+def _unseen(plan: Plan, unseen: Unseen) -> Iterator[str]:
+    text = f"{unseen.what}. {unseen.why[:1].upper()}{unseen.why[1:]}."
+    affected = [f"pattern {name}" for name in unseen.patterns]
+    if unseen.slots and len(unseen.slots) < len(plan.slots):
+        affected.append("slots " + ", ".join(unseen.slots))
+    if affected:
+        text += f" Affects: {'; '.join(affected)}."
+    yield from _wrapped(text, "  ", "      ")
+
+
+def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest)

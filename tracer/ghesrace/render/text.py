@@ -1,0 +1,152 @@
+"""The report as text: verdict, episodes by class, what was not seen, each finding once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..check import Report, Verdict
+from ..patterns import Finding
+from ..tlb import Class
+from .as_json import class_word
+from .names import frame_source, slot_sources
+
+WIDTH = 80
+_STYLE = {
+    Verdict.OBSERVED: "bold red",
+    Verdict.PREDICTED: "bold yellow",
+    Verdict.INCONCLUSIVE: "bold magenta",
+    Verdict.CLEAN: "bold green",
+}
+_MEANING = {
+    Verdict.OBSERVED: (
+        '"Observed" means that the unprotected window was observed: a CPU accessed the slot '
+        "while nothing had dropped an older translation that it may have held. It does not "
+        "prove that junk was read: whether the CPU had loaded that translation cannot be traced."
+    ),
+    Verdict.PREDICTED: (
+        '"Predicted" means that the unprotected window did not occur here, but would in another '
+        "order of these very notifications, or without an invalidation that came by luck."
+    ),
+    Verdict.INCONCLUSIVE: "Nothing unsafe was seen, but that proves nothing: see the reasons.",
+    Verdict.CLEAN: (
+        "Every access was protected by the kernel's own invalidations, and nothing that could "
+        "have said otherwise was lost."
+    ),
+}
+
+
+def print_report(
+    console: Console, result: Report, host: dict[str, Any], title: str | None = None
+) -> None:
+    """Print the report to *console* (see `new_console`)."""
+    head = Text(result.verdict.word, style=_STYLE[result.verdict])
+    if title:
+        head.append(f"  {title}", style="default")
+    console.print(head)
+    if host.get("release"):
+        console.print(f"{host.get('arch', '')} Linux {host['release']}".strip(), style="dim")
+    console.print(_MEANING[result.verdict])
+    for reason in result.reasons:
+        console.print(f"- {reason}")
+    if result.truncated:
+        console.print("The file is truncated: only its intact prefix was judged.")
+    console.print()
+    _slots(console, result, host)
+    _unseen(console, result)
+    for i, finding in enumerate(result.findings, 1):
+        _finding(console, finding, i, len(result.findings), host)
+
+
+def new_console(file: Any = None) -> Console:
+    """A console of at most 80 columns; colour only on a terminal."""
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    return console
+
+
+def _slots(console: Console, result: Report, host: dict[str, Any]) -> None:
+    lost = "an unknown number" if result.lost is None else f"{result.lost:,}"
+    console.print(f"{result.events:,} events, {lost} lost. Episodes by what protected them:")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("class")
+    for slot in result.slots:
+        table.add_column(slot.name, justify="right")
+    for cls in Class:
+        numbers = [slot.classes[cls] for slot in result.slots]
+        table.add_row(class_word(cls), *(f"{n:,}" if n else "." for n in numbers))
+    table.add_section()
+    table.add_row("episodes", *(f"{slot.episodes:,}" for slot in result.slots))
+    table.add_row("hand-offs", *(f"{slot.handoffs:,}" for slot in result.slots))
+    table.add_row("latent", *(f"{slot.latent:,}" for slot in result.slots))
+    console.print(table)
+    for slot in result.slots:
+        where = "address unknown" if slot.address is None else f"{slot.address:#x}"
+        sources = slot_sources(host, slot.name)
+        used_by = f", {', '.join(sources)}" if sources else ""
+        console.print(Padding(f"{slot.name}: {where}{used_by}", (0, 0, 0, 2)), style="dim")
+    latent = sum(slot.latent for slot in result.slots)
+    if latent:
+        console.print(
+            f"\n{latent:,} episodes began while their CPU might still hold another frame's "
+            "translation (latent: an unmap that only flushes its own CPU leaves them behind); "
+            "the class says what protected each."
+        )
+    console.print()
+
+
+def _unseen(console: Console, result: Report) -> None:
+    for name, pattern in result.patterns.items():
+        if not pattern.checked:
+            console.print(f"Pattern {name} was not checked: {pattern.not_checked_because}")
+    if not result.unseen:
+        return
+    console.print("Not seen:")
+    for unseen in result.unseen:
+        affected = ", ".join((*unseen.patterns, *unseen.slots))
+        affects = f" (affects {affected})" if affected else ""
+        console.print(Padding(f"- {unseen.what}: {unseen.why}{affects}", (0, 0, 0, 2)))
+    console.print()
+
+
+def _finding(
+    console: Console, finding: Finding, number: int, of: int, host: dict[str, Any]
+) -> None:
+    x, y = finding.cpus
+    p, q = (
+        f"{frame:#x}" + (f" of {source}" if source else "")
+        for frame, source in ((f, frame_source(host, f)) for f in finding.frames)
+    )
+    style = _STYLE[Verdict.OBSERVED if finding.severity == "observed" else Verdict.PREDICTED]
+    console.print(
+        Text(
+            f"Finding {number} of {of}: {finding.pattern} {finding.access}, {finding.severity}",
+            style,
+        )
+    )
+    times = "once" if finding.count == 1 else f"{finding.count:,} times"
+    console.print(f"{times} at slot {finding.slot}: {finding.explanation}.")
+    console.print(f"  p = {p}\n  q = {q}", style="dim")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("")
+    table.add_column("us", justify="right", no_wrap=True)
+    another = " (another CPU)" if x == y else ""
+    table.add_column(f"CPU {x} = x{another}, {_context(finding, 'x')}", ratio=1)
+    table.add_column(f"CPU {y} = y, {_context(finding, 'y')}", ratio=1)
+    begins = [s.ts for s in finding.steps if s.ts is not None]
+    begin = begins[0] if begins else 0
+    for step in finding.steps:
+        when = "" if step.ts is None or finding.reordered else f"{(step.ts - begin) / 1000:,.1f}"
+        columns = (step.text, "") if step.side == "x" else ("", step.text)
+        table.add_row("" if step.n is None else str(step.n), when, *columns)
+    console.print(table)
+
+
+def _context(finding: Finding, side: str) -> str:
+    """The context of one column: all traced steps of an episode share it."""
+    return next((s.context for s in finding.steps if s.side == side and s.ts is not None), "any")

@@ -1,0 +1,118 @@
+"""The slots of a plan while it is being resolved, and the in-kernel filters they lead to."""
+
+from __future__ import annotations
+
+from .events import PAGE_SHIFT, PAGE_SIZE
+from .kernel import Facts
+from .plan import Slot
+
+# No user mapping is above this and no kernel one below: the kernel's half begins here with 5-level
+# page tables (Documentation/arch/x86/x86_64/mm.rst) and higher with every other layout.
+_KERNEL_FLOOR = 0xFF00000000000000
+# x86 maps the vsyscall page at a constant of its ABI (arch/x86/include/uapi/asm/vsyscall.h).
+_VSYSCALL = 0xFFFFFFFFFF600000
+
+
+class Slots:
+    """Slots in the order of the plan, and where a notification's slot is found among them."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.all: list[Slot] = []
+        self.incomplete: dict[str, str] = {}  # slot name: why its unmap is not seen
+        self._arch = facts.arch
+        self._roles: dict[tuple[str, str], int] = {}
+
+    def add(self, slot: Slot, role: str) -> None:
+        """Add *slot*, which serves *role* (irq, nmi, sea, ...) in its vmlinux or module."""
+        if role:
+            self._roles[slot.module, role.lower()] = len(self.all)
+        self.all.append(slot)
+
+    def of(self, module: str) -> list[Slot]:
+        """Slots of one vmlinux ("") or module."""
+        return [slot for slot in self.all if slot.module == module]
+
+    def number(self, module: str, role: str) -> int | None:
+        """Index of the slot that serves *role* in *module*."""
+        return self._roles.get((module, role))
+
+    def named(self, role: str) -> tuple[str, ...]:
+        """Names of the slots that serve *role* anywhere."""
+        return tuple(self.all[n].name for (_, r), n in self._roles.items() if r == role)
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all slots."""
+        return tuple(slot.name for slot in self.all)
+
+    def fixmap_address(self, values: dict[str, int], index: int) -> int | None:
+        """Virtual address of fixmap *index*, or None where nothing tells.
+
+        fix_to_virt(): FIXADDR_TOP - (index << PAGE_SHIFT). On x86 FIXADDR_TOP follows from the
+        vsyscall page, whose address and index are both known; arm64 discloses neither.
+        """
+        anchor = values.get("VSYSCALL_PAGE")
+        if self._arch != "x86_64" or anchor is None:
+            return None
+        return _VSYSCALL + ((anchor - index) << PAGE_SHIFT)
+
+    def condition(self, rule: str, facts: Facts) -> tuple[str | None, str]:
+        """The tracefs filter for *rule* (points.FILTERS), or why a needed one cannot be made."""
+        known = [s.address for s in self.all]
+        pages = [(a, a + PAGE_SIZE) for a in known if a is not None]
+        complete = len(pages) == len(known)
+        if rule == "slot-index":
+            indices = [s.index for s in self.all if s.index is not None]
+            return (_either([f"index == {n}" for n in indices]) if indices else None), ""
+        if rule == "slot-address":
+            return (_inside(pages) if complete else None), ""
+        if rule == "slot-range":
+            text = _either(
+                [f"(addr < {end:#x} && end > {begin:#x})" for begin, end in _merge(pages)]
+            )
+            return (text if complete else None), ""
+        if rule == "mapped-page":
+            if not complete:
+                areas = self._areas(facts)
+                if areas is None:
+                    return f"addr >= {_KERNEL_FLOOR:#x}", ""
+                pages += areas
+            return _inside(pages), ""
+        if rule == "kernel-address":
+            return f"addr >= {_KERNEL_FLOOR:#x}", ""
+        if rule == "ghes-nmi-handler":
+            handlers = [s.address for s in facts.symbols.get("ghes_notify_nmi", ())]
+            if not all(handlers):
+                return (
+                    None,
+                    "kallsyms hides addresses (kernel.kptr_restrict), so no handler is known",
+                )
+            return _either([f"handler == {address:#x}" for address in handlers]), ""
+        return None, ""
+
+    def _areas(self, facts: Facts) -> list[tuple[int, int]] | None:
+        """Pages of the vm areas that slots without an address can be in, or None if unknown."""
+        found = []
+        for module in {s.module for s in self.all if s.address is None}:
+            mine = [(a.begin, a.end) for a in facts.areas if a.module == module and a.begin]
+            if not mine or any(s.index is not None for s in self.of(module) if s.address is None):
+                return None
+            found += mine
+        return found
+
+
+def _merge(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for begin, end in sorted(pages):
+        if merged and merged[-1][1] == begin:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _inside(pages: list[tuple[int, int]]) -> str:
+    return _either([f"(addr >= {begin:#x} && addr < {end:#x})" for begin, end in _merge(pages)])
+
+
+def _either(conditions: list[str]) -> str:
+    return " || ".join(conditions)

@@ -1,0 +1,275 @@
+"""What the kernel counts of its own losses, read with every batch, as LOSS records.
+
+The place of an overrun is in the pages (decode.py); here are the counters without a place:
+per_cpu/*/stats, kprobe_profile, probes that stopped firing, CPUs and modules that appeared, the
+clock source.
+Each touches everything between the previous read and this one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import HostError, TransientError
+from ..events import ALL_CPUS, NO_POINT, Cause, Events, empty, loss
+from ..kallsyms import read_symbols
+from ..points import families
+from .tracefs import Instance
+
+_CLOCKS = {
+    "mono": time.CLOCK_MONOTONIC,
+    "mono_raw": time.CLOCK_MONOTONIC_RAW,
+    "boot": time.CLOCK_BOOTTIME,
+}
+
+
+def clock_now(clock: str) -> int:
+    """Now, in ns, on the trace clock *clock* (kernel/trace/trace.c:trace_clocks[]).
+
+    Raises HostError for one that user space can't read.
+    """
+    try:
+        return time.clock_gettime_ns(_CLOCKS[clock])
+    except KeyError:
+        raise HostError(
+            f"the trace clock {clock!r} has no counterpart in user space",
+            f"use one of {', '.join(_CLOCKS)}",
+        ) from None
+
+
+def parse_cpus(text: str) -> list[int]:
+    """CPU list ("0-3,8") as in /sys/devices/system/cpu/online."""
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        if part:
+            low, _, high = part.partition("-")
+            cpus.extend(range(int(low), int(high or low) + 1))
+    return cpus
+
+
+def parse_stats(text: str) -> dict[str, int]:
+    """per_cpu/cpuN/stats: counter name -> number; lines that are no whole number are left out."""
+    stats = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if value.strip().isdecimal():
+            stats[name] = int(value)
+    return stats
+
+
+def parse_profile(text: str) -> dict[str, int]:
+    """kprobe_profile: event name -> missed hits (nmissed of the kprobe and the kretprobe)."""
+    profile = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[2].isdecimal():
+            profile[words[0]] = int(words[2])
+    return profile
+
+
+class Gauge:
+    """A kernel file that is read again and again: kept open, which saves most of the cost."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    def text(self) -> str | None:
+        """What the file says now, None if it can't be read."""
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            text, chunk = b"", b"."
+            while chunk:
+                chunk = os.pread(self._fd, 1 << 16, len(text))
+                text += chunk
+            return text.decode("ascii", "replace")
+        except OSError:
+            self.close()
+            return None
+
+    def is_on(self, default: bool = False) -> bool:
+        """Whether it says "1"; *default* if it can't be read."""
+        text = self.text()
+        return default if text is None else text.startswith("1")
+
+    def close(self) -> None:
+        """Close it until the next `text()`: an open file keeps its instance busy."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Accounts:
+    """Loss counters of one attached instance.
+
+    `points`: event name (unique on the system) -> probe point, for kprobe_profile, which
+    prints no group; fprobe events are not in it and have no miss counter in tracefs.
+    `watched`: path of an `enable` file -> probe point; `modules`: module -> a point in it.
+    `clock`: the trace clock; `system`: where /proc and /sys are.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        points: dict[str, int],
+        watched: dict[Path, int],
+        modules: dict[str, int],
+        counters: Counter[str],
+        clock: str,
+        system: Path = Path("/"),
+    ) -> None:
+        self._instance = instance
+        self._points = points
+        self._watched = watched
+        self._groups = {path.parent.parent / "enable" for path in watched}
+        self._modules = modules
+        self._counters = counters
+        self._system = system
+        self._clock = clock
+        self._since = clock_now(clock)
+        self._gauges: dict[Path, Gauge] = {}
+        self._dropped: dict[int, int] = {}
+        self._missed = dict.fromkeys(points, 0)
+        self._source = self._clocksource()
+        self._live = self._live_modules()
+        self.cpus = self.online()
+
+    def close(self) -> None:
+        """Close the files that were kept open; without it the instance can't be removed."""
+        for gauge in self._gauges.values():
+            gauge.close()
+
+    def _gauge(self, path: Path) -> Gauge:
+        return self._gauges.setdefault(path, Gauge(path))
+
+    def online(self) -> list[int]:
+        """CPUs that are online now."""
+        text = self._gauge(self._system / "sys/devices/system/cpu/online").text()
+        if text is None:
+            return sorted(int(p.name[3:]) for p in (self._instance.path / "per_cpu").glob("cpu*"))
+        return parse_cpus(text)
+
+    def _stats(self, cpu: int) -> dict[str, int]:
+        text = self._gauge(self._instance.path / f"per_cpu/cpu{cpu}/stats").text()
+        if text is None:
+            raise TransientError(
+                f"the tracing instance {self._instance.path} is gone", "start again"
+            )
+        return parse_stats(text)
+
+    def overrun(self, cpu: int) -> int:
+        """Events of *cpu* overwritten so far. Raises TransientError if the instance is gone."""
+        return self._stats(cpu).get("overrun", 0)
+
+    def read(self, stopping: bool = False) -> Events:
+        """LOSS records for what the counters say happened since the last call.
+
+        *stopping*: we turned tracing off ourselves. Raises TransientError if the instance is
+        gone.
+        """
+        before = clock_now(self._clock)
+        found = [
+            *self._new_cpus(),
+            *self._refused(),
+            *self._skipped(),
+            *self._vanished(stopping),
+            *self._unwatched(),
+        ]
+        source = self._clocksource()
+        if source != self._source:
+            self._source = source
+            found.append(self._loss(Cause.CLOCK))
+        losses = np.concatenate(found) if found else empty()
+        # What was counted happened after the last read began and before this one ended.
+        losses["addr"], losses["ts"] = self._since, clock_now(self._clock)
+        self._since = before
+        return losses
+
+    def _loss(
+        self, cause: Cause, cpu: int = ALL_CPUS, count: int = 0, point: int = NO_POINT
+    ) -> Events:
+        self._counters[f"lost:{cause.name.lower()}"] += count
+        self._counters["uncounted losses"] += count == 0
+        return loss(0, 0, cause, cpu, count, point)
+
+    def _new_cpus(self) -> list[Events]:
+        online = self.online()
+        new = sorted(set(online) - set(self.cpus))
+        self.cpus = online
+        return [self._loss(Cause.CPU_ONLINE, cpu) for cpu in new]
+
+    def _refused(self) -> list[Events]:
+        found = []
+        for cpu in self.cpus:
+            stats = self._stats(cpu)
+            # A commit overrun is a write refused because a nested one filled the whole buffer.
+            total = stats.get("dropped events", 0) + stats.get("commit overrun", 0)
+            more = total - self._dropped.get(cpu, 0)
+            self._dropped[cpu] = total
+            if more > 0:
+                found.append(self._loss(Cause.DROPPED, cpu, more))
+        return found
+
+    def _skipped(self) -> list[Events]:
+        text = self._gauge(self._instance.root / "kprobe_profile").text()
+        profile = parse_profile(text or "")
+        found = []
+        for event, point in self._points.items():
+            more = profile.get(event, 0) - self._missed[event]
+            if more > 0:
+                self._missed[event] += more
+                found.append(self._loss(Cause.MISSED, count=more, point=point))
+        return found
+
+    def _vanished(self, stopping: bool) -> list[Events]:
+        """Probe points that no longer fire. Reported as long as they don't."""
+        # Both switch off kprobes that sit on ftrace sites, and the event still says "1".
+        switches = [
+            (self._system / "proc/sys/kernel/ftrace_enabled", True),
+            (self._system / "sys/kernel/debug/kprobes/enabled", True),
+        ]
+        if not stopping:
+            switches.append((self._instance.path / "tracing_on", False))
+        if not all(self._gauge(path).is_on(default) for path, default in switches):
+            return [self._loss(Cause.PROBE_GONE)]
+        # A group's file says "1" if all its events are on: one read instead of one per event.
+        off = {group.parent for group in self._groups if not self._gauge(group).is_on()}
+        gone = {
+            point
+            for path, point in self._watched.items()
+            if path.parent.parent in off and not self._gauge(path).is_on()
+        }
+        for module, point in self._modules.items():
+            if not (self._system / "sys/module" / module).is_dir():
+                gone.add(point)
+        return [self._loss(Cause.PROBE_GONE, point=point) for point in sorted(gone)]
+
+    def _unwatched(self) -> list[Events]:
+        """Modules that map GHES pages and came after the probes were attached."""
+        live = self._live_modules()
+        new, self._live = live - self._live, live
+        if not new:
+            return []
+        maps = {c.symbol for f in families() for p in f.points if p.role for c in p.candidates}
+        try:
+            found = read_symbols(self._system / "proc/kallsyms", maps)
+        except OSError:
+            return [self._loss(Cause.UNWATCHED)]  # nothing tells that it does not
+        modules = {symbol.module for symbols in found.values() for symbol in symbols}
+        return [self._loss(Cause.UNWATCHED) for _ in modules & new]
+
+    def _live_modules(self) -> set[str]:
+        """Modules whose symbols are there: kernel/module/procfs.c prints name, ..., state."""
+        text = self._gauge(self._system / "proc/modules").text() or ""
+        lines = (line.split() for line in text.splitlines())
+        return {words[0] for words in lines if len(words) > 4 and words[4] == "Live"}
+
+    def _clocksource(self) -> str:
+        base = self._system / "sys/devices/system/clocksource/clocksource0/current_clocksource"
+        return self._gauge(base).text() or ""

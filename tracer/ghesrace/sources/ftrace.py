@@ -1,0 +1,272 @@
+"""The ftrace source: attaches a plan through tracefs and yields what the kernel recorded.
+
+Order of things: private instance with tracing off -> probe events -> filters -> enable ->
+tracing on. Each tick: read the clock, drain every CPU's raw pages, decode them, read the
+kernel's loss counters. All of it is undone in __exit__ (and by the next start after a kill -9).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..errors import GhesraceError, HostError, TransientError
+from ..events import Cause, Events, Kind, empty, loss, mark
+from ..plan import Plan, Probe
+from . import tracefs
+from .accounts import Accounts, clock_now
+from .decode import Attached, Decoder, NmiMatcher, SlotTable
+from .ringbuffer import PageLayout, parse_format, parse_page_layout
+
+_PAGES_PER_ROUND = 4096  # bounds a batch to 16 MiB per CPU with 4 KiB pages
+_RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
+_LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
+
+
+def default_buffer_kb(cpus: int, meminfo: str) -> int:
+    """Ring-buffer KiB per CPU: 4 MiB, less where all CPUs together would take over 1/64 of RAM."""
+    total = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.M)
+    share = int(total[1]) // 64 // max(cpus, 1) if total else 4096
+    return max(256, min(4096, share))
+
+
+def definition(probe: Probe, group: str, event: str) -> str:
+    """The line of dynamic_events that makes *probe* (not a tracepoint) as *group*/*event*.
+
+    Documentation/trace/kprobetrace.rst, fprobetrace.rst.
+    """
+    symbol = probe.symbol + ("%return" if probe.mechanism == "fretprobe" else "")
+    args = (f"{name}={fetch}" for name, fetch in probe.fields.items())
+    return " ".join((f"{_LETTER[probe.mechanism]}:{group}/{event}", symbol, *args))
+
+
+class FtraceSource:
+    """Live events of one plan through a private tracefs instance.
+
+    Use as a context manager; `batches()` yields until `stop()` is called (any thread or a signal
+    handler may) and ends with everything that was recorded. *root*: tracefs; *buffer_kb*: ring
+    buffer per CPU (None: by memory); *tick*: seconds between reads.
+
+    `counters`: read = kept + other (records of other fixmap slots); "lost:<cause>": events;
+    "uncounted losses": losses of unknown size; seen = kept + all lost. `lost` adds them up.
+    Raises HostError if this host can't attach the plan, TransientError if it can't now.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        host: dict[str, Any],
+        *,
+        root: str = tracefs.TRACEFS,
+        buffer_kb: int | None = None,
+        tick: float = 0.2,
+    ) -> None:
+        self.plan = plan
+        self.host = host
+        self.counters: Counter[str] = Counter()
+        self.instance: tracefs.Instance | None = None
+        self._root = Path(root)
+        self._buffer_kb = buffer_kb
+        self._tick = min(tick, 0.25)
+        self._stop = threading.Event()
+        self._pipes: dict[int, int] = {}
+        self._matchers: dict[int, NmiMatcher] = {}
+        self._attached: list[Attached] = []
+        self._layout = PageLayout()
+        self._start = 0
+        self._accounts: Accounts | None = None
+        clock_now(plan.clock)
+
+    @property
+    def lost(self) -> int:
+        """Events known to be lost, all causes."""
+        return sum(n for name, n in self.counters.items() if name.startswith("lost:"))
+
+    def stop(self) -> None:
+        """End `batches()` after the next, final batch."""
+        self._stop.set()
+
+    def __enter__(self) -> FtraceSource:
+        self.instance = tracefs.Instance.create(self._root)
+        try:
+            self._attach(self.instance)
+        except BaseException:
+            self._detach()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._detach()
+        except GhesraceError:
+            if error is None:  # the first error says more than a failed clean-up after it
+                raise
+
+    def _attach(self, instance: tracefs.Instance) -> None:
+        if not self.plan.probes:
+            raise HostError("the plan has no probe to attach", "see `ghesrace plan`")
+        instance.set("trace_clock", self.plan.clock)
+        cpus = len(list((instance.path / "per_cpu").glob("cpu*")))
+        size = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
+        instance.set("buffer_size_kb", str(size))
+        self._layout = parse_page_layout(instance.get("events/header_page"))
+        serial = instance.name.removeprefix("ghesrace_")
+        points: dict[str, int] = {}
+        watched: dict[Path, int] = {}
+        modules: dict[str, int] = {}
+        for point, probe in enumerate(self.plan.probes):
+            if probe.mechanism == "tracepoint":
+                event = probe.symbol.replace(":", "/")
+            else:
+                # kprobe_profile prints no group: the name itself must be ours alone.
+                name = f"p{point}_{serial}_{re.sub(r'[^A-Za-z0-9_]', '_', probe.point)}"[:60]
+                event = f"{instance.name}/{name}"
+                instance.define(definition(probe, instance.name, name))
+                if probe.mechanism in ("kprobe", "kretprobe"):
+                    points[name] = point
+                module, colon, _ = probe.symbol.partition(":")
+                if colon:
+                    modules[module] = point
+            directory = f"events/{event}"
+            if probe.filter:
+                instance.set(f"{directory}/filter", probe.filter)
+            self._attached.append(
+                Attached(point, probe, parse_format(instance.get(f"{directory}/format")))
+            )
+            watched[instance.path / directory / "enable"] = point
+        for path in watched:
+            tracefs.write(path, "1")
+        self._start = clock_now(self.plan.clock)
+        self._decoder = Decoder(
+            SlotTable(self.plan), self._attached, self._layout, self._start, self.counters
+        )
+        self._accounts = Accounts(
+            instance, points, watched, modules, self.counters, self.plan.clock
+        )
+        for cpu in self._accounts.cpus:
+            self._open(cpu)
+        instance.set("tracing_on", "1")
+
+    def _detach(self) -> None:
+        for fd in self._pipes.values():
+            os.close(fd)
+        self._pipes.clear()
+        if self._accounts is not None:
+            self._accounts.close()
+            self._accounts = None
+        if self.instance is not None:
+            self.instance.remove()
+            self.instance = None
+
+    def _open(self, cpu: int) -> None:
+        assert self.instance is not None
+        path = self.instance.path / f"per_cpu/cpu{cpu}/trace_pipe_raw"
+        try:
+            self._pipes[cpu] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise TransientError(f"can't open {path}: {error.strerror}", "start again") from error
+        self._matchers[cpu] = NmiMatcher()
+
+    def batches(self) -> Iterator[Events]:
+        """See sources.Source. A quiet second yields a batch that holds a MARK only."""
+        instance, accounts = self.instance, self._accounts
+        if instance is None or accounts is None:
+            raise HostError("the source is not attached", "use it in a `with` statement")
+        # A CPU can be stopped for long between taking a stamp and committing the event (a
+        # vCPU that lost its host CPU), so what is promised to be complete is one tick old.
+        promised = complete = self._start
+        yielded = time.monotonic()
+        final = drained = False
+        while not (final and drained):
+            if not final and (final := self._stop.wait(self._tick)):
+                instance.set("tracing_on", "0")
+                time.sleep(0.01)  # a writer that is inside the ring buffer gets to commit
+            now = clock_now(self.plan.clock)
+            for cpu in set(accounts.cpus) - set(self._pipes):
+                self._open(cpu)
+            parts, drained = self._drain(promised, complete)
+            parts.append(accounts.read(stopping=final))
+            if final and drained:
+                parts.append(self._unplaced(accounts, now))
+            if drained:
+                promised, complete = (now if final else complete), now
+            records = np.concatenate(parts)
+            if final or len(records) or time.monotonic() - yielded >= 0.9:
+                yielded = time.monotonic()
+                yield np.concatenate((records, mark(promised)))
+
+    def _drain(self, promised: int, complete: int) -> tuple[list[Events], bool]:
+        """Events and placed losses of all CPUs, one array per CPU; whether nothing was left.
+
+        *complete* (ns): everything before it was read, so nothing before it can be lost now.
+        """
+        chunks: dict[int, bytearray] = {}
+        drained = True
+        for cpu, fd in self._pipes.items():
+            data, emptied = self._read_pages(cpu, fd)
+            drained &= emptied
+            if data:
+                chunks[cpu] = data
+        if not chunks:
+            return [], drained
+        events = self._decoder.feed(chunks, complete)
+        parts = [events]
+        for cpu in chunks:
+            mine = events[events["cpu"] == cpu]
+            unmatched = self._matchers[cpu].feed(mine, cpu)
+            self.counters["lost:nmi_unmatched"] += len(unmatched)
+            parts += (unmatched, self._late(mine, cpu, promised))
+        return parts, drained
+
+    def _read_pages(self, cpu: int, fd: int) -> tuple[bytearray, bool]:
+        """Raw pages of one CPU, in order, and whether the buffer was read empty."""
+        data = bytearray()
+        while len(data) < _PAGES_PER_ROUND * self._layout.size:
+            try:
+                page = os.read(fd, self._layout.size)
+            except (BlockingIOError, InterruptedError):
+                return data, True
+            except OSError as error:
+                raise TransientError(
+                    f"reading the trace of CPU {cpu} failed: {error.strerror}", "start again"
+                ) from error
+            if len(page) != self._layout.size:
+                return data, True
+            data += page
+        return data, False
+
+    def _late(self, events: Events, cpu: int, promised: int) -> Events:
+        """A LOSS (CLOCK) if events came that an earlier MARK said were all delivered."""
+        late = events["ts"][(events["ts"] < promised) & (events["kind"] != Kind.LOSS)]
+        if not len(late):
+            return empty()
+        self.counters["late"] += len(late)
+        self.counters["uncounted losses"] += 1
+        return loss(int(late.min()), promised, Cause.CLOCK, cpu)
+
+    def _unplaced(self, accounts: Accounts, now: int) -> Events:
+        """Overruns in the kernel's count that no page told of: somewhere in the whole run."""
+        found = [empty()]
+        for cpu, state in self._decoder.cpus.items():
+            with suppress(GhesraceError):
+                more = accounts.overrun(cpu) - state.overrun
+                if more > 0:
+                    self.counters["lost:overrun"] += more
+                    begin = min(state.last_ts, now)
+                    found.append(loss(begin, now, Cause.OVERRUN, cpu, more))
+        return np.concatenate(found)

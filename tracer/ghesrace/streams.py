@@ -1,0 +1,127 @@
+"""Per-CPU event streams: order, effective time, and what follows each event on its CPU.
+
+Program order is the buffer's. A *context run* is one stay of a CPU in one context (task,
+softirq, irq, nmi), as far as the events show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .events import Context, Events, Kind
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+NEVER = 2**63 - 1  # a time or position that was not seen
+LEVELS = tuple(Context)
+
+
+def of_kind(events: Events, kinds: tuple[Kind, ...]) -> Bools:
+    """Which of the *events* are of one of the *kinds*."""
+    table = np.zeros(256, np.bool_)
+    table[list(kinds)] = True
+    return np.asarray(table[events["kind"]])
+
+
+def first_between(positions: Ints, begin: Ints, end: Ints) -> Ints:
+    """For each (begin, end), the first of the sorted *positions* strictly between, or -1."""
+    i = np.searchsorted(positions, begin, side="right")
+    found = np.append(positions, NEVER)[i]
+    return np.where(found < end, found, -1)
+
+
+def last_between(positions: Ints, begin: Ints, end: Ints) -> Ints:
+    """For each (begin, end), the last of the sorted *positions* strictly between, or -1."""
+    i = np.searchsorted(positions, end, side="left")
+    found = np.append(-1, positions)[i]
+    return np.where(found > begin, found, -1)
+
+
+def inside_any(positions: Ints, begins: Ints, ends: Ints) -> Ints:
+    """Those of the sorted *positions* that lie strictly inside any interval (begin, end)."""
+    if not len(begins):
+        return positions[:0]
+    rank = np.argsort(begins)
+    begins, ends = begins[rank], np.maximum.accumulate(ends[rank])
+    i = np.searchsorted(begins, positions, side="left") - 1
+    return positions[(i >= 0) & (positions < ends[np.maximum(i, 0)])]
+
+
+@dataclass(slots=True)
+class Streams:
+    """Events sorted by (cpu, position); indices are into `ev`, n stands for "not seen"."""
+
+    ev: Events
+    t: Ints  # ns; never decreases along a CPU
+    after: Ints  # the next event in the same or a lower context: this one's effect is over
+    lower: Ints  # the next event in a lower context: this one's context was left
+
+    @classmethod
+    def of(cls, events: Events) -> Streams:
+        """Sort and time-stamp a set of events; see DESIGN "Order".
+
+        A stamp can be late when an NMI hits the clock read: the buffer's order wins, and a
+        stamp is never later than that of the next event of its CPU.
+        """
+        ev = events[np.lexsort((events["seq"], events["cpu"]))]
+        n = len(ev)
+        t = ev["ts"].astype(np.int64)
+        after, lower = np.full(n, n, np.int64), np.full(n, n, np.int64)
+        cuts = np.flatnonzero(np.diff(ev["cpu"].astype(np.int64))) + 1
+        for lo, hi in zip([0, *cuts], [*cuts, n], strict=True):
+            t[lo:hi] = np.minimum.accumulate(t[lo:hi][::-1])[::-1]
+            ctx, index = ev["ctx"][lo:hi], np.arange(lo, hi)
+            for level in LEVELS:
+                here = np.flatnonzero(ctx == level)
+                inner = here[here < hi - lo - 1]
+                for result, hit in ((after, ctx <= level), (lower, ctx < level)):
+                    following = np.minimum.accumulate(np.where(hit, index, n)[::-1])[::-1]
+                    result[lo + inner] = following[inner + 1]
+        return cls(ev, t, after, lower)
+
+    def before(self, watermark: int) -> tuple[Streams, Events]:
+        """Split into what is stamped below *watermark* (ns) and the raw rest."""
+        ready = self.t < watermark
+        if ready.all():
+            return self, self.ev[:0]
+        return Streams.of(self.ev[ready]), self.ev[~ready]
+
+    def looked_up(self, at: Ints) -> tuple[Ints, Ints]:
+        """Position and time of the events at these indices; NEVER where the index is n."""
+        seen = at < len(self.ev)
+        seq, t = np.full(len(at), NEVER, np.int64), np.full(len(at), NEVER, np.int64)
+        seq[seen], t[seen] = self.ev["seq"][at[seen]], self.t[at[seen]]
+        return seq, t
+
+
+class Program:
+    """A step's events in program order (by CPU, context, position) with their context runs.
+
+    Arrays are indexed by program position. `key_end` is the end of the (CPU, context) that an
+    event belongs to, `run` marks the first event of a context run, `after_*` bound the event's
+    effect and `lower_*` tell when its context was left.
+    """
+
+    def __init__(self, s: Streams) -> None:
+        order = np.lexsort((s.ev["seq"], s.ev["ctx"], s.ev["cpu"]))
+        self.ev, self.t = s.ev[order], s.t[order]
+        self.seq = self.ev["seq"].astype(np.int64)
+        key = self.ev["cpu"].astype(np.int64) * len(LEVELS) + self.ev["ctx"]
+        self.key_end = np.searchsorted(key, key, side="right")
+        self.key_start = np.searchsorted(key, key, side="left")
+        self.after_seq, self.after_t = s.looked_up(s.after[order])
+        self.lower_seq, self.lower_t = s.looked_up(s.lower[order])
+        run = self.key_start == np.arange(len(order))
+        task = self.ev["ctx"] == Context.TASK
+        run[1:] |= self.lower_seq[:-1] < self.seq[1:]
+        run[1:] |= task[1:] & (self.ev["pid"][1:] != self.ev["pid"][:-1])
+        self.run: Bools = run
+
+    def last_edge(self, edge: Bools) -> Ints:
+        """For each event, the position of the last *edge* at or before it in its context."""
+        at = np.where(edge | self.run, np.arange(len(edge)), self.key_start)
+        return np.maximum.accumulate(at)
