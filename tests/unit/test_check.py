@@ -296,6 +296,21 @@ def test_a_loss_that_may_hide_a_map_makes_safe_uncertain() -> None:
     assert report.verdict is Verdict.INCONCLUSIVE  # the lost episodes were not judged
 
 
+def test_an_unmatched_nmi_may_hide_anything() -> None:
+    """It names the reference's probe point, but its handler's maps and flushes were missed too."""
+    point = POINTS.index("NOTIFY")  # as harmless as the reference's
+    lost = {"cause": Cause.NMI_UNMATCHED, "cpu": 0, "count": 1, "point": point}
+    safe = bounce(flush=True)
+    safe.lose(safe.now - STEP, safe.now, **lost)
+    assert judge(plan(), safe.stream()).verdict is Verdict.INCONCLUSIVE
+    racy = Trace()
+    racy.report(0, A)
+    begin = racy.now
+    racy.report(1, B)
+    racy.lose(begin, racy.now, **lost)
+    assert "NONE" not in classes(judge(plan(), racy.stream()))
+
+
 def test_touched_episodes_never_predict() -> None:
     """A flush that was lost must not turn into a predicted race."""
     trace = Trace()

@@ -19,7 +19,7 @@ import numpy as np
 
 from .correlate import Chunk
 from .episodes import EPISODE, Mark, Table
-from .events import ALL_CPUS, NO_POINT, Events, Kind
+from .events import ALL_CPUS, NO_POINT, Cause, Events, Kind
 from .plan import Plan
 from .streams import NEVER, Bools, Ints
 
@@ -371,7 +371,10 @@ def _uncertain_order(
 
 
 def hides(plan: Plan, losses: Events, what: str) -> Bools:
-    """Which losses could have hidden a map or unmap ("map"), or an invalidation ("inv")."""
+    """Which losses could have hidden a map or unmap ("map"), or an invalidation ("inv").
+
+    An unmatched NMI names the reference's probe point, but hides whatever its handler did.
+    """
     kinds = {
         "map": {Kind.MAP.name, Kind.UNMAP.name},
         "inv": {k.name for k in Kind if k.name.startswith(("INV_", "BCAST_"))},
@@ -380,7 +383,8 @@ def hides(plan: Plan, losses: Events, what: str) -> Bools:
         i for i, p in enumerate(plan.probes) if p.kind not in kinds and p.clear_kind not in kinds
     ]
     point = losses["point"]
-    return np.asarray((point == NO_POINT) | ~np.isin(point, harmless))
+    whole_handler = losses["aux"] == Cause.NMI_UNMATCHED
+    return np.asarray((point == NO_POINT) | whole_handler | ~np.isin(point, harmless))
 
 
 def _touched(plan: Plan, losses: Events, rows: Table) -> Bools:

@@ -218,6 +218,12 @@ def test_nmi_without_its_entry_is_a_loss() -> None:
     assert losses["size"].tolist() == [1, 1, 1]
 
 
+def test_nmi_from_before_the_recording_is_no_loss() -> None:
+    """If this fails, a recording that begins during an NMI can never be clean."""
+    events = stream(("NMI_REF", "NMI", 1_050), ("NMI_REF", "NMI", 1_200))
+    assert NmiMatcher(start=1_000, slack_ns=0).feed(events, 0)["ts"].tolist() == [1_200]
+
+
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_a_read_in_the_middle_changes_nothing(cut: int) -> None:
     """If this fails, an NMI that straddles two reads is a loss, or a missed one is not."""

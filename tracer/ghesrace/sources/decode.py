@@ -258,10 +258,11 @@ class NmiMatcher:
 
     `slack_ns` widens the window [ts - duration, ts] of a loss: the duration is taken with
     another clock, before the stamp (local_clock(), arch/x86/kernel/nmi.c:nmi_handle()).
+    An NMI that began before `start` (ns) is no loss: its entry came before the recording.
     """
 
-    def __init__(self, slack_ns: int = 100_000) -> None:
-        self.slack_ns = slack_ns
+    def __init__(self, start: int = 0, slack_ns: int = 100_000) -> None:
+        self.start, self.slack_ns = start, slack_ns
         self._open = False  # the last batch ended between a NOTIFY and its reference
 
     def feed(self, events: Events, cpu: int) -> Events:
@@ -280,11 +281,11 @@ class NmiMatcher:
         is_open = (opened > closed) | (self._open & (opened < 0) & (closed < 0))
         if len(events):
             self._open = bool(is_open[-1] and not refs[-1])
-        lost = np.flatnonzero(refs & ~is_open)
+        entered = events["ts"].astype(np.int64) - np.maximum(events["size"].view(np.int64), 0)
+        lost = np.flatnonzero(refs & ~is_open & (entered >= self.start))
 
         losses = empty(len(lost))
-        end = events["ts"][lost].astype(np.int64)
-        begin = end - np.maximum(events["size"][lost].view(np.int64), 0) - self.slack_ns
+        end, begin = events["ts"][lost].astype(np.int64), entered[lost] - self.slack_ns
         losses["kind"], losses["aux"] = Kind.LOSS, Cause.NMI_UNMATCHED
         losses["addr"], losses["ts"] = np.maximum(begin, 0), end
         losses["size"], losses["cpu"] = 1, cpu

@@ -71,7 +71,7 @@ class ForeignSource:
             events = decoder.feed(block.chunks, promised)
             parts = [events]
             for cpu in block.chunks if references else ():
-                matcher = matchers.setdefault(cpu, NmiMatcher())
+                matcher = matchers.setdefault(cpu, NmiMatcher(start))
                 parts.append(matcher.feed(events[events["cpu"] == cpu], cpu))
             parts += _late(events, promised)
             if joiner is not None:

@@ -180,7 +180,7 @@ class FtraceSource:
             self._pipes[cpu] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise TransientError(f"can't open {path}: {error.strerror}", "start again") from error
-        self._matchers[cpu] = NmiMatcher()
+        self._matchers[cpu] = NmiMatcher(self._start)
 
     def batches(self) -> Iterator[Events]:
         """See sources.Source. A quiet second yields a batch that holds a MARK only."""
