@@ -20,6 +20,8 @@ _HEADER = struct.Struct("<HBBIIIII")  # magic, version, flags, hdr_len, type off
 _MAGIC = 0xEB9F
 _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC, _FUNC_PROTO = 1, 3, 4, 5, 6, 12, 13
 _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 14, 15, 17, 19
+_MODIFIERS = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
+_MOST_MODIFIERS = 64
 
 # Bytes that follow the 12-byte record header: a fixed part, and a part for each of `vlen`.
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
@@ -29,9 +31,12 @@ _LAST_KIND = _ENUM64
 
 @dataclass(frozen=True, slots=True)
 class Prototype:
-    """A function's parameter names, in order ("..." for variadic)."""
+    """A function's parameters, in order: names ("..." for variadic), which are integers or
+    enums, which are structs by value."""
 
     parameters: tuple[str, ...]
+    scalar: tuple[bool, ...] = ()
+    struct: tuple[bool, ...] = ()
 
 
 class Btf:
@@ -108,8 +113,27 @@ class Btf:
                 return None
             at, count = int(owner._starts[proto]) + 3, int(owner._vlens[proto])
             names = owner._words[at : at + 2 * count : 2]
-            return Prototype(tuple(owner._string(int(o)) or "..." for o in names))
+            kinds = [self._plain_kind(int(t)) for t in owner._words[at + 1 : at + 2 * count : 2]]
+            return Prototype(
+                tuple(owner._string(int(o)) or "..." for o in names),
+                tuple(kind in (_INT, _ENUM, _ENUM64) for kind in kinds),
+                tuple(kind in (_STRUCT, _UNION) for kind in kinds),
+            )
         return None
+
+    def variable(self, name: str) -> int | None:
+        """The type id of variable *name* (the per-CPU ones have one), or None."""
+        rows = self._find(name, _VAR)
+        return int(rows[0]) + self._first_id if len(rows) else None
+
+    def _plain_kind(self, type_id: int) -> int:
+        """The kind of a type behind its typedefs and qualifiers; 0 for void."""
+        for _ in range(_MOST_MODIFIERS):
+            owner, row = self._row(type_id) if type_id else (None, 0)
+            if owner is None or owner._kinds[row] not in _MODIFIERS:
+                return int(owner._kinds[row]) if owner else 0
+            type_id = int(owner._sizes[row])
+        raise InputError("a BTF type is a modifier of itself")
 
     def _find(self, name: str, kind: int) -> npt.NDArray[np.intp]:
         """Rows of the records of *kind* that are called *name*."""

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     capture.add_argument(
         "-d", "--duration", type=_seconds, metavar="SECONDS", help="stop after this time"
     )
-    capture.add_argument("--backend", choices=("auto", "ftrace"), default="auto")
+    _backend_option(capture)
     capture.add_argument("--check", action="store_true", help="judge while recording")
     capture.add_argument(
         "--until-finding", action="store_true", help="stop at the first finding (implies --check)"
@@ -66,9 +66,19 @@ def parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="show what would be attached on this kernel, and why")
     plan.add_argument("--format", choices=("text", "json", "trace-cmd"), default="text")
+    _backend_option(plan)
     doctor = commands.add_parser("doctor", help="try everything that a capture needs")
     doctor.add_argument("--format", choices=("text", "json"), default="text")
     return top
+
+
+def _backend_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--backend",
+        choices=("auto", "ftrace", "bpf"),
+        default="auto",
+        help="what attaches the probes (default: bpf where trampolines serve them all)",
+    )
 
 
 def _report_options(command: argparse.ArgumentParser) -> None:

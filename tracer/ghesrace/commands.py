@@ -121,10 +121,9 @@ def _judge(source: Source, engine: Engine, name: str) -> None:
 def capture(args: argparse.Namespace) -> int:
     """`ghesrace capture`"""
     # The probing modules read /sys and start threads: only this command pays for them.
+    from . import backends
     from .kernel import read_facts
-    from .resolve import resolve
-    from .sources.ftrace import FtraceSource
-    from .sources.tracefs import TRACEFS
+    from .sources.live import LiveSource
 
     if args.output is not None and not os.access(args.output.absolute().parent, os.W_OK):
         raise UsageError(
@@ -132,7 +131,7 @@ def capture(args: argparse.Namespace) -> int:
         )
     judging = args.check or args.until_finding
     facts = read_facts()
-    plan = _with_clock_error(resolve(facts))
+    next(backends.order(args.backend, facts))  # a host that can't shall say so first
     nmi_source = any(s.notification == "NMI" and s.enabled for s in facts.hest or ())
     if args.provoke:
         _agree_to_provoke(args, nmi_source)
@@ -140,20 +139,28 @@ def capture(args: argparse.Namespace) -> int:
     if output is None and not judging:
         output = Path(time.strftime("ghesrace-%Y%m%d-%H%M%S.arrows"))
     host = facts.to_host()
-    engine = Engine(plan, all_occurrences=args.all) if judging else None
     say = new_console(sys.stderr)
+    sources: list[LiveSource] = []
     with ExitStack() as stack:
-        root = str(facts.tracefs or TRACEFS)
-        source = FtraceSource(plan, host, root=root, buffer_kb=args.buffer_kb)
         # Before attaching: a signal must not cut that, nor the clean-up, in half.
-        stack.enter_context(stop_on_signals(source.stop))
-        stack.enter_context(source)
+        stack.enter_context(stop_on_signals(lambda: sources[-1].stop() if sources else None))
+        source = backends.attach(
+            args.backend,
+            facts,
+            finished=_with_clock_error,
+            started=sources.append,
+            tell=say.print,
+            buffer_kb=args.buffer_kb,
+        )
+        stack.push(source)
+        plan = source.plan
+        engine = Engine(plan, all_occurrences=args.all) if judging else None
         writer = None
         if output is not None:
             writer = stack.enter_context(CaptureWriter(output, plan, host))
         provoker = stack.enter_context(provoke.Provoker(args.provoke)) if args.provoke else None
         where = f" into {output}" if output else ""
-        say.print(f"recording {len(plan.probes)} probes{where}; Ctrl-C ends it")
+        say.print(f"recording {len(plan.probes)} probes by {plan.backend}{where}; Ctrl-C ends it")
         columns = (SpinnerColumn(), TextColumn("{task.description}"))
         bar = stack.enter_context(
             Bar(*columns, console=say, transient=True, disable=not say.is_terminal)
@@ -229,12 +236,14 @@ def _live(p: Progress, engine: Engine | None) -> str:
 
 def plan(args: argparse.Namespace) -> int:
     """`ghesrace plan`"""
-    from . import tracecmd
+    from . import backends, tracecmd
     from .kernel import read_facts
     from .render.plan import render_plan_text
-    from .resolve import resolve
 
-    found = resolve(read_facts())
+    if args.format == "trace-cmd" and args.backend == "bpf":
+        raise UsageError("trace-cmd can't attach BPF programs", "leave --backend out")
+    wanted: backends.Wanted = "ftrace" if args.format == "trace-cmd" else args.backend
+    found = backends.make_plan(wanted, read_facts())
     if args.format == "json":
         print(json.dumps(found.to_dict(), indent=1))
     elif args.format == "trace-cmd":

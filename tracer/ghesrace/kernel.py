@@ -22,6 +22,8 @@ from .kallsyms import Symbol
 
 # Every kernel with kprobes has it, mounted tracefs or not.
 KPROBES = "register_kprobe"
+# What BPF programs can be attached to and ask for shows in these functions' presence.
+BPF_FEATURES = ("bpf_trampoline_link_prog", "register_ftrace_direct", "get_func_arg")
 # The start of the kernel: where a name is not unique, tracefs takes an offset from here.
 ANCHOR = "_text"
 TRACEFS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
@@ -109,7 +111,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
             problems[subject] = _reason(error)
             return default
 
-    wanted = points.symbols(points.families()) | {KPROBES, ANCHOR}
+    wanted = points.symbols(points.families()) | {KPROBES, ANCHOR, *BPF_FEATURES}
     tracefs = find_tracefs(root)
     readme = (
         "" if tracefs is None else attempt("tracefs README", (tracefs / "README").read_text, "")

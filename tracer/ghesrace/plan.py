@@ -18,7 +18,10 @@ PLAN_VERSION = 1
 MAX_SLOTS = 1024  # the x86 fixmap has fewer indices in all
 
 LockUnit = Literal["page", "report"]
-Mechanism = Literal["kprobe", "kretprobe", "fprobe", "fretprobe", "tracepoint"]
+Backend = Literal["ftrace", "bpf"]
+Mechanism = Literal[
+    "kprobe", "kretprobe", "fprobe", "fretprobe", "fentry", "fexit", "tracepoint", "raw-tracepoint"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ class Plan:
 
     `not_checked` maps a pattern to the reason why its probe points could not be resolved.
     `pti` says that kernel entries are not global; `cpus` are the CPUs online at the time.
-    `clock_error_ns` bounds how wrong the order of two stamps of different CPUs can be.
+    `clock_error_ns` bounds how wrong the order of two stamps of different CPUs can be. `backend`
+    is what attaches the probes.
     """
 
     arch: str
@@ -106,6 +110,7 @@ class Plan:
     cpus: tuple[int, ...] = ()
     clock: str = "mono"
     clock_error_ns: int = 1000
+    backend: Backend = "ftrace"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` reads it back."""

@@ -64,8 +64,10 @@ class Candidate:
     Conditions: `arch` (empty: all), `when` host features ("!x": not x), `arity` the number of
     parameters in BTF (`unknown_arity` accepts a kernel without), `with_` / `without` symbols in
     the same vmlinux or module. `struct` names the BTF struct whose member offsets replace
-    `{member}` in `fields`, `struct_default` (bytes) serves without BTF. `sdei_path` marks code
-    that runs in an SDEI handler, where arm64 allows no kprobe.
+    `{member}` in `fields`, `struct_default` (bytes) serves without BTF. `raw_fields` are a
+    tracepoint's fields as arguments of its raw form, for BPF. `sdei_path` marks code that runs in
+    an SDEI handler, where arm64 allows no kprobe; `needs_flags` a point that must know whether
+    interrupts are off.
     """
 
     symbol: str = ""
@@ -78,11 +80,13 @@ class Candidate:
     without: tuple[str, ...] = ()
     fields: dict[str, str] = field(default_factory=dict)
     return_fields: dict[str, str] = field(default_factory=dict)
+    raw_fields: dict[str, str] = field(default_factory=dict)
     struct: str = ""
     struct_default: dict[str, int] = field(default_factory=dict)
     filter: str = ""
     implies: tuple[Implication, ...] = ()
     sdei_path: bool = False
+    needs_flags: bool = False
     why: str = ""
 
 
@@ -153,6 +157,17 @@ class Blind:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextRule:
+    """Where BPF programs find the preempt count: `member` of the per-CPU variable `variable`
+    ("" if it is the variable itself), or of the current task (`task`: path of members)."""
+
+    arch: tuple[str, ...]
+    variable: str = ""
+    member: str = ""
+    task: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """One probe file."""
 
@@ -161,6 +176,7 @@ class Family:
     slots: tuple[SlotRule, ...] = ()
     never: tuple[Never, ...] = ()
     blind: tuple[Blind, ...] = ()
+    contexts: tuple[ContextRule, ...] = ()
 
 
 @cache
@@ -214,7 +230,7 @@ def _family(file: str, text: str) -> Family:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: {error}") from error
-    _keys(file, data, ("family", "slot", "point", "never", "blind"))
+    _keys(file, data, ("family", "slot", "point", "never", "blind", "context"))
     name = data.get("family")
     if not isinstance(name, str):
         raise InputError(f"{file}: `family` must be a string")
@@ -224,6 +240,9 @@ def _family(file: str, text: str) -> Family:
         slots=tuple(_make(SlotRule, f"{file}: slot", raw) for raw in _tables(file, data, "slot")),
         never=tuple(_make(Never, f"{file}: never", raw) for raw in _tables(file, data, "never")),
         blind=tuple(_make(Blind, f"{file}: blind", raw) for raw in _tables(file, data, "blind")),
+        contexts=tuple(
+            _make(ContextRule, f"{file}: context", raw) for raw in _tables(file, data, "context")
+        ),
     )
 
 
@@ -253,7 +272,8 @@ def _candidate(where: str, raw: dict[str, Any]) -> Candidate:
         raise InputError(f"{where}: needs either `symbol` or `tracepoint`")
     _known(f"{where}: arch", candidate.arch, ARCHES)
     _known(f"{where}: when", [w.removeprefix("!") for w in candidate.when], HOST_FEATURES)
-    _known(f"{where}: fields", [*candidate.fields, *candidate.return_fields], FIELDS)
+    named = [*candidate.fields, *candidate.return_fields, *candidate.raw_fields]
+    _known(f"{where}: fields", named, FIELDS)
     _known(f"{where}: implies", [i.what for i in implied], IMPLIES)
     if candidate.filter:
         _known(f"{where}: filter", [candidate.filter], FILTERS)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from . import hest
+from . import mechanism as mechanisms
 from .errors import HostError
 from .kallsyms import Symbol
-from .kernel import ANCHOR, KPROBES, Facts
-from .plan import Mechanism, Plan, Probe, Slot, Unseen
+from .kernel import KPROBES, Facts
+from .mechanism import place
+from .plan import Backend, Mechanism, Plan, Probe, Slot, Unseen
 from .points import Candidate, Family, Never, Point, SlotRule, families
 from .slots import Slots
 
@@ -33,6 +34,7 @@ class Choice:
     symbol: Symbol | None  # None for a tracepoint
     mechanism: Mechanism
     scope: str
+    note: str = ""  # why no better mechanism
 
     @property
     def bare(self) -> bool:
@@ -48,8 +50,9 @@ def resolve(
     loaded: tuple[Family, ...] | None = None,
     *,
     clock_error_ns: int = CLOCK_ERROR_NS,
+    backend: Backend = "ftrace",
 ) -> Plan:
-    """Return the plan for the kernel that *facts* describes.
+    """Return the plan by which *backend* watches the kernel that *facts* describes.
 
     *loaded* are the probe files (default: the shipped ones), *clock_error_ns* the measured error
     of the clock between CPUs. Raises HostError if not a single slot can be observed.
@@ -61,7 +64,7 @@ def resolve(
     refused: dict[tuple[str, str], str] = {}
     for point in all_points:
         for scope in scopes if point.scope == "any" else [""]:
-            choice, reason = _choose(facts, point, scope)
+            choice, reason = _choose(facts, point, scope, backend)
             if choice:
                 chosen[point.name, scope] = choice
             else:
@@ -89,10 +92,11 @@ def resolve(
         cpus=facts.cpus,
         clock="mono",
         clock_error_ns=clock_error_ns,
+        backend=backend,
     )
 
 
-def _choose(facts: Facts, point: Point, scope: str) -> tuple[Choice | None, str]:
+def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[Choice | None, str]:
     """The first candidate that fits in *scope*, or why none does ("" if it cannot matter here)."""
     if not set(point.host) <= facts.host:
         return None, ""
@@ -111,12 +115,13 @@ def _choose(facts: Facts, point: Point, scope: str) -> tuple[Choice | None, str]
             continue
         if candidate.tracepoint:
             if candidate.tracepoint in facts.tracepoints:
-                return Choice(point, candidate, None, "tracepoint", scope), ""
+                form: Mechanism = "raw-tracepoint" if backend == "bpf" else "tracepoint"
+                return Choice(point, candidate, None, form, scope), ""
             reasons.append(f"no tracepoint {candidate.tracepoint}")
             continue
-        symbol, mechanism, reason = _symbol(facts, point, candidate, scope)
+        symbol, mechanism, reason = _symbol(facts, point, candidate, scope, backend)
         if symbol and mechanism:
-            return Choice(point, candidate, symbol, mechanism, scope), ""
+            return Choice(point, candidate, symbol, mechanism, scope, reason), ""
         reasons.append(reason)
     return None, "; ".join(dict.fromkeys(reasons))
 
@@ -137,7 +142,7 @@ def _companions(facts: Facts, candidate: Candidate, scope: str, anywhere: bool) 
 
 
 def _symbol(
-    facts: Facts, point: Point, candidate: Candidate, scope: str
+    facts: Facts, point: Point, candidate: Candidate, scope: str, backend: Backend
 ) -> tuple[Symbol | None, Mechanism | None, str]:
     name = candidate.symbol
     found = [s for s in facts.symbols.get(name, ()) if s.module == scope]
@@ -159,50 +164,9 @@ def _symbol(
             return None, None, f"BTF does not say what {name} takes"
     if facts.traceable is not None and (scope, symbol.name) not in facts.traceable:
         return None, None, f"ftrace cannot hook {symbol.name}"
-    mechanism, reason = _mechanism(facts, candidate, symbol)
+    bare = symbol.name != symbol.plain
+    mechanism, reason = mechanisms.choose(facts, candidate, symbol, backend, bare=bare)
     return symbol, mechanism, reason
-
-
-def _mechanism(facts: Facts, candidate: Candidate, symbol: Symbol) -> tuple[Mechanism | None, str]:
-    """fprobe where the kernel has such events: guarded per context, so an NMI fires it too.
-
-    An fprobe event finds its function by name in vmlinux and modules alike, so a name that is in
-    both needs a kprobe with its `module:`.
-    """
-    alone = len(facts.symbols[symbol.plain]) == 1 and not symbol.module
-    if "fprobe-events" in facts.features and alone and symbol.name == symbol.plain:
-        return "fprobe", ""
-    # do_sdei_event() calls an exception in its handler, such as a kprobe's BRK, unsafe; KVM would
-    # panic (arch/arm64/kernel/sdei.c).
-    if facts.arch == "arm64" and candidate.sdei_path and _has(facts, hest.SDEI):
-        return None, f"{symbol.name} runs in SDEI handlers, where a kprobe (BRK) is unsafe"
-    if "kprobe-events" not in facts.features:
-        return None, "this kernel has no kprobe events"
-    if facts.blacklist is not None and symbol.name in facts.blacklist:
-        return None, f"kprobes refuse {symbol.name} (blacklist)"
-    if not _place(facts, symbol):
-        return None, f"a module has a {symbol.name} too, and kallsyms hides their addresses"
-    return "kprobe", ""
-
-
-def _place(facts: Facts, symbol: Symbol) -> str:
-    """How a probe event names *symbol*; "" if nothing names it alone.
-
-    Since b022f0c7e404 ("tracing/kprobes: Return EADDRNOTAVAIL when func matches several
-    symbols", 6.7 and stable) a plain name must be unique in vmlinux and modules together. An
-    offset from the kernel's start is what perf uses; with it $argN still works.
-    """
-    twins = [s for s in facts.symbols[symbol.plain] if s.name == symbol.name]
-    if symbol.module or len(twins) == 1:
-        return symbol.place
-    anchors = [s.address for s in facts.symbols.get(ANCHOR, ()) if s.address]
-    if not anchors or not symbol.address:
-        return ""
-    return f"{ANCHOR}+{symbol.address - anchors[0]:#x}"
-
-
-def _has(facts: Facts, notify: int) -> bool:
-    return any(source.notify == notify for source in facts.hest or ())
 
 
 def _slots(
@@ -310,14 +274,14 @@ def _probes(
 ) -> tuple[list[Probe], str]:
     """The entry probe of a choice and, if asked for, its return probe; or why there is none."""
     candidate, point = choice.candidate, choice.point
-    fetch = {} if choice.bare else _fetch(facts, candidate)
+    fetch = {} if choice.bare else _fetch(facts, choice)
     condition, reason = slots.condition(candidate.filter, facts)
     if reason:
         return [], reason
     entry = Probe(
         point=point.name,
         kind=point.kind,
-        symbol=_place(facts, choice.symbol) if choice.symbol else candidate.tracepoint,
+        symbol=place(facts, choice.symbol) if choice.symbol else candidate.tracepoint,
         mechanism=choice.mechanism,
         fields=fetch,
         clear_kind=point.clear_kind,
@@ -331,7 +295,7 @@ def _probes(
     back = replace(
         entry,
         kind=point.returns,
-        mechanism="fretprobe" if choice.mechanism == "fprobe" else "kretprobe",
+        mechanism=mechanisms.RETURN[choice.mechanism],
         fields=dict(candidate.return_fields),
         clear_kind=None,
         filter=None,
@@ -341,8 +305,11 @@ def _probes(
     return [entry, back], ""
 
 
-def _fetch(facts: Facts, candidate: Candidate) -> dict[str, str]:
+def _fetch(facts: Facts, choice: Choice) -> dict[str, str]:
     """Fetch expressions for this kernel: struct offsets from BTF, registers if it has no $argN."""
+    candidate = choice.candidate
+    if choice.mechanism == "raw-tracepoint":
+        return dict(candidate.raw_fields)
     offsets = dict(candidate.struct_default)
     if candidate.struct and facts.btf:
         offsets.update(facts.btf.offsets(candidate.struct))
@@ -376,8 +343,10 @@ def _implied(facts: Facts, choice: Choice, chosen: Choices) -> tuple[str, ...]:
 
 def _why(facts: Facts, choice: Choice, loaded: tuple[Family, ...]) -> str:
     why = choice.candidate.why
-    if choice.symbol and _place(facts, choice.symbol) != choice.symbol.place:
+    if choice.symbol and place(facts, choice.symbol) != choice.symbol.place:
         why = f"{choice.symbol.name}, by offset as a module has one too: {why}"
+    if choice.note:
+        why += f"; {choice.note}"
     if choice.bare:
         why += "; compiled with changed arguments, so it only says that it ran"
     if not choice.scope:

@@ -172,7 +172,7 @@ def test_parsers() -> None:
     assert parse_cpus("\n") == []
     stats = parse_stats(STATS.format(overrun=7, commit=1, dropped=2))
     assert (stats["overrun"], stats["commit overrun"], stats["dropped events"]) == (7, 1, 2)
-    assert parse_profile("  p3_4_5_set      12      7\n junk\n") == {"p3_4_5_set": 7}
+    assert parse_profile("  p3_4_5_set      12      7\n junk\n") == {"p3_4_5_set": (12, 7)}
 
 
 def test_clock_without_counterpart_is_refused() -> None:

@@ -62,13 +62,13 @@ def parse_stats(text: str) -> dict[str, int]:
     return stats
 
 
-def parse_profile(text: str) -> dict[str, int]:
-    """kprobe_profile: event name -> missed hits (nmissed of the kprobe and the kretprobe)."""
+def parse_profile(text: str) -> dict[str, tuple[int, int]]:
+    """kprobe_profile: event name -> hits, and missed ones (nmissed of kprobe and kretprobe)."""
     profile = {}
     for line in text.splitlines():
         words = line.split()
-        if len(words) == 3 and words[2].isdecimal():
-            profile[words[0]] = int(words[2])
+        if len(words) == 3 and words[1].isdecimal() and words[2].isdecimal():
+            profile[words[0]] = int(words[1]), int(words[2])
     return profile
 
 
@@ -216,12 +216,20 @@ class Accounts:
                 found.append(self._loss(Cause.DROPPED, cpu, more))
         return found
 
-    def _skipped(self) -> list[Events]:
+    def _profile(self) -> dict[str, tuple[int, int]]:
         text = self._gauge(self._instance.root / "kprobe_profile").text()
-        profile = parse_profile(text or "")
+        return parse_profile(text or "")
+
+    def hits(self) -> dict[int, int]:
+        """Of each probe point, how often its kprobe fired so far."""
+        profile = self._profile() if self._points else {}
+        return {point: profile.get(event, (0, 0))[0] for event, point in self._points.items()}
+
+    def _skipped(self) -> list[Events]:
+        profile = self._profile() if self._points else {}
         found = []
         for event, point in self._points.items():
-            more = profile.get(event, 0) - self._missed[event]
+            more = profile.get(event, (0, 0))[1] - self._missed[event]
             if more > 0:
                 self._missed[event] += more
                 found.append(self._loss(Cause.MISSED, count=more, point=point))

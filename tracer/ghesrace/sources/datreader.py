@@ -123,9 +123,10 @@ def _missed(path: Path) -> dict[str, int]:
     """Skipped hits by event, from the FILE.missed that our trace-cmd script leaves."""
     try:
         with path.with_name(f"{path.name}.missed").open("rb") as file:
-            return parse_profile(file.read(1 << 20).decode("utf-8", "replace"))
+            text = file.read(1 << 20).decode("utf-8", "replace")
     except OSError:
         return {}
+    return {event: missed for event, (_, missed) in parse_profile(text).items()}
 
 
 def _clock_notes(clock: str, tsc: bool) -> Iterator[Unseen]:

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..errors import GhesraceError, HostError, TransientError
-from ..events import Cause, Events, Kind, empty, loss, mark
+from ..errors import GhesraceError, TransientError
+from ..events import Cause, Events, empty, loss
 from ..plan import Plan, Probe
 from . import tracefs
 from .accounts import Accounts, clock_now
-from .decode import Attached, Decoder, NmiMatcher, SlotTable
+from .decode import Attached, Decoder, SlotTable
+from .live import LiveSource
 from .ringbuffer import PageLayout, parse_format, parse_page_layout
 
 _PAGES_PER_ROUND = 4096  # bounds a batch to 16 MiB per CPU with 4 KiB pages
@@ -40,6 +37,13 @@ def default_buffer_kb(cpus: int, meminfo: str) -> int:
     return max(256, min(4096, share))
 
 
+def event_name(instance: tracefs.Instance, point: int, probe: Probe) -> str:
+    """What the probe event of *point* is called: kprobe_profile prints no group, so that the
+    name itself must be ours alone."""
+    serial = instance.name.removeprefix("ghesrace_")
+    return f"p{point}_{serial}_{re.sub(r'[^A-Za-z0-9_]', '_', probe.point)}"[:60]
+
+
 def definition(probe: Probe, group: str, event: str) -> str:
     """The line of dynamic_events that makes *probe* (not a tracepoint) as *group*/*event*.
 
@@ -50,16 +54,12 @@ def definition(probe: Probe, group: str, event: str) -> str:
     return " ".join((f"{_LETTER[probe.mechanism]}:{group}/{event}", symbol, *args))
 
 
-class FtraceSource:
-    """Live events of one plan through a private tracefs instance.
+class FtraceSource(LiveSource):
+    """Live events of one plan through a private tracefs instance; see LiveSource.
 
-    Use as a context manager; `batches()` yields until `stop()` is called (any thread or a signal
-    handler may) and ends with everything that was recorded. *root*: tracefs; *buffer_kb*: ring
-    buffer per CPU (None: by memory); *tick*: seconds between reads.
-
-    `counters`: read = kept + other (records of other fixmap slots); "lost:<cause>": events;
-    "uncounted losses": losses of unknown size; seen = kept + all lost. `lost` adds them up.
-    Raises HostError if this host can't attach the plan, TransientError if it can't now.
+    *root*: tracefs; *buffer_kb*: ring buffer per CPU (None: by memory). `counters["other"]`:
+    records of other fixmap slots. Raises HostError if this host can't attach the plan,
+    TransientError if it can't now.
     """
 
     def __init__(
@@ -71,61 +71,21 @@ class FtraceSource:
         buffer_kb: int | None = None,
         tick: float = 0.2,
     ) -> None:
-        self.plan = plan
-        self.host = host
-        self.counters: Counter[str] = Counter()
+        super().__init__(plan, host, tick)
         self.instance: tracefs.Instance | None = None
         self._root = Path(root)
         self._buffer_kb = buffer_kb
-        self._tick = min(tick, 0.25)
-        self._stop = threading.Event()
         self._pipes: dict[int, int] = {}
-        self._matchers: dict[int, NmiMatcher] = {}
         self._attached: list[Attached] = []
         self._layout = PageLayout()
-        self._start = 0
-        self._accounts: Accounts | None = None
-        clock_now(plan.clock)
 
-    @property
-    def lost(self) -> int:
-        """Events known to be lost, all causes."""
-        return sum(n for name, n in self.counters.items() if name.startswith("lost:"))
-
-    def stop(self) -> None:
-        """End `batches()` after the next, final batch."""
-        self._stop.set()
-
-    def __enter__(self) -> FtraceSource:
-        self.instance = tracefs.Instance.create(self._root)
-        try:
-            self._attach(self.instance)
-        except BaseException:
-            self._detach()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self._detach()
-        except GhesraceError:
-            if error is None:  # the first error says more than a failed clean-up after it
-                raise
-
-    def _attach(self, instance: tracefs.Instance) -> None:
-        if not self.plan.probes:
-            raise HostError("the plan has no probe to attach", "see `ghesrace plan`")
+    def _attach(self) -> None:
+        instance = self.instance = tracefs.Instance.create(self._root)
         instance.set("trace_clock", self.plan.clock)
         cpus = len(list((instance.path / "per_cpu").glob("cpu*")))
         size = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
         instance.set("buffer_size_kb", str(size))
         self._layout = parse_page_layout(instance.get("events/header_page"))
-        serial = instance.name.removeprefix("ghesrace_")
         points: dict[str, int] = {}
         watched: dict[Path, int] = {}
         modules: dict[str, int] = {}
@@ -133,8 +93,7 @@ class FtraceSource:
             if probe.mechanism == "tracepoint":
                 event = probe.symbol.replace(":", "/")
             else:
-                # kprobe_profile prints no group: the name itself must be ours alone.
-                name = f"p{point}_{serial}_{re.sub(r'[^A-Za-z0-9_]', '_', probe.point)}"[:60]
+                name = event_name(instance, point, probe)
                 event = f"{instance.name}/{name}"
                 instance.define(definition(probe, instance.name, name))
                 if probe.mechanism in ("kprobe", "kretprobe"):
@@ -180,41 +139,16 @@ class FtraceSource:
             self._pipes[cpu] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise TransientError(f"can't open {path}: {error.strerror}", "start again") from error
-        self._matchers[cpu] = NmiMatcher(self._start)
 
-    def batches(self) -> Iterator[Events]:
-        """See sources.Source. A quiet second yields a batch that holds a MARK only."""
-        instance, accounts = self.instance, self._accounts
-        if instance is None or accounts is None:
-            raise HostError("the source is not attached", "use it in a `with` statement")
-        # A CPU can be stopped for long between taking a stamp and committing the event (a
-        # vCPU that lost its host CPU), so what is promised to be complete is one tick old.
-        promised = complete = self._start
-        yielded = time.monotonic()
-        final = drained = False
-        while not (final and drained):
-            if not final and (final := self._stop.wait(self._tick)):
-                instance.set("tracing_on", "0")
-                time.sleep(0.01)  # a writer that is inside the ring buffer gets to commit
-            now = clock_now(self.plan.clock)
-            for cpu in set(accounts.cpus) - set(self._pipes):
-                self._open(cpu)
-            parts, drained = self._drain(promised, complete)
-            parts.append(accounts.read(stopping=final))
-            if final and drained:
-                parts.append(self._unplaced(accounts, now))
-            if drained:
-                promised, complete = (now if final else complete), now
-            records = np.concatenate(parts)
-            if final or len(records) or time.monotonic() - yielded >= 0.9:
-                yielded = time.monotonic()
-                yield np.concatenate((records, mark(promised)))
+    def _freeze(self) -> None:
+        assert self.instance is not None
+        self.instance.set("tracing_on", "0")
+        time.sleep(0.01)  # a writer that is inside the ring buffer gets to commit
 
-    def _drain(self, promised: int, complete: int) -> tuple[list[Events], bool]:
-        """Events and placed losses of all CPUs, one array per CPU; whether nothing was left.
-
-        *complete* (ns): everything before it was read, so nothing before it can be lost now.
-        """
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], bool]:
+        assert self._accounts is not None
+        for cpu in set(self._accounts.cpus) - set(self._pipes):
+            self._open(cpu)
         chunks: dict[int, bytearray] = {}
         drained = True
         for cpu, fd in self._pipes.items():
@@ -223,15 +157,13 @@ class FtraceSource:
             if data:
                 chunks[cpu] = data
         if not chunks:
-            return [], drained
+            return {}, [], drained
         events = self._decoder.feed(chunks, complete)
-        parts = [events]
-        for cpu in chunks:
-            mine = events[events["cpu"] == cpu]
-            unmatched = self._matchers[cpu].feed(mine, cpu)
-            self.counters["lost:nmi_unmatched"] += len(unmatched)
-            parts += (unmatched, self._late(mine, cpu, promised))
-        return parts, drained
+        return {cpu: events[events["cpu"] == cpu] for cpu in chunks}, [], drained
+
+    def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
+        counted = accounts.read(stopping=self._stop.is_set())
+        return [counted, self._unplaced(accounts, now)] if final else [counted]
 
     def _read_pages(self, cpu: int, fd: int) -> tuple[bytearray, bool]:
         """Raw pages of one CPU, in order, and whether the buffer was read empty."""
@@ -249,15 +181,6 @@ class FtraceSource:
                 return data, True
             data += page
         return data, False
-
-    def _late(self, events: Events, cpu: int, promised: int) -> Events:
-        """A LOSS (CLOCK) if events came that an earlier MARK said were all delivered."""
-        late = events["ts"][(events["ts"] < promised) & (events["kind"] != Kind.LOSS)]
-        if not len(late):
-            return empty()
-        self.counters["late"] += len(late)
-        self.counters["uncounted losses"] += 1
-        return loss(int(late.min()), promised, Cause.CLOCK, cpu)
 
     def _unplaced(self, accounts: Accounts, now: int) -> Events:
         """Overruns in the kernel's count that no page told of: somewhere in the whole run."""

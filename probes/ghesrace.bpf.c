@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The BPF side of ghesrace: what a program does when its probe fires.
+ *
+ * tracer/ghesrace/sources/bpfgen.py appends one program per probe of the plan, made of these parts:
+ *
+ *     int p3(u64 *ctx)
+ *     {
+ *         ENTER();                            which context, whose ring; may it be written?
+ *         u64 addr = ...;                     fetch what the plan asks for
+ *         if (!(addr >= ...)) SKIP();         the plan's filter
+ *         EMIT(3, INV_PAGE, slot, flags, addr, phys, size);
+ *     }
+ *
+ * Each CPU has a ring per context (task, softirq, irq, nmi) in one memory-mapped array. Contexts
+ * nest, so whoever interrupts a program writes another ring than it: a ring has one writer at a
+ * time, and needs no atomics. What could break that (a preempted task, an MCE in an NMI) finds
+ * the ring busy, is counted and leaves. The reader on the other side is sources/bpfrings.py.
+ *
+ * No kernel header is included: the only kernel structures here are the arguments.
+ *
+ * Defined by the loader: RECORDS (a power of two: records per ring), CPUS (possible ones),
+ * PREEMPT_COUNT (an lvalue).
+ */
+
+/* events.EVENT */
+struct event {
+	u64 ts;
+	u64 addr;
+	u64 phys;
+	u64 size;
+	u64 seq;
+	u32 pid;
+	u16 point;
+	u16 cpu;
+	s16 slot;
+	u8 kind;
+	u8 ctx;
+	u8 flags;
+	u8 aux;
+	u16 reserved;
+};
+
+/* bpfrings.RECORD: an event, and the positions of this CPU's rings when it was written */
+struct record {
+	struct event event;
+	u32 at[4];
+};
+
+/* bpfrings.RING. seen = head + filtered, but for the one being written; nested were turned away. */
+struct ring {
+	u64 head;
+	u64 seen;
+	u64 filtered;
+	u64 nested;
+	u64 busy;
+	u64 pad[3];
+	struct record records[RECORDS];
+};
+
+struct cpu {
+	struct ring ring[4];
+	u64 hits[POINTS]; /* of kprobes, to compare with what the kernel counted */
+};
+
+BPF_F_TABLE("array", int, struct cpu, cpus, CPUS, 1024 /* BPF_F_MMAPABLE */);
+
+/* Newer than the headers of some bcc; kernel/bpf and kernel/trace/bpf_trace.c have them. */
+static void *(*this_cpu_ptr)(const void *variable) = (void *)154;
+static void *(*current_task)(void) = (void *)158;
+static long (*func_arg)(void *ctx, u32 n, u64 *value) = (void *)183;
+static long (*func_ret)(void *ctx, u64 *value) = (void *)184;
+
+static inline u64 argument(void *ctx, u32 n)
+{
+	u64 value = 0;
+
+	func_arg(ctx, n, &value);
+	return value;
+}
+
+static inline u64 returned(void *ctx)
+{
+	u64 value = 0;
+
+	func_ret(ctx, &value);
+	return value;
+}
+
+static inline u64 memory(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/* Not in the macro below: bcc rewrites methods of maps only in functions. */
+static inline struct cpu *this_cpu(int me)
+{
+	return cpus.lookup(&me);
+}
+
+/* include/linux/preempt.h; events.Context */
+#define NMI_MASK 0x00f00000
+#define HARDIRQ_MASK 0x000f0000
+#define SOFTIRQ_OFFSET 0x00000100
+
+#define ENTER()                                                                          \
+	u32 count = PREEMPT_COUNT;                                                       \
+	u32 level = count & NMI_MASK	     ? 3                                         \
+		    : count & HARDIRQ_MASK   ? 2                                         \
+		    : count & SOFTIRQ_OFFSET ? 1                                         \
+					     : 0;                                        \
+	u32 me = bpf_get_smp_processor_id();                                             \
+	struct cpu *cpu = this_cpu(me);                                                  \
+	if (!cpu)                                                                        \
+		return 0;                                                                \
+	struct ring *ring = &cpu->ring[level];                                           \
+	if (ring->busy) {                                                                \
+		ring->nested++;                                                          \
+		return 0;                                                                \
+	}                                                                                \
+	ring->busy = 1;                                                                  \
+	ring->seen++
+
+#define SKIP()                                                                           \
+	{                                                                                \
+		ring->filtered++;                                                        \
+		ring->busy = 0;                                                          \
+		return 0;                                                                \
+	}
+
+/* Lower contexts first: what they have not written yet can't follow what a higher one has. */
+#define EMIT(point_, kind_, slot_, flags_, addr_, phys_, size_)                          \
+	{                                                                                \
+		u64 head = ring->head;                                                   \
+		struct record *r = &ring->records[head & (RECORDS - 1)];                 \
+		r->at[0] = *(volatile u32 *)&cpu->ring[0].head;                          \
+		r->at[1] = *(volatile u32 *)&cpu->ring[1].head;                          \
+		r->at[2] = *(volatile u32 *)&cpu->ring[2].head;                          \
+		r->at[3] = *(volatile u32 *)&cpu->ring[3].head;                          \
+		r->event.ts = bpf_ktime_get_ns();                                        \
+		r->event.addr = (addr_);                                                 \
+		r->event.phys = (phys_);                                                 \
+		r->event.size = (size_);                                                 \
+		r->event.seq = head;                                                     \
+		r->event.pid = bpf_get_current_pid_tgid();                               \
+		r->event.point = (point_);                                               \
+		r->event.cpu = me;                                                       \
+		r->event.slot = (slot_);                                                 \
+		r->event.kind = (kind_);                                                 \
+		r->event.ctx = level;                                                    \
+		r->event.flags = (flags_);                                               \
+		ring->head = head + 1;                                                   \
+		ring->busy = 0;                                                          \
+		return 0;                                                                \
+	}

@@ -1,0 +1,88 @@
+"""Which backend watches this kernel, and what `auto` does if the better one can't."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import HostError
+from .kernel import Facts
+from .plan import Backend, Plan
+from .resolve import resolve
+from .sources.bpf import BpfSource
+from .sources.ftrace import FtraceSource
+from .sources.live import LiveSource
+from .sources.tracefs import TRACEFS
+
+Wanted = Literal["auto", "ftrace", "bpf"]
+WANTED = ("auto", "ftrace", "bpf")
+_SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
+    "ftrace": FtraceSource,
+    "bpf": BpfSource,
+}
+
+
+def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
+    """What this host lacks for the BPF backend to be the better one, or ""."""
+    if facts.btf is None:
+        return f"no BTF ({facts.problems.get('BTF', 'not read')})"
+    if importlib.util.find_spec("bcc") is None:
+        return "no bcc (Debian: python3-bpfcc)"
+    build = root / "lib/modules" / facts.release / "build"
+    if not build.exists() and not (root / "sys/kernel/kheaders.tar.xz").exists():
+        return f"no kernel headers, which bcc needs (Debian: linux-headers-{facts.release})"
+    probes = resolve(facts, backend="bpf").probes
+    by_kprobe = sorted({p.symbol for p in probes if p.mechanism in ("kprobe", "kretprobe")})
+    if by_kprobe:
+        # Skipped whenever another BPF program of this kind runs, and no cheaper than ftrace's.
+        return f"no BPF trampoline for {', '.join(by_kprobe)}"
+    return ""
+
+
+def order(wanted: Wanted, facts: Facts) -> Iterator[tuple[Backend, str]]:
+    """The backends to try, and why not a better one. Raises HostError if no slot is observable."""
+    if wanted != "auto":
+        yield wanted, ""
+        return
+    reason = why_not_bpf(facts)
+    if not reason:
+        yield "bpf", ""
+    yield "ftrace", reason
+
+
+def make_plan(wanted: Wanted, facts: Facts) -> Plan:
+    """The plan of the first backend in `order`. Raises HostError."""
+    backend, _ = next(order(wanted, facts))
+    return resolve(facts, backend=backend)
+
+
+def attach(
+    wanted: Wanted,
+    facts: Facts,
+    *,
+    finished: Callable[[Plan], Plan],
+    started: Callable[[LiveSource], Any],
+    tell: Callable[[str], Any],
+    buffer_kb: int | None = None,
+) -> LiveSource:
+    """An attached source; whoever asked for it leaves it (`__exit__`).
+
+    *finished* completes a plan, *started* is given each source before it attaches (to stop it),
+    *tell* a sentence when `auto` does without BPF. Raises HostError, TransientError.
+    """
+    root = str(facts.tracefs or TRACEFS)
+    for backend, reason in order(wanted, facts):
+        if reason:
+            tell(f"ftrace instead of bpf: {reason}")
+        plan = finished(resolve(facts, backend=backend))
+        source = _SOURCES[backend](plan, facts.to_host(), root=root, buffer_kb=buffer_kb)
+        started(source)
+        try:
+            return source.__enter__()
+        except HostError as error:
+            if wanted != "auto" or backend != "bpf":
+                raise
+            tell(f"ftrace instead of bpf: {error.what}")
+    raise AssertionError("order() ends with ftrace")

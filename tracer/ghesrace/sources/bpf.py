@@ -1,0 +1,196 @@
+"""The BPF source: attaches a plan as BPF programs and reads the rings that they fill.
+
+Order of things: kprobe events in a private tracefs instance (only for what has no trampoline)
+-> compile, load and attach in a child process -> read from here on. At the end the rings are
+read up to where they stand, and only then is anything detached.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import HostError
+from ..events import Cause, Events, loss
+from ..plan import Plan
+from . import bpfload, tracefs
+from .accounts import Accounts, Gauge, clock_now, parse_cpus
+from .bpfrings import RECORD, Rings
+from .ftrace import default_buffer_kb, definition, event_name
+from .live import LiveSource
+
+_KPROBES = ("kprobe", "kretprobe")
+_TICK = 0.05
+_MAX_RECORDS, _MIN_RECORDS = 1 << 14, 1 << 8
+_CONTEXTS = 4
+_STILL_TRIES = 3
+
+
+def ring_records(kilobytes: int) -> int:
+    """Records per ring, a power of two, so that one CPU's rings take at most *kilobytes*."""
+    fit = kilobytes * 1024 // (_CONTEXTS * RECORD.itemsize)
+    return max(_MIN_RECORDS, min(_MAX_RECORDS, 1 << max(fit.bit_length() - 1, 0)))
+
+
+class BpfSource(LiveSource):
+    """Live events of one plan (`backend` "bpf") through BPF programs; see LiveSource.
+
+    *root*: tracefs; *buffer_kb*: rings per CPU (None: by memory). `counters["other"]`: hits that
+    the plan's filters rejected in the kernel. Raises HostError if this host can't attach the
+    plan (what is missing, and the package that brings it), TransientError if it can't now.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        host: dict[str, Any],
+        *,
+        root: str = tracefs.TRACEFS,
+        buffer_kb: int | None = None,
+        tick: float = _TICK,
+    ) -> None:
+        super().__init__(plan, host, tick)
+        if plan.backend != "bpf":
+            raise HostError("the plan is not for BPF", "see `ghesrace plan --backend bpf`")
+        self.instance: tracefs.Instance | None = None
+        self._root = Path(root)
+        self._buffer_kb = buffer_kb
+        self._loaded: bpfload.Loaded | None = None
+        self._rings: Rings | None = None
+        self._misses: list[int] = []  # as of `_asked`, ns
+        self._asked = 0
+        self._unrun: dict[int, int] = {}  # kprobe point -> hits without a run, as of `_settled`
+        self._settled = 0
+
+    def _attach(self) -> None:
+        instance = self.instance = tracefs.Instance.create(self._root)
+        instance.set("buffer_size_kb", "4")  # nothing is recorded there
+        points = self._define(instance)
+        events = {point: _event_id(instance, name) for name, point in points.items()}
+        modules = {
+            probe.symbol.partition(":")[0]: point
+            for point, probe in enumerate(self.plan.probes)
+            if ":" in probe.symbol and probe.mechanism in _KPROBES
+        }
+        cpus = _possible_cpus()
+        kilobytes = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
+        records = ring_records(kilobytes)
+        self._loaded = bpfload.load(self.plan, events, records=records, cpus=cpus)
+        self._start = self._asked = self._settled = clock_now(self.plan.clock)
+        self._misses = self._loaded.misses()
+        self._rings = Rings(
+            self._loaded.map_fd,
+            records=records,
+            points=len(self.plan.probes),
+            cpus=cpus,
+            start=self._start,
+        )
+        self._accounts = Accounts(instance, points, {}, modules, self.counters, self.plan.clock)
+        self._not_run(self._accounts)
+        self.counters.clear()
+
+    def _define(self, instance: tracefs.Instance) -> dict[str, int]:
+        """Make the kprobe events; event name -> probe point."""
+        points = {}
+        for point, probe in enumerate(self.plan.probes):
+            if probe.mechanism in _KPROBES:
+                name = event_name(instance, point, probe)
+                instance.define(definition(probe, instance.name, name))
+                points[name] = point
+        return points
+
+    def _detach(self) -> None:
+        if self._rings is not None:
+            self._rings.close()
+            self._rings = None
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+        if self._accounts is not None:
+            self._accounts.close()
+            self._accounts = None
+        if self.instance is not None:
+            self.instance.remove()
+            self.instance = None
+
+    def _freeze(self) -> None:
+        """Programs don't stop all at once: so they run on, and what follows is not read."""
+
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], bool]:
+        assert self._rings is not None
+        found, losses = {}, []
+        for cpu, (events, lost) in self._rings.read(complete, clock_now(self.plan.clock)).items():
+            found[cpu] = events
+            losses.append(lost)
+            for part in lost:
+                self.counters[f"lost:{Cause(int(part['aux'])).name.lower()}"] += int(part["size"])
+        return found, losses, True
+
+    def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
+        assert self._rings is not None
+        assert self._loaded is not None
+        if final:
+            self._loaded.detach()  # so that the counters stand still
+        # Its own buffer is unused, so that tracing is off in it says nothing.
+        parts = [accounts.read(stopping=True), *self._skipped(), *self._not_run(accounts)]
+        counts = self._rings.counts()
+        self.counters["seen"], self.counters["other"] = counts.seen + counts.nested, counts.filtered
+        self.counters["kept"] = self._rings.delivered
+        if self._rings.violated():
+            self.counters["violations"] += 1
+            self.counters["uncounted losses"] += 1
+            parts.append(loss(self._start, now, Cause.DROPPED))
+        return parts
+
+    def _skipped(self) -> list[Events]:
+        """Runs that the kernel skipped because the program ran on that CPU already: an NMI hit
+        it. Somewhere since we asked before."""
+        assert self._loaded is not None
+        before = clock_now(self.plan.clock)
+        misses = self._loaded.misses()
+        now = clock_now(self.plan.clock)
+        found = [
+            self._missed(self._asked, now, more, point)
+            for point, more in enumerate(np.subtract(misses, self._misses).tolist())
+            if more > 0
+        ]
+        self._misses, self._asked = misses, before
+        return found
+
+    def _not_run(self, accounts: Accounts) -> list[Events]:
+        """Hits of kprobes whose program did not run (bpf_prog_active): the kernel counts the
+        hits, the program its runs. Certain only if none happened while we asked."""
+        assert self._rings is not None
+        for _ in range(_STILL_TRIES):
+            before = clock_now(self.plan.clock)
+            ran, hit = self._rings.hits(), accounts.hits()
+            if (ran == self._rings.hits()).all():
+                break
+        else:
+            return []
+        now = clock_now(self.plan.clock)
+        unrun = {point: count - int(ran[point]) for point, count in hit.items()}
+        found = [
+            self._missed(self._settled, now, more, point)
+            for point, count in unrun.items()
+            if (more := count - self._unrun.get(point, 0)) > 0
+        ]
+        self._unrun, self._settled = unrun, before
+        return found
+
+    def _missed(self, begin: int, end: int, count: int, point: int) -> Events:
+        self.counters["lost:missed"] += count
+        return loss(begin, end, Cause.MISSED, count=count, point=point)
+
+
+def _event_id(instance: tracefs.Instance, name: str) -> int:
+    return int(tracefs.read(instance.root / "events" / instance.name / name / "id"))
+
+
+def _possible_cpus() -> int:
+    """One more than the highest CPU number that can ever be online."""
+    text = Gauge(Path("/sys/devices/system/cpu/possible")).text()
+    return max(parse_cpus(text), default=0) + 1 if text else os.cpu_count() or 1

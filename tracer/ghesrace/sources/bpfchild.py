@@ -1,0 +1,166 @@
+"""The process that compiles and attaches: the only one that loads bcc, and LLVM with it.
+
+`python -m ghesrace.sources.bpfchild FD`: reads a request (JSON) from standard input, compiles it
+with bcc, loads and attaches every program, and passes the descriptors of the map, the programs
+and the attachments through the socket FD. They keep everything alive when this process ends and
+gives its 100 MB back. Refusals go the same way as {"error": ..., "log": ...}.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import struct
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# enum bpf_prog_type, and how bcc spells an attachment of the tracing type: in the name.
+_TYPES = {"kprobe": 2, "raw-tracepoint": 17, "tracing": 26}
+_PREFIX = {"fentry": b"kfunc__", "fexit": b"kretfunc__"}
+_PERF_TYPE_TRACEPOINT = 2
+_PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
+_LD_IMM64, _PSEUDO_BTF_ID = 0x18, 3
+MAP = b"cpus"
+FDS_PER_MESSAGE = 200  # the kernel takes SCM_MAX_FD (253)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program to load and attach: its C function, bpfgen.PROGRAM_TYPE, the mechanism, and
+    what it is attached to: a function, a tracepoint's name, or the id of a probe event."""
+
+    function: str
+    type: str
+    mechanism: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to compile. `variables`: 64-bit constants of the C text that stand for the address of
+    a per-CPU kernel variable -> its BTF id, which bcc has no word for. `cpu`: an online one."""
+
+    text: str
+    programs: tuple[Program, ...]
+    variables: dict[int, int]
+    cpu: int
+
+    def to_json(self) -> str:
+        """For `from_json` on the other side."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """What `to_json` made."""
+        data = json.loads(text)
+        programs = tuple(Program(**program) for program in data["programs"])
+        variables = {int(key): value for key, value in data["variables"].items()}
+        return cls(data["text"], programs, variables, data["cpu"])
+
+
+class Refused(Exception):
+    """Something that bcc or the kernel did not take: the stage, and what."""
+
+    def __init__(self, stage: str, what: str) -> None:
+        super().__init__(what)
+        self.stage, self.what = stage, what
+
+
+def name_variables(code: bytes, variables: dict[int, int]) -> bytes:
+    """BPF instructions in which the 64-bit constants that are keys of *variables* have become
+    references to kernel variables (BPF_PSEUDO_BTF_ID, kernel/bpf/verifier.c)."""
+    made = bytearray(code)
+    for at in range(0, len(made) - 8, 8):
+        if made[at] == _LD_IMM64 and made[at + 1] >> 4 == 0:
+            low, high = struct.unpack_from("<I", made, at + 4)[0], made[at + 12 : at + 16]
+            btf_id = variables.get(low | int.from_bytes(high, "little") << 32)
+            if btf_id is not None:
+                made[at + 1] |= _PSEUDO_BTF_ID << 4
+                struct.pack_into("<I", made, at + 4, btf_id)
+                made[at + 12 : at + 16] = bytes(4)
+    return bytes(made)
+
+
+def _run(request: Request) -> list[int]:
+    """Descriptors: the map's, then of each program its own and its attachment's."""
+    try:
+        from bcc import BPF
+        from bcc.libbcc import lib
+    except ImportError as error:
+        raise Refused("bcc", str(error)) from error
+    try:
+        module = BPF(text=request.text, cflags=["-Wno-everything"])
+    except Exception as error:  # bcc raises nothing else
+        raise Refused("compile", str(error)) from error
+    found = [lib.bpf_table_fd(module.module, MAP)]
+    for program in request.programs:
+        code = name_variables(module.dump_func(program.function.encode()), request.variables)
+        buffer = ctypes.create_string_buffer(code, len(code))
+        name = (
+            _PREFIX.get(program.mechanism, b"")
+            + (program.target if program.mechanism in _PREFIX else program.function).encode()
+        )
+        fd = lib.bcc_func_load(
+            module.module,
+            _TYPES[program.type],
+            name,
+            ctypes.addressof(buffer),
+            len(code),
+            b"GPL",
+            0,
+            0,
+            None,
+            0,
+            None,
+            -1,
+        )
+        if fd < 0:
+            reason = os.strerror(ctypes.get_errno())
+            raise Refused("load", f"{program.mechanism} on {program.target}: {reason}")
+        found += [fd, _attach(lib, program, fd, request.cpu)]
+    return found
+
+
+def _attach(lib: Any, program: Program, fd: int, cpu: int) -> int:
+    if program.type == "tracing":
+        attached = lib.bpf_attach_kfunc(fd)
+    elif program.type == "raw-tracepoint":
+        attached = lib.bpf_attach_raw_tracepoint(fd, program.target.partition(":")[2].encode())
+    else:
+        # One perf event on one CPU: the program runs on all, as it hangs on the trace event.
+        attached = lib.bpf_open_perf_event(_PERF_TYPE_TRACEPOINT, int(program.target), -1, cpu)
+    if attached < 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise Refused("attach", f"{program.mechanism} on {program.target}: {reason}")
+    if program.type == "kprobe":
+        try:
+            fcntl.ioctl(attached, _PERF_EVENT_IOC_SET_BPF, fd)
+            fcntl.ioctl(attached, _PERF_EVENT_IOC_ENABLE, 0)
+        except OSError as error:
+            what = f"{program.function} on event {program.target}: {error.strerror}"
+            raise Refused("attach", what) from error
+    return int(attached)
+
+
+def main() -> int:
+    """Serve the one request. Returns 0 when everything is attached, 1 otherwise."""
+    request = Request.from_json(sys.stdin.read())
+    with socket.socket(fileno=int(sys.argv[1])) as line:
+        try:
+            found = _run(request)
+        except Refused as error:
+            line.sendall(json.dumps({"error": error.stage, "what": error.what}).encode())
+            return 1
+        for at in range(0, len(found), FDS_PER_MESSAGE):
+            socket.send_fds(line, [b"."], found[at : at + FDS_PER_MESSAGE])
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # bcc's exit handlers would detach what lives on elsewhere

@@ -1,0 +1,214 @@
+"""Load a plan's BPF programs through a child process; hold what it leaves; ask for their misses."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..btf import Btf
+from ..errors import HostError
+from ..plan import Plan
+from ..points import families
+from . import bpfgen
+from .bpfchild import FDS_PER_MESSAGE, Program, Request
+
+_MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
+_PATIENCE_S = 600.0  # LLVM under emulation takes its time
+_BPF = {"x86_64": 321, "aarch64": 280}  # the bpf(2) system call's number
+_OBJ_GET_INFO_BY_FD = 15
+# struct bpf_prog_info (include/uapi/linux/bpf.h): recursion_misses, Linux 5.12.
+_INFO_SIZE, _RECURSION_MISSES = 256, 208
+_LOG_LINES = 6
+
+
+def preempt_count(arch: str, btf: Btf) -> tuple[str, dict[int, int]]:
+    """The C expression for the preempt count on this kernel, and the variable behind its magic
+    constant (magic -> BTF id). Raises HostError if BTF does not have it."""
+    for rule in (rule for family in families() for rule in family.contexts):
+        if arch not in rule.arch:
+            continue
+        if rule.task:
+            offset = _path(btf, "task_struct", rule.task)
+            if offset is not None:
+                return f"*(u32 *)(current_task() + {offset})", {}
+            continue
+        variable = btf.variable(rule.variable)
+        offset = btf.offsets(rule.variable).get(rule.member) if rule.member else 0
+        if variable is not None and offset is not None:
+            address = f"this_cpu_ptr((void *){_MAGIC:#x}ULL)"
+            return f"*(u32 *)({address} + {offset})", {_MAGIC: variable}
+    raise HostError(
+        "BTF does not say where this kernel keeps its preempt count",
+        "record with --backend ftrace",
+    )
+
+
+def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
+    """Offset of a member of a member of struct *struct*; each member is the next struct's name,
+    but for the last."""
+    offset = 0
+    for member in members:
+        found = btf.offsets(struct).get(member)
+        if found is None:
+            return None
+        offset, struct = offset + found, member
+    return offset
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What is in the kernel: `map_fd`, and per probe of the plan program and attachment. All of
+    it goes with `close`."""
+
+    map_fd: int
+    programs: list[int]
+    attachments: list[int]
+
+    def detach(self) -> None:
+        """Let no program run any more; the map stays readable."""
+        for fd in self.attachments:
+            os.close(fd)
+        self.attachments = []
+
+    def close(self) -> None:
+        """Detach, and free programs and map."""
+        self.detach()
+        for fd in [*self.programs, *([self.map_fd] if self.map_fd >= 0 else [])]:
+            os.close(fd)
+        self.programs, self.map_fd = [], -1
+
+    def misses(self) -> list[int]:
+        """Of each program, how often the kernel skipped it because it ran on that CPU already
+        (bpf_prog_info.recursion_misses; 0 before 5.12, which skipped none)."""
+        return [_recursion_misses(fd) for fd in self.programs]
+
+
+def _recursion_misses(fd: int) -> int:
+    info = ctypes.create_string_buffer(_INFO_SIZE)
+    # union bpf_attr: u32 bpf_fd, u32 info_len, u64 info
+    attr = (ctypes.c_uint64 * 2)(fd | _INFO_SIZE << 32, ctypes.addressof(info))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(
+        _BPF[platform.machine()], _OBJ_GET_INFO_BY_FD, ctypes.byref(attr), ctypes.sizeof(attr)
+    ):
+        code = ctypes.get_errno()
+        raise HostError(f"the kernel does not tell a program's misses: {os.strerror(code)}")
+    return int.from_bytes(info.raw[_RECURSION_MISSES : _RECURSION_MISSES + 8], "little")
+
+
+def load(
+    plan: Plan, events: dict[int, int], *, records: int, cpus: int, root: Path = Path("/")
+) -> Loaded:
+    """Compile and attach every probe of *plan*.
+
+    *events*: probe point -> id of its kprobe event, made beforehand; *records*: per ring;
+    *cpus*: possible CPUs. Raises HostError: what is missing, and the package that brings it.
+    """
+    try:
+        btf = Btf.read(root / "sys/kernel/btf/vmlinux")
+    except OSError as error:
+        raise HostError(
+            f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
+        ) from error
+    count, variables = preempt_count(plan.arch, btf)
+    request = Request(
+        bpfgen.source(plan, btf, records=records, cpus=cpus, preempt_count=count),
+        tuple(_programs(plan, events)),
+        variables,
+        plan.cpus[0] if plan.cpus else 0,
+    )
+    found = _ask(request, plan.release)
+    return Loaded(found[0], found[1::2], found[2::2])
+
+
+def _programs(plan: Plan, events: dict[int, int]) -> Iterator[Program]:
+    for point, probe in enumerate(plan.probes):
+        kind = bpfgen.PROGRAM_TYPE[probe.mechanism]
+        target = str(events[point]) if kind == bpfgen.KPROBE else probe.symbol
+        yield Program(bpfgen.program_name(point), kind, probe.mechanism, target)
+
+
+def _ask(request: Request, release: str) -> list[int]:
+    """Let the child do it; returns the descriptors that it passed."""
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as log:
+        with theirs:
+            command = [sys.executable, "-m", "ghesrace.sources.bpfchild", str(theirs.fileno())]
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for us: we end it, and undo all
+            )
+        try:
+            assert child.stdin is not None
+            ours.settimeout(_PATIENCE_S)
+            try:
+                with child.stdin as line:
+                    line.write(request.to_json().encode())
+                answer, fds = _receive(ours)
+            except (BrokenPipeError, TimeoutError):
+                answer, fds = b"", []
+        finally:
+            child.kill()
+            child.wait()
+        if fds:
+            return fds
+        log.seek(0)
+        raise _refusal(answer, log.read().decode("utf-8", "replace"), release)
+
+
+def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
+    """Everything that comes until the other side hangs up: bytes, and descriptors."""
+    text, found = b"", list[int]()
+    while True:
+        data, fds, _, _ = socket.recv_fds(line, mmap.PAGESIZE, FDS_PER_MESSAGE)
+        text, found = text + data, found + list(fds)
+        if not data:
+            return text, found
+
+
+def _refusal(answer: bytes, log: str, release: str) -> HostError:
+    """What the child met, in words that say what to do."""
+    try:
+        told = json.loads(answer)
+        stage, what = str(told["error"]), str(told["what"])
+    except (ValueError, KeyError, TypeError):
+        stage, what = "compiler", "the process that compiles BPF died"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    last = "; ".join(lines[-_LOG_LINES:])
+    ftrace = "or record with --backend ftrace"
+    headers = re.search(r"kernel headers|kheaders", log, re.I)
+    if stage == "bcc":
+        return HostError(f"Python finds no bcc ({what})", f"apt install python3-bpfcc, {ftrace}")
+    if stage == "compile" and headers:
+        return HostError(
+            f"bcc finds no kernel headers for {release}",
+            f"apt install linux-headers-{release}, {ftrace}",
+        )
+    if stage == "compile":
+        return HostError(f"bcc can't compile our program: {last or what}", f"report it, {ftrace}")
+    if "Operation not permitted" in what or "privileges" in what:
+        return HostError(
+            f"the kernel refuses BPF programs: {what}",
+            "run as root (CAP_BPF and CAP_PERFMON); if you are, lockdown or the container forbids "
+            f"it: see `ghesrace doctor`, {ftrace}",
+        )
+    if stage == "load":
+        return HostError(f"the kernel refuses our BPF program: {what}: {last}", ftrace[3:])
+    if stage == "attach":
+        return HostError(f"the kernel can't attach our BPF program: {what}", ftrace[3:])
+    return HostError(f"{what}: {last}" if last else what, ftrace[3:])

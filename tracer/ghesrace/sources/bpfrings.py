@@ -1,0 +1,221 @@
+"""The rings that BPF programs fill (probes/ghesrace.bpf.c), read as NumPy arrays: no system call
+and no callback per record.
+
+Each CPU has one ring per context. A record carries its own position and those of the CPU's other
+rings when it was written, so the order across contexts of a CPU is known without the clock.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..events import EVENT, Cause, Context, Events, empty, loss
+
+LEVELS = len(Context)
+RECORD = np.dtype([("event", EVENT), ("at", "<u4", LEVELS)])
+HEADER = np.dtype(
+    [(name, "<u8") for name in ("head", "seen", "filtered", "nested", "busy")] + [("pad", "<u8", 3)]
+)
+
+Ints = npt.NDArray[np.int64]
+
+
+def cpu_dtype(records: int, points: int) -> np.dtype[np.void]:
+    """struct cpu of the C file: one ring of *records* per context, and hits per probe point."""
+    ring = np.dtype([("header", HEADER), ("records", RECORD, records)])
+    return np.dtype([("ring", ring, LEVELS), ("hits", "<u8", max(points, 1))])
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one CPU's programs did since the start: seen = kept + filtered; nested: turned away."""
+
+    seen: int = 0
+    kept: int = 0
+    filtered: int = 0
+    nested: int = 0
+
+
+@dataclass(slots=True)
+class _Cpu:
+    """Where reading stands: per context the next position, per CPU the next seq; the last stamp
+    per context bounds what a lapped ring lost."""
+
+    position: Ints
+    last_ts: Ints
+    seq: int = 0
+    nested: int = 0
+    before: Counts = field(default_factory=Counts)
+
+
+class Rings:
+    """The mapped array of *cpus* rows. *start* (ns): begin of a loss before the first event.
+
+    Reading begins at the positions of now: what is in the rings already is left out.
+    """
+
+    def __init__(self, fd: int, *, records: int, points: int, cpus: int, start: int) -> None:
+        dtype = cpu_dtype(records, points)
+        size = -(-dtype.itemsize * cpus // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._rows = np.frombuffer(self._map, dtype, cpus)
+        self.records = records
+        self.delivered = 0
+        self._cpus: dict[int, _Cpu] = {}
+        for cpu in range(cpus):
+            head = self._headers(cpu)["head"].astype(np.int64)
+            state = _Cpu(head.copy(), np.full(LEVELS, start, np.int64))
+            state.before = self._counts(cpu)
+            state.nested = state.before.nested
+            self._cpus[cpu] = state
+
+    def close(self) -> None:
+        """Unmap. Nothing that `read` returned points into the map."""
+        del self._rows
+        self._map.close()
+
+    def _headers(self, cpu: int) -> npt.NDArray[np.void]:
+        headers: npt.NDArray[np.void] = self._rows["ring"]["header"][cpu]
+        return headers
+
+    def _counts(self, cpu: int) -> Counts:
+        h = self._headers(cpu)
+        seen, filtered = int(h["seen"].sum()), int(h["filtered"].sum())
+        return Counts(seen, int(h["head"].sum()), filtered, int(h["nested"].sum()))
+
+    def counts(self) -> Counts:
+        """All CPUs together, since the start."""
+        total = Counts()
+        for cpu, state in self._cpus.items():
+            now = self._counts(cpu)
+            for name in ("seen", "kept", "filtered", "nested"):
+                more = getattr(now, name) - getattr(state.before, name)
+                setattr(total, name, getattr(total, name) + more)
+        return total
+
+    def violated(self) -> bool:
+        """Whether seen = kept + filtered is broken somewhere; asked while nobody writes, or
+        of a ring that was still for the time that it takes to ask."""
+        for cpu in self._cpus:
+            first = self._headers(cpu).copy()
+            again = self._headers(cpu)
+            still = (first == again) & (first["busy"] == 0)
+            broken = first["seen"] != first["head"] + first["filtered"]
+            if (still & broken).any():
+                return True
+        return False
+
+    def hits(self) -> Ints:
+        """Of each probe point, how often its program ran for a kprobe; all CPUs."""
+        return np.asarray(self._rows["hits"].sum(axis=0, dtype=np.int64))
+
+    def fill(self) -> float:
+        """How full the fullest ring is: 1 means that it is about to be lapped."""
+        heads = self._rows["ring"]["header"]["head"].astype(np.int64)
+        read = np.stack([state.position for state in self._cpus.values()])
+        return float((heads - read).max() / self.records)
+
+    def read(self, since: int, now: int) -> dict[int, tuple[Events, Events]]:
+        """CPU -> (its new events in program order, its losses). CPUs with nothing are left out.
+
+        *since* and *now* (ns) bound a loss that left no trace in a ring.
+        """
+        found = {}
+        for cpu, state in self._cpus.items():
+            # Lower contexts' heads first: what precedes a record of theirs is then in reach.
+            heads = self._headers(cpu)["head"].astype(np.int64)
+            if (heads > state.position).any() or self._headers(cpu)["nested"].sum() > state.nested:
+                found[cpu] = self._read(cpu, state, heads, since, now)
+        return found
+
+    def _read(
+        self, cpu: int, state: _Cpu, heads: Ints, since: int, now: int
+    ) -> tuple[Events, Events]:
+        rings: list[npt.NDArray[np.void]] = []
+        losses: list[Events] = []
+        limits = heads.copy()
+        for level in range(LEVELS):
+            position = int(state.position[level])
+            taken = self._copy(cpu, level, position, int(heads[level]))
+            at = positions(taken, state.position)
+            # A record that follows what we have not read yet waits for it.
+            early = (at[:, :level] <= limits[:level]).all(axis=1)
+            ready = len(taken) if early.all() else int(np.argmin(early))
+            taken = taken[:ready]
+            first = int(taken["event"]["seq"][0]) if ready else int(state.position[level])
+            lapped = first - position
+            if lapped > 0:
+                end = int(taken["event"]["ts"][0])
+                begin = min(int(state.last_ts[level]), end)
+                losses.append(loss(begin, end, Cause.OVERRUN, cpu, lapped))
+            limits[level] = position + max(lapped, 0) + ready
+            rings.append(taken)
+        nested = int(self._headers(cpu)["nested"].sum())
+        order = merged(rings, [positions(ring, state.position) for ring in rings])
+        records = np.concatenate(rings)[order]
+        events = records["event"].copy()
+        skipped = sum(int(part["size"][0]) for part in losses)
+        events["seq"] = state.seq + skipped + np.arange(len(events), dtype=np.uint64)
+        state.seq += skipped + len(events)
+        for level, ring in enumerate(rings):
+            if len(ring):
+                state.last_ts[level] = int(ring["event"]["ts"][-1])
+        if nested > state.nested:
+            losses.append(loss(since, now, Cause.DROPPED, cpu, nested - state.nested))
+            state.nested = nested
+        state.position = limits
+        self.delivered += len(events)
+        return events, np.concatenate([empty(), *losses])
+
+    def _copy(self, cpu: int, level: int, begin: int, end: int) -> npt.NDArray[np.void]:
+        """Records [begin, end) of a ring, without those that were overwritten meanwhile."""
+        begin = max(begin, end - self.records)
+        ring = self._rows["ring"][cpu][level]["records"]
+        at, stop = begin % self.records, end - begin
+        first = ring[at : at + stop]
+        taken = np.concatenate([first, ring[: stop - len(first)]])
+        # One more than the ring holds: the record at the head may be half written.
+        now = int(self._headers(cpu)["head"][level])
+        return taken[max(now + 1 - self.records - begin, 0) :]
+
+
+def positions(records: npt.NDArray[np.void], near: Ints) -> Ints:
+    """The 64-bit positions (n x contexts) behind the 32-bit ones of *records*, which are at most
+    2^31 from *near*."""
+    delta = records["at"] - near.astype(np.uint32)
+    return np.asarray(near + delta.view(np.int32).astype(np.int64))
+
+
+def merged(rings: list[npt.NDArray[np.void]], at: list[Ints]) -> npt.NDArray[np.intp]:
+    """The program order of one CPU's records, as indices into the rings put end to end.
+
+    A record r of a lower context and a record h of a higher one: h came first iff its position
+    is below the one that r saw of h's ring. From the highest context down each ring is merged
+    into what is there, between the neighbours of the context just above that it saw: where an
+    interrupt came between two of its looks these bound the others. (An event that interrupts a
+    program may stand on either side of its record: the effect follows the program.)
+    """
+    offsets = np.cumsum([0, *(len(ring) for ring in rings)])
+    order = np.arange(offsets[LEVELS - 1], offsets[LEVELS])  # of those merged so far
+    for level in range(LEVELS - 2, -1, -1):
+        mine = np.arange(offsets[level], offsets[level + 1])
+        if not len(mine):
+            continue
+        low, high = np.zeros(len(mine), np.int64), np.full(len(mine), len(order), np.int64)
+        for above in range(level + 1, LEVELS):
+            # Places in `order` of this higher ring's records, and how many of them came before.
+            inside = (order >= offsets[above]) & (order < offsets[above + 1])
+            places = np.flatnonzero(inside)
+            seqs = rings[above]["event"]["seq"].astype(np.int64)
+            before = np.searchsorted(seqs, at[level][:, above])
+            after_last = np.append(-1, places)[before] + 1
+            next_one = np.append(places, len(order))[before]
+            low = np.clip(after_last, low, high)
+            high = np.clip(next_one, low, high)
+        where = np.maximum.accumulate(low)
+        order = np.insert(order, where, mine)
+    return order

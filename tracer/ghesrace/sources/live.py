@@ -1,0 +1,141 @@
+"""What the live sources share: the loop from ticks to batches, its promises, and the matching of
+NMIs. How records are taken out of the kernel is each source's own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..errors import GhesraceError, HostError
+from ..events import Cause, Events, Kind, empty, loss, mark
+from ..plan import Plan
+from .accounts import Accounts, clock_now
+from .decode import NmiMatcher
+
+# A CPU can be stopped for long between taking a stamp and writing the event (a vCPU that lost its
+# host CPU), so what is promised to be complete was read this long ago.
+_SETTLED_NS = 200_000_000
+
+
+class LiveSource(ABC):
+    """Live events of one plan. Use as a context manager; `batches()` yields until `stop()` is
+    called (any thread or a signal handler may) and ends with everything that was recorded.
+
+    `counters`: read = kept + other (records that concern no slot); "lost:<cause>": events;
+    "uncounted losses": losses of unknown size; seen = kept + all lost. `lost` adds them up.
+    *tick*: seconds between reads.
+    """
+
+    def __init__(self, plan: Plan, host: dict[str, Any], tick: float) -> None:
+        self.plan = plan
+        self.host = host
+        self.counters: Counter[str] = Counter()
+        self._tick = min(tick, 0.25)
+        self._stop = threading.Event()
+        self._start = 0
+        self._accounts: Accounts | None = None
+        self._matchers: dict[int, NmiMatcher] = {}
+        clock_now(plan.clock)
+
+    @property
+    def lost(self) -> int:
+        """Events known to be lost, all causes."""
+        return sum(n for name, n in self.counters.items() if name.startswith("lost:"))
+
+    def stop(self) -> None:
+        """End `batches()` after the next, final batch."""
+        self._stop.set()
+
+    def __enter__(self) -> Self:
+        if not self.plan.probes:
+            raise HostError("the plan has no probe to attach", "see `ghesrace plan`")
+        try:
+            self._attach()
+        except BaseException:
+            self._detach()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._detach()
+        except GhesraceError:
+            if error is None:  # the first error says more than a failed clean-up after it
+                raise
+
+    @abstractmethod
+    def _attach(self) -> None:
+        """Attach the plan; set `_start` and `_accounts`. Raises HostError, TransientError."""
+
+    @abstractmethod
+    def _detach(self) -> None:
+        """Undo what `_attach` did, as far as it came."""
+
+    @abstractmethod
+    def _freeze(self) -> None:
+        """Let nothing more be recorded."""
+
+    @abstractmethod
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], bool]:
+        """New events of each CPU, with the losses that have a place; other losses; whether
+        nothing was left. *complete* (ns): everything before it was read."""
+
+    @abstractmethod
+    def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
+        """Losses that the kernel only counts. *final*: everything was read, at *now* (ns)."""
+
+    def batches(self) -> Iterator[Events]:
+        """See sources.Source. A quiet second yields a batch that holds a MARK only."""
+        accounts = self._accounts
+        if accounts is None:
+            raise HostError("the source is not attached", "use it in a `with` statement")
+        read: deque[int] = deque()  # when the rings were read empty, the latest 200 ms
+        promised = complete = self._start
+        yielded = time.monotonic()
+        final = drained = False
+        while not (final and drained):
+            if not final and (final := self._stop.wait(self._tick)):
+                self._freeze()
+            now = clock_now(self.plan.clock)
+            found, parts, drained = self._drain(complete)
+            for cpu, events in found.items():
+                parts += self._of_cpu(cpu, events, promised)
+            parts += self._count(accounts, final and drained, now)
+            if drained:
+                complete = now
+                read.append(now)
+                while read and (final or read[0] <= now - _SETTLED_NS):
+                    promised = read.popleft()
+            records = np.concatenate([empty(), *parts])
+            if final or len(records) or time.monotonic() - yielded >= 0.9:
+                yielded = time.monotonic()
+                yield np.concatenate((records, mark(promised)))
+
+    def _of_cpu(self, cpu: int, events: Events, promised: int) -> list[Events]:
+        """One CPU's new events, and the losses that they show."""
+        matcher = self._matchers.setdefault(cpu, NmiMatcher(self._start))
+        unmatched = matcher.feed(events, cpu)
+        self.counters["lost:nmi_unmatched"] += len(unmatched)
+        return [events, unmatched, self._late(events, cpu, promised)]
+
+    def _late(self, events: Events, cpu: int, promised: int) -> Events:
+        """A LOSS (CLOCK) if events came that an earlier MARK said were all delivered."""
+        late = events["ts"][(events["ts"] < promised) & (events["kind"] != Kind.LOSS)]
+        if not len(late):
+            return empty()
+        self.counters["late"] += len(late)
+        self.counters["uncounted losses"] += 1
+        return loss(int(late.min()), promised, Cause.CLOCK, cpu)
