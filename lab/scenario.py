@@ -44,6 +44,11 @@ SCENARIOS = {
     "irq-bounce": Scenario(
         "the shared interrupt, moved between CPUs", (Beat(("irq", "irq-cross"), 50),), bounce=True
     ),
+    "hard": Scenario(
+        "NMIs and moving interrupts, as many as the guest takes",
+        (Beat(("nmi", "nmi-cross"), 200), Beat(("irq", "irq-cross"), 200), _POLLED),
+        bounce=True,
+    ),
     "in-turn": Scenario(
         "moving interrupts and NMIs, eight a second at most, never at once",
         (Beat(("irq", "nmi", "irq-cross", "nmi-cross"), 8),),

@@ -44,6 +44,36 @@ def test_function_parameters():
     assert Btf(trees.x86_btf()).function("ghes") is None
 
 
+def test_kinds_of_parameters():
+    """A BPF program would read a pointer or a struct as a number, and be refused."""
+    found = Btf(trees.x86_bpf_btf()).function("native_set_fixmap")
+    assert found is not None
+    assert found.scalar == (True, True, False)
+    assert found.struct == (False, False, True)
+    copy = Btf(trees.x86_bpf_btf()).function("ghes_copy_tofrom_phys")
+    assert copy is not None
+    assert copy.scalar == (False, True, True, True, True)
+    assert not any(copy.struct)
+
+
+def test_a_type_that_is_its_own_modifier_is_refused():
+    """Following it would never end."""
+    data = bytearray(trees.btf({}, {}, {"f": ("a",)}))
+    at = data.index(struct.pack("<III", 1, 1 << 24, 4))
+    struct.pack_into("<III", data, at, 1, 8 << 24, 1)
+    words = bytearray(data[:at]) + data[at : at + 12] + data[at + 16 :]
+    struct.pack_into("<I", words, 12, struct.unpack_from("<I", data, 12)[0] - 4)
+    struct.pack_into("<I", words, 16, struct.unpack_from("<I", data, 16)[0] - 4)
+    with pytest.raises(InputError, match="modifier of itself"):
+        Btf(bytes(words)).function("f")
+
+
+def test_variables():
+    """A per-CPU variable would be read at another's place."""
+    assert Btf(trees.x86_bpf_btf()).variable("__preempt_count") is not None
+    assert Btf(trees.x86_bpf_btf()).variable("pcpu_hot") is None
+
+
 def test_split_btf_continues_its_base():
     """A module's functions would be looked up with the wrong ids and strings."""
     base = trees.btf({}, {}, {"memcpy_fromio": ("to", "from", "n")})

@@ -71,12 +71,16 @@ def btf(
     enums: Mapping[str, Mapping[str, int]] | None = None,
     structs: Mapping[str, Mapping[str, int]] | None = None,
     functions: Mapping[str, Sequence[str]] | None = None,
+    variables: Sequence[str] = (),
     *,
     string_base: int = 0,
     id_base: int = 1,
 ) -> bytes:
-    """BTF with these enums {name: {enumerator: value}}, structs {name: {member: byte offset}} and
-    functions {name: parameters}; the bases are those of split BTF."""
+    """BTF with these enums {name: {enumerator: value}}, structs {name: {member: byte offset}},
+    functions {name: parameters} and variables; the bases are those of split BTF.
+
+    A parameter is an int; `*name` is a pointer to void, `&name` a struct by value.
+    """
     strings = bytearray(b"\0" if string_base == 0 else b"")
     records: list[bytes] = []
 
@@ -96,12 +100,19 @@ def btf(
     for name, members in (structs or {}).items():
         rest = [x for m, offset in members.items() for x in (text(m), id_base, offset * 8)]
         record(text(name), 4, len(members), 64, *rest)
+    types = {"*": id_base + len(records), "&": id_base + len(records) + 1}
+    if any(p[0] in types for parameters in (functions or {}).values() for p in parameters):
+        record(0, 2, 0, 0)  # void *
+        record(text("value"), 4, 0, 8)  # struct value {}
     for name, parameters in (functions or {}).items():
-        record(0, 13, len(parameters), 0, *(x for p in parameters for x in (text(p), id_base)))
+        rest = [x for p in parameters for x in (text(p.lstrip("*&")), types.get(p[:1], id_base))]
+        record(0, 13, len(parameters), 0, *rest)
         record(text(name), 12, 0, id_base + len(records) - 1)
-    types = b"".join(records)
-    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
-    return header + types + bytes(strings)
+    for name in variables:
+        record(text(name), 14, 0, id_base, 1)
+    body = b"".join(records)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(strings))
+    return header + body + bytes(strings)
 
 
 def tree(
@@ -156,6 +167,35 @@ def tree(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return root
+
+
+# What a kernel with BPF trampolines has besides.
+TRAMPOLINES = ("bpf_trampoline_link_prog", "register_ftrace_direct", "get_func_arg")
+X86_PROTOTYPES = {
+    "ghes_copy_tofrom_phys": ("*buffer", "paddr", "len", "from_phys", "fixmap_idx"),
+    "native_set_fixmap": ("idx", "phys", "&flags"),
+    "flush_tlb_one_kernel": ("addr",),
+    "flush_tlb_kernel_range": ("start", "end"),
+    "flush_tlb_all": (),
+    "do_kernel_range_flush": ("*info",),
+    "do_flush_tlb_all": ("*info",),
+    "native_flush_tlb_global": (),
+    "ghes_notify_nmi": ("cmd", "*regs"),
+    "ghes_irq_func": ("irq", "*data"),
+    "ghes_poll_func": ("*t",),
+    "ghes_notify_hed": ("*this", "event", "*data"),
+    "ghes_proc": ("*ghes",),
+    "memcpy_fromio": ("*to", "*from", "n"),
+    "memcpy_toio": ("*to", "*from", "n"),
+}
+
+
+def x86_bpf_btf(*, struct_args: bool = True, without: Sequence[str] = ()) -> bytes:
+    """BTF of a fixmap kernel on x86 that BPF programs can be attached to."""
+    structs = {"flush_tlb_info": {"mm": 0, "start": 8, "end": 16}}
+    structs["btf_func_model"] = {"ret_size": 0, **({"arg_flags": 8} if struct_args else {})}
+    functions = {name: p for name, p in X86_PROTOTYPES.items() if name not in without}
+    return btf({"fixed_addresses": X86_SLOTS}, structs, functions, ("__preempt_count",))
 
 
 def x86_btf(copy: Sequence[str] = COPY_5) -> bytes:

@@ -1,0 +1,70 @@
+"""What can be known of loading without a kernel that takes BPF."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+from ghesrace.btf import Btf
+from ghesrace.errors import HostError
+from ghesrace.sources.bpfchild import Program, Request, name_variables
+from ghesrace.sources.bpfload import _MAGIC, _refusal, preempt_count
+from tests.unit import trees
+
+
+def test_the_preempt_count_is_found_by_feature():
+    """If this fails, every event is in the wrong context: an NMI looks like a task."""
+    text, variables = preempt_count("x86_64", Btf(trees.x86_bpf_btf()))
+    assert text == f"*(u32 *)(this_cpu_ptr((void *){_MAGIC:#x}ULL) + 0)"
+    [(magic, number)] = variables.items()
+    assert (magic, number) == (_MAGIC, Btf(trees.x86_bpf_btf()).variable("__preempt_count"))
+    hot = trees.btf({}, {"pcpu_hot": {"current": 0, "preempt_count": 8}}, {}, ("pcpu_hot",))
+    assert preempt_count("x86_64", Btf(hot))[0].endswith("+ 8)")
+    task = {"task_struct": {"thread_info": 4}, "thread_info": {"flags": 0, "preempt_count": 16}}
+    assert preempt_count("arm64", Btf(trees.btf({}, task))) == (
+        "*(u32 *)(current_task() + 20)",
+        {},
+    )
+    with pytest.raises(HostError, match="preempt count"):
+        preempt_count("x86_64", Btf(trees.btf()))
+
+
+def test_variables_are_named_in_the_code():
+    """If this fails, the verifier refuses every program, or one reads a wrong variable."""
+    load = struct.Struct("<BBhi")
+    move = load.pack(0xB7, 0x01, 0, 7)
+    magic = load.pack(0x18, 0x02, 0, _MAGIC & 0xFFFFFFFF) + load.pack(0, 0, 0, _MAGIC >> 32)
+    a_map = load.pack(0x18, 0x11, 0, 5) + load.pack(0, 0, 0, 0)
+    code = name_variables(move + magic + a_map, {_MAGIC: 4711})
+    named = load.pack(0x18, 0x32, 0, 4711) + load.pack(0, 0, 0, 0)
+    assert code == move + named + a_map
+
+
+def test_a_request_survives_the_way_to_the_child():
+    """If this fails, the child compiles something else."""
+    program = Program("p0", "tracing", "fentry", "ghes_proc")
+    request = Request("int x;", (program,), {_MAGIC: 3}, 1)
+    assert Request.from_json(request.to_json()) == request
+
+
+@pytest.mark.parametrize(
+    ("answer", "log", "words"),
+    [
+        ({"error": "bcc", "what": "No module"}, "", "python3-bpfcc"),
+        ({"error": "compile", "what": "x"}, "Unable to find kernel headers.", "linux-headers-6.1"),
+        ({"error": "compile", "what": "x"}, "main.c:1: error: bad", "main.c:1: error: bad"),
+        ({"error": "load", "what": "Operation not permitted"}, "", "CAP_BPF"),
+        ({"error": "load", "what": "fentry on f: Invalid"}, "R1 is bad", "R1 is bad"),
+        ({"error": "attach", "what": "fentry on f: Busy"}, "", "can't attach"),
+        (None, "Killed", "died: Killed"),
+    ],
+)
+def test_refusals_name_the_remedy(answer: dict[str, str] | None, log: str, words: str):
+    """If this fails, a user is told that something failed, and not what to install."""
+    data = json.dumps(answer).encode() if answer else b""
+    error = _refusal(data, log, "6.1")
+    assert isinstance(error, HostError)
+    assert words in str(error)
+    assert "ftrace" in str(error)

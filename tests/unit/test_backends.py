@@ -1,0 +1,65 @@
+"""What `auto` chooses, and what it says when the better backend can't."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from ghesrace import backends
+from ghesrace.kernel import Facts, read_facts
+from tests.unit import trees
+
+FUNCTIONS = (*trees.X86_GHES, *trees.TRAMPOLINES)
+
+
+def facts_of(root: Path, functions=FUNCTIONS, **host) -> Facts:
+    host.setdefault("vmlinux_btf", trees.x86_bpf_btf())
+    (root / "lib/modules/6.1.0-test/build").mkdir(parents=True, exist_ok=True)
+    return read_facts(trees.tree(root, functions, **host))
+
+
+@pytest.fixture(autouse=True)
+def _bcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: found("json") if name == "bcc" else found(name)
+    )
+
+
+def test_bpf_is_better_where_trampolines_serve_all(tmp_path: Path):
+    """If this fails, `auto` never uses the cheaper backend."""
+    assert backends.why_not_bpf(facts_of(tmp_path), tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ({"vmlinux_btf": None}, "no BTF"),
+        ({"functions": trees.X86_GHES}, "no BPF trampoline for"),
+        ({"vmlinux_btf": trees.x86_bpf_btf(without=("memcpy_toio",))}, "memcpy_toio"),
+        ({"modules": {"m": trees.VMAREA}}, "m:ghes_ioremap_pfn_irq"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, host: dict, words: str):
+    """If this fails, a user does not learn why the cheaper backend was not used."""
+    assert words in backends.why_not_bpf(facts_of(tmp_path, **host), tmp_path)
+
+
+def test_headers_and_bcc_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """If this fails, the hint does not say which package to install."""
+    facts = facts_of(tmp_path)
+    (tmp_path / "lib/modules/6.1.0-test/build").rmdir()
+    assert "linux-headers-6.1.0-test" in backends.why_not_bpf(facts, tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "python3-bpfcc" in backends.why_not_bpf(facts, tmp_path)
+
+
+def test_order(tmp_path: Path):
+    """If this fails, a wish is not obeyed, or `auto` has nothing to fall back to."""
+    facts = facts_of(tmp_path)
+    assert list(backends.order("bpf", facts)) == [("bpf", "")]
+    assert list(backends.order("ftrace", facts)) == [("ftrace", "")]
+    # This host's own headers decide: the last resort is the same on any.
+    assert [backend for backend, _ in backends.order("auto", facts)][-1] == "ftrace"
