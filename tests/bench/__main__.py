@@ -1,0 +1,71 @@
+"""`python -m tests.bench`: what tracing costs, side by side in one guest. Needs bpftrace, trace-cmd.
+
+Prints the table of docs/performance.md and fails if ghesrace's BPF backend costs more than it
+promises.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from lab import guest, paths
+
+RESULT = "cost.json"
+# Guest instructions per NMI added, as a share of what the bpftrace script for the same events adds.
+PROMISED = {"ghesrace, bpf": 1 / 3}
+
+
+def table(found: dict[str, int]) -> str:
+    """Markdown: median instructions per GHES NMI, what each way adds, and its share."""
+    base = found["none"]
+    whole = found["bpftrace, the same events"] - base
+    lines = ["| | instructions | added | of bpftrace's |", "| --- | ---: | ---: | ---: |"]
+    for name, value in found.items():
+        added = value - base
+        share = f"{added / whole:.0%}" if added else ""
+        lines.append(f"| {name} | {value:,} | {added:,} | {share} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run in a guest, or boot one; 1 if a promise is broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    if parser.parse_args().inside:
+        from .cost import measure
+
+        share = Path(os.environ[paths.ENV])
+        (share / RESULT).write_text(json.dumps(measure(share)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="ghesrace-bench-") as folder:
+        settings = guest.Settings(
+            guest.newest_kernel(),
+            Path(folder),
+            cpus=1,
+            boot_s=900,
+            # A guest's nanosecond is then one instruction, whatever the host does.
+            qemu=("-icount shift=0",),
+        )
+        code = guest.run(settings, [sys.executable, "-m", "tests.bench", "--inside"])
+        if code:
+            return code
+        found: dict[str, int] = json.loads((Path(folder) / RESULT).read_text())
+    print(table(found))
+    whole = found["bpftrace, the same events"] - found["none"]
+    broken = [
+        f"{name} adds more than {share:.0%} of what bpftrace adds"
+        for name, share in PROMISED.items()
+        if found[name] - found["none"] > share * whole
+    ]
+    for text in broken:
+        print(text, file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

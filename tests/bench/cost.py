@@ -1,0 +1,146 @@
+"""What each way of tracing adds to a GHES NMI, in guest instructions; for use in a guest.
+
+With one vCPU and `-icount shift=0` a guest's nanosecond is one instruction. The kernel measures
+each NMI handler itself (`delta_ns` of nmi:nmi_handler), so nothing of ours is on the clock.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+from ghesrace import tracecmd
+from ghesrace.backends import attach
+from ghesrace.kernel import Facts, read_facts
+from ghesrace.plan import Backend, Plan
+from ghesrace.resolve import resolve
+from ghesrace.sources import tracefs
+from lab.client import Client
+
+T = TypeVar("T")
+NMIS = 30
+SETTLE_S = 3.0
+PATIENCE_S = 300.0
+# What somebody would write by hand: the functions of the race, each with its arguments.
+BPFTRACE = """
+kprobe:ghes_copy_tofrom_phys { printf("%llu %d copy %lx\\n", nsecs, cpu, arg1); }
+kprobe:native_set_fixmap { printf("%llu %d set %d %lx\\n", nsecs, cpu, arg0, arg1); }
+kprobe:flush_tlb_one_kernel { printf("%llu %d flush %lx\\n", nsecs, cpu, arg0); }
+kprobe:ghes_notify_nmi { printf("%llu %d nmi\\n", nsecs, cpu); }
+kretprobe:ghes_notify_nmi { printf("%llu %d end\\n", nsecs, cpu); }
+"""
+
+
+class Meter:
+    """Reads delta_ns of the GHES NMI handler through a tracing instance of its own."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.instance = tracefs.Instance.create(facts.tracefs or tracefs.TRACEFS)
+        [handler] = facts.symbols["ghes_notify_nmi"]
+        self.instance.set("buffer_size_kb", "256")
+        self.instance.set("events/nmi/nmi_handler/filter", f"handler == {handler.address:#x}")
+        self.instance.set("events/nmi/nmi_handler/enable", "1")
+        self.instance.set("tracing_on", "1")
+        self.firmware = Client()
+
+    def median(self) -> int:
+        """Instructions of one NMI with one corrected error, the median of NMIS."""
+        self.firmware.report("nmi", 2)  # warm
+        with (self.instance.path / "trace").open("w"):
+            pass
+        self.firmware.report("nmi", NMIS)
+        found = re.findall(r"delta_ns: (\d+)", self.instance.get("trace"))
+        assert len(found) >= NMIS, f"{len(found)} NMIs were seen of {NMIS}"
+        return int(median(int(value) for value in found))
+
+
+@contextmanager
+def running(command: list[str], log: Path, ready: str) -> Iterator[None]:
+    """*command* runs inside, from when *ready* stands in its output."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            end = time.monotonic() + PATIENCE_S
+            while ready not in log.read_text(errors="replace"):
+                assert process.poll() is None, log.read_text(errors="replace")
+                assert time.monotonic() < end, f"{command[0]} did not start"
+                time.sleep(0.5)
+            time.sleep(SETTLE_S)
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def bpftrace(script: str, share: Path) -> AbstractContextManager[None]:
+    """bpftrace with *script*, which prints a line per event."""
+    begin = 'BEGIN { printf("ready\\n"); }'
+    return running(["bpftrace", "-e", begin + script], share / "bpftrace", "ready")
+
+
+def same_events(plan: Plan) -> str:
+    """A bpftrace script with a probe for each of the *plan*'s: what ghesrace records, by hand."""
+    lines = []
+    for probe in (p for p in plan.probes if p.mechanism in ("kprobe", "kretprobe")):
+        numbers = [re.match(r"\$arg(\d)", fetch) for fetch in probe.fields.values()]
+        arguments = [f"arg{int(number[1]) - 1}" for number in numbers if number]
+        form = " ".join(["%llu %d", probe.kind, *["%lx"] * len(arguments)])
+        values = ", ".join(["nsecs", "cpu", *arguments])
+        lines.append(f'{probe.mechanism}:{probe.symbol} {{ printf("{form}\\n", {values}); }}')
+    return "\n".join(lines)
+
+
+@contextmanager
+def ghesrace(backend: Backend, facts: Facts) -> Iterator[None]:
+    """ghesrace's own source; what it recorded is read once, at the end."""
+    with ExitStack() as stack:
+        source = attach(backend, facts, finished=_as_is, started=_as_is, tell=print)
+        stack.push(source)
+        yield
+        source.stop()
+        for _ in source.batches():
+            pass
+
+
+def _as_is(thing: T) -> T:
+    return thing
+
+
+@contextmanager
+def trace_cmd(plan: Plan, share: Path) -> Iterator[None]:
+    """The script of `ghesrace plan --format trace-cmd`."""
+    script = share / "record.sh"
+    text = tracecmd.script(plan).replace("trace-cmd record", "echo ready; trace-cmd record")
+    script.write_text(text)
+    command = ["sh", str(script), "100000", str(share / "bench.dat")]
+    with running(command, share / "trace-cmd", "ready"):
+        time.sleep(SETTLE_S)
+        yield
+
+
+def measure(share: Path) -> dict[str, int]:
+    """Median instructions per GHES NMI for each way, "none" first."""
+    facts = read_facts()
+    plan = resolve(facts)
+    meter = Meter(facts)
+    found = {"none": meter.median()}
+    ways = {
+        "bpftrace, 4 functions": lambda: bpftrace(BPFTRACE, share),
+        "bpftrace, the same events": lambda: bpftrace(same_events(plan), share),
+        "trace-cmd": lambda: trace_cmd(plan, share),
+        "ghesrace, ftrace": lambda: ghesrace("ftrace", facts),
+        "ghesrace, bpf": lambda: ghesrace("bpf", facts),
+    }
+    for name, way in ways.items():
+        with way():
+            found[name] = meter.median()
+        print(f"{name:28} {found[name]:8,}  adds {found[name] - found['none']:8,}", flush=True)
+        time.sleep(SETTLE_S)
+    meter.instance.remove()
+    return found
