@@ -12,7 +12,7 @@
  *         EMIT(3, INV_PAGE, slot, flags, addr, phys, size);
  *     }
  *
- * Each CPU has a ring per context (task, softirq, irq, nmi) in one memory-mapped array. Contexts
+ * Each CPU has a ring per context (task, softirq, irq, nmi) in memory-mapped arrays. Contexts
  * nest, so whoever interrupts a program writes another ring than it: a ring has one writer at a
  * time, and needs no atomics. What could break that (a preempted task, an MCE in an NMI) finds
  * the ring busy, is counted and leaves. The reader on the other side is sources/bpfrings.py.
@@ -55,7 +55,6 @@ struct ring {
 	u64 nested;
 	u64 busy;
 	u64 pad[3];
-	struct record records[RECORDS];
 };
 
 struct cpu {
@@ -63,7 +62,9 @@ struct cpu {
 	u64 hits[POINTS]; /* of kprobes, to compare with what the kernel counted */
 };
 
+/* A record each, not a ring each: bcc describes a map's type element by element. */
 BPF_F_TABLE("array", int, struct cpu, cpus, CPUS, 1024 /* BPF_F_MMAPABLE */);
+BPF_F_TABLE("array", int, struct record, records, CPUS * 4 * RECORDS, 1024);
 
 /* Newer than the headers of some bcc; kernel/bpf and kernel/trace/bpf_trace.c have them. */
 static void *(*this_cpu_ptr)(const void *variable) = (void *)154;
@@ -95,10 +96,17 @@ static inline u64 memory(u64 address)
 	return value;
 }
 
-/* Not in the macro below: bcc rewrites methods of maps only in functions. */
+/* Not in the macros below: bcc rewrites methods of maps only in functions. */
 static inline struct cpu *this_cpu(int me)
 {
 	return cpus.lookup(&me);
+}
+
+static inline struct record *record_at(u32 me, u32 level, u64 head)
+{
+	int at = (me * 4 + level) * RECORDS + (head & (RECORDS - 1));
+
+	return records.lookup(&at);
 }
 
 /* include/linux/preempt.h; events.Context */
@@ -135,7 +143,9 @@ static inline struct cpu *this_cpu(int me)
 #define EMIT(point_, kind_, slot_, flags_, addr_, phys_, size_)                          \
 	{                                                                                \
 		u64 head = ring->head;                                                   \
-		struct record *r = &ring->records[head & (RECORDS - 1)];                 \
+		struct record *r = record_at(me, level, head);                           \
+		if (!r)                                                                  \
+			return 0;                                                        \
 		r->at[0] = *(volatile u32 *)&cpu->ring[0].head;                          \
 		r->at[1] = *(volatile u32 *)&cpu->ring[1].head;                          \
 		r->at[2] = *(volatile u32 *)&cpu->ring[2].head;                          \

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: what tracing costs, side by side in one guest. Needs bpftrace, trace-cmd.
+"""`python -m tests.bench`: the cost of tracing, side by side in a guest (bpftrace, trace-cmd too).
 
 Prints the table of docs/performance.md and fails if ghesrace's BPF backend costs more than it
 promises.

@@ -82,7 +82,7 @@ class BpfSource(LiveSource):
         self._start = self._asked = self._settled = clock_now(self.plan.clock)
         self._misses = self._loaded.misses()
         self._rings = Rings(
-            self._loaded.map_fd,
+            self._loaded.maps,
             records=records,
             points=len(self.plan.probes),
             cpus=cpus,

@@ -1,7 +1,7 @@
 """The process that compiles and attaches: the only one that loads bcc, and LLVM with it.
 
 `python -m ghesrace.sources.bpfchild FD`: reads a request (JSON) from standard input, compiles it
-with bcc, loads and attaches every program, and passes the descriptors of the map, the programs
+with bcc, loads and attaches every program, and passes the descriptors of the maps, the programs
 and the attachments through the socket FD. They keep everything alive when this process ends and
 gives its 100 MB back. Refusals go the same way as {"error": ..., "log": ...}.
 """
@@ -24,7 +24,7 @@ _PREFIX = {"fentry": b"kfunc__", "fexit": b"kretfunc__"}
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
 _LD_IMM64, _PSEUDO_BTF_ID = 0x18, 3
-MAP = b"cpus"
+MAPS = (b"cpus", b"records")
 FDS_PER_MESSAGE = 200  # the kernel takes SCM_MAX_FD (253)
 
 
@@ -86,7 +86,7 @@ def name_variables(code: bytes, variables: dict[int, int]) -> bytes:
 
 
 def _run(request: Request) -> list[int]:
-    """Descriptors: the map's, then of each program its own and its attachment's."""
+    """Descriptors: the maps', then of each program its own and its attachment's."""
     try:
         from bcc import BPF
         from bcc.libbcc import lib
@@ -96,7 +96,7 @@ def _run(request: Request) -> list[int]:
         module = BPF(text=request.text, cflags=["-Wno-everything"])
     except Exception as error:  # bcc raises nothing else
         raise Refused("compile", str(error)) from error
-    found = [lib.bpf_table_fd(module.module, MAP)]
+    found = [lib.bpf_table_fd(module.module, name) for name in MAPS]
     for program in request.programs:
         code = name_variables(module.dump_func(program.function.encode()), request.variables)
         buffer = ctypes.create_string_buffer(code, len(code))

@@ -21,7 +21,7 @@ from ..errors import HostError
 from ..plan import Plan
 from ..points import families
 from . import bpfgen
-from .bpfchild import FDS_PER_MESSAGE, Program, Request
+from .bpfchild import FDS_PER_MESSAGE, MAPS, Program, Request
 
 _MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
 _PATIENCE_S = 600.0  # LLVM under emulation takes its time
@@ -68,25 +68,25 @@ def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
 
 @dataclass(slots=True)
 class Loaded:
-    """What is in the kernel: `map_fd`, and per probe of the plan program and attachment. All of
-    it goes with `close`."""
+    """What is in the kernel: `maps` (bpfchild.MAPS), and per probe of the plan program and
+    attachment. All of it goes with `close`."""
 
-    map_fd: int
+    maps: list[int]
     programs: list[int]
     attachments: list[int]
 
     def detach(self) -> None:
-        """Let no program run any more; the map stays readable."""
+        """Let no program run any more; the maps stay readable."""
         for fd in self.attachments:
             os.close(fd)
         self.attachments = []
 
     def close(self) -> None:
-        """Detach, and free programs and map."""
+        """Detach, and free programs and maps."""
         self.detach()
-        for fd in [*self.programs, *([self.map_fd] if self.map_fd >= 0 else [])]:
+        for fd in [*self.programs, *self.maps]:
             os.close(fd)
-        self.programs, self.map_fd = [], -1
+        self.programs, self.maps = [], []
 
     def misses(self) -> list[int]:
         """Of each program, how often the kernel skipped it because it ran on that CPU already
@@ -129,7 +129,8 @@ def load(
         plan.cpus[0] if plan.cpus else 0,
     )
     found = _ask(request, plan.release)
-    return Loaded(found[0], found[1::2], found[2::2])
+    maps, found = found[: len(MAPS)], found[len(MAPS) :]
+    return Loaded(maps, found[0::2], found[1::2])
 
 
 def _programs(plan: Plan, events: dict[int, int]) -> Iterator[Program]:

@@ -24,10 +24,9 @@ HEADER = np.dtype(
 Ints = npt.NDArray[np.int64]
 
 
-def cpu_dtype(records: int, points: int) -> np.dtype[np.void]:
-    """struct cpu of the C file: one ring of *records* per context, and hits per probe point."""
-    ring = np.dtype([("header", HEADER), ("records", RECORD, records)])
-    return np.dtype([("ring", ring, LEVELS), ("hits", "<u8", max(points, 1))])
+def cpu_dtype(points: int) -> np.dtype[np.void]:
+    """struct cpu of the C file: a ring's header per context, and hits per probe point."""
+    return np.dtype([("ring", HEADER, LEVELS), ("hits", "<u8", max(points, 1))])
 
 
 @dataclass(slots=True)
@@ -53,16 +52,17 @@ class _Cpu:
 
 
 class Rings:
-    """The mapped array of *cpus* rows. *start* (ns): begin of a loss before the first event.
+    """The mapped arrays (bpfchild.MAPS) of *cpus* CPUs. *start* (ns): begin of a loss before the
+    first event; *records*: per ring.
 
     Reading begins at the positions of now: what is in the rings already is left out.
     """
 
-    def __init__(self, fd: int, *, records: int, points: int, cpus: int, start: int) -> None:
-        dtype = cpu_dtype(records, points)
-        size = -(-dtype.itemsize * cpus // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
-        self._rows = np.frombuffer(self._map, dtype, cpus)
+    def __init__(self, fds: list[int], *, records: int, points: int, cpus: int, start: int) -> None:
+        self._maps = list[mmap.mmap]()
+        self._rows = self._mapped(fds[0], cpu_dtype(points), cpus)
+        shape = cpus, LEVELS, records
+        self._records = self._mapped(fds[1], RECORD, cpus * LEVELS * records).reshape(shape)
         self.records = records
         self.delivered = 0
         self._cpus: dict[int, _Cpu] = {}
@@ -73,13 +73,19 @@ class Rings:
             state.nested = state.before.nested
             self._cpus[cpu] = state
 
+    def _mapped(self, fd: int, dtype: np.dtype[np.void], count: int) -> npt.NDArray[np.void]:
+        size = -(-dtype.itemsize * count // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._maps.append(mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ))
+        return np.frombuffer(self._maps[-1], dtype, count)
+
     def close(self) -> None:
-        """Unmap. Nothing that `read` returned points into the map."""
-        del self._rows
-        self._map.close()
+        """Unmap. Nothing that `read` returned points into the maps."""
+        del self._rows, self._records
+        for mapped in self._maps:
+            mapped.close()
 
     def _headers(self, cpu: int) -> npt.NDArray[np.void]:
-        headers: npt.NDArray[np.void] = self._rows["ring"]["header"][cpu]
+        headers: npt.NDArray[np.void] = self._rows["ring"][cpu]
         return headers
 
     def _counts(self, cpu: int) -> Counts:
@@ -115,7 +121,7 @@ class Rings:
 
     def fill(self) -> float:
         """How full the fullest ring is: 1 means that it is about to be lapped."""
-        heads = self._rows["ring"]["header"]["head"].astype(np.int64)
+        heads = self._rows["ring"]["head"].astype(np.int64)
         read = np.stack([state.position for state in self._cpus.values()])
         return float((heads - read).max() / self.records)
 
@@ -174,7 +180,7 @@ class Rings:
     def _copy(self, cpu: int, level: int, begin: int, end: int) -> npt.NDArray[np.void]:
         """Records [begin, end) of a ring, without those that were overwritten meanwhile."""
         begin = max(begin, end - self.records)
-        ring = self._rows["ring"][cpu][level]["records"]
+        ring = self._records[cpu, level]
         at, stop = begin % self.records, end - begin
         first = ring[at : at + stop]
         taken = np.concatenate([first, ring[: stop - len(first)]])
