@@ -6,7 +6,9 @@ each NMI handler itself (`delta_ns` of nmi:nmi_handler), so nothing of ours is o
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -64,7 +66,9 @@ class Meter:
 def running(command: list[str], log: Path, ready: str) -> Iterator[None]:
     """*command* runs inside, from when *ready* stands in its output."""
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             end = time.monotonic() + PATIENCE_S
             while ready not in log.read_text(errors="replace"):
@@ -74,8 +78,8 @@ def running(command: list[str], log: Path, ready: str) -> Iterator[None]:
             time.sleep(SETTLE_S)
             yield
         finally:
-            process.terminate()
-            process.wait(60)
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: whatever it started too
+            process.wait(PATIENCE_S)
 
 
 def bpftrace(script: str, share: Path) -> AbstractContextManager[None]:

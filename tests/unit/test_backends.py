@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ghesrace import backends
+from ghesrace.errors import HostError
 from ghesrace.kernel import Facts, read_facts
 from tests.unit import trees
 
@@ -37,7 +38,8 @@ def test_bpf_is_better_where_trampolines_serve_all(tmp_path: Path):
     ("host", "words"),
     [
         ({"vmlinux_btf": None}, "no BTF"),
-        ({"functions": trees.X86_GHES}, "no BPF trampoline for"),
+        ({"functions": trees.X86_GHES}, "no BPF arrays that user space can map"),
+        ({"functions": (*trees.X86_GHES, "array_map_mmap")}, "no BPF trampoline for"),
         ({"vmlinux_btf": trees.x86_bpf_btf(without=("memcpy_toio",))}, "memcpy_toio"),
         ({"modules": {"m": trees.VMAREA}}, "m:ghes_ioremap_pfn_irq"),
     ],
@@ -54,6 +56,13 @@ def test_headers_and_bcc_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "linux-headers-6.1.0-test" in backends.why_not_bpf(facts, tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "python3-bpfcc" in backends.why_not_bpf(facts, tmp_path)
+
+
+def test_a_kernel_without_bpf_refuses_it(tmp_path: Path):
+    """If this fails, whoever asks for BPF gets an error from deep inside, or ftrace unasked."""
+    facts = facts_of(tmp_path, vmlinux_btf=None)
+    with pytest.raises(HostError, match=r"no BPF backend: no BTF"):
+        backends.make_plan("bpf", facts)
 
 
 def test_order(tmp_path: Path):

@@ -170,7 +170,12 @@ def tree(
 
 
 # What a kernel with BPF trampolines has besides.
-TRAMPOLINES = ("bpf_trampoline_link_prog", "register_ftrace_direct", "get_func_arg")
+TRAMPOLINES = (
+    "array_map_mmap",
+    "bpf_trampoline_link_prog",
+    "register_ftrace_direct",
+    "get_func_arg",
+)
 X86_PROTOTYPES = {
     "ghes_copy_tofrom_phys": ("*buffer", "paddr", "len", "from_phys", "fixmap_idx"),
     "native_set_fixmap": ("idx", "phys", "&flags"),

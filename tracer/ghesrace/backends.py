@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from .errors import HostError
 from .kernel import Facts
+from .mechanism import no_bpf
 from .plan import Backend, Plan
 from .resolve import resolve
 from .sources.bpf import BpfSource
@@ -26,8 +27,8 @@ _SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
 
 def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     """What this host lacks for the BPF backend to be the better one, or ""."""
-    if facts.btf is None:
-        return f"no BTF ({facts.problems.get('BTF', 'not read')})"
+    if reason := no_bpf(facts):
+        return reason
     if importlib.util.find_spec("bcc") is None:
         return "no bcc (Debian: python3-bpfcc)"
     build = root / "lib/modules" / facts.release / "build"
@@ -42,7 +43,10 @@ def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
 
 
 def order(wanted: Wanted, facts: Facts) -> Iterator[tuple[Backend, str]]:
-    """The backends to try, and why not a better one. Raises HostError if no slot is observable."""
+    """The backends to try, and why not a better one. Raises HostError if no slot is observable,
+    or the one that is wanted can't watch this kernel."""
+    if wanted == "bpf" and (reason := no_bpf(facts)):
+        raise HostError(f"no BPF backend: {reason}", "record with --backend ftrace")
     if wanted != "auto":
         yield wanted, ""
         return

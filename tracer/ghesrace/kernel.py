@@ -23,7 +23,12 @@ from .kallsyms import Symbol
 # Every kernel with kprobes has it, mounted tracefs or not.
 KPROBES = "register_kprobe"
 # What BPF programs can be attached to and ask for shows in these functions' presence.
-BPF_FEATURES = ("bpf_trampoline_link_prog", "register_ftrace_direct", "get_func_arg")
+BPF_FEATURES = (
+    "array_map_mmap",
+    "bpf_trampoline_link_prog",
+    "register_ftrace_direct",
+    "get_func_arg",
+)
 # The start of the kernel: where a name is not unique, tracefs takes an offset from here.
 ANCHOR = "_text"
 TRACEFS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")

@@ -18,8 +18,9 @@ RETURN: dict[Mechanism, Mechanism] = {
     "fprobe": "fretprobe",
     "fentry": "fexit",
 }
-# BPF trampolines, and their use of ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
-*_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
+# Arrays that user space can map (fc9702273e2e, Linux 5.5); BPF trampolines, and their use of
+# ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
+_MMAP, *_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
 # A struct passed by value, such as pgprot_t: 720e6a435194, Linux 6.1, which added this member.
 _STRUCT_ARGS = ("btf_func_model", "arg_flags")
 
@@ -42,6 +43,15 @@ def choose(
     if "fprobe-events" in facts.features and alone and symbol.name == symbol.plain:
         return "fprobe", ""
     return _kprobe(facts, candidate, symbol)
+
+
+def no_bpf(facts: Facts) -> str:
+    """Why BPF programs can't watch this kernel at all, or ""."""
+    if facts.btf is None:
+        return f"no BTF ({facts.problems.get('BTF', 'not read')})"
+    if facts.symbols and _MMAP not in facts.symbols:
+        return "this kernel has no BPF arrays that user space can map (before 5.5)"
+    return ""
 
 
 def has_fentry(facts: Facts) -> bool:
