@@ -158,7 +158,7 @@ def test_an_nmi_inside_our_own_programs_is_never_silent(share: Path) -> None:
         firmware.stop()
         time.sleep(1)
         events = recorder.stop()
-        counters = dict(source.counters)
+        counters = source.counters.copy()
     references, notified = of(events, Kind.NMI_REF), of(events, Kind.NOTIFY)
     seen = int((notified["ctx"] == Context.NMI).sum())
     lost = of(events, Kind.LOSS)
@@ -222,7 +222,7 @@ def test_two_processes_at_once(share: Path) -> None:
     sizes = [psutil.Process(p.pid).memory_info().rss >> 20 for p in running]
     Client().report("nmi", 5)
     for process in running:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=400)
         assert process.returncode in (0, 3), err
         assert "GHES_NMI" in out
     print(f"RSS: bpf {sizes[0]} MiB, ftrace {sizes[1]} MiB")
@@ -239,7 +239,7 @@ def test_refusals_say_what_is_wrong(share: Path) -> None:
     broken = Plan(plan.arch, plan.release, plan.slots, (bad,), cpus=plan.cpus, backend="bpf")
     with pytest.raises(HostError, match="no_such_function"):
         BpfSource(broken, {}).__enter__()
-    wild = Probe("wild", "INV_PAGE", "ghes_proc", "fentry", {"addr": "$arg6:x64"})
+    wild = Probe("wild", "NMI_REF", "nmi:nmi_handler", "raw-tracepoint", {"addr": "$arg9:x64"})
     broken = Plan(plan.arch, plan.release, plan.slots, (wild,), cpus=plan.cpus, backend="bpf")
-    with pytest.raises(HostError, match=r"refuses our BPF program.*ghes_proc"):
+    with pytest.raises(HostError, match=r"our BPF program.*nmi_handler"):
         BpfSource(broken, {}).__enter__()

@@ -82,4 +82,5 @@ def test_a_modules_functions_get_kprobes(tmp_path: Path):
     """If this fails, vmlinux's function of the same name is traced in their place."""
     plan = plan_of(tmp_path, modules={"ghes2015": trees.VMAREA})
     assert {s.partition(":")[0] for s in by(plan)["kprobe"]} == {"ghes2015"}
-    assert "native_set_fixmap" in by(plan)["fentry"]
+    # By its name, though the module has it too: a trampoline knows no offsets.
+    assert {"native_set_fixmap", "ghes_copy_tofrom_phys"} <= by(plan)["fentry"]

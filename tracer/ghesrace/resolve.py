@@ -281,7 +281,7 @@ def _probes(
     entry = Probe(
         point=point.name,
         kind=point.kind,
-        symbol=place(facts, choice.symbol) if choice.symbol else candidate.tracepoint,
+        symbol=_named(facts, choice),
         mechanism=choice.mechanism,
         fields=fetch,
         clear_kind=point.clear_kind,
@@ -341,9 +341,16 @@ def _implied(facts: Facts, choice: Choice, chosen: Choices) -> tuple[str, ...]:
     )
 
 
+def _named(facts: Facts, choice: Choice) -> str:
+    """What to attach to. A trampoline finds its function in vmlinux's BTF, whatever modules have."""
+    if choice.symbol is None:
+        return choice.candidate.tracepoint
+    return choice.symbol.name if choice.mechanism == "fentry" else place(facts, choice.symbol)
+
+
 def _why(facts: Facts, choice: Choice, loaded: tuple[Family, ...]) -> str:
     why = choice.candidate.why
-    if choice.symbol and place(facts, choice.symbol) != choice.symbol.place:
+    if choice.symbol and _named(facts, choice) not in (choice.symbol.name, choice.symbol.place):
         why = f"{choice.symbol.name}, by offset as a module has one too: {why}"
     if choice.note:
         why += f"; {choice.note}"
