@@ -342,7 +342,7 @@ def _implied(facts: Facts, choice: Choice, chosen: Choices) -> tuple[str, ...]:
 
 
 def _named(facts: Facts, choice: Choice) -> str:
-    """What to attach to. A trampoline finds its function in vmlinux's BTF, whatever modules have."""
+    """What to attach to. A trampoline's function is found in vmlinux's BTF, by its name alone."""
     if choice.symbol is None:
         return choice.candidate.tracepoint
     return choice.symbol.name if choice.mechanism == "fentry" else place(facts, choice.symbol)
