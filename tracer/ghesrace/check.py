@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
-from .correlate import Correlator
+from .correlate import Chunk, Correlator
 from .errors import InputError
 from .events import NO_POINT, NO_SLOT, Cause, Context, Events, Kind
-from .patterns import Finding
-from .patterns.stale import PATTERN as STALE
+from .losses import MAPS, hides
+from .patterns import Evidence, Finding, Pattern, ranked
+from .patterns.overlap import Overlap
+from .patterns.shootdown import Shootdown
 from .patterns.stale import Stale
+from .patterns.torn_edit import TornEdit
 from .plan import Plan, Unseen
-from .tlb import Class, Judge, Judged, Why, hides
+from .spans import Tracker
+from .tlb import Class, Judge, Judged, Why
+
+PATTERNS: tuple[Callable[[Plan, bool], Pattern], ...] = (Stale, TornEdit, Shootdown, Overlap)
 
 
 class Verdict(IntEnum):
@@ -47,12 +54,17 @@ class SlotCounts:
 
 @dataclass(slots=True)
 class PatternResult:
-    """`checked` is false where the plan lacks what the pattern needs (`not_checked_because`)."""
+    """`checked` is false where the plan lacks what the pattern needs (`not_checked_because`).
+
+    `harmless` counts what looked alike and is no hazard, `uncertain` says what was undecidable.
+    """
 
     checked: bool
     observed: int
     predicted: int
     not_checked_because: str | None
+    harmless: dict[str, int]
+    uncertain: list[str]
 
 
 @dataclass(slots=True)
@@ -81,7 +93,8 @@ class Engine:
         self.plan = plan
         self.correlator = Correlator(plan)
         self.judge = Judge(plan)
-        self.stale = Stale(plan, all_occurrences)
+        self.tracker = Tracker(plan)
+        self.patterns = [make(plan, all_occurrences) for make in PATTERNS]
         self.slots = [SlotCounts(slot.name, slot.address) for slot in plan.slots]
         self.events = 0
         self.truncated = False
@@ -100,24 +113,29 @@ class Engine:
         self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
         self._count_losses(losses)
         chunk = self.correlator.feed(batch)
-        if chunk is None:
-            return []
-        judged = self.judge.step(chunk)
-        self._account(judged)
-        self.stale.step(judged, chunk.events, self.judge.witnesses())
-        return judged
+        return [] if chunk is None else self._step(chunk)
 
     @property
     def found(self) -> bool:
-        """Whether an episode was unsafe so far, or only luck saved it."""
-        return bool(self.stale.observed or self.stale.incidental)
+        """Whether some pattern was found so far, other orders of the lock holds left aside."""
+        return any(p.observed or p.happened for p in self.patterns)
+
+    @property
+    def observed(self) -> int:
+        """How many times some pattern was observed so far."""
+        return sum(p.observed for p in self.patterns)
 
     def finish(self) -> list[Judged]:
         """The stream is over; judge what is left."""
-        chunk = self.correlator.finish()
+        return self._step(self.correlator.finish())
+
+    def _step(self, chunk: Chunk) -> list[Judged]:
         judged = self.judge.step(chunk)
         self._account(judged)
-        self.stale.step(judged, chunk.events, self.judge.witnesses())
+        spans = self.tracker.step(chunk.fresh, chunk.losses, chunk.watermark)
+        evidence = Evidence(chunk, judged, self.judge.witnesses(), spans, self.correlator.addresses)
+        for pattern in self.patterns:
+            pattern.step(evidence)
         return judged
 
     def _count_losses(self, losses: Events) -> None:
@@ -127,7 +145,7 @@ class Engine:
             self._lost[Cause(int(cause))] = self._lost.get(Cause(int(cause)), 0) + counted
             self._uncountable |= bool((of_cause["size"] == 0).any())
         self.truncated |= bool((losses["aux"] == Cause.TRUNCATED).any())
-        self._hid_maps |= bool(hides(self.plan, losses, "map").any())
+        self._hid_maps |= bool(hides(self.plan, losses, MAPS).any())
 
     def _account(self, judged: list[Judged]) -> None:
         for slot in judged:
@@ -154,11 +172,12 @@ class Engine:
 
     def report(self) -> Report:
         """The verdict on everything fed so far."""
-        findings = self.stale.findings()
-        observed = self.stale.observed
-        predicted = self.stale.incidental + sum(f.count for f in findings if f.reordered)
-        because = self.plan.not_checked.get(STALE)
-        reasons = self._reasons(because)
+        patterns = {pattern.name: self._result(pattern) for pattern in self.patterns}
+        checked = [p for p in self.patterns if patterns[p.name].checked]
+        findings = ranked([finding for p in checked for finding in p.findings()])
+        observed = any(patterns[p.name].observed for p in checked)
+        predicted = any(patterns[p.name].predicted for p in checked)
+        reasons = self._reasons(patterns)
         if observed:
             verdict = Verdict.OBSERVED
         elif predicted:
@@ -174,23 +193,39 @@ class Engine:
             lost=None if self._uncountable else lost,
             losses={cause.name.lower(): n for cause, n in self._lost.items()},
             slots=self.slots,
-            patterns={STALE: PatternResult(because is None, observed, predicted, because)},
+            patterns=patterns,
             findings=findings,
             unseen=list(self.plan.unseen),
         )
 
-    def _reasons(self, not_checked: str | None) -> list[str]:
+    def _result(self, pattern: Pattern) -> PatternResult:
+        because = self.plan.not_checked.get(pattern.name)
+        if because is None and not self._traced(pattern):
+            because = "it was recorded without the probe points that this needs"
+        if because is not None:
+            return PatternResult(False, 0, 0, because, {}, [])
+        return PatternResult(
+            True, pattern.observed, pattern.predicted, None, pattern.harmless, pattern.doubts()
+        )
+
+    def _traced(self, pattern: Pattern) -> bool:
+        kinds = {kind for p in self.plan.probes for kind in (p.kind, p.clear_kind)}
+        return {kind.name for kind in pattern.needs} <= kinds
+
+    def _reasons(self, patterns: dict[str, PatternResult]) -> list[str]:
         """Why the verdict can't be clean, worst first; empty if it can."""
         reasons = []
-        if not_checked is not None:
-            reasons.append(f"not-checked: {STALE}: {not_checked}")
+        for pattern in self.patterns:
+            because = patterns[pattern.name].not_checked_because
+            if because is not None and pattern.essential:
+                reasons.append(f"not-checked: {pattern.name}: {because}")
         if not any(slot.episodes for slot in self.slots):
             reasons.append("no-traffic")
         if self.truncated:
             reasons.append("truncated")
         if Cause.PROBE_GONE in self._lost:
             reasons.append("probe-failed")
-        if self._hid_maps or (self._lost and self.stale.hidden()):
+        if self._hid_maps or any(p.hidden() for p in self.patterns if patterns[p.name].checked):
             causes = ", ".join(cause.name.lower() for cause in sorted(self._lost))
             reasons.append(f"losses: {causes}")
         for slot in self.slots:
@@ -202,6 +237,10 @@ class Engine:
                     if n - (slot.uncertain_at_start if why == Why.START else 0)
                 ]
                 reasons.append(f"uncertain: {slot.name}: {', '.join(words)}")
+        for name, result in patterns.items():
+            reasons += [f"uncertain: {name}: {doubt}" for doubt in result.uncertain]
+        if self.tracker.overflowed:
+            reasons.append("uncertain: more was in progress at once than can be remembered")
         return reasons
 
 

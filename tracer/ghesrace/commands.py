@@ -227,7 +227,7 @@ def _live(p: Progress, engine: Engine | None) -> str:
     parts += [f"{p.kinds.get(kind, 0):,} {word}" for kind, word in kinds.items()]
     parts.append(f"{sum(n for k, n in p.counters.items() if k.startswith('lost:')):,} lost")
     if engine is not None:
-        parts.append(f"{engine.stale.observed:,} observed")
+        parts.append(f"{engine.observed:,} observed")
     return ", ".join(parts)
 
 

@@ -14,7 +14,7 @@ from .episodes import EPISODE, FORCE_CLOSE_NS, LUCK, Mark, SlotEvents, Table
 from .errors import InputError
 from .events import ALL_CPUS, PAGE_SIZE, Events, Kind, empty
 from .plan import Plan
-from .streams import NEVER, Bools, Streams
+from .streams import NEVER, Bools, Ints, Streams
 
 # Sources mark several times a second; a file of a few MB can claim any number of events.
 MAX_UNMARKED = 1 << 23
@@ -26,13 +26,16 @@ class Chunk:
 
     `episodes` (EPISODE, new ones only) stand in slot order within each slot; `luck` (LUCK) are
     the invalidations outside them; `events` are the raw events that they came from, and
-    `losses` the LOSS records delivered so far that may still touch something.
+    `losses` the LOSS records delivered so far that may still touch something. `fresh` are those
+    of the events that no chunk before had, all stamped below `watermark` (ns).
     """
 
     episodes: Table
     luck: Table
     events: Events
     losses: Events
+    fresh: Events
+    watermark: int
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Correlator:
     _losses: list[Events] = field(default_factory=list)
     _luck: Table = field(default_factory=lambda: np.zeros(0, LUCK))
     _done: dict[tuple[int, int], int] = field(default_factory=dict)  # (slot, cpu) -> seq_map
+    _seen: Ints = field(default_factory=lambda: np.full(1 << 16, -1, np.int64))  # seq, per CPU
 
     def __post_init__(self) -> None:
         self.addresses = [slot.address for slot in self.plan.slots]
@@ -73,8 +77,11 @@ class Correlator:
         return self._step(final=True)
 
     def _step(self, final: bool) -> Chunk:
+        watermark = NEVER if final else self.watermark
         everything = Streams.of(np.concatenate([empty(), *self._pending]))
-        s, held_back = everything.before(NEVER if final else self.watermark)
+        s, held_back = everything.before(watermark)
+        fresh = s.ev[s.ev["seq"].astype(np.int64) > self._seen[s.ev["cpu"]]]
+        np.maximum.at(self._seen, fresh["cpu"], fresh["seq"].astype(np.int64))
         self._learn_addresses(s)
         slots = SlotEvents(self.plan, s, self.addresses)
         self.addresses = slots.addresses_with_accesses()
@@ -94,7 +101,9 @@ class Correlator:
                 mine = found["seq_map"][:ready][found["cpu"][:ready] == cpu]
                 self._done[slot, int(cpu)] = int(mine.max())
         losses = np.concatenate([empty(), *self._losses])
-        chunk = Chunk(np.concatenate(episodes), np.concatenate(luck), s.ev, losses)
+        chunk = Chunk(
+            np.concatenate(episodes), np.concatenate(luck), s.ev, losses, fresh, watermark
+        )
         tail = slots.unfinished(np.concatenate(waiting))
         self._pending = [tail, held_back]
         self._luck = _newest(_before_tail(chunk.luck, tail))

@@ -19,7 +19,8 @@ import numpy as np
 
 from .correlate import Chunk
 from .episodes import EPISODE, Mark, Table
-from .events import ALL_CPUS, NO_POINT, Cause, Events, Kind
+from .events import ALL_CPUS, Events
+from .losses import INVALIDATIONS, MAPS, Windows, hides, touched
 from .plan import Plan
 from .streams import NEVER, Bools, Ints
 
@@ -73,26 +74,6 @@ class Judged:
 
 
 @dataclass(slots=True)
-class _Losses:
-    """Windows (ns) in which something may be hidden, asked many at a time."""
-
-    begin: Ints
-    end: Ints
-
-    @classmethod
-    def of(cls, losses: Events, keep: Bools, error: int, older_end: int) -> _Losses:
-        begin = np.append(losses["addr"][keep].astype(np.int64) - error, 0)
-        end = np.append(losses["ts"][keep].astype(np.int64) + error, older_end)
-        rank = np.argsort(begin, kind="stable")
-        return cls(begin[rank], np.maximum.accumulate(end[rank]))
-
-    def touch(self, begin: Ints, end: Ints) -> Bools:
-        """Which of the windows [begin, end] intersect a loss."""
-        last = np.searchsorted(self.begin, end, side="right") - 1
-        return np.asarray((last >= 0) & (self.end[np.maximum(last, 0)] >= begin))
-
-
-@dataclass(slots=True)
 class Judge:
     """Judges chunks in order; the carried rows are all that it remembers."""
 
@@ -102,9 +83,12 @@ class Judge:
 
     def step(self, chunk: Chunk) -> list[Judged]:
         """Judge a chunk's episodes, slot by slot."""
-        hidden = {what: hides(self.plan, chunk.losses, what) for what in ("map", "inv")}
+        hidden = {
+            what: hides(self.plan, chunk.losses, kinds)
+            for what, kinds in (("map", MAPS), ("inv", INVALIDATIONS))
+        }
         windows = {
-            what: _Losses.of(
+            what: Windows.of(
                 chunk.losses, hidden[what], self.plan.clock_error_ns, self._loss_end[what]
             )
             for what in hidden
@@ -122,7 +106,7 @@ class Judge:
         tails = [rows[_Order(rows, rows[:0], 0).threatening()] for rows in self._carried.values()]
         return np.concatenate([np.zeros(0, EPISODE), *tails])
 
-    def _slot(self, slot: int, chunk: Chunk, windows: dict[str, _Losses]) -> Judged:
+    def _slot(self, slot: int, chunk: Chunk, windows: dict[str, Windows]) -> Judged:
         new = chunk.episodes[chunk.episodes["slot"] == slot]
         old = self._carried.get(slot, np.zeros(0, EPISODE))
         rows = np.concatenate([old, new])
@@ -203,7 +187,7 @@ class _Order:
         maybe = np.where(same, rows["t_pre"] >= unmap, rows["t_pre"] + self.error > unmap)
         return has & sure, has & maybe
 
-    def classes(self, windows: dict[str, _Losses]) -> tuple[Ints, Ints]:
+    def classes(self, windows: dict[str, Windows]) -> tuple[Ints, Ints]:
         """Class and reason of uncertainty of every row, in this order."""
         rows, n = self.rows, len(self.rows)
         start = (self.since < 0) & (self.told == 0)
@@ -345,7 +329,7 @@ class _Order:
 
 
 def _uncertain_order(
-    rows: Table, luck: Table, cls: Ints, why: Ints, windows: dict[str, _Losses], error: int
+    rows: Table, luck: Table, cls: Ints, why: Ints, windows: dict[str, Windows], error: int
 ) -> None:
     """Judge both orders of neighbours that the clocks can't order; where they differ: uncertain.
 
@@ -370,31 +354,8 @@ def _uncertain_order(
     cls[differ], why[differ] = Class.UNCERTAIN, Why.ORDER
 
 
-def hides(plan: Plan, losses: Events, what: str) -> Bools:
-    """Which losses could have hidden a map or unmap ("map"), or an invalidation ("inv").
-
-    An unmatched NMI names the reference's probe point, but hides whatever its handler did.
-    """
-    kinds = {
-        "map": {Kind.MAP.name, Kind.UNMAP.name},
-        "inv": {k.name for k in Kind if k.name.startswith(("INV_", "BCAST_"))},
-    }[what]
-    harmless = [
-        i for i, p in enumerate(plan.probes) if p.kind not in kinds and p.clear_kind not in kinds
-    ]
-    point = losses["point"]
-    whole_handler = losses["aux"] == Cause.NMI_UNMATCHED
-    return np.asarray((point == NO_POINT) | whole_handler | ~np.isin(point, harmless))
-
-
 def _touched(plan: Plan, losses: Events, rows: Table) -> Bools:
     """Episodes that a loss on their own CPU, or on one unknown, may have changed."""
-    either = hides(plan, losses, "map") | hides(plan, losses, "inv")
-    touched = np.zeros(len(rows), np.bool_)
-    for cpu in np.unique(rows["cpu"]):
-        mine = rows["cpu"] == cpu
-        here = either & ((losses["cpu"] == cpu) | (losses["cpu"] == ALL_CPUS))
-        windows = _Losses.of(losses, here, plan.clock_error_ns, -1)
-        close = np.where(rows["t_close"] == NEVER, rows["t_map"], rows["t_close"])
-        touched[mine] = windows.touch(rows["t_hold"][mine], close[mine])
-    return touched
+    either = losses[hides(plan, losses, (*MAPS, *INVALIDATIONS))]
+    close = np.where(rows["t_close"] == NEVER, rows["t_map"], rows["t_close"])
+    return touched(plan, either, rows["cpu"], rows["t_hold"], close)

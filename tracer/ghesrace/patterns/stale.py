@@ -18,20 +18,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 
 from ..episodes import Mark, Table
-from ..events import Events
+from ..events import Events, Kind
 from ..plan import Plan
 from ..streams import NEVER
 from ..tlb import Class, Judged
 from ..witness import EventStore, steps
-from . import Access, Finding, Occurrence, Severity
-
-PATTERN = "stale"
-FIRST_OCCURRENCES = 10
-MAX_FINDINGS = 1000  # distinct ones; more are counted in the classes only
+from . import (
+    FIRST_OCCURRENCES,
+    MAX_FINDINGS,
+    Access,
+    Evidence,
+    Finding,
+    Occurrence,
+    Severity,
+    ranked,
+)
 
 _Sample = tuple[np.void, Events]
 
@@ -71,24 +77,40 @@ class _Samples:
 class Stale:
     """Feed it judged episodes; ask it for findings."""
 
+    name: ClassVar[str] = "stale"
+    essential: ClassVar[bool] = True
+    needs: ClassVar[tuple[Kind, ...]] = (Kind.MAP, Kind.UNMAP)
     plan: Plan
     all_occurrences: bool = False
+    harmless: dict[str, int] = field(default_factory=dict)
     store: EventStore = field(default_factory=EventStore)
     observed: int = 0
     incidental: int = 0
+    _lossy: bool = False
     _found: dict[tuple[object, ...], Finding] = field(default_factory=dict)
     # By slot, CPU, whether a loss touched them (and whether they write).
     _exposes: dict[tuple[int, int, bool], _Samples] = field(default_factory=dict)
     _vulnerable: dict[tuple[int, int, bool, bool], _Samples] = field(default_factory=dict)
 
-    def step(self, judged: list[Judged], events: Events, carried: Table) -> None:
+    @property
+    def predicted(self) -> int:
+        """Episodes that luck alone saved, and pairs of CPUs that race in another order."""
+        return self.incidental + sum(f.count for f in self.findings() if f.reordered)
+
+    @property
+    def happened(self) -> bool:
+        """Whether an episode was unsafe, or only luck saved it."""
+        return bool(self.observed or self.incidental)
+
+    def step(self, evidence: Evidence) -> None:
         """Take judged episodes and the events (sorted by CPU and position) they came from."""
-        self.store.events = events
-        for slot in judged:
+        self.store.events = evidence.chunk.events
+        for slot in evidence.judged:
             self._collect(slot, Class.NONE)
             self._collect(slot, Class.INCIDENTAL)
             self._sample(slot)
-        self.store.keep(carried)
+        self.store.keep(evidence.witnesses)
+        self._lossy |= bool(len(evidence.chunk.losses))
 
     def _collect(self, judged: Judged, cls: Class) -> None:
         at = np.flatnonzero(judged.cls == cls)
@@ -137,7 +159,7 @@ class Stale:
                 )
             witness = steps(self.plan, x, self.store.of(x), y, self.store.of(y), luck)
             self._found[name] = Finding(
-                PATTERN, severity, access, self._name(slot), cpus, frames, why, witness
+                self.name, severity, access, self._name(slot), cpus, frames, why, witness
             )
         return self._found[name]
 
@@ -194,11 +216,15 @@ class Stale:
 
         A loss feeds no prediction, but it must not make a race look clean either.
         """
-        return any(
+        return self._lossy and any(
             self._pairs(slot, writing, touched=True)[1]
             for slot in range(len(self.plan.slots))
             for writing in (True, False)
         )
+
+    def doubts(self) -> list[str]:
+        """Nothing of its own: what is uncertain is counted per slot, by class."""
+        return []
 
     def _predicted(self, slot: int, alone: bool, pairs: list[tuple[_Sample, _Sample]]) -> Finding:
         (x, x_events), (y, y_events) = pairs[0]
@@ -215,7 +241,7 @@ class Stale:
             )
         witness = steps(self.plan, x, x_events, y, y_events)
         finding = Finding(
-            PATTERN, "predicted", access, self._name(slot), cpus, frames, why, witness, True
+            self.name, "predicted", access, self._name(slot), cpus, frames, why, witness, True
         )
         finding.count = len({(int(a[0]["cpu"]), int(b[0]["cpu"])) for a, b in pairs})
         finding.occurrences.append(_occurrence(x, y))
@@ -231,10 +257,7 @@ class Stale:
         for slot in range(len(self.plan.slots)):
             if self._name(slot) not in seen:
                 found += self._reordered(slot)
-        return sorted(
-            found,
-            key=lambda f: (f.severity, f.access != "write", -f.count, f.slot, f.cpus, f.frames),
-        )
+        return ranked(found)
 
 
 def _name(item: tuple[tuple[int, ...], _Samples]) -> tuple[int, ...]:
@@ -261,4 +284,6 @@ def _call_ids(rows: Table) -> Table:
 def _occurrence(x: np.void, y: np.void) -> Occurrence:
     read = int(y["t_read"]) if y["marks"] & Mark.ACCESS_SEEN else None
     unmap = int(y["t_unmap"]) if y["t_unmap"] != NEVER else None
-    return Occurrence(int(y["t_map"]), read, unmap, _pair(x, y, "cpu"), _pair(x, y, "frame"))
+    return Occurrence(
+        int(y["t_map"]), int(y["t_map"]), read, unmap, _pair(x, y, "cpu"), _pair(x, y, "frame")
+    )

@@ -27,6 +27,8 @@ def report(result: Report, host: dict[str, Any], file: str | None = None) -> dic
                 "observed": p.observed,
                 "predicted": p.predicted,
                 "not_checked_because": p.not_checked_because,
+                "harmless": p.harmless,
+                "uncertain": p.uncertain,
             }
             for name, p in result.patterns.items()
         },
@@ -66,8 +68,8 @@ def _finding(finding: Finding, host: dict[str, Any]) -> dict[str, Any]:
         "access": finding.access,
         "slot": finding.slot,
         "cpus": list(finding.cpus),
-        "frames": [f"{f:#x}" for f in finding.frames],
-        "sources": [frame_source(host, f) for f in finding.frames],
+        "frames": _frames(finding.frames),
+        "sources": [frame_source(host, f) for f in finding.frames or ()],
         "count": finding.count,
         "reordered": finding.reordered,
         "explanation": finding.explanation,
@@ -88,9 +90,14 @@ def _finding(finding: Finding, host: dict[str, Any]) -> dict[str, Any]:
 
 def _occurrence(o: Occurrence) -> dict[str, Any]:
     return {
+        "ts": o.ts,
         "ts_map": o.ts_map,
         "ts_read": o.ts_read,
         "ts_unmap": o.ts_unmap,
         "cpus": list(o.cpus),
-        "frames": [f"{f:#x}" for f in o.frames],
+        "frames": _frames(o.frames),
     }
+
+
+def _frames(frames: tuple[int, int] | None) -> list[str] | None:
+    return None if frames is None else [f"{frame:#x}" for frame in frames]

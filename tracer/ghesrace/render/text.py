@@ -58,6 +58,7 @@ def print_report(
         console.print("The file is truncated: only its intact prefix was judged.")
     console.print()
     _slots(console, result, host)
+    _patterns(console, result)
     _unseen(console, result)
     for i, finding in enumerate(result.findings, 1):
         _finding(console, finding, i, len(result.findings), host)
@@ -100,10 +101,21 @@ def _slots(console: Console, result: Report, host: dict[str, Any]) -> None:
     console.print()
 
 
-def _unseen(console: Console, result: Report) -> None:
+def _patterns(console: Console, result: Report) -> None:
+    console.print("Patterns:")
     for name, pattern in result.patterns.items():
         if not pattern.checked:
-            console.print(f"Pattern {name} was not checked: {pattern.not_checked_because}")
+            text = f"not checked: {pattern.not_checked_because}"
+        else:
+            text = f"{pattern.observed:,} observed, {pattern.predicted:,} predicted"
+            harmless = [f"{n:,} of {what}" for what, n in pattern.harmless.items() if n]
+            if harmless:
+                text += f"; overlaps that are no hazard: {', '.join(harmless)}"
+        console.print(Padding(f"{name.replace('_', ' ')}: {text}", (0, 0, 0, 2)))
+    console.print()
+
+
+def _unseen(console: Console, result: Report) -> None:
     if not result.unseen:
         return
     console.print("Not seen:")
@@ -117,27 +129,24 @@ def _unseen(console: Console, result: Report) -> None:
 def _finding(
     console: Console, finding: Finding, number: int, of: int, host: dict[str, Any]
 ) -> None:
-    x, y = finding.cpus
-    p, q = (
-        f"{frame:#x}" + (f" of {source}" if source else "")
-        for frame, source in ((f, frame_source(host, f)) for f in finding.frames)
-    )
     style = _STYLE[Verdict.OBSERVED if finding.severity == "observed" else Verdict.PREDICTED]
     console.print(
         Text(
-            f"Finding {number} of {of}: {finding.pattern} {finding.access}, {finding.severity}",
+            f"Finding {number} of {of}: {_title(finding)}, {finding.severity}",
             style,
         )
     )
     times = "once" if finding.count == 1 else f"{finding.count:,} times"
-    console.print(f"{times} at slot {finding.slot}: {finding.explanation}.")
-    console.print(f"  p = {p}\n  q = {q}", style="dim")
+    where = f" at slot {finding.slot}" if finding.slot is not None else ""
+    console.print(f"{times}{where}: {finding.explanation}.")
+    for name, frame in zip("pq", finding.frames or (), strict=False):
+        source = frame_source(host, frame)
+        console.print(f"  {name} = {frame:#x}{f' of {source}' if source else ''}", style="dim")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("")
     table.add_column("us", justify="right", no_wrap=True)
-    another = " (another CPU)" if x == y else ""
-    table.add_column(f"CPU {x} = x{another}, {_context(finding, 'x')}", ratio=1)
-    table.add_column(f"CPU {y} = y, {_context(finding, 'y')}", ratio=1)
+    for heading in _headings(finding):
+        table.add_column(heading, ratio=1)
     begins = [s.ts for s in finding.steps if s.ts is not None]
     begin = begins[0] if begins else 0
     for step in finding.steps:
@@ -145,6 +154,21 @@ def _finding(
         columns = (step.text, "") if step.side == "x" else ("", step.text)
         table.add_row("" if step.n is None else str(step.n), when, *columns)
     console.print(table)
+
+
+def _title(finding: Finding) -> str:
+    words = finding.pattern.replace("_", " ")
+    return f"{words} {finding.access}" if finding.access else words
+
+
+def _headings(finding: Finding) -> tuple[str, str]:
+    """The heads of the columns: CPU, its letter in the explanation, and its context."""
+    x, y = finding.cpus
+    another = " (another CPU)" if x == y and finding.reordered else ""
+    contexts = _context(finding, "x"), _context(finding, "y")
+    if x == y and contexts[1] == "any":  # nothing of y was traced: it is any other CPU
+        return f"CPU {x} = x, {contexts[0]}", "any other CPU = y"
+    return f"CPU {x} = x{another}, {contexts[0]}", f"CPU {y} = y, {contexts[1]}"
 
 
 def _context(finding: Finding, side: str) -> str:

@@ -1,0 +1,325 @@
+"""What lasts: GHES page-table writes, uses of a slot, handler runs and page-table edits.
+
+A *span* is the time from one event to the one that ends it. The spans of a CPU are ordered and
+nested by buffer position, those of different CPUs by the clock alone: no lock is trusted here.
+`Tracker` makes spans out of a stream, each exactly once, wherever the stream is cut; `Meetings`
+finds those that meet. Both remember only what is open, at most a second, and what may yet meet
+something that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from .episodes import FORCE_CLOSE_NS, Table
+from .events import ALL_CPUS, NO_POINT, NO_SLOT, Context, Events, Kind, empty
+from .losses import hides, touched
+from .plan import Plan
+from .streams import NEVER, Bools, Ints, Streams, of_kind
+
+
+class What(IntEnum):
+    """What a span is."""
+
+    WRITE = 0  # a GHES map or unmap is in the function that writes the PTE
+    USE = 1  # a slot, from its map to the end of its unmap
+    CALL = 2  # a GHES notification handler runs
+    EDIT = 3  # another page-table edit of [addr, addr + size) is in progress
+
+
+# Times in ns, positions in the CPU's buffer. A use is sure until its unmap is entered (t_sure)
+# and over when that has returned (t_end). `ended`: its end was seen, not only that it is over.
+# `touched`: a loss may have hidden its real end.
+SPAN = np.dtype(
+    [
+        ("what", "u1"),
+        ("kind", "u1"),
+        ("cpu", "<u2"),
+        ("ctx", "u1"),
+        ("ended", "?"),
+        ("touched", "?"),
+        ("slot", "<i2"),
+        ("point", "<u2"),
+        ("pid", "<u4"),
+        ("addr", "<u8"),
+        ("size", "<u8"),
+        ("phys", "<u8"),
+        ("seq", "<i8"),
+        ("seq_end", "<i8"),
+        ("t", "<i8"),
+        ("t_sure", "<i8"),
+        ("t_end", "<i8"),
+    ]
+)
+
+MOST_OPEN = 1 << 16  # only a damaged or foreign file can have more
+MOST_PAIRS = 1 << 20
+# What follows a map or an unmap while its function or the copy around it is not over.
+_INSIDE = (
+    Kind.MAP_END,
+    Kind.UNMAP_END,
+    Kind.INV_PAGE,
+    Kind.INV_RANGE,
+    Kind.BCAST_RANGE,
+    Kind.COPY_END,
+)
+
+
+@dataclass(slots=True)
+class Spans:
+    """What one step yields: spans that are over, and those that are open (t_end is NEVER)."""
+
+    over: Table
+    open: Table
+    watermark: int
+
+
+@dataclass(slots=True)
+class Tracker:
+    """Feed it the new events of each step, below a watermark; it returns spans."""
+
+    plan: Plan
+    overflowed: bool = False  # more was open than can be remembered
+    _open: Events = field(default_factory=empty)
+    _symbols: Ints = field(init=False)
+    _no_edit_end: bool = field(init=False)
+    _returns: Bools = field(init=False)
+    _flushes: Bools = field(init=False)
+
+    def __post_init__(self) -> None:
+        probes = self.plan.probes
+        names = sorted({probe.symbol for probe in probes})
+        self._symbols = np.full(NO_POINT + 1, -1, np.int64)
+        self._symbols[: len(probes)] = [names.index(probe.symbol) for probe in probes]
+        kinds = {probe.kind for probe in probes}
+        self._no_edit_end = Kind.EDIT_END.name not in kinds
+        ends = {Kind.MAP: Kind.MAP_END, Kind.UNMAP: Kind.UNMAP_END}
+        self._returns = _by_kind({k for k, end in ends.items() if end.name in kinds})
+        self._flushes = np.zeros(NO_POINT + 1, np.bool_)
+        self._flushes[: len(probes)] = ["flush-inside" in probe.implies for probe in probes]
+
+    def step(self, fresh: Events, losses: Events, watermark: int) -> Spans:
+        """The spans that these events end; *fresh* holds each event once, in any CPU order."""
+        s = Streams.of(np.concatenate([self._open, fresh]))
+        old = np.isin(_names(s.ev), _names(self._open))
+        found = [self._writes(s), self._uses(s), self._calls(s), self._edits(s)]
+        over, still = [np.zeros(0, SPAN)], [np.zeros(0, SPAN)]
+        kept = [np.zeros(0, np.int64)]
+        for begin, close, spans, more in found:
+            if not len(begin):
+                continue
+            late = (close >= 0) & (s.t[close] - spans["t"] > FORCE_CLOSE_NS)
+            given_up = (close < 0) & (watermark - spans["t"] > FORCE_CLOSE_NS)
+            _give_up(spans, late | given_up)
+            # Where a span ends in an event of an earlier step it was returned then.
+            done = given_up | ((close >= 0) & ~old[close])
+            waiting = (close < 0) & ~given_up
+            over.append(spans[done])
+            still.append(spans[waiting])
+            kept += [begin[waiting], more[waiting][more[waiting] >= 0]]
+        keep = np.unique(np.concatenate(kept))
+        if len(keep) > MOST_OPEN:
+            self.overflowed = True
+            keep = keep[np.argsort(s.t[keep], kind="stable")][-MOST_OPEN:]
+        self._open = s.ev[np.sort(keep)]
+        result = Spans(np.concatenate(over), np.concatenate(still), watermark)
+        result.over["touched"] = _touched(self.plan, losses, result.over)
+        return result
+
+    # Each returns, per span: the index of its begin, that of the event that ends it (-1: none
+    # yet), the spans, and the index of another event to keep while it is open (-1: none).
+
+    def _writes(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
+        at = np.flatnonzero(of_kind(s.ev, (Kind.MAP, Kind.UNMAP)) & (s.ev["slot"] != NO_SLOT))
+        close = np.where(s.after[at] < len(s.ev), s.after[at], -1)
+        return self._until_after(s, at, close, What.WRITE)
+
+    def _until_after(
+        self, s: Streams, at: Ints, close: Ints, what: What
+    ) -> tuple[Ints, Ints, Table, Ints]:
+        spans = _spans(s, at, close, what)
+        kind = s.ev["kind"][close]
+        flushed = self._flushes[s.ev["point"][at]] & (kind == Kind.INV_PAGE)
+        spans["ended"] = (close >= 0) & (self._returns[s.ev["kind"][at]] | flushed)
+        return at, close, spans, np.full(len(at), -1)
+
+    def _uses(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
+        rows = np.flatnonzero(of_kind(s.ev, (Kind.MAP, Kind.UNMAP)) & (s.ev["slot"] != NO_SLOT))
+        key = _cpu_context(s.ev[rows]) << 16 | s.ev["slot"][rows].astype(np.int64)
+        at, last, ended = self._paired(s, rows, key, Kind.MAP)
+        after = np.where(ended, s.after[last], len(s.ev))
+        known = after < len(s.ev)
+        after = np.where(known, after, 0)
+        # Without a trace of the unmap's end, its begin is all that can be told.
+        inside = of_kind(s.ev[after], _INSIDE) & (s.ev["ctx"][after] == s.ev["ctx"][at])
+        close = np.where(ended, np.where(known, np.where(inside, after, last), -1), last)
+        spans = _spans(s, at, close, What.USE)
+        spans["t_sure"] = np.where(ended, s.t[last], spans["t_end"])  # NEVER while it is open
+        spans["ended"] = ended & (close >= 0)
+        # Whether the unmap's own end is the end depends on the event after it: both are new.
+        close = np.where(ended & known, after, close)
+        return at, close, spans, np.where(ended, last, -1)
+
+    def _calls(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
+        rows = np.flatnonzero(of_kind(s.ev, (Kind.NOTIFY, Kind.NOTIFY_END)))
+        key = _cpu_context(s.ev[rows]) << 20 | self._symbols[s.ev["point"][rows]] + 1
+        at, close, ended = self._paired(s, rows, key, Kind.NOTIFY)
+        spans = _spans(s, at, close, What.CALL)
+        spans["ended"] = ended
+        return at, close, spans, np.full(len(at), -1)
+
+    def _edits(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
+        rows = np.flatnonzero(of_kind(s.ev, (Kind.EDIT, Kind.EDIT_END)))
+        if self._no_edit_end:
+            at = rows[s.ev["kind"][rows] == Kind.EDIT]
+            close = np.where(s.after[at] < len(s.ev), s.after[at], -1)
+            return self._until_after(s, at, close, What.EDIT)
+        # A task may be preempted in an edit, and go on elsewhere: its pid says whose end it is.
+        ev = s.ev[rows]
+        task = (ev["ctx"] == Context.TASK) & (ev["pid"] != 0)
+        who = np.where(task, ev["pid"].astype(np.int64) + (1 << 24), _cpu_context(ev))
+        key = who << 20 | self._symbols[ev["point"]] + 1
+        at, close, ended = self._paired(s, rows, key, Kind.EDIT)
+        spans = _spans(s, at, close, What.EDIT)
+        spans["ended"] = ended
+        return at, close, spans, np.full(len(at), -1)
+
+    @staticmethod
+    def _paired(s: Streams, rows: Ints, key: Ints, begins: Kind) -> tuple[Ints, Ints, Bools]:
+        """Each begin among *rows* with what follows it under the same *key*: the begin, the end
+        (-1: none yet), and whether that is a real end, and not that the context was left or that
+        it began again."""
+        order = np.lexsort((s.ev["seq"][rows], s.t[rows], key))
+        rows, key = rows[order], key[order]
+        following = np.append(rows[1:], -1)[: len(rows)]
+        following[:-1][key[1:] != key[:-1]] = -1
+        begin = s.ev["kind"][rows] == begins
+        at, end = rows[begin], following[begin]
+        real = (end >= 0) & (s.ev["kind"][end] != begins)
+        gone = s.lower[at]
+        task = s.ev["ctx"][at] == Context.TASK
+        left = ~task & (gone < len(s.ev)) & ((end < 0) | (gone < end))
+        return at, np.where(left, gone, end), real & ~left
+
+
+def _names(events: Events) -> Ints:
+    """A number for each event that no other of the same stream has."""
+    name: Ints = events["seq"].astype(np.int64) << 16 | events["cpu"]
+    return name
+
+
+def _cpu_context(events: Events) -> Ints:
+    key: Ints = events["cpu"].astype(np.int64) << 2 | events["ctx"]
+    return key
+
+
+def _by_kind(kinds: set[Kind]) -> Bools:
+    table = np.zeros(256, np.bool_)
+    table[list(kinds)] = True
+    return table
+
+
+def _spans(s: Streams, at: Ints, close: Ints, what: What) -> Table:
+    spans = np.zeros(len(at), SPAN)
+    spans["what"] = what
+    for name in ("kind", "cpu", "ctx", "slot", "point", "pid", "addr", "size", "phys", "seq"):
+        spans[name] = s.ev[name][at]
+    spans["t"] = s.t[at]
+    spans["seq_end"], spans["t_end"] = NEVER, NEVER
+    over = close >= 0
+    spans["seq_end"][over], spans["t_end"][over] = s.ev["seq"][close[over]], s.t[close[over]]
+    spans["t_sure"] = spans["t_end"]
+    return spans
+
+
+def _give_up(spans: Table, hopeless: Bools) -> None:
+    """Nothing lasts for a second: where it ended was not seen."""
+    t = spans["t"][hopeless]
+    longest = np.where(spans["what"][hopeless] == What.WRITE, 0, FORCE_CLOSE_NS)
+    sure = spans["t_sure"][hopeless]  # of a use whose unmap was seen
+    spans["t_end"][hopeless] = np.minimum(t + longest, sure)
+    spans["t_sure"][hopeless] = np.where(sure - t > FORCE_CLOSE_NS, t, sure)
+    spans["ended"][hopeless] = False
+
+
+_HIDERS = {
+    What.WRITE: (Kind.MAP, Kind.UNMAP, Kind.MAP_END, Kind.UNMAP_END),
+    What.USE: (Kind.MAP, Kind.UNMAP),
+    What.CALL: (Kind.NOTIFY, Kind.NOTIFY_END),
+    What.EDIT: (Kind.EDIT, Kind.EDIT_END),
+}
+
+
+def _touched(plan: Plan, losses: Events, spans: Table) -> Bools:
+    """Spans of which a loss may have hidden the real end."""
+    result = np.zeros(len(spans), np.bool_)
+    for what, kinds in _HIDERS.items():
+        mine = losses[hides(plan, losses, kinds)]
+        if what == What.EDIT:  # a task goes on on any CPU
+            mine["cpu"] = ALL_CPUS
+        at = np.flatnonzero(spans["what"] == what)
+        here = spans[at]
+        result[at] = touched(plan, mine, here["cpu"], here["t"], here["t_end"])
+    return result
+
+
+@dataclass(slots=True)
+class Meetings:
+    """Finds the spans that meet: each pair once, when both are over."""
+
+    error: int  # ns that the order of two CPUs' stamps can be wrong
+    truncated: bool = False  # more met than can be told
+    _kept: Table = field(default_factory=lambda: np.zeros(0, SPAN))
+
+    def step(self, spans: Spans, mine: Bools, open_: Bools) -> tuple[Table, Ints, Ints]:
+        """Spans, and pairs of them (earlier begin first) that may meet, one of them new.
+
+        *mine* and *open_* choose among spans.over and spans.open.
+        """
+        new, waiting = spans.over[mine], spans.open[open_]
+        rows = np.concatenate([self._kept, new])
+        is_new = np.arange(len(rows)) >= len(self._kept)
+        rank = np.lexsort((rows["seq"], rows["cpu"], rows["t"]))
+        rows, is_new = rows[rank], is_new[rank]
+        i, j = self._candidates(rows, is_new)
+        earliest = int(waiting["t"].min(initial=NEVER))
+        # Something that is open, or begins at the watermark or later, may still meet these.
+        keep = rows["t_end"] + 2 * self.error >= min(earliest, spans.watermark)
+        self._kept = rows[keep]
+        if len(self._kept) > MOST_OPEN:
+            self.truncated = True
+            self._kept = self._kept[-MOST_OPEN:]
+        return rows, i, j
+
+    def _candidates(self, rows: Table, is_new: Bools) -> tuple[Ints, Ints]:
+        """Pairs i < j with j's begin not after i's end, as far as the clocks tell."""
+        last = np.searchsorted(rows["t"], rows["t_end"] + 2 * self.error, side="right")
+        at = np.arange(len(rows))
+        many = np.maximum(last - at - 1, 0)
+        if int(many.sum()) > MOST_PAIRS:
+            self.truncated = True
+            most = np.searchsorted(np.cumsum(many), MOST_PAIRS)
+            many[most:] = 0
+        i = np.repeat(at, many)
+        j = i + 1 + np.arange(len(i)) - np.repeat(np.cumsum(many) - many, many)
+        wanted = is_new[i] | is_new[j]
+        return i[wanted], j[wanted]
+
+
+def nested(outer: Table, inner: Table) -> Bools:
+    """Which *inner* spans begin inside the *outer* of the same CPU, in a higher context."""
+    same = (outer["cpu"] == inner["cpu"]) & (outer["ctx"] < inner["ctx"])
+    same &= inner["t"] <= outer["t_end"]
+    return np.asarray(same & (outer["seq"] < inner["seq"]) & (inner["seq"] < outer["seq_end"]))
+
+
+def beside(a: Table, b: Table, error: int) -> tuple[Bools, Bools]:
+    """Which spans of different CPUs surely, and which only perhaps, overlap in time."""
+    apart = a["cpu"] != b["cpu"]
+    begin = np.maximum(a["t"], b["t"])
+    sure = apart & (begin + error < np.minimum(a["t_sure"], b["t_sure"]))
+    maybe = apart & ~sure & (begin - error <= np.minimum(a["t_end"], b["t_end"]))
+    return np.asarray(sure), np.asarray(maybe)
