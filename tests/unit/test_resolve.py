@@ -65,6 +65,62 @@ def test_x86_setter(x86: Plan):
     assert not x86.not_checked
 
 
+def test_edits_are_filtered_by_the_slots_page_table(x86: Plan):
+    """Each vmalloc of the system would be recorded, or an edit of a slot's table would not."""
+    assert {"edit-unmap", "edit-map", "edit-map-pages"} <= set(names(x86))
+    for probe in (p for p in x86.probes if p.kind == "EDIT"):
+        assert probe.filter == "(addr < 0xffffffffff600000 && end > 0xffffffffff400000)"
+    assert one(x86, "edit-unmap", "EDIT_END").mechanism == "kretprobe"
+    assert one(x86, "edit-map", "EDIT").implies == ("may-allocate", "may-free")
+    assert one(x86, "edit-unmap", "EDIT").implies == ()
+
+
+def test_an_old_kernels_unmap_has_its_length_in_an_argument(tmp_path: Path):
+    """A filter can't add begin and length: one that names `end` would be refused."""
+    functions = [f for f in trees.X86_GHES if "vunmap_range" not in f]
+    plan = plan_of(
+        tmp_path, (*functions, "unmap_kernel_range_noflush"), vmlinux_btf=trees.x86_btf()
+    )
+    probe = one(plan, "edit-unmap", "EDIT")
+    assert (probe.fields["size"], probe.filter) == ("$arg2:x64", "addr < 0xffffffffff600000")
+
+
+def test_shootdowns_are_filtered_by_callback_and_context(x86: Plan):
+    """Every IPI of the system would be recorded, or called a hazard."""
+    condition = one(x86, "shootdown").filter or ""
+    wait, callbacks, context = condition.split(" && ")
+    assert (wait, context) == ("(wait & 1)", "(common_flags & 0x49)")
+    assert callbacks.count("func == 0x") == 3  # of the six, those that this kernel has
+
+
+def test_what_no_probe_can_see_is_not_checked(tmp_path: Path, arm64: Plan):
+    """A pattern without a single probe point would look as if it had been watched."""
+    assert arm64.not_checked == {
+        "shootdown": "there are none: TLBI invalidates other CPUs without their help"
+    }
+    plan = plan_of(tmp_path / "x", trees.X86_GHES[:-5], vmlinux_btf=trees.x86_btf())
+    assert set(plan.not_checked) == {"torn_edit", "shootdown"}
+    assert "no smp_call_function_many_cond" in plan.not_checked["shootdown"]
+
+
+def test_hidden_addresses_leave_shootdowns_unchecked(tmp_path: Path):
+    """Without the callbacks' addresses every IPI would pass, or none."""
+    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(), hidden=True)
+    assert "kptr_restrict" in plan.not_checked["shootdown"]
+    assert "shootdown" not in names(plan)
+
+
+def test_the_status_words_window_needs_its_member(tmp_path: Path):
+    """Kernels whose handlers read no mapped status word have no such window."""
+    functions = (*trees.X86_GHES, "ghes_remove")
+    before = plan_of(tmp_path / "6", functions, vmlinux_btf=trees.x86_btf())
+    assert "edit-status" not in names(before)
+    btf = trees.x86_btf(structs={"ghes": {"error_status_vaddr": 64}})
+    probe = one(plan_of(tmp_path / "7", functions, vmlinux_btf=btf), "edit-status", "EDIT")
+    assert (probe.symbol, probe.fields) == ("ghes_remove", {})
+    assert probe.implies == ("unmaps-status",)
+
+
 def test_symbols_not_on_the_path_are_never_probed(x86: Plan):
     """A probe would attach and never fire: an invalidation that is there would look absent."""
     never = {n.symbol for family in families() for n in family.never}

@@ -35,6 +35,11 @@ X86_GHES = (
     "flush_tlb_all",
     "memcpy_fromio",
     "memcpy_toio",
+    "__vunmap_range_noflush",
+    "vmap_range_noflush",
+    "__vmap_pages_range_noflush",
+    "smp_call_function_many_cond",
+    "flush_tlb_func",
 )
 ARM64_GHES = (
     "_text",
@@ -50,6 +55,9 @@ ARM64_GHES = (
     "__set_fixmap",
     "__memcpy_fromio",
     "__memcpy_toio",
+    "__vunmap_range_noflush",
+    "vmap_range_noflush",
+    "__vmap_pages_range_noflush",
 )
 # The functions of 2.6.39 to 4.14, as lab/module has them too.
 VMAREA = (
@@ -192,6 +200,10 @@ X86_PROTOTYPES = {
     "ghes_proc": ("*ghes",),
     "memcpy_fromio": ("*to", "*from", "n"),
     "memcpy_toio": ("*to", "*from", "n"),
+    "__vunmap_range_noflush": ("start", "end"),
+    "vmap_range_noflush": ("addr", "end", "phys_addr", "&prot", "max_page_shift"),
+    "__vmap_pages_range_noflush": ("addr", "end", "&prot", "**pages", "page_shift"),
+    "smp_call_function_many_cond": ("*mask", "*func", "*info", "scf_flags", "*cond_func"),
 }
 
 
@@ -203,11 +215,13 @@ def x86_bpf_btf(*, struct_args: bool = True, without: Sequence[str] = ()) -> byt
     return btf({"fixed_addresses": X86_SLOTS}, structs, functions, ("__preempt_count",))
 
 
-def x86_btf(copy: Sequence[str] = COPY_5) -> bytes:
+def x86_btf(
+    copy: Sequence[str] = COPY_5, structs: Mapping[str, Mapping[str, int]] | None = None
+) -> bytes:
     """What resolving needs of a fixmap kernel's BTF on x86."""
     return btf(
         {"fixed_addresses": X86_SLOTS},
-        {"flush_tlb_info": {"mm": 0, "start": 8, "end": 16}},
+        {"flush_tlb_info": {"mm": 0, "start": 8, "end": 16}, **(structs or {})},
         {"ghes_copy_tofrom_phys": copy},
     )
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
+TABLE_SHIFT = PAGE_SHIFT + 9  # what one page of a page table maps: 512 entries
 PAGE_MASK = ~(PAGE_SIZE - 1) & (2**64 - 1)
 
 ALL_CPUS = 0xFFFF

@@ -19,7 +19,15 @@ from .plan import LockUnit
 
 ARCHES = ("x86_64", "arm64")
 HOST_FEATURES = ("xen-pv", "pti", "hypervisor")
-IMPLIES = ("page-after-set", "page-after-clear", "broadcast-after-clear", "flush-inside")
+IMPLIES = (
+    "page-after-set",
+    "page-after-clear",
+    "broadcast-after-clear",
+    "flush-inside",
+    "may-allocate",  # page-table pages, under init_mm.page_table_lock
+    "may-free",  # page-table pages
+    "unmaps-status",  # the status word that a source's NMI handler reads
+)
 FILTERS = (
     "slot-index",  # the fixmap indices of the slots
     "slot-address",  # addr is in a slot
@@ -27,6 +35,8 @@ FILTERS = (
     "mapped-page",  # addr is in a slot, or where a vm area may be
     "kernel-address",  # addr is not a user's
     "ghes-nmi-handler",  # handler is a ghes_notify_nmi
+    "slot-table",  # [addr, end) touches the page-table page of a slot
+    "tlb-flush",  # func is one of the callbacks, wait is set, and this context forbids it
 )
 FIELDS = (
     "addr",
@@ -39,6 +49,8 @@ FIELDS = (
     "from_phys",
     "handler",
     "delta_ns",
+    "func",
+    "wait",
 )
 
 T = TypeVar("T")
@@ -67,7 +79,8 @@ class Candidate:
     `{member}` in `fields`, `struct_default` (bytes) serves without BTF. `raw_fields` are a
     tracepoint's fields as arguments of its raw form, for BPF. `sdei_path` marks code that runs in
     an SDEI handler, where arm64 allows no kprobe; `needs_flags` a point that must know whether
-    interrupts are off.
+    interrupts are off. `member` is a `struct.member` that BTF must know, `callbacks` are the
+    functions that the filter `tlb-flush` passes.
     """
 
     symbol: str = ""
@@ -87,6 +100,8 @@ class Candidate:
     implies: tuple[Implication, ...] = ()
     sdei_path: bool = False
     needs_flags: bool = False
+    member: str = ""
+    callbacks: tuple[str, ...] = ()
     why: str = ""
 
 
@@ -169,10 +184,11 @@ class ContextRule:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One probe file."""
+    """One probe file. Without any of its points `pattern` can't be checked."""
 
     name: str
     points: tuple[Point, ...]
+    pattern: str = ""
     slots: tuple[SlotRule, ...] = ()
     never: tuple[Never, ...] = ()
     blind: tuple[Blind, ...] = ()
@@ -222,6 +238,7 @@ def _symbols(loaded: tuple[Family, ...]) -> Iterator[str]:
             for candidate in point.candidates:
                 yield candidate.symbol
                 yield from candidate.with_
+                yield from candidate.callbacks
                 yield from candidate.without
 
 
@@ -230,12 +247,16 @@ def _family(file: str, text: str) -> Family:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: {error}") from error
-    _keys(file, data, ("family", "slot", "point", "never", "blind", "context"))
+    _keys(file, data, ("family", "pattern", "slot", "point", "never", "blind", "context"))
     name = data.get("family")
     if not isinstance(name, str):
         raise InputError(f"{file}: `family` must be a string")
+    pattern = data.get("pattern", "")
+    if not isinstance(pattern, str):
+        raise InputError(f"{file}: `pattern` must be a string")
     return Family(
         name=name,
+        pattern=pattern,
         points=tuple(_point(file, name, raw) for raw in _tables(file, data, "point")),
         slots=tuple(_make(SlotRule, f"{file}: slot", raw) for raw in _tables(file, data, "slot")),
         never=tuple(_make(Never, f"{file}: never", raw) for raw in _tables(file, data, "never")),

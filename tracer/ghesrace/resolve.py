@@ -87,7 +87,7 @@ def resolve(
         slots=tuple(slots.all),
         probes=tuple(probes),
         unseen=tuple(unseen),
-        not_checked=_not_checked(slots),
+        not_checked=_not_checked(facts, loaded, chosen, refused, slots),
         pti="pti" in facts.host,
         cpus=facts.cpus,
         clock="mono",
@@ -127,7 +127,10 @@ def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[C
 
 
 def _companions(facts: Facts, candidate: Candidate, scope: str, anywhere: bool) -> str:
-    """Why the symbols that must (not) be beside the candidate forbid it, or ""."""
+    """Why what must (not) be beside the candidate forbids it, or ""."""
+    struct, _, member = candidate.member.partition(".")
+    if member and (facts.btf is None or member not in facts.btf.offsets(struct)):
+        return f"no {candidate.member} in BTF"
 
     def there(name: str) -> bool:
         return any(anywhere or s.module == scope for s in facts.symbols.get(name, ()))
@@ -275,7 +278,7 @@ def _probes(
     """The entry probe of a choice and, if asked for, its return probe; or why there is none."""
     candidate, point = choice.candidate, choice.point
     fetch = {} if choice.bare else _fetch(facts, choice)
-    condition, reason = slots.condition(candidate.filter, facts)
+    condition, reason = slots.condition(candidate, facts)
     if reason:
         return [], reason
     entry = Probe(
@@ -428,11 +431,30 @@ def _inside_modules(probes: list[Probe], slots: Slots) -> list[Unseen]:
     return found
 
 
-def _not_checked(slots: Slots) -> dict[str, str]:
-    """The stale pattern needs map and unmap of a slot; invalidations are seen or implied."""
-    if len(slots.incomplete) < len(slots.all):
-        return {}
-    return {"stale": "; ".join(f"{name}: {why}" for name, why in slots.incomplete.items())}
+def _not_checked(
+    facts: Facts,
+    loaded: tuple[Family, ...],
+    chosen: Choices,
+    refused: dict[tuple[str, str], str],
+    slots: Slots,
+) -> dict[str, str]:
+    """Patterns of which nothing could be seen, and why.
+
+    Stale and overlap need map and unmap of a slot; invalidations are seen or implied.
+    """
+    found: dict[str, str] = {}
+    if len(slots.incomplete) == len(slots.all):
+        why = "; ".join(f"{name}: {why}" for name, why in slots.incomplete.items())
+        found |= {"stale": why, "overlap": why}
+    present = {name for name, _ in chosen}
+    for family in loaded:
+        points = [point for point in family.points if not point.optional]
+        if not family.pattern or any(point.name in present for point in points):
+            continue
+        reasons = [refused.get((point.name, ""), "") for point in points]
+        reasons += [b.why for b in family.blind if not b.arch or facts.arch in b.arch]
+        found[family.pattern] = "; ".join(dict.fromkeys(r for r in reasons if r))
+    return found
 
 
 def _no_slot(facts: Facts, refused: dict[tuple[str, str], str]) -> HostError:

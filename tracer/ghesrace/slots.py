@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .events import PAGE_SHIFT, PAGE_SIZE
+from .events import PAGE_SHIFT, PAGE_SIZE, TABLE_SHIFT
 from .kernel import Facts
 from .plan import Slot
+from .points import Candidate
 
 # No user mapping is above this and no kernel one below: the kernel's half begins here with 5-level
 # page tables (Documentation/arch/x86/x86_64/mm.rst) and higher with every other layout.
@@ -55,8 +56,9 @@ class Slots:
             return None
         return _VSYSCALL + ((anchor - index) << PAGE_SHIFT)
 
-    def condition(self, rule: str, facts: Facts) -> tuple[str | None, str]:
-        """The tracefs filter for *rule* (points.FILTERS), or why a needed one cannot be made."""
+    def condition(self, candidate: Candidate, facts: Facts) -> tuple[str | None, str]:
+        """The tracefs filter for *candidate* (points.FILTERS), or why one can't be made."""
+        rule = candidate.filter
         known = [s.address for s in self.all]
         pages = [(a, a + PAGE_SIZE) for a in known if a is not None]
         complete = len(pages) == len(known)
@@ -87,7 +89,30 @@ class Slots:
                     "kallsyms hides addresses (kernel.kptr_restrict), so no handler is known",
                 )
             return _either([f"handler == {address:#x}" for address in handlers]), ""
+        if rule == "slot-table":
+            return self._tables(pages if complete else None, candidate, facts), ""
+        if rule == "tlb-flush":
+            return _tlb_flush(candidate, facts)
         return None, ""
+
+    def _tables(
+        self, pages: list[tuple[int, int]] | None, candidate: Candidate, facts: Facts
+    ) -> str | None:
+        """What touches a slot's page-table page; None: any may.
+
+        A filter can't add, so where the length is an argument the begin alone is asked.
+        """
+        if pages is None:
+            areas = self._areas(facts)
+            if areas is None:
+                return None
+            known = [s.address for s in self.all if s.address is not None]
+            pages = [*areas, *((a, a + PAGE_SIZE) for a in known)]
+        tables = sorted({page >> TABLE_SHIFT for a, b in pages for page in (a, b - 1)})
+        spans = _merge([(t << TABLE_SHIFT, t + 1 << TABLE_SHIFT) for t in tables])
+        if "end" not in candidate.fields:
+            return f"addr < {max(end for _, end in spans):#x}"
+        return _either([f"(addr < {end:#x} && end > {begin:#x})" for begin, end in spans])
 
     def _areas(self, facts: Facts) -> list[tuple[int, int]] | None:
         """Pages of the vm areas that slots without an address can be in, or None if unknown."""
@@ -98,6 +123,17 @@ class Slots:
                 return None
             found += mine
         return found
+
+
+def _tlb_flush(candidate: Candidate, facts: Facts) -> tuple[str | None, str]:
+    """common_flags: interrupts off, in a hard interrupt, in an NMI (decode.py)."""
+    found = [s.address for name in candidate.callbacks for s in facts.symbols.get(name, ())]
+    if not found:
+        return None, "none of its callbacks is known by name"
+    if not all(found):
+        return None, "kallsyms hides addresses (kernel.kptr_restrict), so no callback is known"
+    known = _either([f"func == {address:#x}" for address in found])
+    return f"(wait & 1) && ({known}) && (common_flags & 0x49)", ""
 
 
 def _merge(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:

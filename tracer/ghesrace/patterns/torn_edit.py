@@ -28,14 +28,13 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..episodes import Table
-from ..events import PAGE_SHIFT, PAGE_SIZE, Context, Kind
+from ..events import PAGE_SIZE, TABLE_SHIFT, Context, Kind
 from ..losses import hides
 from ..plan import Plan
 from ..spans import Meetings, Spans, What, beside, nested
 from ..streams import Bools
 from . import Collection, Evidence, Finding, Occurrence, Severity, groups, in_time, ranked, step_of
 
-TABLE_SHIFT = PAGE_SHIFT + 9  # a page of 512 entries maps 2 MiB
 SAME_TABLE, OTHER_TABLE = "same table, single entries", "other tables"
 _Hazard = Literal["entry", "table", "status"]
 

@@ -32,6 +32,8 @@ ALIASES = {
     "from_phys": ("from",),
     "handler": (),
     "delta_ns": (),
+    "func": ("callback",),
+    "wait": (),
 }
 # memcpy_fromio(to, from, n), memcpy_toio(to, from, n): the mapped page is the one or the other.
 _ACCESS_ALIASES = {"READ": ("src", "from"), "WRITE": ("dst", "to", "dest")}
@@ -169,6 +171,10 @@ def _by_symbol(event: EventType) -> Rule | Unusable | None:
     for name in _symbol_names(event):
         for point in _points():
             fit = [c for c in point.candidates if name in (c.symbol, c.tracepoint)]
+            if fit and point.kind == Kind.SHOOTDOWN.name:
+                # Most of these IPIs are harmless; only a filter as ours tells.
+                why = "which of its callbacks flush TLBs is not known; a map file can say so"
+                return Unusable(event.label, point.kind, why)
             if fit:
                 return _best(replace(event, symbol=name), point, fit)
     return None
@@ -211,7 +217,7 @@ def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusab
         ranked.append((len(got) - len(wanted), len(got), -number, candidate, got))
     *_, candidate, got = max(ranked, key=lambda r: r[:3])
     needs = _NEEDS.get(kind)
-    if needs and not any(need <= got.keys() for need in needs):
+    if needs and candidate.fields and not any(need <= got.keys() for need in needs):
         words = " or ".join(" and ".join(sorted(need)) for need in needs)
         return Unusable(event.label, kind, f"it has no field that is known to hold {words}")
     scope = event.module

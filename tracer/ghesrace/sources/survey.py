@@ -382,7 +382,12 @@ def _absent(
 ) -> Iterator[Unseen]:
     """The probe points that the trace has no event of, and what cannot be seen anyway."""
     for unusable in survey.unusable.values():
-        yield Unseen(f"what {unusable.event} says", unusable.why, ("stale",), names)
+        suffers = {"SHOOTDOWN": "shootdown", "EDIT": "torn_edit"}.get(unusable.kind, "stale")
+        yield Unseen(f"what {unusable.event} says", unusable.why, (suffers,), names)
+    kinds = {use.rule.kind for use in survey.uses.values()}
+    if Kind.EDIT.name in kinds and Kind.EDIT_END.name not in kinds:
+        why = "the trace has only their begin: one is taken to last until its context's next event"
+        yield Unseen("the end of page-table edits", why, ("torn_edit",), names)
     mapped = {use.rule.kind for use in survey.uses.values() if not use.rule.point}
     for family in families():
         for point in family.points:
