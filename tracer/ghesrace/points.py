@@ -209,7 +209,8 @@ def families() -> tuple[Family, ...]:
 
 def load(texts: dict[str, str]) -> tuple[Family, ...]:
     """Parse probe files, given as {file name: TOML text}. Raises InputError naming file and key."""
-    loaded = tuple(_family(name, texts[name]) for name in sorted(texts))
+    found = [_family(name, texts[name]) for name in sorted(texts)]
+    loaded = tuple(sorted(found, key=lambda family: bool(family.pattern)))  # the slots' own first
     names = [point.name for family in loaded for point in family.points]
     for name in names:
         if names.count(name) > 1:

@@ -14,6 +14,9 @@ _IMPLIED = {
     "page-after-clear": "implies a local invalidation of the page after the clear",
     "flush-inside": "invalidates before it returns, which a probe of its own shows",
     "broadcast-after-clear": "implies an invalidation on all CPUs after the clear",
+    "may-allocate": "may allocate pages of the page table",
+    "may-free": "may free pages of the page table",
+    "unmaps-status": "unmaps the status word that NMI handlers read",
 }
 
 
