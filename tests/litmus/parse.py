@@ -22,7 +22,9 @@ from ghesrace.events import (
     loss,
     mark,
 )
+from ghesrace.patterns.torn_edit import OTHER_TABLE, SAME_TABLE
 from ghesrace.plan import Plan, Probe, Slot
+from ghesrace.points import IMPLIES
 
 CASES = Path(__file__).parent / "cases"
 FIRST_ADDRESS = 0xFFFFFFFFFF57B000
@@ -45,6 +47,9 @@ KINDS = {
     "bcast-all": Kind.BCAST_ALL,
     "bcast-end": Kind.BCAST_END,
     "back": Kind.NMI_REF,
+    "edit": Kind.EDIT,
+    "edit-end": Kind.EDIT_END,
+    "shootdown": Kind.SHOOTDOWN,
 }
 VERDICTS = ("race-observed", "race-predicted", "inconclusive", "clean")
 CLASSES = ("fresh", "broadcast", "map-flush", "same-frame", "incidental", "none", "uncertain")
@@ -55,13 +60,16 @@ class LitmusError(ValueError):
     """A case can't be read; the message begins with file:line."""
 
 
-# Severity, CPUs, frames, access ("" where the file says nothing).
-Expected = tuple[str, tuple[int, int], tuple[int, int], str]
+# Pattern, severity, CPUs, frames (None where the file says nothing), access ("" likewise).
+Expected = tuple[str, str, tuple[int, int], tuple[int, int] | None, str]
+HARMLESS = {"same-table": SAME_TABLE, "other-table": OTHER_TABLE}
 
 
 @dataclass(slots=True)
 class Case:
-    """One case. `classes`: slot name -> class -> episodes, of each slot that has any."""
+    """One case. `classes`: slot name -> class -> episodes, of each slot that has any.
+    `harmless`: overlaps of the pattern torn_edit that are no hazard, by name.
+    """
 
     name: str
     plan: Plan
@@ -70,6 +78,7 @@ class Case:
     classes: dict[str, dict[str, int]]
     reasons: list[str]
     findings: list[Expected]
+    harmless: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -103,7 +112,7 @@ class _Reader:
     def take_header(self, text: str) -> None:
         key, colon, value = text.partition(":")
         key, value = key.strip(), value.strip()
-        known = ("about", "source", "slot", "implies", "reason", "finding", *ONCE)
+        known = ("about", "source", "slot", "implies", "reason", "finding", "harmless", *ONCE)
         if not colon or not (key in known or key.startswith("classes ")):
             raise self.error(f"{text.strip()!r} is no header line; see README.md")
         if not value:
@@ -145,7 +154,10 @@ class _Reader:
         implied: dict[str, tuple[str, ...]] = {}
         for line, value in self.values("implies"):
             event, *what = value.split()
-            implied[KINDS[self.choice(event, tuple(KINDS), line)].name] = tuple(what)
+            self.choice(event, tuple(KINDS), line)
+            for word in what:
+                self.choice(word, IMPLIES, line)
+            implied[KINDS[event].name] = (*implied.get(KINDS[event].name, ()), *what)
         probes = [
             Probe(kind.name.lower(), kind.name, "f", "kprobe", implies=implied.get(kind.name, ()))
             for kind in KINDS.values()
@@ -181,14 +193,25 @@ class _Reader:
         result = []
         for line, value in self.values("finding"):
             match = re.fullmatch(
-                r"(observed|predicted) CPU (\d+) ([A-Z]) CPU (\d+) ([A-Z])(?: (read|write))?",
+                r"(observed|predicted) (?:(overlap|torn-edit|shootdown) )?"
+                r"CPU (\d+)(?: ([A-Z]))? CPU (\d+)(?: ([A-Z]))?(?: (read|write))?",
                 value,
             )
             if match is None:
-                raise self.error("a finding is SEVERITY CPU X P CPU Y Q [read|write]", line)
-            severity, x, p, y, q, access = match.groups()
-            frames = (_frame(p), _frame(q))
-            result.append((severity, (int(x), int(y)), frames, access or ""))
+                form = "SEVERITY [PATTERN] CPU X [P] CPU Y [Q] [read|write]"
+                raise self.error(f"a finding is {form}", line)
+            severity, pattern, x, p, y, q, access = match.groups()
+            frames = (_frame(p), _frame(q)) if p and q else None
+            name = (pattern or "stale").replace("-", "_")
+            result.append((name, severity, (int(x), int(y)), frames, access or ""))
+        return result
+
+    def harmless(self) -> dict[str, int]:
+        result = {}
+        for line, value in self.values("harmless"):
+            name, _, count = value.partition(" ")
+            word = HARMLESS[self.choice(name, tuple(HARMLESS), line)]
+            result[word] = self.number(count, line)
         return result
 
     # -- events ------------------------------------------------------------------------------
@@ -244,6 +267,8 @@ class _Reader:
             "invlpg": (0, 1),
             "inv-range": (2, 2),
             "bcast": (0, 2),
+            "edit": (0, 2),
+            "shootdown": (0, 1),
         }
         least, most = takes.get(name, (0, 0))
         if not least <= len(words) <= most:
@@ -260,9 +285,13 @@ class _Reader:
         elif name in ("map", "map-end", "unmap", "unmap-end"):
             names = tuple(slot.name for slot in self.slots)
             event["slot"] = names.index(self.choice(words[0], names)) if words else 0
+        elif name == "shootdown":
+            if words:
+                self.choice(words[0], ("off",))
+                event["flags"] = Flag.IRQS_OFF
         elif most:
             event["addr"] = self.address(words[0] if words else self.slots[0].name)
-            sizes = {"read": 4, "write": 4, "bcast": PAGE_SIZE}
+            sizes = {"read": 4, "write": 4, "bcast": PAGE_SIZE, "edit": PAGE_SIZE}
             event["size"] = self.number(words[1]) if len(words) > 1 else sizes.get(name, 0)
 
     def address(self, text: str) -> int:
@@ -320,6 +349,7 @@ class _Reader:
             self.classes(),
             [text for _, text in self.values("reason")],
             self.findings(),
+            self.harmless(),
         )
 
 

@@ -31,10 +31,14 @@ def test_case(path: Path) -> None:
     assert (report.verdict.word, classes) == (case.expect, case.classes), report.reasons
     for reason in case.reasons:
         assert any(reason in given for given in report.reasons), report.reasons
-    found = [(f.severity, f.cpus, f.frames, f.access) for f in report.findings]
-    for severity, cpus, frames, access in case.findings:
-        fits = [f for f in found if f[:3] == (severity, cpus, frames) and access in ("", f[3])]
-        assert fits, found
+    found = [(f.pattern, f.severity, f.cpus, f.frames, f.access) for f in report.findings]
+    for pattern, severity, cpus, frames, access in case.findings:
+        fits = [f for f in found if f[:3] == (pattern, severity, cpus)]
+        assert any(frames in (None, f[3]) and access in ("", f[4]) for f in fits), found
+    told = {name for name, *_ in case.findings} | {"stale"}
+    assert {f.pattern for f in report.findings} <= told, found
+    harmless = report.patterns["torn_edit"].harmless
+    assert {name: n for name, n in harmless.items() if n} == case.harmless
 
 
 def test_cases_cover_every_class_and_verdict() -> None:
@@ -50,6 +54,12 @@ def test_cases_cover_every_class_and_verdict() -> None:
         "race-observed",
     }
     assert sum(path.stem.startswith("herd-") for path in FILES) >= 20
+    tried = {(name, severity) for case in cases for name, severity, *_ in case.findings}
+    patterns = ("stale", "torn_edit", "shootdown")
+    assert tried == {
+        ("overlap", "observed"),
+        *((p, s) for p in patterns for s in ("observed", "predicted")),
+    }
 
 
 HEAD = "about: a\nsource: b\nexpect: clean\n"
