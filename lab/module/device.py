@@ -56,6 +56,10 @@ class Parameters:
     pages: int = 1
     nmi: int = 0
     write_back: int = 0
+    buffers: int = 1
+    window: int = 0
+    torn: int = 0
+    shootdown: int = 0
     walker: bool = True
     same_frame: bool = False
     turns: Literal["alternate", "free"] = "alternate"

@@ -37,7 +37,8 @@ static DEFINE_RAW_SPINLOCK(ghes_ioremap_lock_nmi);
 static DEFINE_SPINLOCK(ghes_ioremap_lock_irq);
 
 static void *ghes_ioremap_area;
-static pte_t *ghes_ptes[SLOTS];
+#define AREA_PAGES (SLOTS + 1)	/* the last is nobody's: hazards.c edits it */
+static pte_t *ghes_ptes[AREA_PAGES];
 
 /* Two adjoining pages each, for blocks that cross a page. */
 static struct page *frames[SLOTS][FRAMES];
@@ -50,6 +51,21 @@ static void (*broadcast)(unsigned long start, unsigned long end);
 unsigned long ghes_slot_address(enum slot slot)
 {
 	return (unsigned long)ghes_ioremap_area + slot * PAGE_SIZE;
+}
+
+unsigned long ghes_scratch_address(void)
+{
+	return (unsigned long)ghes_ioremap_area + SLOTS * PAGE_SIZE;
+}
+
+pte_t *ghes_pte(unsigned long addr)
+{
+	return ghes_ptes[(addr - (unsigned long)ghes_ioremap_area) >> PAGE_SHIFT];
+}
+
+void ghes_shoot_down(void)
+{
+	broadcast(ghes_slot_address(0), ghes_slot_address(0) + AREA_PAGES * PAGE_SIZE);
 }
 
 u64 ghes_frame_phys(enum slot slot, unsigned int i)
@@ -92,6 +108,11 @@ static __always_inline void slot_unmap(enum slot slot, unsigned long vaddr)
 	if (WARN_ON_ONCE(vaddr != ghes_slot_address(slot)))
 		return;
 	set_pte(ghes_ptes[slot], __pte(0));
+	/* The window: the entry is gone, the TLB still has it. */
+	if (cfg.window && !in_nmi()) {
+		storm_nmi_here();
+		truth_count(C_WINDOWS);
+	}
 	arch_apei_flush_tlb_one(vaddr);
 }
 
@@ -167,17 +188,19 @@ static void judge(struct truth *t, enum slot slot, const void *buffer, u64 paddr
 		  int from_phys)
 {
 	struct ghes_cpu *c = ghes_this_cpu();
+	/* Whose block it is; an NMI may have read it through the other's page. */
+	enum slot owner = in_nmi() ? SLOT_NMI : SLOT_IRQ;
 
 	t->expected = paddr & PAGE_MASK;
 	if (from_phys) {
 		t->seen = frame_read(buffer, t->size, &t->flags);
 	} else {
 		t->flags |= TRUTH_WRITE;
-		t->seen = frame_written(slot, paddr);
+		t->seen = frame_written(owner, paddr);
 	}
 	if (t->seen != t->expected)
 		t->flags |= TRUTH_JUNK;
-	if (slot == SLOT_NMI)
+	if (in_nmi())
 		t->flags |= TRUTH_NMI;
 	t->slot = slot;
 	t->round = c->round;
@@ -205,7 +228,7 @@ static PROBED void ghes_copy_tofrom_phys(void *buffer, u64 paddr, u32 len, int f
 	void __iomem *vaddr;
 	unsigned long flags = 0;
 	int in_nmi = in_nmi();
-	enum slot slot = in_nmi ? SLOT_NMI : SLOT_IRQ;
+	enum slot slot = in_nmi && cfg.window != WINDOW_SAME_SLOT ? SLOT_NMI : SLOT_IRQ;
 	u64 offset;
 	u32 trunk;
 
@@ -214,15 +237,15 @@ static PROBED void ghes_copy_tofrom_phys(void *buffer, u64 paddr, u32 len, int f
 
 		offset = paddr - (paddr & PAGE_MASK);
 		trunk = min_t(u32, PAGE_SIZE - offset, len);
-		if (in_nmi) {
+		if (in_nmi)
 			raw_spin_lock(&ghes_ioremap_lock_nmi);
-			t.ts_map = ktime_get_mono_fast_ns();
-			vaddr = ghes_ioremap_pfn_nmi(paddr >> PAGE_SHIFT);
-		} else {
+		else
 			lock_irq(&flags);
-			t.ts_map = ktime_get_mono_fast_ns();
+		t.ts_map = ktime_get_mono_fast_ns();
+		if (slot == SLOT_NMI)
+			vaddr = ghes_ioremap_pfn_nmi(paddr >> PAGE_SHIFT);
+		else
 			vaddr = ghes_ioremap_pfn_irq(paddr >> PAGE_SHIFT);
-		}
 		t.addr = (unsigned long __force)vaddr;
 		t.size = trunk;
 		t.ts_access = ktime_get_mono_fast_ns();
@@ -231,7 +254,7 @@ static PROBED void ghes_copy_tofrom_phys(void *buffer, u64 paddr, u32 len, int f
 		else
 			memcpy_toio(vaddr + offset, buffer, trunk);
 		t.walked = storm_linger(slot);
-		if (in_nmi)
+		if (slot == SLOT_NMI)
 			ghes_iounmap_nmi(vaddr);
 		else
 			ghes_iounmap_irq(vaddr);
@@ -275,8 +298,11 @@ static PROBED void ghes_clear_estatus(struct ghes_cpu *c, enum slot slot)
 
 static void ghes_proc(struct ghes_cpu *c, enum slot slot)
 {
+	unsigned int i;
+
 	if (!c->clear)
-		ghes_read_estatus(c, slot);
+		for (i = 0; i < cfg.buffers; i++)
+			ghes_read_estatus(c, slot);
 	if (c->clear || cfg.write_back == WRITE_SAME)
 		ghes_clear_estatus(c, slot);
 }
@@ -290,6 +316,8 @@ PROBED irqreturn_t ghes_irq_func(int irq, void *data)
 PROBED int ghes_notify_sci(struct notifier_block *this, unsigned long event, void *data)
 {
 	ghes_proc(data, SLOT_IRQ);
+	if (cfg.shootdown == SHOOTDOWN_IN_HANDLER)
+		hazard_shootdown();
 	return NOTIFY_OK;
 }
 
@@ -364,7 +392,7 @@ void ghes_ioremap_exit(void)
 
 int ghes_ioremap_init(void)
 {
-	struct page *pages[SLOTS];
+	struct page *pages[AREA_PAGES];
 	unsigned int slot, i, level;
 
 	for (slot = 0; slot < SLOTS; slot++) {
@@ -375,11 +403,12 @@ int ghes_ioremap_init(void)
 		}
 		pages[slot] = frames[slot][0];
 	}
+	pages[SLOTS] = frames[0][0];
 	/* Mapped once so that the page tables exist: NMI context cannot allocate them. */
-	ghes_ioremap_area = vmap(pages, SLOTS, VM_MAP, PAGE_KERNEL);
+	ghes_ioremap_area = vmap(pages, AREA_PAGES, VM_MAP, PAGE_KERNEL);
 	if (!ghes_ioremap_area)
 		goto no_memory;
-	for (slot = 0; slot < SLOTS; slot++) {
+	for (slot = 0; slot < AREA_PAGES; slot++) {
 		ghes_ptes[slot] = lookup_address(ghes_slot_address(slot), &level);
 		if (!ghes_ptes[slot] || level != PG_LEVEL_4K) {
 			pr_err("the vm area is not mapped by 4 KiB pages\n");
@@ -393,9 +422,9 @@ int ghes_ioremap_init(void)
 		ghes_ioremap_exit();
 		return -ENXIO;
 	}
-	for (slot = 0; slot < SLOTS; slot++)
+	for (slot = 0; slot < AREA_PAGES; slot++)
 		set_pte(ghes_ptes[slot], __pte(0));
-	broadcast(ghes_slot_address(0), ghes_slot_address(SLOTS));
+	ghes_shoot_down();
 	ghes_frames_reset();
 	return 0;
 

@@ -91,6 +91,28 @@ def _parser() -> argparse.ArgumentParser:
         choices=(0, 1, 2),
         help="clear the status, 1: after the read, 2: in a notification of its own",
     )
+    parser.add_argument("--buffers", type=int, default=p.buffers, choices=(1, 2), help="a report")
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=p.window,
+        choices=(0, 1, 2),
+        help="an NMI between clear and INVLPG uses 1: its own page, 2: the same",
+    )
+    parser.add_argument(
+        "--torn",
+        type=int,
+        default=p.torn,
+        choices=(0, 1, 2),
+        help="an NMI inside an edit of 1: its page's entry, 2: another of the table",
+    )
+    parser.add_argument(
+        "--shootdown",
+        type=int,
+        default=p.shootdown,
+        choices=(0, 1, 2, 3),
+        help="IPI-and-wait, interrupts 1: on, 2: off, 3: off in the handler",
+    )
     parser.add_argument("--walker", type=int, default=int(p.walker), choices=(0, 1))
     parser.add_argument("--same-frame", type=int, default=int(p.same_frame), choices=(0, 1))
     parser.add_argument("--out", type=Path, help="folder for truth.npy and summary.json")

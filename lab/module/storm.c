@@ -58,6 +58,18 @@ MODULE_PARM_DESC(nmi, "1: each turn also takes an NMI, sent by itself; 2: at a r
 static unsigned int write_back;
 module_param(write_back, uint, 0644);
 MODULE_PARM_DESC(write_back, "1: clear the status after the read; 2: in a second round of turns");
+static unsigned int buffers = 1;
+module_param(buffers, uint, 0644);
+MODULE_PARM_DESC(buffers, "1, or 2: a report reads two blocks, one after the other, in two frames");
+static unsigned int window;
+module_param(window, uint, 0644);
+MODULE_PARM_DESC(window, "an NMI comes between the irq page's clear and its INVLPG and uses 1: its own page; 2: the irq page");
+static unsigned int torn;
+module_param(torn, uint, 0644);
+MODULE_PARM_DESC(torn, "an NMI comes inside a page-table edit of 1: its own page; 2: another page of the same table");
+static unsigned int shootdown;
+module_param(shootdown, uint, 0644);
+MODULE_PARM_DESC(shootdown, "IPI-and-wait after each report, 1: with interrupts on; 2: off; 3: off, in the handler");
 static bool walker = true;
 module_param(walker, bool, 0644);
 MODULE_PARM_DESC(walker, "whether the other CPUs touch a mapped page");
@@ -228,6 +240,17 @@ static bool barrier_walking(struct thread *t, unsigned int mapper)
 	return !READ_ONCE(stopping);
 }
 
+void storm_nmi_here(void)
+{
+	struct ghes_cpu *c;
+
+	preempt_disable();
+	c = ghes_this_cpu();
+	send_nmi(c->cpu);
+	await_nmi(c);
+	preempt_enable();
+}
+
 static void irq_work_func(struct irq_work *work)
 {
 	ghes_irq_func(0, ghes_this_cpu());
@@ -235,7 +258,7 @@ static void irq_work_func(struct irq_work *work)
 
 static void notify(struct thread *t, struct ghes_cpu *c)
 {
-	if (cfg.fix == FIX_BROADCAST_AT_UNMAP) {
+	if (cfg.fix == FIX_BROADCAST_AT_UNMAP || cfg.shootdown == SHOOTDOWN_IN_HANDLER) {
 		ghes_notify_sci(NULL, 0, c);
 	} else {
 		irq_work_queue(&t->work);
@@ -245,6 +268,10 @@ static void notify(struct thread *t, struct ghes_cpu *c)
 		send_nmi(c->cpu);
 		await_nmi(c);
 	}
+	if (cfg.torn)
+		hazard_torn_edit();
+	if (cfg.shootdown == SHOOTDOWN_LEGAL || cfg.shootdown == SHOOTDOWN_IRQS_OFF)
+		hazard_shootdown();
 }
 
 /* One notification on each CPU in turn, the others walking; a new CPU begins each round. */
@@ -344,11 +371,14 @@ static int parse(struct config *new)
 		.fix = fix_index, .turns = turns_index, .nmi = nmi, .write_back = write_back,
 		.rounds = rounds, .period_us = period_us, .linger_us = linger_us,
 		.pages = pages, .walker = walker, .same_frame = same_frame,
+		.buffers = buffers, .window = window, .torn = torn, .shootdown = shootdown,
 	};
 	kernel_param_unlock(THIS_MODULE);
 
 	if (fix_index < 0 || turns_index < 0 || new->nmi > NMI_PEER ||
-	    new->write_back > WRITE_NEXT || !new->rounds || new->pages < 1 || new->pages > 2) {
+	    new->write_back > WRITE_NEXT || !new->rounds || new->pages < 1 || new->pages > 2 ||
+	    new->buffers < 1 || new->buffers > 2 || new->window > WINDOW_SAME_SLOT ||
+	    new->torn > TORN_TABLE || new->shootdown > SHOOTDOWN_IN_HANDLER) {
 		pr_err("a parameter is out of range, see modinfo\n");
 		return -EINVAL;
 	}
@@ -356,8 +386,16 @@ static int parse(struct config *new)
 		pr_err("linger_us is at most 10000 (interrupts are off), period_us 1000000\n");
 		return -EINVAL;
 	}
-	if (new->fix == FIX_BROADCAST_AT_UNMAP && new->nmi) {
-		pr_err("broadcast-at-unmap needs nmi=0: an NMI may not wait for other CPUs\n");
+	if (new->fix == FIX_BROADCAST_AT_UNMAP && (new->nmi || new->window || new->torn)) {
+		pr_err("broadcast-at-unmap needs no NMI: it may not wait for other CPUs\n");
+		return -EINVAL;
+	}
+	if (new->torn && (new->turns == TURNS_FREE || new->nmi == NMI_PEER)) {
+		pr_err("torn needs alternate turns and no other CPU's NMI: it would read a page that is gone\n");
+		return -EINVAL;
+	}
+	if (new->shootdown && new->turns == TURNS_FREE) {
+		pr_err("shootdown needs turns=alternate: two senders would wait for each other\n");
 		return -EINVAL;
 	}
 	return 0;

@@ -27,7 +27,8 @@ static const char * const counter_names[COUNTERS] = {
 	[C_WRITES] = "writes", [C_WRITES_JUNK] = "junk_writes", [C_MIXED] = "mixed",
 	[C_TOUCHES] = "touches", [C_TOUCH_FAULTS] = "touch_faults", [C_UNWALKED] = "unwalked",
 	[C_NMI_SENT] = "nmi_sent", [C_NMI_TAKEN] = "nmi_taken", [C_NMI_LOST] = "nmi_lost",
-	[C_SLOW_BARRIERS] = "slow_barriers",
+	[C_SLOW_BARRIERS] = "slow_barriers", [C_WINDOWS] = "windows",
+	[C_EDITS] = "edits", [C_SHOOTDOWNS] = "shootdowns",
 };
 static const char * const state_names[] = {
 	[STATE_IDLE] = "idle", [STATE_RUNNING] = "running",

@@ -19,7 +19,7 @@ from ghesrace.tlb import Class
 
 from . import stream
 from .machine import Program, Seen, Stale, reachable, replay
-from .protocol import Op, Protocol
+from .protocol import PROTOCOLS, Op, Protocol
 from .traces import Trace, programs_of
 
 
@@ -144,3 +144,36 @@ def witnessed(finding: Finding, trace: Trace, protocol: Protocol, cpus: int, slo
         if step.ts is not None
     )
     return any(seen.stale == "yes" for seen in replay(order, protocol, cpus, slots, False))
+
+
+_REPLAYED = {
+    "notify": "notify",
+    "map": "map",
+    "inv_page": "flush",
+    "read": "read",
+    "write": "read",
+    "unmap": "unmap",
+}
+
+
+def witness_reaches_stale(finding: Finding, protocol: Protocol = PROTOCOLS[0]) -> bool:
+    """Whether the steps of a stale finding, replayed as they stand under *protocol*, end in the
+    stale access. For traces of real kernels: frames are told apart by side only.
+    """
+    frames = {"x": "A", "y": "B"}
+    x, y = finding.cpus
+    cpu = {"x": 0 if x != y else 1, "y": 1 if x != y else 0}
+    order = tuple(
+        Op(
+            cpu[step.side],
+            _REPLAYED[step.event],
+            step.context,
+            0,
+            frames[step.side] if step.event == "map" else "",
+            step.side,
+            step.side,
+        )
+        for step in finding.steps
+        if step.event in _REPLAYED and step.context != "any"
+    )
+    return any(seen.stale == "yes" for seen in replay(order, protocol, 2, 1, False))

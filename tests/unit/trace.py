@@ -14,6 +14,7 @@ A, B, C = 0x70000000, 0x70001000, 0x70002000
 STEP = 10_000
 
 POINTS = ["MAP", "UNMAP", "INV_PAGE", "INV_ALL", "COPY", "COPY_END", "NOTIFY", "NOTIFY_END", "READ"]
+POINTS += ["EDIT", "EDIT_END", "SHOOTDOWN"]
 
 
 def plan(*slots: Slot, cpus: int = 2, error: int = 1000) -> Plan:

@@ -55,6 +55,7 @@ SPAN = np.dtype(
     ]
 )
 
+_HELPS = 1 << 8  # of an event that is kept, but begins nothing that is open
 MOST_OPEN = 1 << 16  # only a damaged or foreign file can have more
 MOST_PAIRS = 1 << 20
 # What follows a map or an unmap while its function or the copy around it is not over.
@@ -84,6 +85,7 @@ class Tracker:
     plan: Plan
     overflowed: bool = False  # more was open than can be remembered
     _open: Events = field(default_factory=empty)
+    _waits: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # Whats that are open
     _symbols: Ints = field(init=False)
     _no_edit_end: bool = field(init=False)
     _returns: Bools = field(init=False)
@@ -104,30 +106,40 @@ class Tracker:
     def step(self, fresh: Events, losses: Events, watermark: int) -> Spans:
         """The spans that these events end; *fresh* holds each event once, in any CPU order."""
         s = Streams.of(np.concatenate([self._open, fresh]))
-        old = np.isin(_names(s.ev), _names(self._open))
-        found = [self._writes(s), self._uses(s), self._calls(s), self._edits(s)]
+        due = self._due(s.ev)
+        waits = np.zeros(len(s.ev), np.int64)
         over, still = [np.zeros(0, SPAN)], [np.zeros(0, SPAN)]
-        kept = [np.zeros(0, np.int64)]
-        for begin, close, spans, more in found:
+        for find in (self._writes, self._uses, self._calls, self._edits):
+            begin, close, spans, more = find(s)
             if not len(begin):
                 continue
+            bit = 1 << int(spans["what"][0])
             late = (close >= 0) & (s.t[close] - spans["t"] > FORCE_CLOSE_NS)
             given_up = (close < 0) & (watermark - spans["t"] > FORCE_CLOSE_NS)
             _give_up(spans, late | given_up)
-            # Where a span ends in an event of an earlier step it was returned then.
-            done = given_up | ((close >= 0) & ~old[close])
+            mine = due[begin] & bit != 0  # the others were returned by an earlier step
             waiting = (close < 0) & ~given_up
-            over.append(spans[done])
-            still.append(spans[waiting])
-            kept += [begin[waiting], more[waiting][more[waiting] >= 0]]
-        keep = np.unique(np.concatenate(kept))
+            over.append(spans[mine & ~waiting])
+            still.append(spans[mine & waiting])
+            waits[begin[mine & waiting]] |= bit
+            waits[more[mine & waiting & (more >= 0)]] |= _HELPS
+        keep = np.flatnonzero(waits)
         if len(keep) > MOST_OPEN:
             self.overflowed = True
             keep = keep[np.argsort(s.t[keep], kind="stable")][-MOST_OPEN:]
-        self._open = s.ev[np.sort(keep)]
+        keep = np.sort(keep)
+        self._open, self._waits = s.ev[keep], waits[keep]
         result = Spans(np.concatenate(over), np.concatenate(still), watermark)
         result.over["touched"] = _touched(self.plan, losses, result.over)
         return result
+
+    def _due(self, events: Events) -> Ints:
+        """Which spans each event may begin: all that a new one does, else what it waits for."""
+        rank = np.argsort(_names(self._open))
+        names = np.append(_names(self._open)[rank], NEVER)
+        at = np.searchsorted(names, _names(events))
+        old = names[at] == _names(events)
+        return np.where(old, np.append(self._waits[rank], 0)[at], -1)
 
     # Each returns, per span: the index of its begin, that of the event that ends it (-1: none
     # yet), the spans, and the index of another event to keep while it is open (-1: none).
