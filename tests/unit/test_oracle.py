@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+
+from ghesrace.check import Engine
+from ghesrace.events import Context, Kind
+from ghesrace.patterns import Step
 
 from ..oracle import compare, stream
 from ..oracle.__main__ import eight_steps, show_steps
-from ..oracle.compare import disagreement, oracle, predicted
+from ..oracle.compare import disagreement, oracle, predicted, witness_reaches_stale
 from ..oracle.machine import counterexample, reachable, replay
 from ..oracle.programs import CONFIGURATIONS, QUICK, Configuration, traces
 from ..oracle.protocol import PROTOCOLS, Op, notification
 from ..oracle.traces import canonical, interleavings
+from .trace import A, B, Trace, plan
 
 RACY = PROTOCOLS[0]
 
@@ -117,3 +124,32 @@ def test_a_wrong_checker_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     text = disagreement(trace, arm64, 2, 1)
     assert text is not None
     assert "the checker Answer(verdict='race-observed'" in text
+
+
+def test_the_witness_of_a_lucky_run_reaches_a_stale_read() -> None:
+    """A prediction would be shown with an order in which nothing goes wrong."""
+    trace = Trace()
+    for i in range(4):
+        trace.report(i % 2, (A, B)[i % 2])
+        for cpu in (0, 1):  # an unrelated flush everywhere: no read was stale
+            trace.add(cpu, Kind.INV_ALL, Context.TASK)
+            trace.add(cpu, Kind.NMI_REF, Context.TASK)
+    engine = Engine(plan())
+    engine.feed(trace.stream())
+    engine.finish()
+    report = engine.report()
+    assert (report.verdict.word, report.patterns["stale"].observed) == ("race-predicted", 0)
+    assert report.findings
+    assert all(witness_reaches_stale(finding) for finding in report.findings)
+    # It is the order that does it: with a flush on map none reaches anything.
+    fixed = [replace(f, steps=_with_flush_on_map(f.steps)) for f in report.findings]
+    assert not any(witness_reaches_stale(finding) for finding in fixed)
+
+
+def _with_flush_on_map(steps: list[Step]) -> list[Step]:
+    made = []
+    for step in steps:
+        made.append(step)
+        if step.event == "map":
+            made.append(replace(step, event="inv_page"))
+    return made

@@ -23,8 +23,8 @@ from ghesrace.sources.ringbuffer import decode
 from ghesrace.sources.textpages import LAYOUT, UNKNOWN, Columns, pages, text_format
 from ghesrace.sources.tracedat import expand
 
-from . import foreign_fuzz
-from .foreign_fuzz import FIXTURES
+from . import fuzz
+from .fuzz import FIXTURES
 
 # The control module's race as a kernel prints it, with one CPU's stale window: x maps frame 1,
 # y maps frame 2 and reads.
@@ -418,17 +418,25 @@ def test_text_without_contexts_says_so(tmp_path: Path) -> None:
     assert any(what.startswith("contexts") for what in unseen)
 
 
-@pytest.mark.parametrize("name", foreign_fuzz.CORPUS)
+@pytest.mark.parametrize("name", fuzz.CORPUS + fuzz.CAPTURES)
 def test_mutated_files_give_typed_errors_only(name: str, tmp_path: Path) -> None:
     """Traces come from strangers: no traceback, no hang."""
-    outcomes, slowest = foreign_fuzz.run_files(name, 60, seed=0, folder=tmp_path)
+    outcomes, slowest = fuzz.run_files(name, 60, seed=0, folder=tmp_path)
     assert sum(outcomes.values()) == 60
     assert slowest < 1
 
 
 def test_mutated_map_files_give_typed_errors_only() -> None:
     """So do map files."""
-    assert foreign_fuzz.run_maps(500, seed=0).keys() == {"read", "InputError"}
+    assert fuzz.run_maps(500, seed=0)[0].keys() == {"read", "InputError"}
+
+
+def test_damaged_records_give_typed_errors_only() -> None:
+    """So do captures that are packed well and say nonsense."""
+    outcomes, slowest = fuzz.run_records(200, seed=0)
+    assert sum(outcomes.values()) == 200
+    assert len(outcomes) > 2
+    assert slowest < 1
 
 
 def test_known_events_in_a_second_buffer_are_never_clean(tmp_path: Path) -> None:
@@ -458,7 +466,7 @@ def test_zlib_and_zstd_parts_are_expanded_and_checked() -> None:
 def test_perf_script_with_a_map_is_judged(tmp_path: Path) -> None:
     """perf prints no symbols: without --map nothing is known, with it all is."""
     path, given = FIXTURES / "perf-script.txt", tmp_path / "map.toml"
-    given.write_text(foreign_fuzz.PERF_MAP)
+    given.write_text(fuzz.PERF_MAP)
     with pytest.raises(InputError, match="no event in it maps"):
         open_file(path)
     report, events = judged(path, given)

@@ -1,25 +1,37 @@
-"""Mutated foreign traces and map files: only typed errors may come out, and soon.
+"""Mutated captures, foreign traces and map files: only typed errors may come out, and soon.
 
-python -m tests.unit.sources.foreign_fuzz [CASES [SEED]]      default: 100000 of each kind
+python -m tests.unit.sources.fuzz [CASES [SEED [NAME...]]]    default: 100000 of each corpus file
+
+Fails on any exception that is not typed, a case that takes over a second of CPU, or more than
+512 MB of memory; it prints file, seed and case, which make the same bytes again.
 """
 
 from __future__ import annotations
 
 import random
+import resource
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from ghesrace.check import Engine, validate
 from ghesrace.errors import GhesraceError
+from ghesrace.events import EVENT, Events
 from ghesrace.plan import Plan
 from ghesrace.sources import open_file
+from ghesrace.sources.capture import CaptureSource
 from ghesrace.sources.eventmap import parse_map
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "foreign"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 CORPUS = ("v6.dat", "v7-zstd.dat", "trace.txt", "perf-script.txt")
+CAPTURES = ("stock.arrows", "control.arrows")
+MAPS, RECORDS = "map file", "records"  # a map file's text; a capture's records, packed well
+SLOWEST_S, MOST_BYTES = 1.0, 512 << 20
 # Where a trace.dat says what is where; the rest of the file is pages and text of formats.
 HEAD = 4096
 MAP = """\
@@ -107,7 +119,7 @@ def judge(path: Path, map_file: Path | None, whole: bool) -> str:
 
 def run_files(name: str, cases: int, seed: int, folder: Path) -> tuple[Counter[str], float]:
     """Outcomes of *cases* mutations of one fixture, and the slowest case in seconds."""
-    data = (FIXTURES / name).read_bytes()
+    data = ((EXAMPLES if name in CAPTURES else FIXTURES) / name).read_bytes()
     path, map_file = folder / "case", folder / "map.toml"
     map_file.write_text(PERF_MAP)
     outcomes: Counter[str] = Counter()
@@ -126,33 +138,86 @@ def run_files(name: str, cases: int, seed: int, folder: Path) -> tuple[Counter[s
     return outcomes, slowest
 
 
-def run_maps(cases: int, seed: int) -> Counter[str]:
-    """Outcomes of *cases* mutated map files."""
+def run_maps(cases: int, seed: int) -> tuple[Counter[str], float]:
+    """Outcomes of *cases* mutated map files, and the slowest case in seconds."""
     outcomes: Counter[str] = Counter()
+    slowest = 0.0
     for case in range(cases):
         rng = random.Random(f"map {seed} {case}")
         text = mutate(MAP.encode(), rng).decode("utf-8", "replace")
+        begin = time.process_time()
         try:
             parse_map(text)
             outcomes["read"] += 1
         except GhesraceError as error:
             outcomes[type(error).__name__] += 1
         except Exception:
-            print(f"map: seed {seed}, case {case}", file=sys.stderr)
+            print(f"{MAPS}: seed {seed}, case {case}", file=sys.stderr)
             raise
-    return outcomes
+        slowest = max(slowest, time.process_time() - begin)
+    return outcomes, slowest
 
 
-def main() -> None:
+def run_records(cases: int, seed: int) -> tuple[Counter[str], float]:
+    """Outcomes of *cases* pieces of a capture whose records were damaged, and the slowest."""
+    source = CaptureSource(EXAMPLES / "control.arrows")
+    whole = np.concatenate(list(source.batches()))
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    for case in range(cases):
+        rng = random.Random(f"{RECORDS} {seed} {case}")
+        at = rng.randrange(len(whole) - 200)
+        piece = whole[at : at + rng.randint(1, 200)].copy()
+        for _ in range(rng.randint(1, 20)):
+            name = rng.choice(EVENT.names or ())
+            row, other = rng.randrange(len(piece)), rng.randrange(len(whole))
+            value = rng.choice((0, 1, 2**63, rng.randrange(2**64), int(whole[name][other])))
+            limit = np.iinfo(EVENT[name])
+            piece[name][row] = min(max(value, int(limit.min)), int(limit.max))
+        begin = time.process_time()
+        try:
+            outcomes[judge_records(source.plan, piece)] += 1
+        except Exception:
+            print(f"{RECORDS}: seed {seed}, case {case}", file=sys.stderr)
+            raise
+        slowest = max(slowest, time.process_time() - begin)
+    return outcomes, slowest
+
+
+def judge_records(plan: Plan, piece: Events) -> str:
+    """A verdict, or the name of a typed error."""
+    engine = Engine(plan)
+    try:
+        engine.feed(piece)
+        engine.finish()
+        return engine.report().verdict.word
+    except GhesraceError as error:
+        return type(error).__name__
+
+
+def main() -> int:
     """Run all kinds; the first exception that is not typed ends it, with its seed and case."""
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    bad = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name in CORPUS:
-            outcomes, slowest = run_files(name, cases, seed, Path(folder))
-            print(f"{name}: {dict(outcomes)}, slowest {slowest:.2f} s of CPU", flush=True)
-    print(f"map file: {dict(run_maps(cases, seed))}")
+        for name in sys.argv[3:] or (*CORPUS, *CAPTURES, RECORDS, MAPS):
+            begin = time.monotonic()
+            if name == MAPS:
+                outcomes, slowest = run_maps(cases, seed)
+            elif name == RECORDS:
+                outcomes, slowest = run_records(cases, seed)
+            else:
+                outcomes, slowest = run_files(name, cases, seed, Path(folder))
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            bad += slowest > SLOWEST_S or most > MOST_BYTES
+            print(
+                f"{name}: {sum(outcomes.values()):,} cases in {time.monotonic() - begin:.0f} s, "
+                f"{dict(outcomes)}, slowest {slowest:.2f} s of CPU, {most >> 20} MB so far",
+                flush=True,
+            )
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
