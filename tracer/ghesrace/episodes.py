@@ -272,10 +272,14 @@ class SlotEvents:
         writes = (copy >= 0) & (self.ev["flags"][copy] & Flag.WRITE != 0)
         marks[~seen & writes] |= Mark.WRITE
         begin, end = np.where(seen, access, maps), np.where(seen, access, until)
+        # Behind its own CPU and context come another's events: they bound nothing.
+        end = np.where(end < p.key_end[maps], end, len(p.seq))
         ep["seq_read"], ep["t_read"] = p.seq[begin], p.t[begin]
         # A traced access takes effect before its context's next event, as any other.
-        ep["seq_read_end"] = np.where(seen, p.after_seq[begin], np.append(p.seq, NEVER)[end])
-        ep["t_read_end"] = np.where(seen, p.after_t[begin], np.append(p.t, NEVER)[end])
+        bound_seq = np.minimum(np.append(p.seq, NEVER)[end], p.lower_seq[maps])
+        bound_t = np.minimum(np.append(p.t, NEVER)[end], p.lower_t[maps])
+        ep["seq_read_end"] = np.where(seen, p.after_seq[begin], bound_seq)
+        ep["t_read_end"] = np.where(seen, p.after_t[begin], bound_t)
         return marks
 
     def _map_ends(self, slot: int, maps: Ints, until: Ints) -> Ints:
