@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import HostError
+from .events import Kind
 from .kernel import Facts
 from .mechanism import no_bpf
 from .plan import Backend, Plan
@@ -35,7 +36,9 @@ def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     if not build.exists() and not (root / "sys/kernel/kheaders.tar.xz").exists():
         return f"no kernel headers, which bcc needs (Debian: linux-headers-{facts.release})"
     probes = resolve(facts, backend="bpf").probes
-    by_kprobe = sorted({p.symbol for p in probes if p.mechanism in ("kprobe", "kretprobe")})
+    kprobes = [p for p in probes if p.mechanism in ("kprobe", "kretprobe")]
+    # What a trampoline can never do (points.Candidate.needs_flags) is no reason.
+    by_kprobe = sorted({p.symbol for p in kprobes if p.kind != Kind.SHOOTDOWN.name})
     if by_kprobe:
         # Skipped whenever another BPF program of this kind runs, and no cheaper than ftrace's.
         return f"no BPF trampoline for {', '.join(by_kprobe)}"

@@ -89,7 +89,7 @@ class _Program:
         for name, expression in probe.fields.items():
             yield f"u64 {name} = {self._fetch(expression)};"
         if probe.filter:
-            yield f"if (!({_condition(probe)})) SKIP();"
+            yield f"if (!({_condition(probe, self._common())})) SKIP();"
         slot = str(NO_SLOT if probe.slot is None else probe.slot)
         if "index" in probe.fields:
             slot = "slot"
@@ -106,6 +106,13 @@ class _Program:
         if "from_phys" in self.probe.fields:
             flags.append(f"(from_phys ? 0 : {int(Flag.WRITE)})")
         return " | ".join(flags) or "0"
+
+    def _common(self) -> dict[str, str]:
+        """What a filter may ask of the event itself; only a kprobe's registers tell of bit 0."""
+        if self.type != KPROBE:
+            return _COMMON
+        off = f"({_IRQS_OFF[self.plan.arch]} ? 1 : 0)"
+        return {**_COMMON, "common_flags": f"({_COMMON['common_flags']} | {off})"}
 
     def _fetch(self, expression: str) -> str:
         if constant := _CONSTANT.fullmatch(expression):
@@ -152,16 +159,16 @@ def _values(probe: Probe) -> str:
     return f"{'addr' if 'addr' in fields else '0'}, {phys}, {size}"
 
 
-def _condition(probe: Probe) -> str:
+def _condition(probe: Probe, common: dict[str, str]) -> str:
     """The plan's filter as C. Raises HostError for what is none of ours."""
     text, at, made = probe.filter or "", 0, []
     while at < len(text.rstrip()):
         token = _TOKEN.match(text, at)
         word = token[1] if token else ""
-        if not token or (word[0].isalpha() and word not in {*probe.fields, *_COMMON}):
+        if not token or (word[0].isalpha() and word not in {*probe.fields, *common}):
             raise HostError(
                 f"BPF can't filter {probe.symbol} by {text!r}", "record with --backend ftrace"
             )
-        made.append(_COMMON.get(word, f"{word}ULL" if word[0].isdigit() else word))
+        made.append(common.get(word, f"{word}ULL" if word[0].isdigit() else word))
         at = token.end()
     return " ".join(made)
