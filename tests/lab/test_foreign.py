@@ -107,7 +107,7 @@ def _record(folder: Path, script: Path) -> None:
             time.sleep(2)
             outcomes: list[Outcome] = []
             code = capture_while(
-                lambda: outcomes.append(run(Parameters(rounds=30))), folder / "run.arrows"
+                lambda: outcomes.append(run(Parameters(rounds=30, torn=2))), folder / "run.arrows"
             )
             assert code == 0
         finally:
@@ -132,6 +132,17 @@ def test_trace_dat_gives_the_findings_of_the_live_capture(recorded: Path) -> Non
     foreign = judge(open_file(recorded / "run.dat"))
     assert live.verdict is foreign.verdict is Verdict.OBSERVED
     assert findings(live, ":irq") == findings(foreign, ":irq") != []
+
+
+def test_edits_are_in_the_foreign_trace_too(recorded: Path) -> None:
+    """A torn edit would be found live, and not in the file of the script."""
+    live, foreign = (
+        judge(open_file(recorded / name)).patterns["torn_edit"]
+        for name in ("run.arrows", "run.dat")
+    )
+    assert live.checked
+    assert foreign.checked
+    assert live.predicted == foreign.predicted > 0
 
 
 def test_every_version_and_compression_gives_the_same_events(recorded: Path) -> None:

@@ -18,6 +18,7 @@ from lab.module.run import inserted, run
 
 TRACING = Path("/sys/kernel/tracing")
 FUNCTIONS = (
+    "unmap_kernel_range_noflush",
     "arch_apei_flush_tlb_one",
     "ghes_copy_tofrom_phys",
     "ghes_ioremap_pfn_irq",
@@ -232,6 +233,11 @@ def test_bad_parameters_are_refused() -> None:
         replace(QUICK, pages=3),
         replace(QUICK, rounds=0),
         replace(QUICK, linger_us=20_000),
+        replace(QUICK, shootdown=1, turns="free"),
+        replace(QUICK, torn=1, nmi=2),
+        replace(QUICK, torn=1, turns="free"),
+        replace(QUICK, window=1, fix="broadcast-at-unmap"),
+        replace(QUICK, buffers=3),
     ):
         with pytest.raises(UsageError):
             device.start(bad)

@@ -19,7 +19,7 @@ from lab.module.run import inserted, run
 from tests.oracle.compare import witness_reaches_stale
 
 ROUNDS = 25
-BACKENDS = {"ftrace": ()}  # name -> arguments of `ghesrace capture`
+BACKENDS = {name: ("--backend", name) for name in ("ftrace", "bpf")}
 
 Record = Callable[[str, Callable[[], None]], Report]
 

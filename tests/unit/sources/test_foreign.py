@@ -486,3 +486,44 @@ def test_json_of_a_foreign_trace_follows_the_schema(capsys: pytest.CaptureFixtur
     assert cli.main(["check", "--format", "json", str(FIXTURES / "v7-zstd.dat")]) == 1
     schema = json.loads(resources.files("ghesrace").joinpath("check.schema.json").read_text())
     jsonschema.validate(json.loads(capsys.readouterr().out), schema)
+
+
+def edited(cpu: int, us: int, begin: int, inside: str, end: bool = True) -> str:
+    """A vunmap of one page at *begin*, with *inside* in its midst."""
+    entry = f"e: (__vunmap_range_noflush+0x0/0x2e0) start={begin:#x} end={begin + 4096:#x}"
+    back = "x: (vunmap_range+0x2c/0x40 <- __vunmap_range_noflush)"
+    made = line(cpu, us, entry, "....") + inside
+    return made + line(cpu, us + 40, back, "....") if end else made
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_edits_are_recognised_by_their_symbol(tmp_path: Path, end: bool) -> None:
+    """A torn edit in somebody else's trace would go unseen; without its end it is less sure."""
+    slot = 0xFFFFC900FFC90000
+    trace = race() + edited(0, 1_010_000, slot, visit(0, 1_010_010, 0x100), end)
+    path = tmp_path / "trace"
+    path.write_text(HEAD.format(30, 30) + trace)
+    report, events = judged(path)
+    assert (events["kind"] == Kind.EDIT).sum() == 1
+    result = report.patterns["torn_edit"]
+    assert result.checked
+    # Its map and its unmap.
+    assert (result.observed, result.predicted) == ((2, 0) if end else (0, 2))
+    told = any("end of page-table edits" in unseen.what for unseen in report.unseen)
+    assert told is not end
+    assert not report.patterns["shootdown"].checked
+
+
+def test_unfiltered_ipis_are_no_shootdowns_unless_a_map_says_so(tmp_path: Path) -> None:
+    """Each IPI of the system would be a hazard; or a map file could not name one that is."""
+    ipi = "i: (smp_call_function_many_cond+0x0/0x300) func=0xffffffff81078050 wait=1"
+    path, given = tmp_path / "trace", tmp_path / "map.toml"
+    path.write_text(HEAD.format(25, 25) + race() + line(0, 1_010_000, ipi))
+    report, events = judged(path)
+    assert not (events["kind"] == Kind.SHOOTDOWN).any()
+    assert not report.patterns["shootdown"].checked
+    assert any("callbacks" in u.why and u.patterns == ("shootdown",) for u in report.unseen)
+    given.write_text('[[event]]\nevent = "i"\nkind = "shootdown"\n')
+    report, _ = judged(path, given)
+    result = report.patterns["shootdown"]
+    assert (result.checked, result.observed, result.predicted) == (True, 0, 1)
