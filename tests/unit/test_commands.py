@@ -11,10 +11,11 @@ import jsonschema
 import pytest
 
 from ghesrace import cli
+from ghesrace.events import PAGE_SIZE, Context, Flag, Kind
 from ghesrace.plan import Plan
 from ghesrace.sources.capture import CaptureWriter
 
-from .trace import A, B, Trace, plan
+from .trace import A, B, Trace, V, plan
 
 HOST = {
     "arch": "x86_64",
@@ -121,6 +122,64 @@ def test_json_keeps_its_schema(
     for path in (observed, clean, predicted, quiet):
         check(path, "--format", "json")
         validator.validate(json.loads(capsys.readouterr().out))
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """One of each neighbour of the race, all on CPU 0, and harmless ones."""
+    trace = Trace()
+    trace.report(0, A, flush=True)
+    trace.add(0, Kind.NOTIFY)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.page(0, B, ctx=Context.NMI, flush=True)  # in the irq's use of the slot
+    trace.add(0, Kind.UNMAP, slot=0)
+    trace.add(0, Kind.SHOOTDOWN, flags=Flag.IRQS_OFF)
+    trace.add(0, Kind.NOTIFY_END)
+    for begin in (V, V + PAGE_SIZE, V + (4 << 20)):
+        trace.add(0, Kind.EDIT, Context.TASK, addr=begin, size=PAGE_SIZE)
+        trace.page(0, A, ctx=Context.NMI, flush=True)
+        trace.add(0, Kind.EDIT_END, Context.TASK)
+    trace.add(0, Kind.SHOOTDOWN, Context.TASK, flags=Flag.IRQS_OFF)
+    return capture(tmp_path / "everything.arrows", trace)
+
+
+def test_json_of_every_pattern_keeps_the_schema(
+    everything: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finding without frames or slot would break who reads the JSON by its schema."""
+    text = resources.files("ghesrace").joinpath("check.schema.json").read_text()
+    check(everything, "--format", "json")
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator(json.loads(text)).validate(report)
+    assert set(report["patterns"]) == {"stale", "torn_edit", "shootdown", "overlap"}
+    found = {(f["pattern"], f["severity"]): f for f in report["findings"]}
+    assert set(found) >= {
+        ("overlap", "observed"),
+        ("torn_edit", "observed"),
+        ("shootdown", "observed"),
+        ("shootdown", "predicted"),
+    }
+    assert found["shootdown", "predicted"]["slot"] is None
+    assert found["shootdown", "predicted"]["frames"] is None
+    assert found["torn_edit", "observed"]["frames"] is None
+    assert report["patterns"]["torn_edit"]["harmless"] == {
+        "same table, single entries": 2,
+        "other tables": 2,
+    }
+
+
+def test_two_contexts_of_one_cpu_are_two_columns(
+    everything: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who interrupted whom is the whole point, and must fit an 80-column terminal."""
+    check(everything)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    heads = [line for line in out.splitlines() if "CPU 0 = x, task" in line]
+    assert any("CPU 0 = y, nmi" in line.partition("= x")[2] for line in heads)
+    assert "CPU 0 = x, irq" in out
+    assert "any other CPU = y" in out
+    assert "overlaps that are no hazard: 2 of same table" in " ".join(out.split())
 
 
 def test_json_counts(observed: Path, capsys: pytest.CaptureFixture[str]) -> None:

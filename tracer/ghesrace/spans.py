@@ -268,7 +268,7 @@ _HIDERS = {
 def _touched(plan: Plan, losses: Events, spans: Table) -> Bools:
     """Spans of which a loss may have hidden the real end."""
     result = np.zeros(len(spans), np.bool_)
-    for what, kinds in _HIDERS.items():
+    for what, kinds in _HIDERS.items() if len(losses) else ():
         mine = losses[hides(plan, losses, kinds)]
         if what == What.EDIT:  # a task goes on on any CPU
             mine["cpu"] = ALL_CPUS

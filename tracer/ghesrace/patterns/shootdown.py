@@ -95,7 +95,7 @@ class Shootdown:
             steps.insert(0, begin)
             slot = self._slot(int(call["point"]))
             why += "; a GHES handler sent it"
-        answer = f"another CPU: must answer; if it waits for CPU {cpu} likewise, it never does"
+        answer = f"must answer; if it waits for CPU {cpu} likewise, it never does"
         steps.append(Step("y", None, None, cpu, "any", "ipi", answer))
         severity: Severity = "predicted" if call is None else "observed"
         return Finding(self.name, severity, None, slot, (cpu, cpu), None, why, steps)
