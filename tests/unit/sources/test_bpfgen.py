@@ -116,3 +116,15 @@ def test_what_is_no_word_of_a_plan_is_refused(probe: Probe):
     """A plan can come from elsewhere: nothing in it may become C unread."""
     with pytest.raises(HostError):
         program(probe)
+
+
+def test_a_kprobes_filter_knows_whether_interrupts_are_off():
+    """If this fails, a shootdown with interrupts off in a task is filtered out."""
+    fields = {"wait": "$arg4:u8"}
+    condition = "(wait & 1) && (common_flags & 0x49)"
+    probe = Probe("s", "SHOOTDOWN", "smp_call", "kprobe", fields, filter=condition)
+    body = program(probe)
+    assert "0x10 : 0) | (!(*(u64 *)((void *)ctx + 144) & 0x200) ? 1 : 0)) & 0x49ULL" in body
+    # A trampoline has no registers; its context is all that it can ask.
+    other = program(replace(probe, symbol="flush_tlb_all", mechanism="fentry"))
+    assert "144" not in other
