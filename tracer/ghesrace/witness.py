@@ -54,7 +54,7 @@ class EventStore:
         """The events of an episode's CPU and context, from its notification to its close."""
         if key(row) in self.kept:
             return self.kept[key(row)]
-        cpu = slice(*np.searchsorted(self.events["cpu"], [row["cpu"], row["cpu"] + 1]))
+        cpu = slice(*np.searchsorted(self.events["cpu"], [int(row["cpu"]), int(row["cpu"]) + 1]))
         mine = self.events[cpu]
         end = row["seq_close"] if row["seq_close"] != NEVER else max(row["seq_map"] + 64, 0)
         span = slice(
