@@ -106,7 +106,7 @@ def test_both_backends_see_the_same(share: Path) -> None:
     def traffic() -> None:
         firmware = Client()
         firmware.start("mixed")
-        run(Parameters(rounds=30))
+        run(Parameters(rounds=60))
         time.sleep(15)
         firmware.stop()
         time.sleep(1)
@@ -126,7 +126,7 @@ def test_both_backends_see_the_same(share: Path) -> None:
         assert list(sides["ftrace"]) == list(sides["bpf"])
         for slot, ours in sides["bpf"].items():
             theirs = sides["ftrace"][slot]
-            assert len(ours) > 20, f"{slot} on CPU {cpu}: no traffic"
+            assert len(ours) > 15, f"{slot} on CPU {cpu}: no traffic"
             match = SequenceMatcher(None, [o[0] for o in ours], [t[0] for t in theirs], False)
             for tag, a, b, c, d in match.get_opcodes():
                 compared += b - a
