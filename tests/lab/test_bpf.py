@@ -106,7 +106,7 @@ def test_both_backends_see_the_same(share: Path) -> None:
     def traffic() -> None:
         firmware = Client()
         firmware.start("mixed")
-        run(Parameters(rounds=60))
+        run(Parameters(rounds=60, nmi=1))
         time.sleep(15)
         firmware.stop()
         time.sleep(1)
