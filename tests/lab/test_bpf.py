@@ -23,7 +23,7 @@ from ghesrace.resolve import resolve
 from ghesrace.sources.bpf import BpfSource
 from ghesrace.sources.ftrace import FtraceSource
 from ghesrace.sources.live import LiveSource
-from ghesrace.tlb import Class, Judged
+from ghesrace.tlb import Class, Judged, Why
 from lab.client import Client
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
@@ -83,21 +83,24 @@ def losses(events: Events) -> dict[str, int]:
 
 
 def rows(judged: list[Judged], plan: Plan, cpu: int, begin: int, end: int) -> dict[str, list]:
-    """Per slot, what the episodes of one CPU in a window were: (frame, context), class, time."""
+    """Per slot, what the episodes of one CPU in a window were: (frame, context), class, whether
+    a hand-off, time, whether a loss alone makes it uncertain."""
     found: dict[str, list] = {slot.name: [] for slot in plan.slots}
     for slot in judged:
-        for row, cls, handoff in zip(slot.episodes, slot.cls, slot.handoff, strict=True):
+        columns = (slot.episodes, slot.cls, slot.handoff, slot.why)
+        for row, cls, handoff, why in zip(*columns, strict=True):
             if row["cpu"] == cpu and begin < row["t_map"] < end:
                 what = int(row["frame"]), int(row["ctx"])
-                entry = what, Class(int(cls)), bool(handoff), int(row["t_map"])
+                when, lossy = int(row["t_map"]), why == Why.LOSS
+                entry = what, Class(int(cls)), bool(handoff), when, lossy
                 found[plan.slots[slot.slot].name].append(entry)
     return found
 
 
-def excused(events: Events, begin: int, end: int) -> bool:
-    """Whether an accounted loss touches [begin, end]."""
+def near_loss(events: Events, when: int) -> bool:
+    """Whether an accounted loss touches this time."""
     lost = of(events, Kind.LOSS)
-    return bool(((lost["addr"] <= end + SLACK_NS) & (lost["ts"] >= begin - SLACK_NS)).any())
+    return bool(((lost["addr"] <= when + SLACK_NS) & (lost["ts"] >= when - SLACK_NS)).any())
 
 
 def test_both_backends_see_the_same(share: Path) -> None:
@@ -130,15 +133,18 @@ def test_both_backends_see_the_same(share: Path) -> None:
             match = SequenceMatcher(None, [o[0] for o in ours], [t[0] for t in theirs], False)
             for tag, a, b, c, d in match.get_opcodes():
                 compared += b - a
-                pairs = list(zip(ours[a:b], theirs[c:d], strict=True)) if tag == "equal" else []
-                odd = [(o, t) for o, t in pairs if o[1:3] != t[1:3]]
-                edges = (
-                    [*ours[a:b], *theirs[c:d]] if tag != "equal" else [x for p in odd for x in p]
-                )
-                for entry in edges:
-                    different += 1
-                    excuse = any(excused(e, entry[3], entry[3]) for _, e, _ in both.values())
-                    assert excuse, (slot, cpu, tag, ours[a:b][:3], theirs[c:d][:3], odd[:3])
+                if tag != "equal":  # one side lacks them
+                    for entry in (*ours[a:b], *theirs[c:d]):
+                        different += 1
+                        assert any(near_loss(e, entry[3]) for _, e, _ in both.values()), entry
+                    continue
+                for our, their in zip(ours[a:b], theirs[c:d], strict=True):
+                    different += our[1] != their[1]
+                    # The same class, or uncertain on one side: by its own loss, or after one.
+                    excuse = our[4] or their[4] or Class.UNCERTAIN in (our[1], their[1])
+                    assert our[1] == their[1] or excuse, (slot, cpu, our, their)
+                    near = any(near_loss(e, our[3]) for _, e, _ in both.values())
+                    assert our[2] == their[2] or near, (slot, cpu, our, their)
     print(f"{compared} episodes compared, {different} differ, all near an accounted loss;", end=" ")
     print({name: losses(events) for name, (_, events, _) in both.items()})
     assert compared > 500
@@ -175,9 +181,9 @@ def test_an_nmi_inside_our_own_programs_is_never_silent(share: Path) -> None:
     report, judged = judge(source.plan, events)
     assert report.findings == []
     for slot in judged:
-        for row, cls in zip(slot.episodes, slot.cls, strict=True):
+        for row, cls, why in zip(slot.episodes, slot.cls, slot.why, strict=True):
             if cls not in (Class.MAP_FLUSH, Class.FRESH, Class.BROADCAST, Class.SAME_FRAME):
-                assert excused(events, int(row["t_map"]), int(row["t_map"])), (row, cls)
+                assert why == Why.LOSS or near_loss(events, int(row["t_map"])), (row, cls)
     if len(lost):
         assert report.verdict is not Verdict.CLEAN
 
