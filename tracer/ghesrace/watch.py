@@ -1,0 +1,163 @@
+"""A live stream under watch: the engine for good, one for the running window, and the tally.
+
+The engine that runs from start to stop finds and counts, however far apart the two halves of a
+race are. Its verdict can only get worse, so after one lost event it says nothing more about
+today: the verdict of the running window is that of a second engine of the same kind, fed with
+the same batches and replaced when the window is over, made worse by what the first one found.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from .check import Engine, Report, Verdict
+from .events import Events, Kind, empty
+from .patterns import Finding
+from .plan import Plan
+from .tally import Tally
+
+# Asking for a report costs more than a batch on hosts with many CPUs: at most this share of time.
+_REPORT_SHARE = 0.05
+
+Severities = dict[tuple[str, str], int]  # (pattern, severity) -> occurrences
+Identity = tuple[object, ...]
+
+
+def identity(finding: Finding) -> Identity:
+    """What makes two findings of one engine the same."""
+    f = finding
+    return f.pattern, f.severity, f.access, f.slot, f.cpus, f.frames, f.reordered
+
+
+@dataclass(slots=True)
+class Window:
+    """The running window: begin (ns of the capture's clock), the verdict so far and its reasons."""
+
+    begin: int
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Cpu:
+    """CPU seconds spent on judging and counting, by stage."""
+
+    check: float = 0.0
+    window: float = 0.0
+    count: float = 0.0
+    report: float = 0.0
+
+
+class Watch:
+    """Feed it batches; `look` tells what is new. Memory is bounded as the engine's is."""
+
+    def __init__(self, plan: Plan, window_s: float) -> None:
+        self.plan = plan
+        self.window_s = window_s
+        self.engine = Engine(plan)
+        self.tally = Tally(plan)
+        self.report: Report = self.engine.report()
+        self.window: Window | None = None
+        self.windows = dict.fromkeys(Verdict, 0)  # those that are over
+        self.findings: Severities = self._severities()
+        self.cpu = Cpu()
+        self._window_engine = Engine(plan)
+        self._window_base = dict(self.findings)
+        self._grown: dict[Identity, int] = {}
+        self._last = dict(self.findings)
+        self._unseen_by_report = False
+        self._next_report = 0.0
+
+    def feed(self, batch: Events) -> None:
+        """Take one batch. Raises InputError for what no source of ours makes."""
+        begin = time.thread_time()
+        judged = self.engine.feed(batch)
+        checked = time.thread_time()
+        self._window_engine.feed(batch)
+        windowed = time.thread_time()
+        self.tally.count(batch, judged)
+        self.cpu.check += checked - begin
+        self.cpu.window += windowed - checked
+        self.cpu.count += time.thread_time() - windowed
+        self._unseen_by_report |= bool(judged) or bool((batch["kind"] != Kind.MARK).any())
+        if self.window is None and self.tally.watermark:
+            self.window = Window(self.tally.watermark)
+
+    def finish(self) -> None:
+        """The stream is over: judge what is left."""
+        self.tally.count(empty(), self.engine.finish())
+        self._window_engine.finish()
+        self._unseen_by_report, self._next_report = True, 0.0
+
+    def look(self, *, now: bool = False) -> list[Finding]:
+        """Findings that are new, or occurred again, since the last look; updates `report`,
+        `findings` and `window`. Does nothing if the last look cost too much to look again
+        already, unless *now*."""
+        begin = time.monotonic()
+        over = self._window_over()
+        if not (now or over) and begin < self._next_report:
+            return []
+        grown: list[Finding] = []
+        spent = time.thread_time()
+        if self._unseen_by_report or now:
+            self._unseen_by_report = False
+            self.report = self.engine.report()
+            grown = self._what_grew()
+        self._judge_window()
+        if over:
+            self._roll()
+        self.cpu.report += time.thread_time() - spent
+        took = time.monotonic() - begin
+        self._next_report = time.monotonic() + took / _REPORT_SHARE
+        return grown
+
+    def _severities(self) -> Severities:
+        found: Severities = {}
+        for name, result in self.report.patterns.items():
+            found[name, "observed"] = result.observed
+            found[name, "predicted"] = result.predicted
+        return found
+
+    def _what_grew(self) -> list[Finding]:
+        grown = []
+        for finding in self.report.findings:
+            name = identity(finding)
+            if finding.count > self._grown.get(name, 0):
+                self._grown[name] = finding.count
+                grown.append(finding)
+        # A prediction is withdrawn when the thing itself happens; a counter must not shrink.
+        latest = self._severities()
+        for key, count in latest.items():
+            more = count - self._last.get(key, 0)
+            self.findings[key] = self.findings.get(key, 0) + max(more, 0)
+        self._last = latest
+        return grown
+
+    def _judge_window(self) -> None:
+        if self.window is None:
+            return
+        report = self._window_engine.report()
+        found = [
+            severity
+            for (pattern, severity), count in self.findings.items()
+            if count > self._window_base.get((pattern, severity), 0)
+        ]
+        verdict = report.verdict
+        if "predicted" in found:
+            verdict = max(verdict, Verdict.PREDICTED)
+        if "observed" in found:
+            verdict = max(verdict, Verdict.OBSERVED)
+        self.window.verdict, self.window.reasons = verdict, report.reasons
+
+    def _window_over(self) -> bool:
+        window = self.window
+        return window is not None and self.tally.watermark - window.begin >= self.window_s * 1e9
+
+    def _roll(self) -> None:
+        assert self.window is not None
+        self.windows[self.window.verdict] += 1
+        self._window_engine = Engine(self.plan)
+        self._window_base = dict(self.findings)
+        self.window = Window(self.tally.watermark)
+        self._judge_window()
