@@ -1,4 +1,4 @@
-"""The daemon's configuration: TOML in, a checked `Config` out; the example is systemd/ghesrace.toml.
+"""The daemon's configuration: TOML in, a checked `Config` out. Example: systemd/ghesrace.toml.
 
 msgspec converts and checks types and ranges; what it says is turned into a sentence that names the
 file, the key and, for a key that does not exist, the nearest one that does.
@@ -48,7 +48,6 @@ class Recorder(_Section, frozen=True):
     enabled: bool = True
     directory: str = "/var/lib/ghesrace/captures"
     memory_mib: MiB = 32
-    before_seconds: Seconds = 60.0
     after_seconds: Seconds = 5.0
     budget_mib: MiB = 1024
     repeat_seconds: Seconds = 3600.0

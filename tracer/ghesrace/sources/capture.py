@@ -75,7 +75,11 @@ class CaptureWriter:
         self._writer = pa.ipc.new_stream(self._file, self._schema, options=options)
         # Arrow writes the schema with the first batch: an empty one brings it to disk now.
         self._pending.append(empty())
-        self.flush()
+        try:
+            self.flush()
+        except GhesraceError:
+            self.close(ended_well=False)
+            raise
 
     def write(self, batch: Events) -> None:
         """Take one batch (shape (n,), dtype EVENT)."""
