@@ -69,6 +69,14 @@ def parser() -> argparse.ArgumentParser:
     _backend_option(plan)
     doctor = commands.add_parser("doctor", help="try everything that a capture needs")
     doctor.add_argument("--format", choices=("text", "json"), default="text")
+
+    daemon = commands.add_parser("daemon", help="watch this host for good: metrics, evidence")
+    daemon.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: /etc/ghesrace/ghesrace.toml"
+    )
+    daemon.add_argument(
+        "--check-config", action="store_true", help="check the configuration and end"
+    )
     return top
 
 
@@ -113,6 +121,9 @@ def _kilobytes(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = parser().parse_args(argv)
+    if args.command == "daemon":
+        # Before NumPy is loaded: its threads would keep what the daemon drops after attaching.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         # Imported here so that each command loads only what it needs.
         from . import commands

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from .errors import (
     UsageError,
 )
 from .events import Kind
-from .plan import Plan, Unseen
 from .record import Progress, record, stop_on_signals
 from .render import as_json
 from .render.text import new_console, print_report
@@ -123,6 +121,7 @@ def capture(args: argparse.Namespace) -> int:
     # The probing modules read /sys and start threads: only this command pays for them.
     from . import backends
     from .kernel import read_facts
+    from .measured import with_clock_error
     from .sources.live import LiveSource
 
     if args.output is not None and not os.access(args.output.absolute().parent, os.W_OK):
@@ -147,7 +146,7 @@ def capture(args: argparse.Namespace) -> int:
         source = backends.attach(
             args.backend,
             facts,
-            finished=_with_clock_error,
+            finished=with_clock_error,
             started=sources.append,
             tell=say.print,
             buffer_kb=args.buffer_kb,
@@ -187,26 +186,6 @@ def capture(args: argparse.Namespace) -> int:
     else:
         print_report(new_console(), result, host, str(output) if output else "live")
     return exit_code(result, args.fail_on)
-
-
-def _with_clock_error(plan: Plan) -> Plan:
-    """The plan with the measured error of this host's clocks; what is assumed is named."""
-    from . import clocks
-
-    try:
-        measured = clocks.compare()
-    except OSError as error:
-        return _clock_assumed(plan, f"it could not be measured: {error.strerror}")
-    plan = replace(plan, clock_error_ns=measured.error_ns)
-    if measured.bound_ns > measured.error_ns:
-        why = f"this host is too busy or too slow to prove less than {measured.bound_ns:,} ns"
-        return _clock_assumed(plan, why)
-    return plan
-
-
-def _clock_assumed(plan: Plan, why: str) -> Plan:
-    what = f"the clocks' error between CPUs: {plan.clock_error_ns:,} ns is assumed"
-    return replace(plan, unseen=(*plan.unseen, Unseen(what, why)))
 
 
 def _agree_to_provoke(args: argparse.Namespace, nmi_source: bool) -> None:
@@ -270,3 +249,16 @@ def doctor(args: argparse.Namespace) -> int:
     else:
         print_summary(code == EXIT_OK, console)
     return code
+
+
+# -- daemon ------------------------------------------------------------------------------
+
+
+def daemon(args: argparse.Namespace) -> int:
+    """`ghesrace daemon`"""
+    from . import daemon as service
+
+    if args.check_config:
+        service.check_config(args.config)
+        return EXIT_OK
+    return service.run(args.config)

@@ -1,0 +1,75 @@
+"""The start of the daemon on a host: plan, attach, drop privileges, strict check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from . import backends, privileges
+from .config import Source as Settings
+from .errors import HostError, TransientError
+from .health import Health, State, missing_points
+from .journal import Log
+from .plan import Plan
+from .record import LiveSource
+
+Enter = Callable[[State, str], None]
+Attach = Callable[[ExitStack, Settings, Health, Enter, Log, Callable[[], bool]], LiveSource]
+
+
+def attach_host(
+    stack: ExitStack,
+    settings: Settings,
+    health: Health,
+    enter: Enter,
+    log: Log,
+    stopped: Callable[[], bool],
+) -> LiveSource:
+    """Attach to this kernel, then give up all capabilities; the source is left with *stack*.
+
+    *enter* is told each step, *stopped* asked between them. Raises UsageError, HostError,
+    TransientError (also when stopped).
+    """
+    # They read /sys and much else: only a start on a host pays for them.
+    from .kernel import read_facts
+    from .measured import with_clock_error
+    from .points import families
+    from .resolve import resolve
+    from .sources.tracefs import TRACEFS
+
+    enter(State.PLAN, "reading the kernel, choosing probe points")
+    facts = read_facts()
+    plan = with_clock_error(resolve(facts))
+    _unless(stopped())
+    enter(State.ATTACH, f"attaching {len(plan.probes)} probes")
+    root = str(facts.tracefs or TRACEFS)
+    buffer_kb = settings.buffer_kb or None
+    health.backend, source = backends.attach(
+        stack, settings.backend, plan, facts.to_host(), root, buffer_kb, log.say
+    )
+    _unless(stopped())
+    enter(State.DROP, "dropping privileges")
+    privileges.drop()
+    enter(State.STRICT, "checking what stays unseen")
+    whats = frozenset(point.what for family in families() for point in family.points)
+    health.missing = missing_points(source.plan, whats)
+    check_coverage(source.plan, health, settings.strict, log)
+    return source
+
+
+def check_coverage(plan: Plan, health: Health, strict: bool, log: Log) -> None:
+    """Say what stays unseen; with *strict* it ends the start. Raises HostError."""
+    lacking = [u.what for u in health.missing]
+    lacking += [f"{name}: {why}" for name, why in plan.not_checked.items()]
+    for what in lacking:
+        log.say("missing", "warning", what=what)
+    if lacking and strict:
+        raise HostError(
+            f"strict: {len(lacking)} probe points or patterns are missing, first: {lacking[0]}",
+            "see `ghesrace plan`; source.strict = false watches what can be seen",
+        )
+
+
+def _unless(stopped: bool) -> None:
+    if stopped:
+        raise TransientError("stopped while starting")
