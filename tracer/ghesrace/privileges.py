@@ -21,7 +21,7 @@ _LAST_CAP = 63
 
 
 def drop() -> None:
-    """Drop all capabilities for good, from every set. Raises HostError if a thread keeps one."""
+    """Drop all capabilities for good. Raises HostError if a thread keeps one."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0)

@@ -1,0 +1,169 @@
+"""Write the Grafana dashboards: python -m dashboards.build. A test holds the JSON to this file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .panels import FLEET, HOST, Panel
+
+GRAFANA = Path(__file__).parent / "grafana"
+SELECTOR = 'job=~"$job",instance=~"$instance"'
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+VERDICTS = {
+    "clean": "green",
+    "inconclusive": "blue",
+    "race-predicted": "orange",
+    "race-observed": "red",
+}
+
+
+RESTARTS = f"changes(ghesrace_start_timestamp_seconds{{{SELECTOR}}}[$__rate_interval]) > 0"
+
+
+def _variable(name: str, label: str, query: str, multi: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": label,
+        "type": "query",
+        "datasource": DATASOURCE,
+        "query": {"query": query, "refId": name},
+        "definition": query,
+        "refresh": 2,
+        "sort": 1,
+        "multi": multi,
+        "includeAll": multi,
+        "allValue": ".+" if multi else None,
+        "current": {"text": "All", "value": "$__all"} if multi else {},
+    }
+
+
+def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
+    instant = panel.kind in ("stat", "bargauge", "table")
+    targets = [
+        {
+            "datasource": DATASOURCE,
+            "expr": expr.replace("SEL", SELECTOR),
+            "legendFormat": legend,
+            "refId": chr(ord("A") + i),
+            "instant": instant,
+            "range": not instant,
+            "exemplar": "findings_total" in expr and not instant,
+        }
+        for i, (legend, expr) in enumerate(panel.queries.items())
+    ]
+    links = []
+    if panel.runbook:
+        url = "http://${instance:raw}/runbooks/" + panel.runbook
+        links.append({"title": "Runbook", "url": url, "targetBlank": True})
+    overrides = [
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
+        }
+        for name, color in VERDICTS.items()
+        if "{{verdict}}" in panel.queries
+    ]
+    options: dict[str, Any] = {}
+    if panel.kind in ("stat", "bargauge"):
+        options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "textMode": "value_and_name"}
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.text,
+        "datasource": DATASOURCE,
+        "gridPos": {"h": 8, "w": panel.width, "x": x, "y": y},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "links": links}, "overrides": overrides},
+        "options": options,
+        "targets": targets,
+    }
+
+
+def dashboard(uid: str, title: str, text: str, panels: list[Panel], many: bool) -> dict[str, Any]:
+    """The JSON model of one dashboard; *many*: instances can be chosen together."""
+    placed, x, y = [], 0, 0
+    for number, panel in enumerate(panels, 1):
+        if x + panel.width > 24:
+            x, y = 0, y + 8
+        placed.append(_panel(panel, number, x, y))
+        x += panel.width
+    other = "ghesrace-host" if many else "ghesrace-fleet"
+    return {
+        "uid": uid,
+        "title": title,
+        "description": text,
+        "tags": ["ghesrace"],
+        "editable": False,
+        "schemaVersion": 38,
+        "version": 1,
+        "timezone": "utc",
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "graphTooltip": 1,
+        "links": [
+            {
+                "title": "Fleet" if not many else "One host",
+                "type": "link",
+                "url": f"/d/{other}?${{datasource:queryparam}}&${{job:queryparam}}",
+                "keepTime": True,
+            }
+        ],
+        "templating": {
+            "list": [
+                {
+                    "name": "datasource",
+                    "label": "Data source",
+                    "type": "datasource",
+                    "query": "prometheus",
+                    "current": {},
+                },
+                _variable("job", "Job", "label_values(ghesrace_build_info, job)", True),
+                _variable(
+                    "instance",
+                    "Instance",
+                    'label_values(ghesrace_build_info{job=~"$job"}, instance)',
+                    many,
+                ),
+            ]
+        },
+        "annotations": {
+            "list": [
+                {
+                    "name": "Restarts",
+                    "datasource": DATASOURCE,
+                    "enable": True,
+                    "iconColor": "blue",
+                    "expr": RESTARTS,
+                },
+            ]
+        },
+        "panels": placed,
+    }
+
+
+def build() -> dict[str, dict[str, Any]]:
+    """File name -> dashboard."""
+    return {
+        "fleet.json": dashboard(
+            "ghesrace-fleet",
+            "ghesrace / fleet",
+            "All hosts: who saw a race, who is blind, who loses events.",
+            FLEET,
+            True,
+        ),
+        "host.json": dashboard(
+            "ghesrace-host", "ghesrace / host", "One host in depth.", HOST, False
+        ),
+    }
+
+
+def text(model: dict[str, Any]) -> str:
+    """As it is written to the file."""
+    return json.dumps(model, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    for name, model in build().items():
+        (GRAFANA / name).write_text(text(model))

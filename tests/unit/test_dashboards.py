@@ -1,0 +1,196 @@
+"""Dashboards and rules against the metrics that the code exports, and against PromQL itself."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from dashboards.build import GRAFANA, build, text
+from ghesrace.metrics import PREFIX, TABLE
+
+REPO = Path(__file__).parents[2]
+PROMETHEUS = REPO / "dashboards" / "prometheus"
+RUNBOOKS = REPO / "docs" / "runbooks"
+PANELS = [
+    pytest.param(panel, id=f"{name}:{panel['title']}")
+    for name, model in build().items()
+    for panel in model["panels"]
+]
+
+
+def groups() -> list[dict[str, Any]]:
+    return yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
+
+
+def rules(kind: str) -> list[dict[str, Any]]:
+    return [rule for group in groups() for rule in group["rules"] if kind in rule]
+
+
+def grafana_filled(expr: str) -> str:
+    return expr.replace("$__rate_interval", "5m").replace("$job", "j").replace("$instance", "i")
+
+
+def dashboard_queries() -> list[str]:
+    found = []
+    for model in build().values():
+        found += [a["expr"] for a in model["annotations"]["list"]]
+        for panel in model["panels"]:
+            found += [target["expr"] for target in panel["targets"]]
+    return [grafana_filled(expr) for expr in found]
+
+
+def rule_queries() -> list[str]:
+    return [rule["expr"] for group in groups() for rule in group["rules"]]
+
+
+def selected(expr: str) -> set[str]:
+    """Names of the series that *expr* selects."""
+    found: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.add(node.name)
+        for name in ("expr", "lhs", "rhs", "vector_selector", "vs", "args", "param"):
+            child = getattr(node, name, None)
+            for item in child if isinstance(child, list) else [child]:
+                if item is not None and not isinstance(item, str | float | int):
+                    walk(item)
+
+    walk(promql_parser.parse(expr))
+    return found
+
+
+def exported() -> set[str]:
+    names = set()
+    for name, (kind, _, _) in TABLE.items():
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+        names |= {PREFIX + name + suffix for suffix in suffixes.get(kind, ("",))}
+    return names
+
+
+def test_every_query_parses_and_asks_for_what_is_exported() -> None:
+    """If this fails, a panel is empty or an alert can't ever fire."""
+    recorded = {rule["record"] for rule in rules("record")}
+    for expr in (*dashboard_queries(), *rule_queries()):
+        names = selected(expr)
+        assert names, expr
+        assert names <= exported() | recorded | {"up"}, expr
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    """If this fails, something is measured that nobody sees."""
+    asked = {name for expr in dashboard_queries() for name in selected(expr)}
+    unseen = {
+        name
+        for name in TABLE
+        if not any(a.startswith(PREFIX + name) and a in exported() for a in asked)
+    }
+    assert unseen == set()
+
+
+def test_labels_in_queries_exist() -> None:
+    """If this fails, a `by` or a matcher names a label that no series has."""
+    known = {label for _, _, labels in TABLE.values() for label in labels}
+    known |= {"job", "instance", "le"}
+    for expr in (*dashboard_queries(), *rule_queries()):
+        for clause in re.findall(r"\b(?:by|on) \(([^)]*)\)", expr):
+            assert {label.strip() for label in clause.split(",")} <= known, expr
+        for label in re.findall(r"[{,](\w+)(?:=~|!~|!=|=)\"", expr):
+            assert label in known, expr
+
+
+def test_values_in_matchers_exist() -> None:
+    """If this fails, an alert waits for a severity, cause or answer that is never exported."""
+    from ghesrace.events import Cause
+    from ghesrace.metrics import SEVERITIES
+
+    values = {
+        "severity": set(SEVERITIES),
+        "cause": {cause.name.lower() for cause in Cause},
+        "reproduced": {"yes", "no"},
+    }
+    for expr in (*dashboard_queries(), *rule_queries()):
+        for label, value in re.findall(r"(\w+)!?=\"([^\"]*)\"", expr):
+            if label in values:
+                assert value in values[label], expr
+
+
+def test_json_is_what_the_tables_say() -> None:
+    """If this fails, somebody edited the JSON, or forgot `python -m dashboards.build`."""
+    for name, model in build().items():
+        assert (GRAFANA / name).read_text() == text(model)
+    assert {p.name for p in GRAFANA.glob("*.json")} == set(build())
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_panel_lint(panel: dict[str, Any]) -> None:
+    """If this fails, a panel breaks dashboard-linter's rules: misleads, or shows another host."""
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["targets"]
+    assert panel["datasource"]["uid"] == "${datasource}"
+    for target in panel["targets"]:
+        expr = target["expr"]
+        assert "SEL" not in expr
+        selectors = re.findall(r"\{[^}]*\}", expr)
+        assert len(selectors) == len(re.findall(r"ghesrace_\w+", expr))
+        for selector in selectors:
+            assert 'job=~"$job"' in selector
+            assert 'instance=~"$instance"' in selector
+        for counter in re.finditer(r"(\w*)\(ghesrace_\w+_total", expr):
+            assert counter[1] in ("rate", "increase"), expr
+        if panel["type"] == "timeseries" and "[" in expr:
+            assert "[$__rate_interval]" in expr
+    for link in panel["fieldConfig"]["defaults"]["links"]:
+        assert (RUNBOOKS / f"{link['url'].rpartition('/')[2]}.md").exists()
+
+
+def test_dashboards_are_templated_and_link_to_each_other() -> None:
+    """If this fails, a dashboard is tied to one Prometheus or one host."""
+    models = build()
+    for model in models.values():
+        names = [v["name"] for v in model["templating"]["list"]]
+        assert names == ["datasource", "job", "instance"]
+        assert not model["editable"]
+        ids = [p["id"] for p in model["panels"]]
+        assert len(set(ids)) == len(ids)
+    assert "ghesrace-host" in models["fleet.json"]["links"][0]["url"]
+    assert "ghesrace-fleet" in models["host.json"]["links"][0]["url"]
+
+
+def test_every_alert_says_what_it_is_and_has_a_runbook() -> None:
+    """If this fails, somebody is woken up and not told what to do."""
+    named = set()
+    for alert in rules("alert"):
+        assert re.fullmatch(r"Ghesrace[A-Z]\w+", alert["alert"])
+        assert alert["labels"]["severity"] in ("critical", "warning", "info")
+        assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+        page = alert["annotations"]["runbook_url"].rpartition("/")[2].removesuffix(".md")
+        named.add(page)
+        body = (RUNBOOKS / f"{page}.md").read_text()
+        assert alert["alert"] in body
+        for part in ("## What it means", "## What to do"):
+            assert part in body, page
+    pages = {p.stem for p in RUNBOOKS.glob("*.md")}
+    assert pages == named
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
+def test_promtool_tests_the_rules() -> None:
+    """If this fails, an alert fires for nothing, or not for what it is there for."""
+    for command in (["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]):
+        done = subprocess.run(
+            ["promtool", *command], cwd=PROMETHEUS, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    cases = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
+    tested = {t["alertname"] for case in cases for t in case.get("alert_rule_test", ())}
+    assert tested == {alert["alert"] for alert in rules("alert")}
