@@ -4,12 +4,13 @@
 PYTHON := /usr/bin/python3
 VENV := .venv
 PACKAGES := python3-venv python3-bpfcc qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
-	build-essential kmod udev iproute2 file busybox-static acpica-tools trace-cmd
+	build-essential kmod udev iproute2 file busybox-static acpica-tools trace-cmd \
+	prometheus openssl python3-psutil python3-prometheus-client python3-bcrypt python3-yaml python3-rich
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test lint unit lab-test venv packages examples clean
+.PHONY: help demo test lint unit lab-test venv packages examples clean install uninstall deb soak
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -18,6 +19,9 @@ help:
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
 	@echo 'make examples  record examples/*.arrows again'
 	@echo 'make venv      .venv/ with ghesrace in it'
+	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
+	@echo 'make deb       a Debian package that needs no network: build/*.deb'
+	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 
 demo: venv
 	$(call say,a real kernel in a guest: stock then control)
@@ -54,6 +58,28 @@ $(VENV)/.done: setup.cfg pyproject.toml | packages
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip 'setuptools>=66'
 	$(VENV)/bin/python -m pip install --progress-bar on --editable '.[lab,test]'
 	touch $@
+
+# What `make install` and `make deb` put beside Debian's own packages.
+build/bundle/.done: $(VENV)/.done setup.cfg $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json')
+	$(call say,bundle)
+	packaging/bundle.sh $(VENV)/bin/python build/bundle
+	touch $@
+
+install: build/bundle/.done
+	packaging/install.sh install
+
+uninstall:
+	packaging/install.sh uninstall
+
+deb: build/bundle/.done
+	$(call say,Debian package)
+	packaging/deb.sh
+
+soak: venv
+	$(call say,soak: half an hour in a guest)
+	$(VENV)/bin/python -m tests.soak
+
+export DESTDIR prefix sysconfdir
 
 packages:
 	@missing=$$(for p in $(PACKAGES); do \

@@ -122,8 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = parser().parse_args(argv)
     if args.command == "daemon":
-        # Before NumPy is loaded: its threads would keep what the daemon drops after attaching.
+        # Before NumPy and Arrow: threads of theirs would keep what is dropped after attaching.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     try:
         # Imported here so that each command loads only what it needs.
         from . import commands

@@ -35,5 +35,5 @@ def drop() -> None:
     if held := threads_with_capabilities():
         raise HostError(
             f"threads {', '.join(map(str, held))} keep their capabilities",
-            "start it with OPENBLAS_NUM_THREADS=1: a library made threads before the drop",
+            "start it as `ghesrace daemon`, which tells NumPy and Arrow to make no threads",
         )

@@ -1,0 +1,51 @@
+#!/bin/sh
+# install.sh install|uninstall, with DESTDIR, prefix, sysconfdir in the environment (Makefile).
+set -eu
+: "${DESTDIR:=}" "${prefix:=/usr/local}" "${sysconfdir:=/etc}" "${bundle:=build/bundle}"
+lib=$prefix/lib/ghesrace doc=$prefix/share/doc/ghesrace share=$prefix/share/ghesrace
+units='ghesrace.service ghesrace-capture@.service'
+
+uninstall() {
+    rm -rf "$DESTDIR$lib" "$DESTDIR$doc" "$DESTDIR$share"
+    rm -f "$DESTDIR$prefix/bin/ghesrace"
+    for unit in $units; do rm -f "$DESTDIR$prefix/lib/systemd/system/$unit"; done
+    rm -f "$DESTDIR$prefix/lib/sysusers.d/ghesrace.conf" \
+        "$DESTDIR$prefix/lib/tmpfiles.d/ghesrace.conf"
+    # Configuration and captures are the administrator's.
+}
+
+install_all() {
+    uninstall
+    mkdir -p "$DESTDIR$prefix/lib" "$DESTDIR$prefix/bin"
+    cp -r "$bundle" "$DESTDIR$lib"
+    /usr/bin/python3 -m compileall -q -s "$DESTDIR" "$DESTDIR$lib"
+    cat >"$DESTDIR$prefix/bin/ghesrace" <<END
+#!/usr/bin/python3 -I
+import sys
+sys.path.insert(0, "$lib")
+from ghesrace.cli import main
+sys.exit(main())
+END
+    chmod 755 "$DESTDIR$prefix/bin/ghesrace"
+    mkdir -p "$DESTDIR$prefix/lib/systemd/system"
+    for unit in $units; do
+        sed "s|@bindir@|$prefix/bin|" "systemd/$unit" \
+            >"$DESTDIR$prefix/lib/systemd/system/$unit"
+    done
+    install -D -m 644 systemd/ghesrace.sysusers "$DESTDIR$prefix/lib/sysusers.d/ghesrace.conf"
+    install -D -m 644 systemd/ghesrace.tmpfiles "$DESTDIR$prefix/lib/tmpfiles.d/ghesrace.conf"
+    if [ ! -e "$DESTDIR$sysconfdir/ghesrace/ghesrace.toml" ]; then
+        install -D -m 644 systemd/ghesrace.toml "$DESTDIR$sysconfdir/ghesrace/ghesrace.toml"
+    fi
+    mkdir -p "$DESTDIR$doc/runbooks" "$DESTDIR$share/dashboards"
+    install -m 644 README.md CHANGELOG.md docs/*.md systemd/ghesrace.toml "$DESTDIR$doc"
+    install -m 644 docs/runbooks/*.md "$DESTDIR$doc/runbooks"
+    install -m 644 LICENSE "$DESTDIR$doc/copyright"
+    cp -r dashboards/grafana dashboards/prometheus "$DESTDIR$share/dashboards"
+}
+
+case $1 in
+install) install_all ;;
+uninstall) uninstall ;;
+*) exit 2 ;;
+esac
