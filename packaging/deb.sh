@@ -16,4 +16,4 @@ for script in postinst prerm postrm; do
 done
 echo /etc/ghesrace/ghesrace.toml >"$root/DEBIAN/conffiles"
 chmod -R u=rwX,go=rX "$root"
-dpkg-deb --root-owner-group -Zxz -z1 --build "$root" "build/ghesrace_${version}_$arch.deb"
+dpkg-deb --root-owner-group -Zzstd -z9 --build "$root" "build/ghesrace_${version}_$arch.deb"
