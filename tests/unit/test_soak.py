@@ -1,0 +1,17 @@
+"""The soak's replay in small: its traffic is clean, its accounts are exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.soak import replay
+
+
+def test_replay_is_clean_and_accounts_for_everything(tmp_path: Path) -> None:
+    """If this fails, an hour of soak proves nothing: a finding or a gap is the traffic's own."""
+    outcome = replay.run(60_000, tmp_path)
+    assert outcome.findings == 0
+    assert outcome.counted == outcome.events >= 60_000
+    assert outcome.lost == outcome.lost_expected
+    assert outcome.memory <= 32 << 20
+    assert list(tmp_path.iterdir()) == []
