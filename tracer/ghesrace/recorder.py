@@ -31,6 +31,7 @@ _MERGE = 64 << 10  # small batches are put together up to this size
 _RETRY_S = 10.0
 _MOST_AFTER_S = 60.0  # new findings prolong a file up to this
 _MOST_KEYS = 4096
+_ROWS = 1 << 15
 
 Key = tuple[str, str, str | None, str]
 
@@ -249,8 +250,13 @@ class FlightRecorder:
         until = now + self.settings.after_seconds
         latest = now + max(_MOST_AFTER_S, self.settings.after_seconds)
         self._open = _Open(name, writer, list(self._wanted), until, latest)
+        waiting = 0
         for batch in batches:
             writer.write(batch)
+            waiting += len(batch)
+            if waiting >= _ROWS:  # a reader takes a batch at a time: ours has a memory limit
+                writer.flush()
+                waiting = 0
         writer.flush()
         self._begun.append(now)
         for wanted in self._wanted:

@@ -19,6 +19,8 @@ from .tally import Tally
 
 # Asking for a report costs more than a batch on hosts with many CPUs: at most this share of time.
 _REPORT_SHARE = 0.05
+# MARKs alone: so many are fed, which judges all there is; then one in so much of the stream's time.
+_SETTLED, _HOLD_NS = 4, 10_000_000_000
 
 Severities = dict[tuple[str, str], int]  # (pattern, severity) -> occurrences
 Identity = tuple[object, ...]
@@ -68,10 +70,16 @@ class Watch:
         self._last = dict(self.findings)
         self._unseen_by_report = False
         self._next_report = 0.0
+        self._quiet = 0  # batches of MARKs alone, in a row
+        self._fed_mark = 0
+        self._held: Events | None = None
+        self._window_stale = True
 
     def feed(self, batch: Events) -> None:
         """Take one batch. Raises InputError for what no source of ours makes."""
         begin = time.thread_time()
+        if self._held_back(batch):
+            return
         judged = self.engine.feed(batch)
         checked = time.thread_time()
         self._window_engine.feed(batch)
@@ -81,11 +89,30 @@ class Watch:
         self.cpu.window += windowed - checked
         self.cpu.count += time.thread_time() - windowed
         self._unseen_by_report |= bool(judged) or bool((batch["kind"] != Kind.MARK).any())
+        self._window_stale = True
         if self.window is None and self.tally.watermark:
             self.window = Window(self.tally.watermark)
 
+    def _held_back(self, batch: Events) -> bool:
+        """Whether a MARK alone may wait: when nothing has come for a while, nothing is left to be
+        judged, and a later MARK says all that an earlier one does."""
+        if (batch["kind"] != Kind.MARK).any():
+            self._quiet, self._held = 0, None
+            return False
+        self._quiet += 1
+        newest = int(batch["ts"].max(initial=0))
+        if self._quiet <= _SETTLED or newest - self._fed_mark >= _HOLD_NS:
+            self._fed_mark, self._held = newest, None
+            return False
+        self._held = batch
+        self.tally.count(batch, [])
+        return True
+
     def finish(self) -> None:
         """The stream is over: judge what is left."""
+        if self._held is not None:
+            self.engine.feed(self._held)
+            self._window_engine.feed(self._held)
         self.tally.count(empty(), self.engine.finish())
         self._window_engine.finish()
         self._unseen_by_report, self._next_report = True, 0.0
@@ -104,7 +131,9 @@ class Watch:
             self._unseen_by_report = False
             self.report = self.engine.report()
             grown = self._what_grew()
-        self._judge_window()
+        if self._window_stale or over:
+            self._window_stale = False
+            self._judge_window()
         if over:
             self._roll()
         self.cpu.report += time.thread_time() - spent
