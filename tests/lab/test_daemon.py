@@ -242,6 +242,16 @@ def test_kill_9_and_a_stalled_engine_end_in_a_restart(box: Box, share: Path) -> 
     assert leftovers() == []
 
 
+def test_kill_9_without_a_restart_leaves_nothing(box: Box) -> None:
+    """If this fails, stopping the unit after a crash leaves probes in the kernel for good."""
+    box.do("systemctl", "start", "ghesrace", timeout=180)
+    until(ready, 60, "ready")
+    assert leftovers()
+    box.do("systemctl", "kill", "-s", "KILL", "ghesrace")
+    box.do("systemctl", "stop", "ghesrace")
+    assert leftovers() == []
+
+
 def test_disk_full_then_read_only_then_room(box: Box) -> None:
     """If this fails, a disk that refuses ends the watch, or costs evidence for good."""
     box.do("mount", "-t", "tmpfs", "-o", "size=16k,mode=750", "tmpfs", str(CAPTURES))

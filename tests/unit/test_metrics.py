@@ -170,3 +170,12 @@ def test_textfile_is_whole_or_old(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["ghesrace.prom"]
     with pytest.raises(HostError, match="textfile"):
         textfile.write(tmp_path / "none", shown)
+
+
+def test_one_shot_capture_as_a_textfile(tmp_path: Path) -> None:
+    """If this fails, a cron job's capture leaves no metric, or looks like a living daemon."""
+    text = textfile.once(tmp_path, racing(), "ftrace").read_text()
+    assert 'ghesrace_findings_total{pattern="stale",severity="observed"} 5.0' in text
+    assert "ghesrace_watching 0.0" in text
+    assert "ghesrace_recorder" not in text
+    assert [p.name for p in tmp_path.iterdir()] == ["ghesrace_capture.prom"]

@@ -77,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     daemon.add_argument(
         "--check-config", action="store_true", help="check the configuration and end"
     )
+    daemon.add_argument(
+        "--clean-up", action="store_true", help="remove what killed runs left in the kernel and end"
+    )
     return top
 
 

@@ -261,4 +261,7 @@ def daemon(args: argparse.Namespace) -> int:
     if args.check_config:
         service.check_config(args.config)
         return EXIT_OK
+    if args.clean_up:
+        service.clean_up()
+        return EXIT_OK
     return service.run(args.config)

@@ -61,6 +61,15 @@ def check_config(path: Path | None) -> None:
     print(f"{name}: good" if name.exists() else f"{name}: none, so defaults hold")
 
 
+def clean_up() -> None:
+    """Remove instances and probes of runs that were killed. Raises HostError."""
+    from .kernel import find_tracefs
+    from .sources.tracefs import TRACEFS, remove_strays
+
+    for name in remove_strays(find_tracefs() or TRACEFS):
+        print(f"removed {name}")
+
+
 def run(path: Path | None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises UsageError before anything."""
     settings = load(path)

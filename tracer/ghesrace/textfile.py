@@ -8,9 +8,22 @@ from pathlib import Path
 from prometheus_client import generate_latest
 
 from .errors import HostError
-from .metrics import Published
+from .health import Health, State
+from .metrics import Published, publish
+from .watch import Watch
 
 NAME = "ghesrace.prom"
+ONCE = "ghesrace_capture.prom"
+
+
+def once(directory: Path, watch: Watch, backend: str) -> Path:
+    """What a capture that is over found, for `capture --textfile`: a watch that was fed with it.
+
+    `ghesrace_watching` is 0 in it. Raises HostError if the folder can't be written.
+    """
+    watch.finish()
+    watch.look(now=True)
+    return write(directory, publish(watch, Health(State.STOPPING, backend)), ONCE)
 
 
 def write(directory: Path, published: Published, name: str = NAME) -> Path:
