@@ -39,7 +39,7 @@ unit: venv
 	$(call say,unit tests)
 	$(VENV)/bin/python -m pytest tests/unit
 
-lab-test: venv
+lab-test: venv deb
 	$(call say,tests in a guest)
 	$(VENV)/bin/python -m lab test || { code=$$?; \
 	  [ $$code = 125 ] || exit $$code; \

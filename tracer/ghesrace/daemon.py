@@ -380,6 +380,10 @@ def runbook(severity: str) -> str:
 
 def _findings(watch: Watch) -> tuple[tuple[str, str], ...]:
     return tuple(
-        (f"{f.pattern}, {f.severity}: {f.count:,} times at {f.slot}", runbook(f.severity))
+        (
+            f"{f.pattern}, {f.severity}: {f.count:,} times at {f.slot}, "
+            f"CPUs {f.cpus[0]} and {f.cpus[1]}",
+            runbook(f.severity),
+        )
         for f in watch.report.findings[:20]
     )
