@@ -21,8 +21,9 @@ install_all() {
     /usr/bin/python3 -m compileall -q -s "$DESTDIR" "$DESTDIR$lib"
     cat >"$DESTDIR$prefix/bin/ghesrace" <<END
 #!/usr/bin/python3 -I
-import sys
+import os, sys
 sys.path.insert(0, "$lib")
+os.environ["PYTHONPATH"] = "$lib"  # for the process that compiles the BPF programs
 from ghesrace.cli import main
 sys.exit(main())
 END

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from ghesrace import cli, config
-from ghesrace.backends import attach
+from ghesrace.backends import WANTED
 from ghesrace.daemon import EXIT_AGAIN, STALE_S, Daemon
-from ghesrace.errors import HostError, TransientError, UsageError
+from ghesrace.errors import HostError, TransientError
 from ghesrace.events import Cause, Events, Kind, empty, loss, mark
 from ghesrace.health import Clocks, Health, State, missing_points, threads_with_capabilities
 from ghesrace.journal import Log
@@ -297,10 +297,10 @@ def test_bad_configuration_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert cli.main(["daemon", "--check-config", "--config", str(file)]) == 0
 
 
-def test_unknown_backend_says_what_there_is() -> None:
-    """If this fails, backend = "bpf" is silently something else."""
-    with ExitStack() as stack, pytest.raises(UsageError, match="auto"):
-        attach(stack, "perf", plan(), {}, "/nowhere", None, print)
+def test_backends_are_the_same_as_of_a_capture() -> None:
+    """If this fails, the configuration takes a backend that nothing attaches, or lacks one."""
+    for name in WANTED:
+        assert config.parse(f'[source]\nbackend = "{name}"').source.backend == name
 
 
 def test_strict_refuses_what_only_warns_otherwise() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from . import backends, privileges
+from . import privileges
 from .config import Source as Settings
 from .errors import HostError, TransientError
 from .health import Health, State, missing_points
@@ -31,22 +31,26 @@ def attach_host(
     TransientError (also when stopped).
     """
     # They read /sys and much else: only a start on a host pays for them.
+    from .backends import attach
     from .kernel import read_facts
     from .measured import with_clock_error
     from .points import families
-    from .resolve import resolve
-    from .sources.tracefs import TRACEFS
 
     enter(State.PLAN, "reading the kernel, choosing probe points")
     facts = read_facts()
-    plan = with_clock_error(resolve(facts))
     _unless(stopped())
-    enter(State.ATTACH, f"attaching {len(plan.probes)} probes")
-    root = str(facts.tracefs or TRACEFS)
-    buffer_kb = settings.buffer_kb or None
-    health.backend, source = backends.attach(
-        stack, settings.backend, plan, facts.to_host(), root, buffer_kb, log.say
+    source = attach(
+        settings.backend,
+        facts,
+        finished=with_clock_error,
+        started=lambda s: enter(
+            State.ATTACH, f"attaching {len(s.plan.probes)} probes by {s.plan.backend}"
+        ),
+        tell=lambda text: log.say("fallback", "warning", why=text),
+        buffer_kb=settings.buffer_kb or None,
     )
+    stack.push(source)
+    health.backend = source.plan.backend
     _unless(stopped())
     enter(State.DROP, "dropping privileges")
     privileges.drop()
