@@ -121,10 +121,6 @@ class Daemon:
                 stack.enter_context(self._signals())
                 watch, recorder, source = self._start(stack)
                 code = self._watch(watch, recorder, source)
-                self.enter(State.STOPPING, "stopping")
-                self.notify.stopping()
-                recorder.stop()
-                self._publish(watch, recorder, now=True)
         except TransientError as error:
             self.log.say("failed", "error", error=error.what, hint=error.hint)
             code = EXIT_AGAIN
@@ -155,6 +151,7 @@ class Daemon:
             self.settings.recorder, source.plan, source.host, self._say_recorder, self._captured
         )
         recorder.start()
+        stack.callback(self._end, watch, recorder)  # also when the source goes away
         self._verified = recorder.counters.verified
         self.enter(State.LISTEN, "opening the metrics")
         self._publish(watch, recorder, now=True)
@@ -162,6 +159,13 @@ class Daemon:
         self.server = WebServer(addresses, self.board, self.web, self.settings.web.connections)
         stack.callback(self.server.close)
         return watch, recorder, source
+
+    def _end(self, watch: Watch, recorder: FlightRecorder) -> None:
+        """What is begun is finished, and the last textfile says that nobody watches."""
+        self.enter(State.STOPPING, "stopping")
+        self.notify.stopping()
+        recorder.stop()
+        self._publish(watch, recorder, now=True)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
