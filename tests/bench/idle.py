@@ -36,10 +36,12 @@ def measure(process: psutil.Process, seconds: float) -> dict[str, float]:
     }
 
 
-def daemon(seconds: float, folder: Path) -> dict[str, float]:
+def daemon(seconds: float, folder: Path, backend: str) -> dict[str, float]:
     """The daemon as it is installed: all metrics on, nobody scrapes."""
     config = folder / "ghesrace.toml"
-    config.write_text(f'[recorder]\ndirectory = "{folder}/captures"\n')
+    config.write_text(
+        f'[source]\nbackend = "{backend}"\n[recorder]\ndirectory = "{folder}/captures"\n'
+    )
     command = [sys.executable, "-m", "ghesrace.cli", "daemon", "--config", str(config)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
@@ -72,7 +74,10 @@ def main() -> None:
     """Measure and print."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     with tempfile.TemporaryDirectory() as folder:
-        found = {"ghesrace, ftrace": daemon(seconds, Path(folder))}
+        found = {
+            f"ghesrace, {backend}": daemon(seconds, Path(folder), backend)
+            for backend in ("ftrace", "bpf")
+        }
     peer = rasdaemon(seconds)
     if peer is not None:
         found["rasdaemon"] = peer
