@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from .check import Engine, Report, Verdict
 from .events import Events, Kind, empty
 from .patterns import Finding
@@ -21,6 +23,7 @@ from .tally import Tally
 _REPORT_SHARE = 0.05
 # MARKs alone: so many are fed, which judges all there is; then one in so much of the stream's time.
 _SETTLED, _HOLD_NS = 4, 10_000_000_000
+_TOGETHER_ROWS, _TOGETHER_NS = 4096, 1_000_000_000
 
 Severities = dict[tuple[str, str], int]  # (pattern, severity) -> occurrences
 Identity = tuple[object, ...]
@@ -70,13 +73,34 @@ class Watch:
         self._last = dict(self.findings)
         self._unseen_by_report = False
         self._next_report = 0.0
+        self._waiting: list[Events] = []
+        self._waiting_rows = 0
+        self._since = 0  # the newest MARK that was fed
         self._quiet = 0  # batches of MARKs alone, in a row
         self._fed_mark = 0
         self._held: Events | None = None
         self._window_stale = True
 
     def feed(self, batch: Events) -> None:
-        """Take one batch. Raises InputError for what no source of ours makes."""
+        """Take one batch. Raises InputError for what no source of ours makes.
+
+        Small ones are put together for up to a second: a batch costs the engine milliseconds,
+        however little is in it.
+        """
+        self._waiting.append(batch)
+        self._waiting_rows += len(batch)
+        newest = int(batch["ts"][batch["kind"] == Kind.MARK].max(initial=0))
+        self._since = self._since or newest
+        if self._waiting_rows >= _TOGETHER_ROWS or newest - self._since >= _TOGETHER_NS:
+            self._feed_waiting()
+
+    def _feed_waiting(self) -> None:
+        if not self._waiting:
+            return
+        batch = np.concatenate(self._waiting)
+        self._since = int(batch["ts"][batch["kind"] == Kind.MARK].max(initial=0))
+        self._waiting.clear()
+        self._waiting_rows = 0
         begin = time.thread_time()
         if self._held_back(batch):
             return
@@ -110,6 +134,7 @@ class Watch:
 
     def finish(self) -> None:
         """The stream is over: judge what is left."""
+        self._feed_waiting()
         if self._held is not None:
             self.engine.feed(self._held)
             self._window_engine.feed(self._held)
@@ -122,6 +147,8 @@ class Watch:
         `findings` and `window`. Does nothing if the last look cost too much to look again
         already, unless *now*."""
         begin = time.monotonic()
+        if now:
+            self._feed_waiting()
         over = self._window_over()
         if not (now or over) and begin < self._next_report:
             return []
