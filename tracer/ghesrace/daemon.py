@@ -244,8 +244,8 @@ class Daemon:
                 "error" if finding.severity == "observed" else "warning",
                 pattern=finding.pattern,
                 severity=finding.severity,
-                slot=finding.slot,
-                access=finding.access,
+                slot=finding.slot or "-",
+                access=finding.access or "-",
                 cpus=",".join(map(str, finding.cpus)),
                 count=finding.count,
                 explanation=finding.explanation,
@@ -385,7 +385,7 @@ def runbook(severity: str) -> str:
 def _findings(watch: Watch) -> tuple[tuple[str, str], ...]:
     return tuple(
         (
-            f"{f.pattern}, {f.severity}: {f.count:,} times at {f.slot}, "
+            f"{f.pattern}, {f.severity}: {f.count:,} times at {f.slot or 'no slot'}, "
             f"CPUs {f.cpus[0]} and {f.cpus[1]}",
             runbook(f.severity),
         )

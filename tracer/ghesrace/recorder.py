@@ -33,7 +33,7 @@ _MOST_AFTER_S = 60.0  # new findings prolong a file up to this
 _MOST_KEYS = 4096
 _ROWS = 1 << 15
 
-Key = tuple[str, str, str | None, str]
+Key = tuple[str, str, str | None, str | None]  # pattern, severity, access, slot
 
 
 def key(finding: Finding) -> Key:
