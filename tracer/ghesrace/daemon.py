@@ -189,6 +189,7 @@ class Daemon:
 
     def _watch(self, watch: Watch, recorder: FlightRecorder, source: LiveSource) -> int:
         self.enter(State.WATCHING, "watching")
+        self._published_at = 0.0  # the page so far says that it is not: the first batch corrects it
         self.notify.ready()
         batches = source.batches()
         while True:
