@@ -60,7 +60,7 @@ $(VENV)/.done: setup.cfg pyproject.toml | packages
 	touch $@
 
 # What `make install` and `make deb` put beside Debian's own packages.
-build/bundle/.done: $(VENV)/.done setup.cfg $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json')
+build/bundle/.done: $(VENV)/.done setup.cfg $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c')
 	$(call say,bundle)
 	packaging/bundle.sh $(VENV)/bin/python build/bundle
 	touch $@
