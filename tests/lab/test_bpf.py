@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,8 @@ from lab.client import Client
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
+# (frame, context), class, whether a hand-off, time, whether a loss alone makes it uncertain
+Row = tuple[tuple[int, int], Class, bool, int, bool]
 SOURCES: dict[Backend, type[LiveSource]] = {"ftrace": FtraceSource, "bpf": BpfSource}
 MARGIN_NS = 500_000_000
 SLACK_NS = 20_000_000  # between the two backends' stamps of one event, under emulation
@@ -82,10 +83,9 @@ def losses(events: Events) -> dict[str, int]:
     return {Cause(c).name: int((lost["aux"] == c).sum()) for c in np.unique(lost["aux"]).tolist()}
 
 
-def rows(judged: list[Judged], plan: Plan, cpu: int, begin: int, end: int) -> dict[str, list]:
-    """Per slot, what the episodes of one CPU in a window were: (frame, context), class, whether
-    a hand-off, time, whether a loss alone makes it uncertain."""
-    found: dict[str, list] = {slot.name: [] for slot in plan.slots}
+def rows(judged: list[Judged], plan: Plan, cpu: int, begin: int, end: int) -> dict[str, list[Row]]:
+    """Per slot, the episodes of one CPU in a window."""
+    found: dict[str, list[Row]] = {slot.name: [] for slot in plan.slots}
     for slot in judged:
         columns = (slot.episodes, slot.cls, slot.handoff, slot.why)
         for row, cls, handoff, why in zip(*columns, strict=True):
@@ -95,6 +95,23 @@ def rows(judged: list[Judged], plan: Plan, cpu: int, begin: int, end: int) -> di
                 entry = what, Class(int(cls)), bool(handoff), when, lossy
                 found[plan.slots[slot.slot].name].append(entry)
     return found
+
+
+def matched(ours: list[Row], theirs: list[Row]) -> tuple[list[tuple[Row, Row]], list[Row]]:
+    """Pairs of the same episode as the two sides saw it, and what only one of them saw."""
+    pairs, alone, i, j = [], [], 0, 0
+    while i < len(ours) and j < len(theirs):
+        a, b = ours[i], theirs[j]
+        if a[0] == b[0] and abs(a[3] - b[3]) < SLACK_NS:
+            pairs.append((a, b))
+            i, j = i + 1, j + 1
+        elif a[3] < b[3]:
+            alone.append(a)
+            i += 1
+        else:
+            alone.append(b)
+            j += 1
+    return pairs, alone + ours[i:] + theirs[j:]
 
 
 def near_loss(events: Events, when: int, since: int | None = None) -> bool:
@@ -131,22 +148,19 @@ def test_both_backends_see_the_same(share: Path) -> None:
         for slot, ours in sides["bpf"].items():
             theirs = sides["ftrace"][slot]
             assert len(ours) > 15, f"{slot} on CPU {cpu}: no traffic"
-            match = SequenceMatcher(None, [o[0] for o in ours], [t[0] for t in theirs], False)
-            for tag, a, b, c, d in match.get_opcodes():
-                compared += b - a
-                if tag != "equal":  # one side lacks them
-                    for entry in (*ours[a:b], *theirs[c:d]):
-                        different += 1
-                        assert any(near_loss(e, entry[3]) for _, e, _ in both.values()), entry
+            pairs, alone = matched(ours, theirs)
+            compared += len(pairs)
+            different += len(alone)
+            inner = [a for a in alone if begin + SLACK_NS < a[3] < end - SLACK_NS]
+            for entry in inner:  # one side lacks it
+                assert any(near_loss(e, entry[3]) for _, e, _ in both.values()), (slot, cpu, entry)
+            for (our, their), before in zip(pairs, [pairs[0], *pairs], strict=False):
+                if our[1:3] == their[1:3]:
                     continue
-                for i, (our, their) in enumerate(zip(ours[a:b], theirs[c:d], strict=True)):
-                    if our[1:3] == their[1:3]:
-                        continue
-                    different += 1
-                    # What came before it on another CPU, or on this one, was lost on one side.
-                    since = ours[max(a + i - 1, 0)][3]
-                    between = any(near_loss(e, our[3], since) for _, e, _ in both.values())
-                    assert between or our[4] or their[4], (slot, cpu, our, their)
+                different += 1
+                # What came before it on another CPU, or on this one, was lost on one side.
+                between = any(near_loss(e, our[3], before[0][3]) for _, e, _ in both.values())
+                assert between or our[4] or their[4], (slot, cpu, our, their)
     print(f"{compared} episodes compared, {different} differ, all near an accounted loss;", end=" ")
     print({name: losses(events) for name, (_, events, _) in both.items()})
     assert compared > 500
