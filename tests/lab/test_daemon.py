@@ -256,20 +256,26 @@ def test_kill_9_without_a_restart_leaves_nothing(box: Box) -> None:
 def test_disk_full_then_read_only_then_room(box: Box) -> None:
     """If this fails, a disk that refuses ends the watch, or costs evidence for good."""
     box.do("mount", "-t", "tmpfs", "-o", "size=16k,mode=750", "tmpfs", str(CAPTURES))
+    try:
+        _refused_and_taken(box)
+    finally:
+        box.do("systemctl", "stop", "ghesrace")
+        box.do("umount", str(CAPTURES))
+
+
+def _refused_and_taken(box: Box) -> None:
     box.do("systemctl", "start", "ghesrace", timeout=180)
     until(ready, 60, "ready")
     race()
     until(lambda: metric('ghesrace_recorder_errors_total{cause="no_space"}') >= 1, 60, "full")
     assert metric("ghesrace_recorder_healthy") == 0
-    assert metric("ghesrace_findings_total") > 0
+    until(lambda: metric("ghesrace_findings_total") > 0, 60, "found")
     assert ready()
     box.do("mount", "-o", "remount,ro,size=64m", str(CAPTURES))
     until(lambda: metric('ghesrace_recorder_errors_total{cause="read_only"}') >= 1, 60, "ro")
     box.do("mount", "-o", "remount,rw,size=64m", str(CAPTURES))
     until(lambda: metric('ghesrace_recorder_verified_total{reproduced="yes"}') >= 1, 60, "room")
     assert metric("ghesrace_recorder_healthy") == 1
-    box.do("systemctl", "stop", "ghesrace")
-    box.do("umount", str(CAPTURES))
 
 
 def test_blind_and_seeing_again(daemon: Box) -> None:
