@@ -155,7 +155,8 @@ static inline struct record *record_at(u32 me, u32 level, u64 head)
 		r->event.phys = (phys_);                                                 \
 		r->event.size = (size_);                                                 \
 		r->event.seq = head;                                                     \
-		r->event.pid = bpf_get_current_pid_tgid();                               \
+		/* Whom an interrupt interrupts is of no interest. */                    \
+		r->event.pid = level ? 0 : bpf_get_current_pid_tgid();                   \
 		r->event.point = (point_);                                               \
 		r->event.cpu = me;                                                       \
 		r->event.slot = (slot_);                                                 \

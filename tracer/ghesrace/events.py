@@ -91,7 +91,7 @@ EVENT = np.dtype(
         ("phys", "<u8"),  # physical address, bytes
         ("size", "<u8"),  # bytes; LOSS: number of events; NMI_REF: ns
         ("seq", "<u8"),  # position in the CPU's buffer: grows along the array, per CPU
-        ("pid", "<u4"),  # of the interrupted or running task
+        ("pid", "<u4"),  # of the running task; of an interrupted one, or 0
         ("point", "<u2"),  # index into Plan.probes, or NO_POINT
         ("cpu", "<u2"),  # or ALL_CPUS (LOSS, MARK)
         ("slot", "<i2"),  # index into Plan.slots, or NO_SLOT
