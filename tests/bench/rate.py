@@ -19,7 +19,7 @@ from ghesrace.sources.bpf import BpfSource
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
-STORM = Parameters(rounds=1500, turns="free", period_us=0, linger_us=0, walker=False)
+STORM = Parameters(rounds=1000, turns="free", period_us=0, linger_us=0, walker=False)
 BUFFER_KB = 32768
 # Of the module's functions those that vmlinux lacks: by a bare name bcc finds vmlinux's.
 FUNCTIONS = {
@@ -54,7 +54,8 @@ def ghesrace(facts: Facts) -> tuple[int, int, float]:
         engine.finish()
         spent = time.process_time() - begin
     report = engine.report()
-    assert not report.losses, report.losses
+    # Nothing that was in a ring is lost; a probe can be skipped by an interrupt that hits it.
+    assert set(report.losses) <= {"missed"}, report.losses
     return report.events, sum(slot.handoffs for slot in report.slots), spent
 
 
