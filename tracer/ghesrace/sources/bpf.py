@@ -8,6 +8,7 @@ read up to where they stand, and only then is anything detached.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _TICK = 0.05
 _COUNT_NS = 150_000_000  # the kernel's counters: more often than what is promised settles
 _MAX_RECORDS, _MIN_RECORDS = 1 << 14, 1 << 8
 _CONTEXTS = 4
-_STILL_TRIES = 3
+_STILL_TRIES, _STILL_S = 20, 10.0
 
 
 def ring_records(kilobytes: int) -> int:
@@ -65,7 +66,7 @@ class BpfSource(LiveSource):
         self._misses: list[int] = []  # as of `_asked`, ns
         self._asked = 0
         self._unrun: dict[int, int] = {}  # kprobe point -> hits without a run, as of `_settled`
-        self._settled = 0
+        self._settled: dict[int, int] = {}
 
     def _attach(self) -> None:
         instance = self.instance = tracefs.Instance.create(self._root)
@@ -81,17 +82,29 @@ class BpfSource(LiveSource):
         kilobytes = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
         records = ring_records(kilobytes)
         self._loaded = bpfload.load(self.plan, events, records=records, cpus=cpus)
-        self._start = self._asked = self._settled = clock_now(self.plan.clock)
-        self._misses = self._loaded.misses()
-        self._rings = Rings(
-            self._loaded.maps,
-            records=records,
-            points=len(self.plan.probes),
-            cpus=cpus,
-            start=self._start,
-        )
         self._accounts = Accounts(instance, points, {}, modules, self.counters, self.plan.clock)
-        self._not_run(self._accounts)
+        self._begin(records, cpus)
+
+    def _begin(self, records: int, cpus: int) -> None:
+        """Wait until what was counted while we attached is known, and read from there on."""
+        assert self._accounts is not None
+        assert self._loaded is not None
+        maps, points = self._loaded.maps, len(self.plan.probes)
+        deadline = time.monotonic() + _STILL_S
+        while len(self._unrun) < len(self._accounts.hits()):
+            if time.monotonic() > deadline:
+                raise HostError(
+                    "some kprobe is hit so often that the runs that BPF skips can't be counted",
+                    "record with --backend ftrace",
+                )
+            self._rings = Rings(maps, records=records, points=points, cpus=cpus, start=0)
+            self._unrun.update(self._certain(self._accounts))
+            self._rings.close()
+            self._rings = None
+        self._start = self._asked = clock_now(self.plan.clock)
+        self._settled = dict.fromkeys(self._unrun, self._start)
+        self._misses = self._loaded.misses()
+        self._rings = Rings(maps, records=records, points=points, cpus=cpus, start=self._start)
         self.counters.clear()
 
     def _define(self, instance: tracefs.Instance) -> dict[str, int]:
@@ -167,24 +180,32 @@ class BpfSource(LiveSource):
 
     def _not_run(self, accounts: Accounts) -> list[Events]:
         """Hits of kprobes whose program did not run (bpf_prog_active): the kernel counts the
-        hits, the program its runs. Certain only if none happened while we asked."""
-        assert self._rings is not None
-        for _ in range(_STILL_TRIES):
-            before = clock_now(self.plan.clock)
-            ran, hit = self._rings.hits(), accounts.hits()
-            if (ran == self._rings.hits()).all():
-                break
-        else:
-            return []
+        hits, the program its runs."""
+        before = clock_now(self.plan.clock)
+        unrun = self._certain(accounts)
         now = clock_now(self.plan.clock)
-        unrun = {point: count - int(ran[point]) for point, count in hit.items()}
         found = [
-            self._missed(self._settled, now, more, point)
+            self._missed(self._settled[point], now, more, point)
             for point, count in unrun.items()
-            if (more := count - self._unrun.get(point, 0)) > 0
+            if (more := count - self._unrun[point]) > 0
         ]
-        self._unrun, self._settled = unrun, before
+        self._unrun.update(unrun)
+        self._settled.update(dict.fromkeys(unrun, before))
         return found
+
+    def _certain(self, accounts: Accounts) -> dict[int, int]:
+        """Hits without a run, so far, of the kprobe points that were not hit while we asked."""
+        assert self._rings is not None
+        certain: dict[int, int] = {}
+        for _ in range(_STILL_TRIES):
+            ran, hit = self._rings.hits(), accounts.hits()
+            still = ran == self._rings.hits()
+            for point, count in hit.items():
+                if point not in certain and still[point]:
+                    certain[point] = count - int(ran[point])
+            if len(certain) == len(hit):
+                break
+        return certain
 
     def _missed(self, begin: int, end: int, count: int, point: int) -> Events:
         self.counters["lost:missed"] += count
