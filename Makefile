@@ -10,13 +10,15 @@ PACKAGES := python3-venv python3-bpfcc qemu-system-x86 linux-image-amd64 linux-h
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test lint unit lab-test venv packages examples clean install uninstall deb soak
+.PHONY: help demo test lint unit lab-test daemon-test venv packages examples clean install uninstall \
+	deb soak
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
 	@echo 'make test      ruff, mypy, unit tests, then the tests that need a live kernel'
 	@echo 'make unit      unit tests only: seconds, no root'
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
+	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
 	@echo 'make examples  record examples/*.arrows again'
 	@echo 'make venv      .venv/ with ghesrace in it'
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
@@ -39,12 +41,19 @@ unit: venv
 	$(call say,unit tests)
 	$(VENV)/bin/python -m pytest tests/unit
 
-lab-test: venv deb
+LAB_TEST = $(VENV)/bin/python -m lab test -- tests/lab --ignore=$(DAEMON)
+DAEMON := tests/lab/test_daemon.py
+
+lab-test: venv
 	$(call say,tests in a guest)
-	$(VENV)/bin/python -m lab test || { code=$$?; \
+	$(LAB_TEST) || { code=$$?; \
 	  [ $$code = 125 ] || exit $$code; \
 	  echo 'The guest itself failed (see above); once more.'; \
-	  $(VENV)/bin/python -m lab test; }
+	  $(LAB_TEST); }
+
+daemon-test: venv deb
+	$(call say,the daemon in a guest)
+	$(VENV)/bin/python -m lab test -- $(DAEMON)
 
 examples: venv
 	$(VENV)/bin/python -m lab.demo --record examples

@@ -16,8 +16,9 @@ from pathlib import Path
 from ghesrace.errors import TransientError
 
 _NAMESPACES = ("-m", "-p", "-C")
-# virtme-ng covers files that a package's scripts replace by renaming; and systemd must not empty
-# /tmp at "boot": the share with the host can be below it.
+# virtme-ng covers files that a package's scripts replace by renaming; systemd must not empty /tmp
+# at "boot", as the share with the host can be below it; and a host that forbids packages to start
+# and stop services (policy-rc.d, as containers have it) has no say here.
 _INIT = """
 mount --make-rprivate /
 for file in /etc/shadow /etc/fstab /etc/sudoers /etc/hosts /var/lib/dpkg/lock \
@@ -26,6 +27,7 @@ mount -t proc proc /proc
 mount -t tmpfs -o mode=755 run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 : >/etc/tmpfiles.d/tmp.conf
+[ ! -e /usr/sbin/policy-rc.d ] || mount --bind /bin/true /usr/sbin/policy-rc.d
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --unit=basic.target --log-target=console --show-status=0
 """
