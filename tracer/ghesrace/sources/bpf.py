@@ -147,13 +147,11 @@ class BpfSource(LiveSource):
     def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
         assert self._rings is not None
         assert self._loaded is not None
-        if final:
-            self._loaded.detach()  # so that the counters stand still
-        elif now - self._counted < _COUNT_NS:
+        if not final and now - self._counted < _COUNT_NS:
             return []
         self._counted = now
         # Its own buffer is unused, so that tracing is off in it says nothing.
-        parts = [accounts.read(stopping=True), *self._skipped(), *self._not_run(accounts)]
+        parts = [accounts.read(stopping=True), *self._skipped(), *self._not_run(accounts, final)]
         counts = self._rings.counts()
         self.counters["seen"], self.counters["other"] = counts.seen + counts.nested, counts.filtered
         self.counters["kept"] = self._rings.delivered
@@ -178,9 +176,12 @@ class BpfSource(LiveSource):
         self._misses, self._asked = misses, before
         return found
 
-    def _not_run(self, accounts: Accounts) -> list[Events]:
+    def _not_run(self, accounts: Accounts, final: bool) -> list[Events]:
         """Hits of kprobes whose program did not run (bpf_prog_active): the kernel counts the
-        hits, the program its runs."""
+        hits, the program its runs. Asked before anything is detached, which hits some itself.
+
+        At the end (*final*) what could not be told is a loss of unknown size.
+        """
         before = clock_now(self.plan.clock)
         unrun = self._certain(accounts)
         now = clock_now(self.plan.clock)
@@ -189,6 +190,9 @@ class BpfSource(LiveSource):
             for point, count in unrun.items()
             if (more := count - self._unrun[point]) > 0
         ]
+        for point in self._unrun.keys() - unrun.keys() if final else ():
+            self.counters["uncounted losses"] += 1
+            found.append(loss(self._settled[point], now, Cause.MISSED, point=point))
         self._unrun.update(unrun)
         self._settled.update(dict.fromkeys(unrun, before))
         return found
