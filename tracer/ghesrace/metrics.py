@@ -11,9 +11,10 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import psutil
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.samples import Exemplar, Sample
 
 from . import __version__
@@ -200,6 +201,11 @@ class Published:
     def collect(self) -> Iterator[Metric]:
         """The families."""
         yield from self.families
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Itself: the encoders of 0.16 ask for a registry by name, and only call `collect`."""
+        return cast(CollectorRegistry, self)
 
 
 def publish(

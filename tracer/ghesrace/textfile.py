@@ -34,7 +34,7 @@ def write(directory: Path, published: Published, name: str = NAME) -> Path:
     path = directory / name
     part = directory / f".{name}.{os.getpid()}"  # the collector takes *.prom only
     try:
-        part.write_bytes(generate_latest(published))
+        part.write_bytes(generate_latest(published.registry))
         part.chmod(0o644)
         part.replace(path)
     except OSError as error:

@@ -68,7 +68,7 @@ class Board:
         encoder, kind = choose_encoder(accept)
         with self.lock:
             if kind not in page.encoded:
-                page.encoded[kind] = encoder(page.published)
+                page.encoded[kind] = encoder(page.published.registry)
             return page.encoded[kind], kind
 
 
