@@ -187,6 +187,15 @@ class _Order:
         maybe = np.where(same, rows["t_pre"] >= unmap, rows["t_pre"] + self.error > unmap)
         return has & sure, has & maybe
 
+    def _early_flushes(self) -> tuple[Bools, Bools]:
+        """Flushes before the map that another hold came after: luck, which surely, or maybe,
+        follows the threat's clear all the same."""
+        rows, j = self.rows, np.maximum(self.threat, 0)
+        has = (rows["marks"] & Mark.PRE_FLUSH != 0) & ~self.pre_sure & (self.threat >= 0)
+        slack = np.where(rows["cpu"][j] == rows["cpu"], 0, self.error)
+        sure = rows["t_pre"] - slack > self.t_clear[j]
+        return has & sure, has & (rows["t_pre"] + slack > self.t_unmap[j])
+
     def classes(self, windows: dict[str, Windows]) -> tuple[Ints, Ints]:
         """Class and reason of uncertainty of every row, in this order."""
         rows, n = self.rows, len(self.rows)
@@ -195,7 +204,9 @@ class _Order:
         sure, maybe = self._lucky(
             rows["seq_read"], rows["t_read"], rows["seq_read_end"], rows["t_read_end"]
         )
-        maybe |= self.pre_maybe & ~self.flushes
+        early_sure, early_maybe = self._early_flushes()
+        sure |= early_sure
+        maybe |= early_maybe | self.pre_maybe & ~self.flushes
         cls = np.full(n, int(Class.NONE), np.int64)
         why = np.zeros(n, np.int64)
         cls[sure] = Class.INCIDENTAL
