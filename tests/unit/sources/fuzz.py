@@ -97,6 +97,13 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(made)
 
 
+def _progress(name: str, case: int, outcomes: Counter[str], slowest: float) -> None:
+    """Say now and then how far it is, so that a run which is ended early says what it did."""
+    if case % 10_000 == 9_999:
+        done = f"{name}: {case + 1:,} cases so far, {dict(outcomes)}, slowest {slowest:.2f} s"
+        print(done, file=sys.stderr, flush=True)
+
+
 def judge(path: Path, map_file: Path | None, whole: bool) -> str:
     """What became of one file: a verdict, or the name of a typed error. Not *whole*: its events
     are held against the contract (check.validate) only, which takes a tenth of the time."""
@@ -135,6 +142,7 @@ def run_files(name: str, cases: int, seed: int, folder: Path) -> tuple[Counter[s
             print(f"{name}: seed {seed}, case {case}", file=sys.stderr)
             raise
         slowest = max(slowest, time.process_time() - begin)
+        _progress(name, case, outcomes, slowest)
     return outcomes, slowest
 
 
@@ -155,6 +163,7 @@ def run_maps(cases: int, seed: int) -> tuple[Counter[str], float]:
             print(f"{MAPS}: seed {seed}, case {case}", file=sys.stderr)
             raise
         slowest = max(slowest, time.process_time() - begin)
+        _progress(MAPS, case, outcomes, slowest)
     return outcomes, slowest
 
 
@@ -181,6 +190,7 @@ def run_records(cases: int, seed: int) -> tuple[Counter[str], float]:
             print(f"{RECORDS}: seed {seed}, case {case}", file=sys.stderr)
             raise
         slowest = max(slowest, time.process_time() - begin)
+        _progress(RECORDS, case, outcomes, slowest)
     return outcomes, slowest
 
 
