@@ -8,13 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ghesrace.errors import GhesraceError
+from ghesrace.errors import GhesraceError, TransientError
 
+from . import paths
 from .scenario import SCENARIOS
 
 # As `docker run` and `timeout` do: 125 is our failure, anything else the command's own code.
 _EXIT_LAB = 125
 _EXIT_INTERRUPTED = 130
+_EXIT_NO_TESTS = 5  # pytest's
 
 
 def _guest_options(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +42,14 @@ def _parser() -> argparse.ArgumentParser:
 
     test = commands.add_parser("test", help="run pytest on tests/lab in a guest")
     _guest_options(test)
+    test.add_argument(
+        "--boots",
+        type=int,
+        choices=range(1, 10),
+        default=3,
+        metavar="N",
+        help="when the guest itself fails, boot again and go on behind the tests that passed",
+    )
     test.add_argument("pytest", nargs="*", metavar="PYTEST_ARGUMENT", help="after --")
 
     firmware = commands.add_parser("firmware", help="in a guest: tell the firmware what to do")
@@ -63,10 +73,10 @@ def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
     # QEMU's Python library is needed on the host only
     from .guest import Settings, newest_kernel, run
 
-    share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
+    args.share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
     settings = Settings(
         kernel=(args.kernel or newest_kernel()).resolve(),
-        share=share.resolve(),
+        share=args.share.resolve(),
         scenario=scenario,
         cpus=args.cpus,
         memory=args.memory,
@@ -90,7 +100,20 @@ def _test(args: argparse.Namespace) -> int:
         '--junitxml="$LAB_SHARE/junit.xml" -v "$@"'
     )
     command = ["sh", "-c", f'cd "$0" && {pytest}', str(REPO), *tests, *args.pytest]
-    return _run(args, command, "idle")
+    args.share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
+    passed = args.share / paths.PASSED
+    passed.unlink(missing_ok=True)
+    for boot in range(1, args.boots + 1):
+        try:
+            code = _run(args, command, "idle")
+        except TransientError as error:
+            if boot == args.boots:
+                raise
+            print(f"lab: {error}\nlab: boot {boot + 1}, behind the tests that passed")
+        else:
+            # It may have been the guest's end that failed, behind the last test.
+            return 0 if boot > 1 and code == _EXIT_NO_TESTS else code
+    return _EXIT_LAB
 
 
 def _firmware(args: argparse.Namespace) -> int:

@@ -127,6 +127,8 @@ def _arguments(settings: Settings, home: Path, ram: Path) -> list[str]:
         f"memmap={hest.REGION // 1024}K${hest.BASE:#x}",
         # LINT1 of every CPU, not of the boot CPU alone (setup_local_APIC())
         "apic_extnmi=all",
+        # A guest whose CPU hangs ends after a minute, and its console says where
+        "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1",
         *settings.append,
     ]
     return [

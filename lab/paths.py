@@ -11,6 +11,7 @@ STDERR = "stderr"
 CONSOLE = "console"  # of the guest's kernel
 FIRMWARE = "firmware.json"  # ground truth, from the host
 GUEST = "guest.json"  # interrupt counts, from the guest
+PASSED = "passed"  # of the lab's tests, one name a line: a second boot goes on behind them
 
 
 def private(share: Path) -> Path:

@@ -21,6 +21,24 @@ def pytest_sessionstart() -> None:
         raise pytest.UsageError("tests/lab needs a lab guest: run `python -m lab test`")
 
 
+def _passed() -> Path:
+    return Path(os.environ[paths.ENV]) / paths.PASSED
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what passed in this run before the guest failed and was booted again."""
+    known = _passed().read_text().splitlines() if _passed().exists() else []
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in known])
+    items[:] = [item for item in items if item.nodeid not in known]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note what passed."""
+    if report.when == "call" and report.passed:
+        with _passed().open("a") as file:
+            file.write(f"{report.nodeid}\n")
+
+
 @pytest.fixture(scope="session")
 def share() -> Path:
     return Path(os.environ[paths.ENV])
