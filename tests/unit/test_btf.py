@@ -36,6 +36,21 @@ def test_struct_offsets():
     assert Btf(trees.x86_btf()).offsets("flush_tlb_info") == {"mm": 0, "start": 8, "end": 16}
 
 
+def test_members_of_anonymous_unions():
+    """arm64 keeps the preempt count in one: BPF programs would not know their context."""
+    inner = {"preempt_count": 0, "count": 4}
+    found = Btf(trees.btf({}, {"inner": inner, "thread_info": {"flags": 0, "": 8}}))
+    assert found.offsets("thread_info") == {"flags": 0, "preempt_count": 8, "count": 12}
+
+
+def test_a_struct_inside_itself_is_refused():
+    """Following it would never end."""
+    data = trees.btf({}, {"loop": {"": 0}})
+    at = data.index(struct.pack("<III", 0, 1, 0))  # its member is of type 1, the int
+    with pytest.raises(InputError, match="too deep"):
+        Btf(data[: at + 4] + struct.pack("<I", 2) + data[at + 8 :]).offsets("loop")
+
+
 def test_function_parameters():
     """A four-argument copy would be probed for a fifth argument that is not there."""
     found = Btf(trees.x86_btf()).function("ghes_copy_tofrom_phys")

@@ -87,7 +87,8 @@ def btf(
     """BTF with these enums {name: {enumerator: value}}, structs {name: {member: byte offset}},
     functions {name: parameters} and variables; the bases are those of split BTF.
 
-    A parameter is an int; `*name` is a pointer to void, `&name` a struct by value.
+    A parameter is an int; `*name` is a pointer to void, `&name` a struct by value. A member
+    without a name is of the struct before.
     """
     strings = bytearray(b"\0" if string_base == 0 else b"")
     records: list[bytes] = []
@@ -106,7 +107,12 @@ def btf(
         pairs = [x for name, value in values.items() for x in (text(name), value)]
         record(text(enum), 6, len(values), 4, *pairs)
     for name, members in (structs or {}).items():
-        rest = [x for m, offset in members.items() for x in (text(m), id_base, offset * 8)]
+        before = id_base + len(records) - 1
+        rest = [
+            x
+            for m, offset in members.items()
+            for x in (text(m) if m else 0, id_base if m else before, offset * 8)
+        ]
         record(text(name), 4, len(members), 64, *rest)
     types = {"*": id_base + len(records), "&": id_base + len(records) + 1}
     if any(p[0] in types for parameters in (functions or {}).values() for p in parameters):

@@ -22,6 +22,7 @@ _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC, _FUNC_PROTO = 1, 3, 4, 5, 6, 12, 13
 _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 14, 15, 17, 19
 _MODIFIERS = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 _MOST_MODIFIERS = 64
+_MOST_NESTED = 16
 
 # Bytes that follow the 12-byte record header: a fixed part, and a part for each of `vlen`.
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
@@ -92,18 +93,31 @@ class Btf:
         return {}
 
     def offsets(self, name: str) -> dict[str, int]:
-        """Byte offset of each member of `struct name` (bit fields left out); empty if none."""
+        """Byte offset of each member of `struct name`, those of its anonymous structs and unions
+        included (bit fields left out); empty if there is no such struct.
+        """
         for row in self._find(name, _STRUCT):
-            at, count = int(self._starts[row]) + 3, int(self._vlens[row])
-            members = self._words[at : at + 3 * count].reshape(-1, 3)
-            # With the kind flag the upper byte is the width of a bit field.
-            bits = members[:, 2] & 0xFFFFFF if self._flags[row] else members[:, 2]
-            return {
-                self._string(int(name_at)): int(bit) // 8
-                for name_at, bit in zip(members[:, 0], bits, strict=True)
-                if bit % 8 == 0
-            }
+            return self._members(int(row), _MOST_NESTED)
         return {}
+
+    def _members(self, row: int, depth: int) -> dict[str, int]:
+        if not depth:
+            raise InputError("BTF structs are nested too deep")
+        at, count = int(self._starts[row]) + 3, int(self._vlens[row])
+        found: dict[str, int] = {}
+        for name_at, type_id, bit in self._words[at : at + 3 * count].reshape(-1, 3).tolist():
+            # With the kind flag the upper byte is the width of a bit field.
+            offset, rest = divmod(bit & 0xFFFFFF if self._flags[row] else bit, 8)
+            if rest:
+                continue
+            if name_at:
+                found[self._string(name_at)] = offset
+                continue
+            owner, inner = self._row(type_id)
+            if owner is not None and owner._kinds[inner] in (_STRUCT, _UNION):
+                nested = owner._members(inner, depth - 1)
+                found |= {name: offset + at_ for name, at_ in nested.items()}
+        return found
 
     def function(self, name: str) -> Prototype | None:
         """Prototype of function *name*, or None if it has no BTF."""
