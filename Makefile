@@ -6,18 +6,21 @@ VENV := .venv
 PACKAGES := python3-venv python3-bpfcc qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
 	build-essential kmod udev iproute2 file busybox-static acpica-tools trace-cmd \
 	prometheus openssl python3-psutil python3-prometheus-client python3-bcrypt python3-yaml python3-rich
+# For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/arm64/trees.py.
+ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test lint unit lab-test daemon-test venv packages examples clean install uninstall \
-	deb soak
+.PHONY: help demo test lint unit lab-test arm64-test daemon-test venv packages arm64-packages examples \
+	clean install uninstall deb soak
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
 	@echo 'make test      ruff, mypy, unit tests, then the tests that need a live kernel'
 	@echo 'make unit      unit tests only: seconds, no root'
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
+	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
 	@echo 'make examples  record examples/*.arrows again'
 	@echo 'make venv      .venv/ with ghesrace in it'
@@ -29,7 +32,7 @@ demo: venv
 	$(call say,a real kernel in a guest: stock then control)
 	$(VENV)/bin/python -m lab.demo
 
-test: lint unit lab-test
+test: lint unit lab-test arm64-test
 
 lint: venv
 	$(call say,ruff and mypy)
@@ -41,12 +44,21 @@ unit: venv
 	$(call say,unit tests)
 	$(VENV)/bin/python -m pytest tests/unit
 
-LAB_TEST = $(VENV)/bin/python -m lab test -- tests/lab --ignore=$(DAEMON)
+LAB_TEST = $(VENV)/bin/python -m lab test -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
 DAEMON := tests/lab/test_daemon.py
 
 lab-test: venv
 	$(call say,tests in a guest)
 	$(LAB_TEST)
+
+ARM64_KERNELS := bookworm
+ARM64 := tests/lab/test_arm64.py
+
+arm64-test: venv arm64-packages
+	$(call say,arm64 tests in a guest)
+	for kernel in $(ARM64_KERNELS); do \
+	  $(VENV)/bin/python -m lab test --arch arm64 --kernel $$kernel --memory 1024 -- $(ARM64) || exit; \
+	done
 
 daemon-test: venv deb
 	$(call say,the daemon in a guest)
@@ -87,8 +99,10 @@ soak: venv
 
 export DESTDIR prefix sysconfdir
 
-packages:
-	@missing=$$(for p in $(PACKAGES); do \
+packages: WANTED = $(PACKAGES)
+arm64-packages: WANTED = $(ARM64_PACKAGES)
+packages arm64-packages:
+	@missing=$$(for p in $(WANTED); do \
 	  dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 	  printf '\n== Debian packages:'; printf ' %s' $$missing; echo; \

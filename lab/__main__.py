@@ -20,7 +20,10 @@ _EXIT_NO_TESTS = 5  # pytest's
 
 
 def _guest_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kernel", type=Path, metavar="IMAGE", help="default: newest in /boot")
+    parser.add_argument("--arch", choices=("amd64", "arm64"), default="amd64")
+    parser.add_argument(
+        "--kernel", metavar="IMAGE", help="default: newest in /boot; with arm64 a Debian suite"
+    )
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--memory", type=int, default=2048, metavar="MIB")
     parser.add_argument(
@@ -62,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("count", type=int, nargs="?", default=1)
     verbs.add_parser("post", help="post a record, tell nobody").add_argument("source")
     notify = verbs.add_parser("notify", help="notify, post nothing")
-    notify.add_argument("kind", choices=("nmi", "irq"))
+    notify.add_argument("kind", choices=("nmi", "irq", "hed"))
     notify.add_argument("count", type=int, nargs="?", default=1)
 
     commands.add_parser("scenarios", help="list the scenarios")
@@ -71,11 +74,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
     # QEMU's Python library is needed on the host only
-    from .guest import Settings, newest_kernel, run
+    from .arm64.virt import Virt
+    from .board import Board, Settings
+    from .guest import run
+    from .pc import Pc
 
+    board: Board
+    if args.arch == "arm64":
+        board = Virt(args.kernel) if args.kernel else Virt()
+    else:
+        board = Pc(Path(args.kernel) if args.kernel else None)
     args.share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
     settings = Settings(
-        kernel=(args.kernel or newest_kernel()).resolve(),
         share=args.share.resolve(),
         scenario=scenario,
         cpus=args.cpus,
@@ -85,18 +95,18 @@ def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
         command_s=args.timeout,
     )
     try:
-        return run(settings, command)
+        return run(board, settings, command)
     finally:
         print(f"lab: results are in {settings.share}", file=sys.stderr)
 
 
 def _test(args: argparse.Namespace) -> int:
-    from .guest import REPO
+    from .board import REPO
 
     tests = [] if any("tests/lab" in a for a in args.pytest) else ["tests/lab"]
     # The guest sees the repository read-only: nothing that wants to keep files in it
     pytest = (
-        "exec python -m pytest -p no:cacheprovider -p no:hypothesispytest -o addopts= --rootdir=. "
+        "exec python3 -m pytest -p no:cacheprovider -p no:hypothesispytest -o addopts= --rootdir=. "
         '--junitxml="$LAB_SHARE/junit.xml" -v "$@"'
     )
     command = ["sh", "-c", f'cd "$0" && {pytest}', str(REPO), *tests, *args.pytest]

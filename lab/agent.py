@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _MOUNTS = {"/sys/kernel/tracing": "tracefs", "/sys/kernel/debug": "debugfs"}
 _BOUNCE_S = 0.02
 _LOOK_S = 0.5
 _COMMAND_NOT_FOUND = 127
+# Made on the host by lab.arm64.virt; there is none on x86, where no load ends in an SEA.
+SEA = Path(__file__).resolve().parent.parent / "build" / "arm64" / "sea"
 
 
 def _mount() -> None:
@@ -32,6 +35,17 @@ def _mount() -> None:
     for where, kind in _MOUNTS.items():
         if where not in mounted and Path(where).is_dir():
             subprocess.run(["mount", "-t", kind, kind, where], check=True)
+
+
+def _bind_late() -> None:
+    """Let GHES take the sources that it refused because nobody had mapped their GSI yet.
+
+    arm64: acpi_gsi_to_irq() finds a mapping, it makes none; ghes_probe() runs before the devices
+    that make it.
+    """
+    for device in Path("/sys/bus/platform/devices").glob("GHES.*"):
+        if not (device / "driver").exists():
+            Path("/sys/bus/platform/drivers/GHES/bind").write_text(device.name)
 
 
 def _bring_up_shared_device() -> None:
@@ -108,6 +122,51 @@ class Bouncer:
                     self._affinity.write_text(f"{1 << self.moves % cpus:x}\n")
 
 
+class Loads:
+    """Takes SEAs, on each CPU in turn, while the firmware plays a scenario that wants them."""
+
+    def __init__(self, share: Path) -> None:
+        self._playing = paths.playing(share)
+        self._end = threading.Event()
+        self._taken: list[int] = []
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[int]:
+        """Take no more; return how many each CPU took."""
+        self._end.set()
+        self._thread.join()
+        return self._taken
+
+    def _wanted(self) -> float:
+        try:
+            return float(json.loads(self._playing.read_text())["loads"])
+        except FileNotFoundError:
+            return 0.0
+
+    def _follow(self) -> None:
+        rate, process = 0.0, None
+        while not self._end.wait(_LOOK_S):
+            wanted = self._wanted()
+            if wanted != rate:
+                self._reap(process)
+                rate, process = wanted, None
+            if rate and process is None:
+                process = subprocess.Popen([SEA, str(int(1e6 / rate))], stdout=subprocess.PIPE)
+        self._reap(process)
+
+    def _reap(self, process: subprocess.Popen[bytes] | None) -> None:
+        if process is None:
+            return
+        process.terminate()
+        said, _ = process.communicate()
+        counts = [int(word) for word in said.split()]
+        self._taken = [a + b for a, b in zip_longest(self._taken, counts, fillvalue=0)]
+
+
+_PREPARE = {"pc": _bring_up_shared_device, "virt": _bind_late}
+
+
 def _run(share: Path, command: list[str]) -> int:
     environment = {
         **os.environ,
@@ -131,9 +190,10 @@ def main(share: Path) -> None:
     _mount()
     # The boot log is for a boot that fails; from here on only errors are worth the time.
     Path("/proc/sys/kernel/printk").write_text("4\n")
-    _bring_up_shared_device()
+    _PREPARE[spec["board"]]()
     irq = ghes_irq()
     bouncer = Bouncer(share, irq) if irq is not None else None
+    loads = Loads(share) if spec["board"] == "virt" else None
     client = Client(share)
     before = interrupts()
     client.start(spec["scenario"])
@@ -144,6 +204,7 @@ def main(share: Path) -> None:
         bouncer.stop()
     report = {
         "ghes_irq": irq,
+        "loads": loads.stop() if loads else [],
         "moves": bouncer.moves if bouncer else 0,
         "interrupts": {"before": before, "after": interrupts()},
     }

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,18 @@ _TRIES = 15
 _SETTLE_S = 5.0
 _BETWEEN_S = 0.005
 
-_KINDS = {"nmi": Notify.NMI, "irq": Notify.EXTERNAL}
+_LOADS = 10.0
+
+_KINDS = {"nmi": Notify.NMI, "irq": Notify.EXTERNAL, "hed": Notify.GPIO}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the guest's agent is to do: move the GHES IRQ, take so many SEAs a second."""
+
+    scenario: str | None = None
+    bounce: bool = False
+    loads: float = 0
 
 
 class Control:
@@ -32,6 +44,7 @@ class Control:
         self._share = share
         self._firmware = firmware
         self._player = player
+        self._told = _Told()
         self._end = threading.Event()
         self._verbs: dict[str, Callable[..., dict[str, Any]]] = {
             "start": self.start,
@@ -68,15 +81,15 @@ class Control:
             return {"error": f"not a request that this lab knows: {error!r}"}
 
     def start(self, scenario: str) -> dict[str, Any]:
-        """Play *scenario*; tell the guest whether to bounce the IRQ."""
+        """Play *scenario*; tell the guest what its part in it is."""
         self._player.start(scenario)
-        self._publish(scenario, named(scenario).bounce)
+        self._tell(_Told(scenario, named(scenario).bounce, named(scenario).loads))
         return {}
 
     def stop(self) -> dict[str, Any]:
         """Stop playing, let the kernel finish what is posted, return the counts."""
         self._player.stop()
-        self._publish(None, False)
+        self._tell(_Told())
         end = time.monotonic() + _SETTLE_S
         for placed in self._firmware.placed:
             self._firmware.wait(placed.source.name, max(0.0, end - time.monotonic()))
@@ -84,7 +97,9 @@ class Control:
 
     def report(self, source: str, count: int = 1) -> dict[str, Any]:
         """Let *source* report *count* errors; each waits for the kernel's acknowledgement."""
-        done = 0
+        done, told = 0, self._told
+        if self._firmware.source(source).source.notify is Notify.SEA:
+            self._tell(replace(told, loads=max(told.loads, _LOADS)))
         for _ in range(count):
             self._firmware.wait(source, _RETRY_S)
             for _ in range(_TRIES):
@@ -92,6 +107,7 @@ class Control:
                 if self._firmware.wait(source, _RETRY_S):
                     done += 1
                     break
+        self._tell(told)
         return {"acknowledged": done}
 
     def _post(self, source: str) -> dict[str, Any]:
@@ -103,6 +119,7 @@ class Control:
             time.sleep(_BETWEEN_S)
         return {}
 
-    def _publish(self, scenario: str | None, bounce: bool) -> None:
-        text = json.dumps({"scenario": scenario, "bounce": bounce})
-        paths.publish(paths.playing(self._share), text)
+    def _tell(self, what: _Told) -> None:
+        if what != self._told:
+            self._told = what
+            paths.publish(paths.playing(self._share), json.dumps(asdict(what)))

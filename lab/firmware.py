@@ -25,24 +25,40 @@ _BAD_ADDRESS = 0x0123_4000
 
 
 class Memory:
-    """The guest's RAM as a file mapped by the host: offset = guest-physical address."""
+    """The guest's RAM as a file mapped by the host; it begins at guest-physical *base*."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, base: int = 0) -> None:
+        self._base = base
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
         self._words = memoryview(self._map).cast("I")
 
     def write(self, address: int, data: bytes) -> None:
         """Write *data* at guest-physical *address* (bytes)."""
-        self._map[address : address + len(data)] = data
+        start = address - self._base
+        self._map[start : start + len(data)] = data
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read *size* bytes at guest-physical *address*."""
+        return self._map[address - self._base : address - self._base + size]
+
+    def find(self, what: bytes, start: int, end: int) -> int | None:
+        """The first address of *what* in [start, end), or None."""
+        found = self._map.find(what, start - self._base, end - self._base)
+        return None if found < 0 else found + self._base
+
+    @property
+    def end(self) -> int:
+        """The address behind the last byte."""
+        return self._base + len(self._map)
 
     def word(self, address: int) -> int:
         """Read the aligned u32 at *address*."""
-        return self._words[address // 4]
+        return self._words[(address - self._base) // 4]
 
     def set_word(self, address: int, value: int) -> None:
         """Store the aligned u32 at *address* with one store, as a CPU would see it."""
-        self._words[address // 4] = value
+        self._words[(address - self._base) // 4] = value
 
     def close(self) -> None:
         """Unmap the file."""
@@ -68,6 +84,7 @@ class Interrupts:
 
     nmi: int = 0
     irq: int = 0
+    hed: int = 0
 
 
 @dataclass
@@ -86,6 +103,7 @@ class Firmware:
         self._sources = {p.source.name: p for p in self.placed}
         self._counts = {name: Counts() for name in self._sources}
         self._pending: set[str] = set()
+        self._vectors = {p.source.notify: p.source.vector for p in self.placed}
         self._raised = Interrupts()
 
     def source(self, name: str) -> Placed:
@@ -128,15 +146,22 @@ class Firmware:
             return True
 
     def raise_(self, notify: Notify) -> None:
-        """Interrupt the guest the way *notify* says; a polled source needs nothing."""
+        """Interrupt the guest the way *notify* says; a polled source needs nothing.
+
+        An SEA is the guest's to take (agent.Loads), as only a CPU's own load can end in one.
+        """
         if notify is Notify.NMI:
             self.notifier.nmi()
             with self._lock:
                 self._raised.nmi += 1
         elif notify is Notify.EXTERNAL:
-            self.notifier.irq(hest.SHARED_GSI)
+            self.notifier.irq(self._vectors[notify])
             with self._lock:
                 self._raised.irq += 1
+        elif notify in (Notify.GPIO, Notify.GSIV):
+            self.notifier.irq(self._vectors[notify])
+            with self._lock:
+                self._raised.hed += 1
 
     def report(self, name: str) -> bool:
         """Post a record of source *name*, unless one is pending, and notify in any case.

@@ -1,4 +1,4 @@
-"""Boot a real kernel under QEMU/TCG through virtme-ng, run one command in it, tidy up."""
+"""Boot a real kernel under QEMU/TCG, run one command in it, tidy up."""
 
 from __future__ import annotations
 
@@ -14,80 +14,22 @@ import time
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ghesrace.errors import HostError, TransientError, UsageError
+from ghesrace.errors import TransientError, UsageError
 
-from . import hest, paths
+from . import paths
+from .board import REPO, Board, Settings
 from .control import Control
 from .firmware import Firmware, Memory
-from .module.build import build
 from .qemu import Machine
 from .scenario import Player, named
-
-REPO = Path(__file__).resolve().parent.parent
-BOOT = Path("/boot")
 
 _TICK_S = 0.05
 _QUIT_S = 10.0
 _TAIL_LINES = 30
 _GIB = 1 << 30
-
-# Drivers of QEMU's devices and CPU features that nothing here needs; loading them takes
-# udev longer than all the rest of the boot.
-_UNUSED_DRIVERS = (
-    "kvm_amd,kvm,ccp,powernow_k8,acpi_cpufreq,ata_piix,ata_generic,sr_mod,sg,floppy,pcspkr,"
-    "psmouse,serio_raw,evdev,i2c_piix4,i6300esb,button,aesni_intel,ghash_clmulni_intel,"
-    "crct10dif_pclmul,crc32_pclmul,crc32c_intel,sha512_ssse3,sha256_ssse3,sha1_ssse3,qemu_fw_cfg"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What to boot. `memory` in MiB; times in seconds; `append`: more kernel arguments."""
-
-    kernel: Path
-    share: Path
-    scenario: str = "idle"
-    cpus: int = 2
-    memory: int = 2048
-    append: tuple[str, ...] = ()
-    boot_s: float = 400
-    command_s: float = 1800
-    qemu: tuple[str, ...] = field(default=())
-
-
-def newest_kernel() -> Path:
-    """Return the newest kernel image of this host. Raises HostError if there is none."""
-    images = sorted(BOOT.glob("vmlinuz-*"), key=lambda p: p.stat().st_mtime)
-    if not images:
-        raise HostError(
-            f"no kernel image in {BOOT}", "apt-get install linux-image-amd64, or use --kernel IMAGE"
-        )
-    return images[-1]
-
-
-def _vng() -> str:
-    beside = Path(sys.executable).parent / "vng"
-    found = str(beside) if beside.exists() else shutil.which("vng")
-    if not found:
-        raise HostError("vng (virtme-ng) is not installed", "make venv, or pip install virtme-ng")
-    return found
-
-
-def _check(settings: Settings) -> None:
-    named(settings.scenario)
-    if not settings.kernel.is_file():
-        raise UsageError(f"no kernel image at {settings.kernel}", "name one with --kernel IMAGE")
-    if not shutil.which("qemu-system-x86_64"):
-        raise HostError("qemu-system-x86_64 is not installed", "apt-get install qemu-system-x86")
-    low, high = (hest.BASE + hest.REGION >> 20) + 256, 3072
-    if not low <= settings.memory <= high:
-        raise UsageError(f"--memory {settings.memory} MiB is not within {low} and {high}")
-    if settings.cpus < 1:
-        raise UsageError(f"--cpus {settings.cpus}: a guest has at least one")
 
 
 @contextmanager
@@ -106,51 +48,6 @@ def _private(memory: int) -> Iterator[tuple[Path, Path]]:
         with (ram / "ram").open("wb") as file:
             file.truncate(memory << 20)
         yield home, ram / "ram"
-
-
-def _arguments(settings: Settings, home: Path, ram: Path) -> list[str]:
-    qemu = [
-        # INTx lines on ISA-style inputs (10, 11) that a HEST vector can share: not so on q35
-        "-machine pc,memory-backend=ram,i8042=off,smbus=off -nodefaults",
-        f"-object memory-backend-file,id=ram,size={settings.memory}M,mem-path={ram},share=on",
-        f"-acpitable file={home / 'hest'}",
-        "-netdev user,id=lan,restrict=on -device e1000,netdev=lan",
-        f"-qmp unix:{home / 'qmp'},server=on,wait=off",
-        f"-qtest unix:{home / 'qtest'},server=on,wait=off -qtest-log none",
-        # virtme-ng sends the console to /dev/null, or into the command's output
-        f"-set chardev.console.path={settings.share / paths.CONSOLE}",
-        *settings.qemu,
-    ]
-    kernel = [
-        "loglevel=7",
-        f"modprobe.blacklist={_UNUSED_DRIVERS}",
-        f"memmap={hest.REGION // 1024}K${hest.BASE:#x}",
-        # LINT1 of every CPU, not of the boot CPU alone (setup_local_APIC())
-        "apic_extnmi=all",
-        # A guest whose CPU hangs ends after a minute, and its console says where
-        "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1",
-        *settings.append,
-    ]
-    return [
-        _vng(),
-        f"--run={settings.kernel}",
-        "--disable-kvm",
-        "--disable-microvm",
-        "--force-9p",
-        f"--cpus={settings.cpus}",
-        f"--memory={settings.memory}M",
-        f"--rwdir={settings.share}",
-        *(f"--append={a}" for a in kernel),
-        *(f"--qemu-opts={q}" for q in qemu),
-        "--",
-        "env",
-        f"PYTHONPATH={REPO}",
-        "PYTHONDONTWRITEBYTECODE=1",
-        sys.executable,
-        "-m",
-        "lab.agent",
-        str(settings.share),
-    ]
 
 
 def _tail(path: Path) -> str:
@@ -179,19 +76,7 @@ class _Follow:
         self._file.close()
 
 
-def _warm(kernel: Path) -> None:
-    """Make here, in seconds, what the guest can't keep and would take minutes for.
-
-    It sees the repository read-only: no byte code, no built module would outlive a process.
-    """
-    for folder in ("tracer", "probes", "lab", "tests"):
-        compileall.compile_dir(REPO / folder, quiet=2)
-    release = kernel.name.removeprefix("vmlinuz-")
-    if (Path("/lib/modules") / release / "build").exists():
-        build(release)
-
-
-def _prepare(settings: Settings, command: Sequence[str], home: Path, memory: Memory) -> None:
+def _prepare(board: Board, settings: Settings, command: Sequence[str]) -> None:
     share = settings.share
     shutil.rmtree(paths.private(share), ignore_errors=True)
     paths.private(share).mkdir(parents=True)
@@ -199,11 +84,8 @@ def _prepare(settings: Settings, command: Sequence[str], home: Path, memory: Mem
         (share / name).write_bytes(b"")
     for name in (paths.FIRMWARE, paths.GUEST):
         (share / name).unlink(missing_ok=True)
-    spec = {"command": list(command), "scenario": settings.scenario}
+    spec = {"command": list(command), "scenario": settings.scenario, "board": board.name}
     paths.spec(share).write_text(json.dumps(spec))
-    placed = hest.place()
-    (home / "hest").write_bytes(hest.table(placed))
-    memory.write(hest.BASE, hest.registers(placed))
 
 
 def _connect(home: Path, process: subprocess.Popen[bytes], seconds: float) -> Machine:
@@ -211,7 +93,7 @@ def _connect(home: Path, process: subprocess.Popen[bytes], seconds: float) -> Ma
     end = time.monotonic() + seconds
     while not (home / "qmp").exists() or not (home / "qtest").exists():
         if process.poll() is not None or time.monotonic() > end:
-            raise TransientError(f"QEMU did not start:\n{_tail(home / 'vng')}")
+            raise TransientError(f"QEMU did not start:\n{_tail(home / 'log')}")
         time.sleep(_TICK_S)
     return Machine(home / "qmp", home / "qtest")
 
@@ -251,8 +133,8 @@ def _await(settings: Settings, home: Path, process: subprocess.Popen[bytes]) -> 
 
 def _failed(settings: Settings, home: Path, why: str) -> TransientError:
     console = settings.share / paths.CONSOLE
-    said = _tail(home / "vng")
-    started_up = f"\nand virtme-ng and the lab's agent say:\n{said}" if said else ""
+    said = _tail(home / "log")
+    started_up = f"\nand what starts QEMU and the lab's agent say:\n{said}" if said else ""
     return TransientError(
         f"{why}; its console says last:\n{_tail(console)}{started_up}",
         f"the whole console is in {console}",
@@ -285,7 +167,7 @@ def _tidy_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(settings: Settings, command: Sequence[str]) -> int:
+def run(board: Board, settings: Settings, command: Sequence[str]) -> int:
     """Run *command* in a guest and return its exit code; its results are in the share.
 
     The scenario plays from the command's start to its end. What the firmware did is in
@@ -293,30 +175,36 @@ def run(settings: Settings, command: Sequence[str]) -> int:
     the guest is gone afterwards and so is everything outside the share. Raises UsageError,
     HostError, and TransientError when the guest crashes, hangs or is too slow.
     """
-    _check(settings)
+    named(settings.scenario)
+    if settings.cpus < 1:
+        raise UsageError(f"--cpus {settings.cpus}: a guest has at least one")
+    board.check(settings)
     settings.share.mkdir(parents=True, exist_ok=True)
-    _warm(settings.kernel)
+    # The guest sees the repository read-only: no byte code would outlive a process there
+    for folder in ("tracer", "probes", "lab", "tests"):
+        compileall.compile_dir(REPO / folder, quiet=2)
+    board.warm()
     with ExitStack() as stack:
         stack.enter_context(_tidy_on_signals())
         home, ram = stack.enter_context(_private(settings.memory))
-        memory = Memory(ram)
+        memory = Memory(ram, board.ram_base)
         stack.callback(memory.close)
-        _prepare(settings, command, home, memory)
-        log = stack.enter_context((home / "vng").open("wb"))
-        # virtme-ng looks its own parts up on PATH, and leaves files behind when it is killed
-        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+        _prepare(board, settings, command)
+        board.prepare(home, memory)
+        log = stack.enter_context((home / "log").open("wb"))
         process = subprocess.Popen(
-            _arguments(settings, home, ram),
+            board.command(settings, home, ram),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": path, "TMPDIR": str(home)},
+            env=board.environment(home),
             start_new_session=True,
         )
         stack.callback(_end, process)
         machine = stack.enter_context(_connect(home, process, settings.boot_s))
         stack.callback(machine.quit)
-        firmware = Firmware(memory, machine)
+        placed = board.place(machine, memory, settings.share / paths.CONSOLE)
+        firmware = Firmware(memory, machine, placed)
         player = Player(firmware)
         stack.callback(_write_truth, settings.share, firmware, player)
         control = Control(settings.share, firmware, player)

@@ -31,6 +31,9 @@ class Notify(IntEnum):
     POLLED = 0
     EXTERNAL = 1
     NMI = 4
+    GPIO = 7
+    SEA = 8
+    GSIV = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,12 @@ _GENERIC_SOURCE = struct.Struct("<HHHBBIII" + "BBBBQ" + "BBHIIIIII" + "I")
 _GENERIC_ERROR = 9  # ACPI_HEST_TYPE_GENERIC_ERROR
 
 
-def place(sources: Iterable[Source] = SOURCES, base: int = BASE) -> tuple[Placed, ...]:
-    """Give every source a register and a block of its own in the region at *base* (bytes).
+def place(
+    sources: Iterable[Source] = SOURCES, base: int = BASE, end: int = BASE + REGION
+) -> tuple[Placed, ...]:
+    """Give every source a register and a block of its own in the region [base, end) (bytes).
 
-    Raises ValueError if they do not fit into REGION bytes.
+    Raises ValueError if they do not fit.
     """
     placed = []
     page = base + PAGE_SIZE
@@ -89,8 +94,8 @@ def place(sources: Iterable[Source] = SOURCES, base: int = BASE) -> tuple[Placed
         block = page + PAGE_SIZE - CROSSING if source.crosses else page
         placed.append(Placed(source, number, base + 8 * number, block))
         page = placed[-1].frames[-1] + PAGE_SIZE
-    if page > base + REGION:
-        raise ValueError(f"the blocks end at {page:#x}, the region at {base + REGION:#x}")
+    if page > end:
+        raise ValueError(f"the blocks end at {page:#x}, the region at {end:#x}")
     return tuple(placed)
 
 

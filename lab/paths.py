@@ -35,7 +35,7 @@ def exit_code(share: Path) -> Path:
 
 
 def playing(share: Path) -> Path:
-    """What the firmware plays now (JSON: scenario, bounce), written by the host."""
+    """What the guest has to do with what is played (JSON: scenario, bounce, loads); by the host."""
     return private(share) / "playing.json"
 
 

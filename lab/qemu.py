@@ -6,7 +6,7 @@ import socket
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
@@ -34,6 +34,7 @@ class Machine:
 
     def __init__(self, qmp: Path, qtest: Path) -> None:
         self._lock = threading.Lock()
+        self._controller, self._first = "", 0
         self._qmp = QEMUMonitorProtocol(str(qmp))
         self._qtest = socket.socket(socket.AF_UNIX)
         try:
@@ -41,7 +42,6 @@ class Machine:
             self._qmp.settimeout(_PATIENCE_S)
             self._qtest.settimeout(_PATIENCE_S)
             self._qtest.connect(str(qtest))
-            self._ioapic = self._find_ioapic()
         except (OSError, EOFError, QMPError) as error:
             raise TransientError(f"QEMU does not answer on its sockets: {error!r}") from error
 
@@ -56,32 +56,49 @@ class Machine:
     ) -> None:
         self.close()
 
-    def _find_ioapic(self) -> str:
-        # hw/i386/pc.c names the I/O APIC after the host bridge: i440fx on -machine pc
-        answer = self._qmp.cmd_obj(
-            {"execute": "qom-list", "arguments": {"path": "/machine/i440fx"}}
-        )
-        if any(child["name"] == "ioapic" for child in answer.get("return", [])):
-            return "/machine/i440fx/ioapic"
-        raise TransientError("QEMU's machine has no I/O APIC at /machine/i440fx/ioapic")
+    def wire(self, controller: str, first: int = 0) -> None:
+        """Raise interrupts at *controller* (a QOM path), whose first input is GSI *first*."""
+        if not self.children(controller):
+            raise TransientError(f"QEMU's machine has no interrupt controller at {controller}")
+        self._controller, self._first = controller, first
+
+    def children(self, path: str) -> dict[str, str]:
+        """The properties of the object at QOM *path* and their types; empty if there is none."""
+        answer = self._execute("qom-list", path=path)
+        return {child["name"]: child["type"] for child in answer.get("return", [])}
 
     def nmi(self) -> None:
         """Raise an NMI through LINT1 of every CPU (QMP inject-nmi)."""
+        self._must("inject-nmi")
+
+    def stop(self) -> None:
+        """Stop all vCPUs."""
+        self._must("stop")
+
+    def resume(self) -> None:
+        """Let stopped vCPUs run on."""
+        self._must("cont")
+
+    def _must(self, command: str) -> None:
+        answer = self._execute(command)
+        if "error" in answer:
+            raise TransientError(f"QEMU refused {command}: {answer['error']}")
+
+    def _execute(self, command: str, **arguments: object) -> dict[str, Any]:
         with self._lock:
             try:
-                answer = self._qmp.cmd_obj({"execute": "inject-nmi"})
+                answer = self._qmp.cmd_obj({"execute": command, "arguments": arguments})
             except (OSError, EOFError, QMPError) as error:
-                raise TransientError(f"QEMU is gone: inject-nmi: {error!r}") from error
-        if "error" in answer:
-            raise TransientError(f"QEMU refused inject-nmi: {answer['error']}")
+                raise TransientError(f"QEMU is gone: {command}: {error!r}") from error
+        return dict(answer)
 
     def irq(self, gsi: int) -> None:
-        """Raise and drop the I/O APIC's input *gsi*: one interrupt of a level-triggered line.
+        """Raise and drop the line *gsi*: one interrupt, of a level-triggered line too.
 
         Both in one message, which QEMU serves without letting a vCPU in between: a line that
         is still up at the end of the interrupt fires again, ten times on a busy host.
         """
-        pin = f"set_irq_in {self._ioapic} unnamed-gpio-in {gsi}"
+        pin = f"set_irq_in {self._controller} unnamed-gpio-in {gsi - self._first}"
         with self._lock:
             self._ask(f"{pin} 1\n{pin} 0\n", answers=2)
 

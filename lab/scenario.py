@@ -26,13 +26,15 @@ class Beat:
 class Scenario:
     """Beats, played at once; `bounce`: the guest moves the GHES IRQ from CPU to CPU.
 
-    `in_turn`: nothing is reported before the kernel has answered all that was.
+    `in_turn`: nothing is reported before the kernel has answered all that was. `loads`: so many
+    loads a second, on each CPU in turn, end in an SEA, whether or not a record waits.
     """
 
     about: str
     beats: tuple[Beat, ...] = ()
     bounce: bool = False
     in_turn: bool = False
+    loads: float = 0
 
 
 _POLLED = Beat(("polled",), 1)
@@ -59,6 +61,20 @@ SCENARIOS = {
         "NMIs, moving interrupts and polling at once",
         (Beat(("nmi", "nmi-cross"), 20), Beat(("irq", "irq-cross"), 50), _POLLED),
         bounce=True,
+    ),
+    "sea-slow": Scenario("two SEAs a second (arm64)", (Beat(("sea", "sea-cross"), 2),), loads=2),
+    "sea-storm": Scenario("SEAs on all CPUs (arm64)", (Beat(("sea", "sea-cross"), 50),), loads=100),
+    "hed": Scenario("GPIO and GSIV notifications (arm64)", (Beat(("gpio", "gsiv"), 10),)),
+    "every": Scenario(
+        "SEAs, moving interrupts, GPIO, GSIV and polling at once (arm64)",
+        (
+            Beat(("sea", "sea-cross"), 20),
+            Beat(("irq", "irq-cross"), 50),
+            Beat(("gpio", "gsiv"), 5),
+            _POLLED,
+        ),
+        bounce=True,
+        loads=40,
     ),
 }
 
@@ -95,6 +111,9 @@ class Player:
     def start(self, name: str) -> None:
         """Start scenario *name* in place of the current one. Raises UsageError."""
         scenario = named(name)
+        for beat in scenario.beats:
+            for source in beat.sources:
+                self._firmware.source(source)
         self.stop()
         self._end.clear()
         self._error = None

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 from lab import guest, paths
+from lab.board import Settings
+from lab.pc import Pc
 
 RESULT = "bench.json"
 WHOLE = "bpftrace, the same events"
@@ -44,15 +46,14 @@ def main() -> int:
         (share / RESULT).write_text(json.dumps(measure(share)))
         return 0
     with tempfile.TemporaryDirectory(prefix="ghesrace-bench-") as folder:
-        settings = guest.Settings(
-            guest.newest_kernel(),
+        settings = Settings(
             Path(folder),
             cpus=1,
             boot_s=900,
             # A guest's nanosecond is then one instruction, whatever the host does.
             qemu=("-icount shift=0",),
         )
-        code = guest.run(settings, [sys.executable, "-m", "tests.bench", "--inside"])
+        code = guest.run(Pc(), settings, [sys.executable, "-m", "tests.bench", "--inside"])
         if code:
             return code
         found: dict[str, int] = json.loads((Path(folder) / RESULT).read_text())

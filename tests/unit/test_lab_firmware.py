@@ -12,10 +12,12 @@ import pytest
 
 from ghesrace.errors import HostError, TransientError, UsageError
 from lab import control, cper, hest, paths, scenario
+from lab.arm64.virt import Virt
 from lab.client import Client
 from lab.control import Control
 from lab.firmware import Firmware, Memory
 from lab.hest import Notify
+from lab.pc import Pc
 from lab.scenario import Beat, Player, Scenario
 
 PLACED = {p.source.name: p for p in hest.place()}
@@ -131,7 +133,7 @@ def test_report_raises_what_the_source_wants(firmware: Firmware, guest: Guest) -
     assert firmware.report("irq")
     assert firmware.report("polled")
     assert guest.seen == ["nmi", "irq"]
-    assert firmware.counts()["raised"] == {"nmi": 1, "irq": 1}
+    assert firmware.counts()["raised"] == {"nmi": 1, "irq": 1, "hed": 0}
 
 
 def test_unknown_source(firmware: Firmware) -> None:
@@ -198,11 +200,13 @@ def test_player_reports_a_lost_machine(firmware: Firmware, guest: Guest) -> None
 
 def test_scenarios_name_sources_that_exist(firmware: Firmware) -> None:
     """A wrong name in the data would end the player's thread in the middle of a run."""
+    boards = [{source.name for source in board.sources} for board in (Pc, Virt)]
     for name, entry in scenario.SCENARIOS.items():
-        for beat in entry.beats:
-            assert beat.per_second > 0, name
-            for source in beat.sources:
-                assert firmware.source(source).source.name == source
+        assert all(beat.per_second > 0 for beat in entry.beats), name
+        named = {source for beat in entry.beats for source in beat.sources}
+        assert any(named <= sources for sources in boards), name
+    with pytest.raises(UsageError, match="no error source is called 'sea'"):
+        Player(firmware).start("sea-slow")
     with pytest.raises(UsageError, match="there are: idle"):
         Player(firmware).start("storm")
 
@@ -247,11 +251,19 @@ def test_start_and_stop_tell_the_guest_to_bounce(client: Client, tmp_path: Path)
     """The guest's agent steers the IRQ by this file: unset, irq-bounce stays on one CPU."""
     playing = paths.playing(tmp_path / "share")
     client.start("mixed")
-    assert json.loads(playing.read_text()) == {"scenario": "mixed", "bounce": True}
+    assert json.loads(playing.read_text()) == {
+        "scenario": "mixed",
+        "bounce": True,
+        "loads": 0,
+    }
     while not client.counts()["sources"]["irq"]["acknowledged"]:
         time.sleep(0.01)
     client.stop()
-    assert json.loads(playing.read_text()) == {"scenario": None, "bounce": False}
+    assert json.loads(playing.read_text()) == {
+        "scenario": None,
+        "bounce": False,
+        "loads": 0,
+    }
 
 
 def test_the_channel_survives_nonsense(client: Client) -> None:

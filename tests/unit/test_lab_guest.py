@@ -12,8 +12,9 @@ import pytest
 
 from ghesrace.errors import HostError, UsageError
 from lab import __main__ as main
-from lab import agent, guest, hest
-from lab.guest import Settings
+from lab import agent, board, guest, hest, pc
+from lab.board import Settings
+from lab.pc import Pc
 
 INTERRUPTS = """\
            CPU0       CPU1
@@ -26,36 +27,42 @@ LOC:       7726       7960   Local timer interrupts
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
+    return Settings(tmp_path / "share")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Pc:
     (tmp_path / "vmlinuz").write_bytes(b"")
-    return Settings(kernel=tmp_path / "vmlinuz", share=tmp_path / "share")
+    return Pc(tmp_path / "vmlinuz")
 
 
-def test_the_guest_reserves_the_blocks(settings: Settings, tmp_path: Path) -> None:
+def test_the_guest_reserves_the_blocks(machine: Pc, settings: Settings, tmp_path: Path) -> None:
     """Unreserved, the kernel would use the blocks as RAM, and apei would refuse them."""
-    line = guest._arguments(settings, tmp_path, tmp_path / "ram")
+    line = machine.command(settings, tmp_path, tmp_path / "ram")
     assert f"--append=memmap={hest.REGION // 1024}K${hest.BASE:#x}" in line
     assert "--append=apic_extnmi=all" in line
     assert "--disable-kvm" in line
 
 
-def test_more_kernel_arguments_come_last(settings: Settings, tmp_path: Path) -> None:
+def test_more_kernel_arguments_come_last(machine: Pc, settings: Settings, tmp_path: Path) -> None:
     """--append must be able to override ours: the kernel takes the last one."""
-    changed = Settings(settings.kernel, settings.share, append=("loglevel=3",))
-    line = [a for a in guest._arguments(changed, tmp_path, tmp_path) if a.startswith("--append")]
+    changed = Settings(settings.share, append=("loglevel=3",))
+    line = machine.command(changed, tmp_path, tmp_path)
+    line = [a for a in line if a.startswith("--append")]
     assert line[-1] == "--append=loglevel=3"
 
 
 @pytest.mark.parametrize("memory", [256, 4096])
-def test_memory_that_cannot_hold_the_blocks(settings: Settings, memory: int) -> None:
+def test_memory_that_cannot_hold_the_blocks(machine: Pc, settings: Settings, memory: int) -> None:
     """Above 3 GiB a file offset is no address; below the region there are no blocks."""
     with pytest.raises(UsageError, match="--memory"):
-        guest._check(Settings(settings.kernel, settings.share, memory=memory))
+        machine.check(Settings(settings.share, memory=memory))
 
 
 def test_no_such_kernel(settings: Settings, tmp_path: Path) -> None:
     """A wrong path is said before a minute of booting."""
     with pytest.raises(UsageError, match="--kernel IMAGE"):
-        guest._check(Settings(tmp_path / "nothing", settings.share))
+        Pc(tmp_path / "nothing").check(settings)
 
 
 def test_private_files_are_gone_afterwards() -> None:
@@ -144,9 +151,9 @@ def test_firmware_command_outside_a_guest(
 
 def test_no_kernel_on_this_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A host without an image gets the apt line, not an IndexError."""
-    monkeypatch.setattr(guest, "BOOT", tmp_path)
+    monkeypatch.setattr(pc, "BOOT", tmp_path)
     with pytest.raises(HostError, match="linux-image-amd64"):
-        guest.newest_kernel()
+        pc.newest_kernel()
 
 
 def test_guest_half_needs_no_qemu_library() -> None:
@@ -156,6 +163,6 @@ def test_guest_half_needs_no_qemu_library() -> None:
         "print([m for m in sys.modules if m.split('.')[0] in ('qemu', 'numpy', 'asyncio')])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=guest.REPO, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=board.REPO, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"

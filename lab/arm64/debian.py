@@ -1,0 +1,130 @@
+"""Packages of another architecture or suite, fetched and unpacked beside this host's own.
+
+apt works on a folder of its own here: its lists, its archives, its empty list of installed
+packages. Only the mirrors are the host's; nothing of the host's is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from ghesrace.errors import HostError
+
+_TAIL_LINES = 15
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_CONFIG = """\
+APT::Architecture "{arch}";
+APT::Architectures {{ "{arch}"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+Binary::apt-get::APT::Keep-Downloaded-Packages "true";
+DPkg::Post-Invoke {{ }};
+APT::Update::Post-Invoke {{ }};
+Dir::State "{home}/state";
+Dir::State::status "{home}/status";
+Dir::Cache "{home}/cache";
+Dir::Etc::sourcelist "{home}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+"""
+# Debian merged /usr; a package's ./lib must land behind these.
+_MERGED = ("bin", "sbin", "lib")
+
+
+def mirrors() -> tuple[str, str]:
+    """The addresses of the archive and of its security updates, as this host's apt has them.
+
+    Raises HostError where apt knows no Debian mirror.
+    """
+    listed = _out(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)",
+         "Created-By: Packages", "Origin: Debian"]
+    )  # fmt: skip
+    found = [line.split() for line in listed.splitlines()]
+    plain = [uri for uri, name in found if "-" not in name]
+    security = [uri for uri, name in found if name.endswith("-security")]
+    if not plain:
+        raise HostError("this host's apt knows no Debian mirror", "apt-get update")
+    return plain[0], (security or plain)[0]
+
+
+class Apt:
+    """An apt for *arch* with the packages of *suite* (a code name, `NAME-backports` included).
+
+    Its state is kept in *home* (a folder), which may be deleted at any time.
+    """
+
+    def __init__(self, home: Path, suite: str, arch: str = "arm64") -> None:
+        self._home = home.resolve()
+        self._suite = suite
+        self._arch = arch
+
+    def _prepare(self) -> None:
+        archive, security = mirrors()
+        base = self._suite.removesuffix("-backports")
+        lines = [(archive, base), (archive, f"{base}-updates"), (security, f"{base}-security")]
+        if base != self._suite:
+            lines.append((archive, self._suite))
+        if base == "sid":
+            del lines[1:]
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (self._home / folder).mkdir(parents=True, exist_ok=True)
+        (self._home / "status").touch()
+        (self._home / "sources.list").write_text(
+            "".join(f"deb [signed-by={_KEYRING}] {uri} {name} main\n" for uri, name in lines)
+        )
+        (self._home / "apt.conf").write_text(_CONFIG.format(home=self._home, arch=self._arch))
+        self._apt("update")
+
+    def _apt(self, *arguments: str) -> str:
+        environment = {**os.environ, "APT_CONFIG": str(self._home / "apt.conf")}
+        return _out(["apt-get", "-q", "-y", *arguments], environment)
+
+    def fetch(self, packages: Iterable[str]) -> list[Path]:
+        """Download *packages* and all that they depend on. Raises HostError."""
+        self._prepare()
+        archives = self._home / "cache/archives"
+        for old in archives.glob("*.deb"):
+            old.unlink()
+        target = ["-t", self._suite] if self._suite.endswith("-backports") else []
+        self._apt(*target, "--download-only", "install", *packages)
+        return sorted(archives.glob("*.deb"))
+
+
+def unpack(archives: Iterable[Path], tree: Path) -> None:
+    """Unpack *archives* (.deb) into *tree*, running none of their scripts. Raises HostError."""
+    for name in _MERGED:
+        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
+        if not (tree / name).is_symlink():
+            (tree / name).symlink_to(f"usr/{name}")
+    for archive in archives:
+        with subprocess.Popen(
+            ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE
+        ) as tar:
+            _out(
+                ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", str(tree)],
+                stdin=tar.stdout,
+            )
+        if tar.returncode:
+            raise HostError(f"{archive} does not unpack")
+
+
+def _out(
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+) -> str:
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=stdin, capture_output=True, text=True, check=True
+        )
+    except FileNotFoundError:
+        raise HostError(f"{command[0]} is not installed: this needs a Debian host") from None
+    except subprocess.CalledProcessError as error:
+        tail = "\n".join(f"  | {line}" for line in error.stderr.splitlines()[-_TAIL_LINES:])
+        raise HostError(f"{' '.join(command[:3])} failed:\n{tail}") from None
+    return done.stdout

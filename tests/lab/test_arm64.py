@@ -1,0 +1,161 @@
+"""A stock arm64 kernel: every notification that can be had, taken on both CPUs; and its plan."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghesrace import cli
+from ghesrace.check import Engine, Report, Verdict
+from ghesrace.events import Context, Events, Kind
+from ghesrace.kernel import Facts, read_facts
+from ghesrace.resolve import resolve
+from ghesrace.sources.bpf import BpfSource
+from ghesrace.sources.capture import CaptureSource
+from ghesrace.sources.ftrace import FtraceSource
+from ghesrace.sources.live import LiveSource
+from ghesrace.tlb import Class, Judged
+from lab.client import Client
+from lab.live import capture_while, storm
+
+SLOTS = ("GHES_IRQ", "GHES_SEA")
+SECONDS = 12
+# The first episode of a slot is judged against what was before the capture
+UNJUDGED = 1
+SETTLE_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    found = read_facts()
+    assert found.arch == "arm64", "these tests are for `python -m lab test --arch arm64`"
+    return found
+
+
+def judge(path: Path) -> tuple[Report, dict[str, list[Judged]], Events]:
+    source = CaptureSource(path)
+    engine = Engine(source.plan)
+    batches = list(source.batches())
+    judged = [slot for batch in batches for slot in engine.feed(batch)] + engine.finish()
+    report = engine.report()
+    by_slot: dict[str, list[Judged]] = {slot.name: [] for slot in source.plan.slots}
+    for slot in judged:
+        by_slot[source.plan.slots[slot.slot].name].append(slot)
+    return report, by_slot, np.concatenate(batches)
+
+
+def classes(judged: list[Judged]) -> dict[Class, int]:
+    found = np.concatenate([slot.cls for slot in judged])
+    return {Class(int(c)): int((found == c).sum()) for c in np.unique(found)}
+
+
+def handoffs(judged: list[Judged]) -> int:
+    return sum(int(slot.handoff.sum()) for slot in judged)
+
+
+class Taker(threading.Thread):
+    """Takes everything from an attached source until it is told to stop."""
+
+    def __init__(self, source: LiveSource) -> None:
+        super().__init__()
+        self.source, self.taken = source, list[Events]()
+        self.start()
+
+    def run(self) -> None:
+        self.taken += self.source.batches()
+
+    def stop(self) -> Events:
+        self.source.stop()
+        self.join()
+        return np.concatenate(self.taken)
+
+
+def edits(events: Events, cpu: int, begin: int, end: int) -> list[tuple[int, ...]]:
+    """What one CPU mapped and unmapped, in order, in a window (ns)."""
+    kinds = np.isin(events["kind"], (Kind.MAP, Kind.UNMAP))
+    mine = events[kinds & (events["cpu"] == cpu) & (events["ts"] > begin) & (events["ts"] < end)]
+    return [tuple(int(row[name]) for name in ("kind", "slot", "phys", "ctx")) for row in mine]
+
+
+@pytest.mark.parametrize(
+    "source", ["sea", "sea-cross", "polled", "irq", "irq-cross", "gpio", "gsiv"]
+)
+def test_the_kernel_takes_every_notification(firmware: Client, source: str) -> None:
+    """A source that the kernel never reads tests nothing: its episodes would be missing."""
+    assert firmware.report(source, 2) == 2
+
+
+def test_slots_and_what_the_setter_implies(facts: Facts) -> None:
+    """Without the broadcast in its clear, every hand-off of arm64 would be called a race."""
+    plan = resolve(facts)
+    assert facts.btf is not None
+    numbers = facts.btf.enum("fixed_addresses")
+    assert {s.name: s.index for s in plan.slots} == {
+        name.removeprefix("FIX_APEI_"): number
+        for name, number in numbers.items()
+        if name.startswith("FIX_APEI_GHES_")
+    }
+    assert set(SLOTS) <= {s.name for s in plan.slots}
+    (setter,) = [p for p in plan.probes if p.point == "fixmap-set"]
+    assert (setter.symbol, setter.implies) == ("__set_fixmap", ("broadcast-after-clear",))
+
+
+def test_handoffs_are_saved_by_the_broadcast(share: Path) -> None:
+    """SEAs and interrupts hand the slots from CPU to CPU. Any other class than `broadcast` is a
+    false race or a false clean; any other verdict is wrong about a kernel that is safe.
+    """
+    path = share / "every.arrows"
+    assert capture_while(storm("every", SECONDS), path) == 0
+    report, judged, events = judge(path)
+    assert report.verdict is Verdict.CLEAN, report.reasons
+    for name in SLOTS:
+        counted = classes(judged[name])
+        assert counted.pop(Class.UNCERTAIN, 0) <= UNJUDGED
+        assert set(counted) == {Class.BROADCAST}, (name, counted)
+        assert handoffs(judged[name]) >= 20, name
+    # nmi_enter() of do_sea(): an SEA is taken in NMI context, by both CPUs
+    number = [slot.name for slot in report.slots].index("GHES_SEA")
+    sea = events[(events["kind"] == Kind.MAP) & (events["slot"] == number)]
+    assert set(sea["ctx"]) == {Context.NMI}
+    assert set(sea["cpu"]) == {0, 1}
+
+
+def test_at_a_low_rate(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two SEAs a second, as on a host that is not well: the command line must say `clean`."""
+    path = share / "slow.arrows"
+    assert capture_while(storm("sea-slow", SECONDS), path) == 0
+    capsys.readouterr()
+    assert cli.main(["check", "--format", "json", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "clean"
+    (sea,) = [slot for slot in found["slots"] if slot["name"] == "GHES_SEA"]
+    assert sea["classes"]["broadcast"] >= SECONDS
+
+
+def test_bpf_sees_what_ftrace_sees(share: Path) -> None:
+    """Both record the same traffic at the same time: the backends differ in nothing but cost."""
+    facts = read_facts()
+    seen: dict[str, Events] = {}
+    with (
+        FtraceSource(resolve(facts), {}, buffer_kb=8192) as ftrace,
+        BpfSource(resolve(facts, backend="bpf"), {}, buffer_kb=8192) as bpf,
+    ):
+        threads = [Taker(ftrace), Taker(bpf)]
+        time.sleep(SETTLE_S)
+        begin = time.monotonic_ns()  # the clock of both
+        storm("every", SECONDS)()
+        time.sleep(SETTLE_S)
+        end = time.monotonic_ns()
+        time.sleep(SETTLE_S)
+        for name, thread in zip(("ftrace", "bpf"), threads, strict=True):
+            seen[name] = thread.stop()
+    assert not any((events["kind"] == Kind.LOSS).any() for events in seen.values())
+    for cpu in (0, 1):
+        ours, theirs = (edits(events, cpu, begin, end) for events in seen.values())
+        assert len(ours) > 100
+        assert ours == theirs
