@@ -1,13 +1,14 @@
-"""File trees of made-up hosts, and BTF built in memory, for everything that reads /proc and /sys.
+"""File trees of made-up hosts, for everything that reads /proc and /sys.
 
 The tracefs READMEs in fixtures/ are real: README-6.1 is that of Debian's 6.1.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from lab.btfwriter import btf
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TRACEFS = "sys/kernel/tracing"
@@ -16,6 +17,7 @@ X86_GHES = (
     "_text",
     "register_kprobe",
     "ghes_copy_tofrom_phys",
+    "__ghes_peek_estatus.isra.0",
     "ghes_notify_nmi",
     "ghes_irq_func",
     "ghes_poll_func",
@@ -45,6 +47,7 @@ ARM64_GHES = (
     "_text",
     "register_kprobe",
     "ghes_copy_tofrom_phys",
+    "__ghes_peek_estatus.isra.0",
     "ghes_irq_func",
     "ghes_poll_func",
     "ghes_notify_hed",
@@ -73,60 +76,6 @@ COPY_5 = ("buffer", "paddr", "len", "from_phys", "fixmap_idx")
 X86_SLOTS = {"VSYSCALL_PAGE": 511, "FIX_APEI_GHES_IRQ": 644, "FIX_APEI_GHES_NMI": 645}
 ARM64_SLOTS = {"FIX_APEI_GHES_IRQ": 1027, "FIX_APEI_GHES_SEA": 1028}
 BASE = 0xFFFFFFFF81000000
-
-
-def btf(
-    enums: Mapping[str, Mapping[str, int]] | None = None,
-    structs: Mapping[str, Mapping[str, int]] | None = None,
-    functions: Mapping[str, Sequence[str]] | None = None,
-    variables: Sequence[str] = (),
-    *,
-    string_base: int = 0,
-    id_base: int = 1,
-) -> bytes:
-    """BTF with these enums {name: {enumerator: value}}, structs {name: {member: byte offset}},
-    functions {name: parameters} and variables; the bases are those of split BTF.
-
-    A parameter is an int; `*name` is a pointer to void, `&name` a struct by value. A member
-    without a name is of the struct before.
-    """
-    strings = bytearray(b"\0" if string_base == 0 else b"")
-    records: list[bytes] = []
-
-    def text(name: str) -> int:
-        at = string_base + len(strings)
-        strings.extend(name.encode() + b"\0")
-        return at
-
-    def record(name: int, kind: int, count: int, last: int, *rest: int) -> None:
-        words = (name, kind << 24 | count, last, *rest)
-        records.append(struct.pack(f"<{len(words)}I", *(w & 0xFFFFFFFF for w in words)))
-
-    record(text("int"), 1, 0, 4, 32)
-    for enum, values in (enums or {}).items():
-        pairs = [x for name, value in values.items() for x in (text(name), value)]
-        record(text(enum), 6, len(values), 4, *pairs)
-    for name, members in (structs or {}).items():
-        before = id_base + len(records) - 1
-        rest = [
-            x
-            for m, offset in members.items()
-            for x in (text(m) if m else 0, id_base if m else before, offset * 8)
-        ]
-        record(text(name), 4, len(members), 64, *rest)
-    types = {"*": id_base + len(records), "&": id_base + len(records) + 1}
-    if any(p[0] in types for parameters in (functions or {}).values() for p in parameters):
-        record(0, 2, 0, 0)  # void *
-        record(text("value"), 4, 0, 8)  # struct value {}
-    for name, parameters in (functions or {}).items():
-        rest = [x for p in parameters for x in (text(p.lstrip("*&")), types.get(p[:1], id_base))]
-        record(0, 13, len(parameters), 0, *rest)
-        record(text(name), 12, 0, id_base + len(records) - 1)
-    for name in variables:
-        record(text(name), 14, 0, id_base, 1)
-    body = b"".join(records)
-    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(strings))
-    return header + body + bytes(strings)
 
 
 def tree(

@@ -79,8 +79,8 @@ class Candidate:
     `{member}` in `fields`, `struct_default` (bytes) serves without BTF. `raw_fields` are a
     tracepoint's fields as arguments of its raw form, for BPF. `sdei_path` marks code that runs in
     an SDEI handler, where arm64 allows no kprobe; `needs_flags` a point that must know whether
-    interrupts are off. `member` is a `struct.member` that BTF must know, `callbacks` are the
-    functions that the filter `tlb-flush` passes.
+    interrupts are off. Without `member`, a `struct.member` of BTF, the point cannot matter;
+    `callbacks` are the functions that the filter `tlb-flush` passes.
     """
 
     symbol: str = ""

@@ -71,7 +71,7 @@ def resolve(
                 refused[point.name, scope] = reason
     slots, unseen = _slots(facts, loaded, scopes, chosen, refused)
     if not slots.all:
-        raise _no_slot(facts, refused)
+        raise _no_slot(facts, refused, {point.name for point in all_points if point.role})
     probes: list[Probe] = []
     for choice in _useful(chosen, slots):
         made, why_not = _probes(facts, choice, chosen, slots, loaded)
@@ -109,6 +109,9 @@ def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[C
             (w[1:] in facts.host) if w[0] == "!" else w not in facts.host for w in candidate.when
         ):
             continue
+        struct, _, member = candidate.member.partition(".")
+        if member and facts.btf and member not in facts.btf.offsets(struct):
+            continue  # without it this cannot matter
         reason = _companions(facts, candidate, scope, anywhere)
         if reason:
             reasons.append(reason)
@@ -128,9 +131,8 @@ def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[C
 
 def _companions(facts: Facts, candidate: Candidate, scope: str, anywhere: bool) -> str:
     """Why what must (not) be beside the candidate forbids it, or ""."""
-    struct, _, member = candidate.member.partition(".")
-    if member and (facts.btf is None or member not in facts.btf.offsets(struct)):
-        return f"no {candidate.member} in BTF"
+    if candidate.member and facts.btf is None:
+        return f"no BTF tells whether there is {candidate.member}"
 
     def there(name: str) -> bool:
         return any(anywhere or s.module == scope for s in facts.symbols.get(name, ()))
@@ -457,7 +459,7 @@ def _not_checked(
     return found
 
 
-def _no_slot(facts: Facts, refused: dict[tuple[str, str], str]) -> HostError:
+def _no_slot(facts: Facts, refused: dict[tuple[str, str], str], roles: set[str]) -> HostError:
     reasons, hints = [], []
     if facts.tracefs is None and KPROBES in facts.symbols:
         reasons.append("tracefs is not mounted")
@@ -467,6 +469,9 @@ def _no_slot(facts: Facts, refused: dict[tuple[str, str], str]) -> HostError:
     if not any(name.startswith("ghes_") for name in facts.symbols):
         reasons.append("no ACPI APEI GHES code (CONFIG_ACPI_APEI_GHES)")
     if not reasons:
-        reasons += sorted({why for (name, _), why in refused.items() if why and "map" in name})
+        reasons += sorted({why for (name, _), why in refused.items() if why and name in roles})
+        if facts.btf is None:
+            reasons.append("no BTF names the fixmap's slots, and no argument of the copy does")
+            hints.append("a kernel before 4.15 can be traced by hand: docs/old-kernels.md")
     hints.append("run `ghesrace doctor` for the details")
     return HostError("no GHES slot can be observed: " + "; ".join(reasons), "; ".join(hints))
