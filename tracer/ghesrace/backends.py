@@ -14,6 +14,7 @@ from .mechanism import no_bpf
 from .plan import Backend, Plan
 from .resolve import resolve
 from .sources.bpf import BpfSource
+from .sources.bpfload import preempt_count
 from .sources.ftrace import FtraceSource
 from .sources.live import LiveSource
 from .sources.tracefs import TRACEFS
@@ -28,7 +29,7 @@ _SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
 
 def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     """What this host lacks for the BPF backend to be the better one, or ""."""
-    if reason := no_bpf(facts):
+    if reason := _no_bpf(facts):
         return reason
     if importlib.util.find_spec("bcc") is None:
         return "no bcc (Debian: python3-bpfcc)"
@@ -45,10 +46,22 @@ def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     return ""
 
 
+def _no_bpf(facts: Facts) -> str:
+    """Why BPF programs can't watch this kernel, or "": here, unlike `no_bpf`, with what they need
+    of themselves. (Debian's 5.10 amd64 has BTF without variables, the preempt count's too.)"""
+    if (reason := no_bpf(facts)) or facts.btf is None:
+        return reason
+    try:
+        preempt_count(facts.arch, facts.btf)
+    except HostError as error:
+        return error.what
+    return ""
+
+
 def order(wanted: Wanted, facts: Facts) -> Iterator[tuple[Backend, str]]:
     """The backends to try, and why not a better one. Raises HostError if no slot is observable,
     or the one that is wanted can't watch this kernel."""
-    if wanted == "bpf" and (reason := no_bpf(facts)):
+    if wanted == "bpf" and (reason := _no_bpf(facts)):
         raise HostError(f"no BPF backend: {reason}", "record with --backend ftrace")
     if wanted != "auto":
         yield wanted, ""

@@ -29,8 +29,9 @@ BPF_FEATURES = (
     "register_ftrace_direct",
     "get_func_arg",
 )
-# The start of the kernel: where a name is not unique, tracefs takes an offset from here.
-ANCHOR = "_text"
+# The start of the kernel: where a name is not unique, tracefs takes an offset from here. arm64's
+# image begins before what kallsyms lists without CONFIG_KALLSYMS_ALL (Debian until 6.1).
+ANCHORS = ("_text", "_stext")
 TRACEFS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
 # README strings, from kernel/trace/trace.c: readme_msg[].
 _README = {
@@ -116,7 +117,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
             problems[subject] = _reason(error)
             return default
 
-    wanted = points.symbols(points.families()) | {KPROBES, ANCHOR, *BPF_FEATURES}
+    wanted = wanted_symbols()
     tracefs = find_tracefs(root)
     readme = (
         "" if tracefs is None else attempt("tracefs README", (tracefs / "README").read_text, "")
@@ -159,6 +160,11 @@ def read_facts(root: Path = Path("/")) -> Facts:
         areas=attempt("vmallocinfo", lambda: _areas(root / "proc/vmallocinfo"), ()),
         problems=problems,
     )
+
+
+def wanted_symbols() -> frozenset[str]:
+    """The plain names of all functions that a plan may depend on."""
+    return points.symbols(points.families()) | {KPROBES, *ANCHORS, *BPF_FEATURES}
 
 
 def find_tracefs(root: Path = Path("/")) -> Path | None:
@@ -208,7 +214,7 @@ def _tracepoints(tracefs: Path | None) -> dict[str, int]:
     if tracefs is None:
         return {}
     found = {}
-    for name in _tracepoint_names():
+    for name in wanted_tracepoints():
         system, _, event = name.partition(":")
         text = _text(tracefs / "events" / system / event / "id")
         if text and text.isdecimal():
@@ -216,7 +222,8 @@ def _tracepoints(tracefs: Path | None) -> dict[str, int]:
     return found
 
 
-def _tracepoint_names() -> Iterable[str]:
+def wanted_tracepoints() -> Iterable[str]:
+    """The tracepoints (`system:event`) that a plan may depend on."""
     for family in points.families():
         for point in family.points:
             yield from (c.tracepoint for c in point.candidates if c.tracepoint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import hest
 from .kallsyms import Symbol
-from .kernel import ANCHOR, BPF_FEATURES, Facts
+from .kernel import ANCHORS, BPF_FEATURES, Facts
 from .plan import Backend, Mechanism
 from .points import Candidate
 
@@ -22,7 +22,7 @@ RETURN: dict[Mechanism, Mechanism] = {
 # ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
 _MMAP, *_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
 # A struct passed by value, such as pgprot_t: 720e6a435194, Linux 6.1, which added this member.
-_STRUCT_ARGS = ("btf_func_model", "arg_flags")
+STRUCT_ARGS = ("btf_func_model", "arg_flags")
 
 
 def choose(
@@ -69,10 +69,11 @@ def place(facts: Facts, symbol: Symbol) -> str:
     twins = [s for s in facts.symbols[symbol.plain] if s.name == symbol.name]
     if symbol.module or len(twins) == 1:
         return symbol.place
-    anchors = [s.address for s in facts.symbols.get(ANCHOR, ()) if s.address]
-    if not anchors or not symbol.address:
-        return ""
-    return f"{ANCHOR}+{symbol.address - anchors[0]:#x}"
+    for name in ANCHORS if symbol.address else ():
+        for anchor in facts.symbols.get(name, ()):
+            if anchor.address:
+                return f"{name}+{symbol.address - anchor.address:#x}"
+    return ""
 
 
 def _kprobe(facts: Facts, candidate: Candidate, symbol: Symbol) -> tuple[Mechanism | None, str]:
@@ -105,7 +106,7 @@ def _no_fentry(facts: Facts, candidate: Candidate, symbol: Symbol, bare: bool) -
         return ""
     if not all(prototype.scalar) and _GET_FUNC_ARG not in facts.symbols:
         return "this kernel has no bpf_get_func_arg() for its pointer arguments"
-    if any(prototype.struct) and _STRUCT_ARGS[1] not in _members(facts, _STRUCT_ARGS[0]):
+    if any(prototype.struct) and STRUCT_ARGS[1] not in _members(facts, STRUCT_ARGS[0]):
         return "this kernel's trampolines take no struct by value"
     return ""
 
