@@ -7,8 +7,9 @@ packages. Only the mirrors are the host's; nothing of the host's is changed.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -81,8 +82,10 @@ class Apt:
         self._apt("update")
 
     def _apt(self, *arguments: str) -> str:
-        environment = {**os.environ, "APT_CONFIG": str(self._home / "apt.conf")}
-        return _out(["apt-get", "-q", "-y", *arguments], environment)
+        return _out(["apt-get", "-q", "-y", *arguments], self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "APT_CONFIG": str(self._home / "apt.conf"), "LC_ALL": "C"}
 
     def fetch(self, packages: Iterable[str]) -> list[Path]:
         """Download *packages* and all that they depend on. Raises HostError."""
@@ -93,6 +96,46 @@ class Apt:
         target = ["-t", self._suite] if self._suite.endswith("-backports") else []
         self._apt(*target, "--download-only", "install", *packages)
         return sorted(archives.glob("*.deb"))
+
+    def kernel_image(self) -> Path:
+        """Download the package of the newest generic kernel's image, and nothing else.
+
+        Of those that the mirror lists; the newest that it has. Raises HostError.
+        """
+        self._prepare()
+        problem = HostError(f"{self._suite} has no kernel for {self._arch}")
+        for package in self._kernels():
+            try:
+                return self._download(package)
+            except HostError as error:
+                problem = error
+        raise problem
+
+    def one(self, package: str) -> Path:
+        """Download *package* without what it depends on. Raises HostError."""
+        self._prepare()
+        return self._download(package)
+
+    def _download(self, package: str) -> Path:
+        into = self._home / "debs"
+        into.mkdir(exist_ok=True)
+        for old in into.glob(f"{package.partition('=')[0]}_*.deb"):
+            old.unlink()
+        _out(["apt-get", "-q", "download", package], self._environment(), cwd=into)
+        return next(into.glob(f"{package.partition('=')[0]}_*.deb"))
+
+    def _kernels(self) -> Iterator[str]:
+        """`package=version`: linux-image-ARCH depends on linux-image-RELEASE, which since 7.0
+        depends on linux-binary-RELEASE for the image itself."""
+        meta = f"linux-image-{self._arch}"
+        listed = _out(["apt-cache", "madison", meta], self._environment())
+        for version in dict.fromkeys(line.split("|")[1].strip() for line in listed.splitlines()):
+            package = meta
+            for kind in ("image", "binary"):
+                shown = _out(["apt-cache", "show", f"{package}={version}"], self._environment())
+                depends = re.search(rf"^Depends:.*?\b(linux-{kind}-\d\S*)", shown, re.MULTILINE)
+                package = depends.group(1).rstrip(",") if depends else package
+            yield f"{package}={version}"
 
 
 def unpack(archives: Iterable[Path], tree: Path) -> None:
@@ -117,10 +160,17 @@ def _out(
     command: list[str],
     environment: dict[str, str] | None = None,
     stdin: IO[bytes] | None = None,
+    cwd: Path | None = None,
 ) -> str:
     try:
         done = subprocess.run(
-            command, env=environment, stdin=stdin, capture_output=True, text=True, check=True
+            command,
+            env=environment,
+            stdin=stdin,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except FileNotFoundError:
         raise HostError(f"{command[0]} is not installed: this needs a Debian host") from None

@@ -1,0 +1,353 @@
+"""Take the facts that a plan is resolved from out of real kernels, for the unit tests.
+
+    python -m lab.facts --suite bookworm --arch arm64   # Debian's newest kernel of a suite
+    python -m lab.facts linux-image-….deb vmlinuz-…     # a package or an image
+    python -m lab.facts build/facts/*.tar.gz            # cut again what was taken before
+    python -m lab.facts --plans                         # write the expected plans again
+
+The image is booted under QEMU, with nothing but busybox, and every fact is what the kernel's own
+files say: which functions ftrace can hook is decided while it boots, and so is part of what
+kprobes refuse. Writes RELEASE.json and RELEASE.plan to tests/unit/fixtures/kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ghesrace.errors import GhesraceError, HostError, InputError, TransientError
+from ghesrace.kernel import Facts, read_facts
+from ghesrace.plan import Plan, Probe
+from ghesrace.resolve import resolve
+
+from . import kernelfile
+from .arm64.debian import Apt, unpack
+
+REPO = Path(__file__).resolve().parent.parent
+KERNELS = REPO / "tests/unit/fixtures/kernels"
+BUILD = REPO / "build/facts"
+ARCHES = {"amd64": "x86_64", "arm64": "arm64"}
+_QEMU = {
+    "amd64": ("qemu-system-x86_64", "-cpu", "max"),
+    "arm64": ("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a57"),
+}
+_CONSOLE = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
+_PACKAGE = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
+_BOOT_S = 300
+_SUITE = "bookworm"  # whose busybox a kernel is booted with
+_BEGIN, _END = b"\nFACTS-BEGIN", b"\nFACTS-END"
+_FILES = (
+    "proc/kallsyms",
+    "proc/version",
+    "proc/sys/kernel/osrelease",
+    "sys/kernel/btf/vmlinux",
+    "sys/kernel/debug/kprobes/blacklist",
+    f"{kernelfile.TRACEFS}/README",
+    f"{kernelfile.TRACEFS}/trace_clock",
+    f"{kernelfile.TRACEFS}/available_filter_functions",
+)
+_INIT = f"""#!/bin/busybox sh
+/bin/busybox --install /bin
+mkdir -p /dev /proc /sys /facts
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tracefs tracefs /{kernelfile.TRACEFS}
+mount -t debugfs debugfs /sys/kernel/debug
+exec </dev/console >/dev/console 2>&1
+dmesg -n 1
+stty raw
+for file in {" ".join(_FILES)}; do
+  mkdir -p "/facts/${{file%/*}}"
+  cat "/$file" > "/facts/$file"
+done
+grep -r . /{kernelfile.TRACEFS}/events/*/*/id > /facts/{kernelfile.EVENT_IDS}
+ls /{kernelfile.TRACEFS} > /facts/{kernelfile.TRACEFS_NAMES}
+printf '{_BEGIN.decode().strip()}\\n' | sed 's/^/\\n/'
+tar -c -C /facts . | gzip -1 | base64
+printf '{_END.decode().strip()}\\n' | sed 's/^/\\n/'
+poweroff -f
+"""
+
+
+def take(image: Path, arch: str, busybox: Path) -> bytes:
+    """Boot *image* ("amd64" or "arm64") and return its files as a .tar.gz.
+
+    Raises HostError without QEMU, TransientError if the guest does not answer.
+    """
+    command = _QEMU[arch]
+    if not shutil.which(command[0]):
+        raise HostError(f"{command[0]} is not installed", f"apt-get install {_PACKAGE[arch]}")
+    with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
+        home = Path(folder)
+        root = home / "root"
+        (root / "bin").mkdir(parents=True)
+        shutil.copy(busybox, root / "bin/busybox")
+        (root / "init").write_text(_INIT)
+        (root / "init").chmod(0o755)
+        names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
+        initrd = subprocess.run(
+            ["cpio", "--create", "--format=newc", "--quiet"],
+            cwd=root,
+            input=names.encode(),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        (home / "initrd").write_bytes(initrd.stdout)
+        try:
+            subprocess.run(
+                [
+                    *command,
+                    *("-smp", "1", "-m", "1G", "-nodefaults", "-display", "none", "-no-reboot"),
+                    *("-serial", f"file:{home / 'console'}"),
+                    *("-kernel", str(image), "-initrd", str(home / "initrd")),
+                    *("-append", f"console={_CONSOLE[arch]} loglevel=4 panic=-1 nokaslr"),
+                ],
+                check=True,
+                capture_output=True,
+                timeout=_BOOT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise TransientError(_silent(image, home / "console")) from None
+        except subprocess.CalledProcessError as error:
+            raise TransientError(f"QEMU: {error.stderr.decode(errors='replace')}") from None
+        said = (home / "console").read_bytes()
+        text, end, _ = said.partition(_BEGIN)[2].partition(_END)
+        try:
+            if not end:
+                raise TransientError(_silent(image, home / "console"))
+            return base64.b64decode(b"".join(text.split()), validate=True)
+        except binascii.Error as error:
+            raise TransientError(f"{image}: something else wrote to the console") from error
+
+
+def _silent(image: Path, console: Path) -> str:
+    last = console.read_text(errors="replace").splitlines()[-8:] if console.exists() else []
+    return "\n  | ".join([f"{image} did not give its facts; its console says last:", *last])
+
+
+def cut(taken: bytes, arch: str, package: str) -> dict[str, object]:
+    """The kernel file of what `take` brought.
+
+    Raises InputError unless it leads to the plans that the whole files lead to.
+    """
+    with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
+        whole, planted = Path(folder, "whole"), Path(folder, "planted")
+        with tarfile.open(fileobj=io.BytesIO(taken)) as archive:
+            _unpack(archive, whole)
+        kernel = kernelfile.cut(whole, ARCHES[arch], package)
+        kernelfile.plant(kernel, planted)
+        shutil.copy(planted / "proc/sys/kernel/arch", whole / "proc/sys/kernel/arch")
+        for name in kernel["tracefs"]:
+            path = whole / kernelfile.TRACEFS / name
+            path.mkdir(exist_ok=True) if name == "instances" else path.touch()
+        for name in kernel["tracepoints"]:
+            path = Path(kernelfile.TRACEFS, "events", name.replace(":", "/"), "id")
+            (whole / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(planted / path, whole / path)
+        if plans(read_facts(whole)) != plans(read_facts(planted)):
+            raise InputError(f"the cut of {kernel['release']} leads to another plan than the whole")
+        return kernel
+
+
+def plans(facts: Facts) -> tuple[Plan, Plan]:
+    """The plans of both backends. Raises HostError if no slot can be observed."""
+    return resolve(facts, backend="ftrace"), resolve(facts, backend="bpf")
+
+
+def facts_of(kernel: dict[str, object]) -> Facts:
+    """What `read_facts` finds on a host that runs *kernel*, on bare metal, without a HEST."""
+    with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
+        facts = read_facts(kernelfile.plant(kernel, Path(folder)))
+    return replace(facts, tracefs=Path("/", kernelfile.TRACEFS))
+
+
+def render(kernel: dict[str, object]) -> str:
+    """Both plans of *kernel* as a table: what serves each probe point, by which mechanism."""
+    ftrace, bpf = plans(facts_of(kernel))
+    return "\n".join(line.rstrip() for line in _lines(kernel, ftrace, bpf)) + "\n"
+
+
+def _lines(kernel: dict[str, object], ftrace: Plan, bpf: Plan) -> Iterator[str]:
+    yield f"{kernel['release']} ({kernel['arch']}): {kernel['package']}"
+    yield ""
+    for slot in ftrace.slots:
+        at = "at an address not disclosed" if slot.address is None else f"at {slot.address:#x}"
+        yield f"slot {slot.name}: index {slot.index}, {at}, lock {slot.lock}"
+    row = "{:20} {:24} {:30} {:10} {:15} {}"
+    yield ""
+    yield row.format("point", "kinds", "symbol", "ftrace", "bpf", "implies")
+    other = {(p.point, p.kind): p for p in bpf.probes}
+    returns = {p.point: p.kind for p in ftrace.probes if p.why == "its return"}
+    for probe in ftrace.probes:
+        if probe.why == "its return":
+            continue
+        twin = other.pop((probe.point, probe.kind), None)
+        kinds = [k for k in (probe.kind, probe.clear_kind, returns.get(probe.point)) if k]
+        yield row.format(
+            probe.point,
+            " ".join(kinds),
+            probe.symbol,
+            probe.mechanism,
+            "-" if twin is None else twin.mechanism + _differs(probe, twin),
+            " ".join(probe.implies),
+        )
+    yield ""
+    if (ftrace.unseen, ftrace.not_checked) == (bpf.unseen, bpf.not_checked):
+        yield from _blind("unseen", ftrace)
+    else:
+        yield from _blind("unseen by ftrace", ftrace)
+        yield from _blind("unseen by bpf", bpf)
+    reasons: dict[str, list[str]] = {}
+    for probe in bpf.probes:
+        if why := probe.why.partition("; not fentry: ")[2].partition(";")[0]:
+            reasons.setdefault(why, []).append(probe.symbol)
+    for why, symbols in reasons.items():
+        yield f"not fentry: {why}: {', '.join(symbols)}"
+
+
+def _blind(title: str, plan: Plan) -> Iterator[str]:
+    for unseen in plan.unseen:
+        slots = "" if len(unseen.slots) == len(plan.slots) else f" of {', '.join(unseen.slots)}"
+        patterns = f" [{', '.join(unseen.patterns)}]" if unseen.patterns else ""
+        yield f"{title}: {unseen.what}{slots}: {unseen.why}{patterns}"
+    for pattern, why in plan.not_checked.items():
+        yield f"{title}: pattern {pattern} is not checked: {why}"
+
+
+def _differs(probe: Probe, twin: Probe) -> str:
+    return "" if probe.symbol == twin.symbol else f" ({twin.symbol})"
+
+
+def add(taken: bytes, arch: str, package: str) -> None:
+    """Write the kernel file and the expected plans of what `take` brought."""
+    kernel = cut(taken, arch, package)
+    KERNELS.mkdir(parents=True, exist_ok=True)
+    release = str(kernel["release"])
+    kernelfile.save(kernel, KERNELS / f"{release}.json")
+    write_plan(kernel)
+    print(f"{release}: {KERNELS / release}.json, .plan")
+
+
+def write_plan(kernel: dict[str, object]) -> None:
+    """Write the expected plans of *kernel*."""
+    (KERNELS / f"{kernel['release']}.plan").write_text(render(kernel))
+
+
+@contextmanager
+def _image(path: Path) -> Iterator[Path]:
+    """The kernel image of a package (boot/vmlinuz-RELEASE, since 7.0 usr/lib/modules/RELEASE/
+    vmlinuz), or *path* itself."""
+    if path.suffix != ".deb":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
+        # Without the modules, a hundred megabytes.
+        with subprocess.Popen(
+            ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE
+        ) as deb:
+            assert deb.stdout is not None
+            with tarfile.open(fileobj=deb.stdout, mode="r|") as archive:
+                _unpack(archive, Path(folder), "vmlinuz")
+        found = sorted(Path(folder).rglob("vmlinuz*"))
+        if not found:
+            raise InputError(
+                f"{path} holds no kernel image", "name linux-image-… or linux-binary-…"
+            )
+        yield found[0]
+
+
+def _unpack(archive: tarfile.TarFile, root: Path, prefix: str = "") -> None:
+    """Write the files whose name begins with *prefix* below *root*, and nothing outside of it."""
+    for member in archive:
+        path = Path(member.name)
+        source = archive.extractfile(member) if member.isfile() else None
+        if source and path.name.startswith(prefix) and ".." not in path.parts:
+            target = root / path.relative_to(path.anchor)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+
+
+def _busybox(arch: str, suite: str) -> Path:
+    """A static busybox of *arch*."""
+    unpacked = BUILD / f"busybox-{arch}"
+    if not (unpacked / "bin/busybox").exists():
+        unpack([_apt(suite, arch).one("busybox-static")], unpacked)
+    return unpacked / "bin/busybox"
+
+
+def _boot(path: Path, arch: str, package: str, suite: str) -> None:
+    with _image(path) as image:
+        taken = take(image, arch, _busybox(arch, suite))
+    kernel = cut(taken, arch, package)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    (BUILD / f"{kernel['release']}.tar.gz").write_bytes(taken)
+    add(taken, arch, package)
+
+
+def _apt(suite: str, arch: str) -> Apt:
+    return Apt(BUILD / f"apt-{suite}-{arch}", suite, arch)
+
+
+def _package(path: Path) -> str:
+    """`package version` of a .deb by its name, else the name."""
+    name = path.name.removesuffix(".deb").replace("%3a", ":")
+    return " ".join(name.split("_")[:2])
+
+
+def _arch(path: Path) -> str:
+    found = re.search(r"(amd64|arm64)(\.deb|\.tar\.gz)?$", path.name)
+    if not found:
+        raise InputError(f"{path}: which architecture?", f"give --arch {' or '.join(ARCHES)}")
+    return found.group(1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, call, print. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.facts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="DEB_OR_IMAGE")
+    parser.add_argument("--suite", default="", help="a Debian suite: its newest generic kernel")
+    parser.add_argument("--arch", choices=list(ARCHES), help="default: as the file's name ends")
+    parser.add_argument("--plans", action="store_true", help="write the expected plans again")
+    args = parser.parse_args(argv)
+    if not (args.files or args.plans or (args.suite and args.arch)):
+        parser.error("name a package or an image, or --suite and --arch, or --plans")
+    try:
+        for path in args.files:
+            arch = args.arch or _arch(path)
+            if path.name.endswith(".tar.gz"):
+                known = kernelfile.load(KERNELS / f"{path.name.removesuffix('.tar.gz')}.json")
+                add(path.read_bytes(), arch, str(known["package"]))
+            else:
+                _boot(path, arch, _package(path), args.suite or _SUITE)
+        if args.suite and not args.files:
+            deb = _apt(args.suite, args.arch).kernel_image()
+            _boot(deb, args.arch, _package(deb), args.suite)
+        if args.plans:
+            for path in sorted(KERNELS.glob("*.json")):
+                write_plan(kernelfile.load(path))
+    except (GhesraceError, subprocess.CalledProcessError) as error:
+        print(f"lab.facts: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
