@@ -103,13 +103,13 @@ def trace(frames: int) -> str:
     return head + "".join(lines)
 
 
-def judged(folder: Path, text: str) -> Report:
+def judged(folder: Path, text: str, *, mapped: bool = True) -> Report:
     folder.mkdir()
     (folder / "old.txt").write_text(text)
     found = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found
     (folder / "old.toml").write_text(found.group(1))
-    source = open_file(folder / "old.txt", folder / "old.toml")
+    source = open_file(folder / "old.txt", folder / "old.toml" if mapped else None)
     engine = Engine(source.plan)
     for batch in source.batches():
         engine.feed(batch)
@@ -126,14 +126,25 @@ def test_the_pages_recipe_finds_the_race(tmp_path: Path):
     assert harmless.slots[0].classes[Class.SAME_FRAME] >= 4
 
 
+def test_the_pages_recipe_for_the_fixmap(tmp_path: Path):
+    """If this fails, a kernel of 4.15 to 5.0 is told to have the race, or to have no traffic."""
+    lines = []
+    for n in range(6):
+        for k, (phys, flags) in enumerate(((0x70000000 + 0x1000 * (n % 3), 0x163), (0, 0))):
+            text = f"set: (native_set_fixmap+0x0/0x30) idx=644 phys={phys:#x} flags={flags:#x}"
+            lines.append(line(n % 2, 1_000_000 + 1000 * n + 10 * k, text))
+    head = "# tracer: nop\n# entries-in-buffer/entries-written: 12/12   #P:2\n"
+    report = judged(tmp_path / "a", head + "".join(lines), mapped=False)
+    assert report.verdict < Verdict.PREDICTED
+    assert report.slots[0].classes[Class.MAP_FLUSH] >= 4
+
+
 def test_the_page_probes_what_the_sources_have():
     """If this fails, the page names a function that those kernels lack."""
-    names = set(re.findall(r"^    [pr]:old/\w+ (\w+)", PAGE.read_text(), re.MULTILINE))
-    assert names == {
-        "ioremap_page_range",
-        "unmap_kernel_range_noflush",
-        "arch_apei_flush_tlb_one",
-        "ghes_copy_tofrom_phys",
-        "ghes_notify_nmi",
-    }
-    assert names <= set(kernels()["linux-4_13-inlined"]["functions"])
+    text = PAGE.read_text().partition("## 4.15 to 5.0")
+    found = [set(re.findall(r"^    [pr]:old/\w+ (\w+)", part, re.MULTILINE)) for part in text]
+    before, _, since = found
+    assert len(before) == 5
+    assert before <= set(kernels()["linux-4_13-inlined"]["functions"])
+    assert since == {"native_set_fixmap", "__set_fixmap"}
+    assert "native_set_fixmap" in kernels()["linux-4_18-inlined"]["functions"]

@@ -472,6 +472,6 @@ def _no_slot(facts: Facts, refused: dict[tuple[str, str], str], roles: set[str])
         reasons += sorted({why for (name, _), why in refused.items() if why and name in roles})
         if facts.btf is None:
             reasons.append("no BTF names the fixmap's slots, and no argument of the copy does")
-            hints.append("a kernel before 4.15 can be traced by hand: docs/old-kernels.md")
+            hints.append("a kernel before 5.1 can be traced by hand: docs/old-kernels.md")
     hints.append("run `ghesrace doctor` for the details")
     return HostError("no GHES slot can be observed: " + "; ".join(reasons), "; ".join(hints))
