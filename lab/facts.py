@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ghesrace.backends import bpf_refused
 from ghesrace.errors import GhesraceError, HostError, InputError, TransientError
 from ghesrace.kernel import Facts, read_facts
 from ghesrace.plan import Plan, Probe
@@ -176,32 +177,31 @@ def facts_of(kernel: dict[str, object]) -> Facts:
 
 def render(kernel: dict[str, object]) -> str:
     """Both plans of *kernel* as a table: what serves each probe point, by which mechanism."""
-    ftrace, bpf = plans(facts_of(kernel))
-    return "\n".join(line.rstrip() for line in _lines(kernel, ftrace, bpf)) + "\n"
+    facts = facts_of(kernel)
+    head = [f"{kernel['release']} ({kernel['arch']}): {kernel['package']}"]
+    if reason := bpf_refused(facts):
+        head.append(f"bpf is refused: {reason}")
+    lines = [*head, "", *_lines(*plans(facts))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _lines(kernel: dict[str, object], ftrace: Plan, bpf: Plan) -> Iterator[str]:
-    yield f"{kernel['release']} ({kernel['arch']}): {kernel['package']}"
-    yield ""
+def _lines(ftrace: Plan, bpf: Plan) -> Iterator[str]:
     for slot in ftrace.slots:
         at = "at an address not disclosed" if slot.address is None else f"at {slot.address:#x}"
         yield f"slot {slot.name}: index {slot.index}, {at}, lock {slot.lock}"
     row = "{:20} {:24} {:30} {:10} {:15} {}"
     yield ""
     yield row.format("point", "kinds", "symbol", "ftrace", "bpf", "implies")
-    other = {(p.point, p.kind): p for p in bpf.probes}
-    returns = {p.point: p.kind for p in ftrace.probes if p.why == "its return"}
-    for probe in ftrace.probes:
+    sides = [{(p.point, p.kind): p for p in made.probes} for made in (ftrace, bpf)]
+    for name, probe in (sides[1] | sides[0]).items():
         if probe.why == "its return":
             continue
-        twin = other.pop((probe.point, probe.kind), None)
-        kinds = [k for k in (probe.kind, probe.clear_kind, returns.get(probe.point)) if k]
+        back = next((p.kind for p in ftrace.probes if _is_return(p, probe)), None)
         yield row.format(
             probe.point,
-            " ".join(kinds),
+            " ".join(kind for kind in (probe.kind, probe.clear_kind, back) if kind),
             probe.symbol,
-            probe.mechanism,
-            "-" if twin is None else twin.mechanism + _differs(probe, twin),
+            *(_mechanism(side.get(name), probe) for side in sides),
             " ".join(probe.implies),
         )
     yield ""
@@ -227,8 +227,14 @@ def _blind(title: str, plan: Plan) -> Iterator[str]:
         yield f"{title}: pattern {pattern} is not checked: {why}"
 
 
-def _differs(probe: Probe, twin: Probe) -> str:
-    return "" if probe.symbol == twin.symbol else f" ({twin.symbol})"
+def _is_return(other: Probe, probe: Probe) -> bool:
+    return other.point == probe.point and other.why == "its return"
+
+
+def _mechanism(mine: Probe | None, probe: Probe) -> str:
+    if mine is None:
+        return "-"
+    return mine.mechanism if mine.symbol == probe.symbol else f"{mine.mechanism} {mine.symbol}"
 
 
 def add(taken: bytes, arch: str, package: str) -> None:

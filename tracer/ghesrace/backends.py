@@ -29,7 +29,7 @@ _SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
 
 def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     """What this host lacks for the BPF backend to be the better one, or ""."""
-    if reason := _no_bpf(facts):
+    if reason := bpf_refused(facts):
         return reason
     if importlib.util.find_spec("bcc") is None:
         return "no bcc (Debian: python3-bpfcc)"
@@ -46,9 +46,11 @@ def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     return ""
 
 
-def _no_bpf(facts: Facts) -> str:
-    """Why BPF programs can't watch this kernel, or "": here, unlike `no_bpf`, with what they need
-    of themselves. (Debian's 5.10 amd64 has BTF without variables, the preempt count's too.)"""
+def bpf_refused(facts: Facts) -> str:
+    """Why BPF programs can't watch this kernel, or "".
+
+    Beside `no_bpf`: Debian's 5.10 amd64 has BTF without variables, so without the preempt count.
+    """
     if (reason := no_bpf(facts)) or facts.btf is None:
         return reason
     try:
@@ -61,7 +63,7 @@ def _no_bpf(facts: Facts) -> str:
 def order(wanted: Wanted, facts: Facts) -> Iterator[tuple[Backend, str]]:
     """The backends to try, and why not a better one. Raises HostError if no slot is observable,
     or the one that is wanted can't watch this kernel."""
-    if wanted == "bpf" and (reason := _no_bpf(facts)):
+    if wanted == "bpf" and (reason := bpf_refused(facts)):
         raise HostError(f"no BPF backend: {reason}", "record with --backend ftrace")
     if wanted != "auto":
         yield wanted, ""
