@@ -48,7 +48,12 @@ def asked() -> dict[str, Any]:
         structs.setdefault(rule.variable, []).append(rule.member)
         for owner, member in zip(("task_struct", *rule.task), rule.task, strict=False):
             structs.setdefault(owner, []).append(member)
-    variables = {rule.variable for family in loaded for rule in family.contexts}
+    variables = {
+        name
+        for family in loaded
+        for rule in family.contexts
+        for name in (rule.variable, rule.wide_with)
+    }
     return {
         "around": AROUND,
         "symbols": sorted(wanted_symbols() - {""}),

@@ -114,6 +114,13 @@ static inline struct record *record_at(u32 me, u32 level, u64 head)
 #define HARDIRQ_MASK 0x000f0000
 #define SOFTIRQ_OFFSET 0x00000100
 
+/* The layout of 7.3 (9634d860ac15) turned into the one above: disabled interrupts are counted in
+ * bits 16 to 23, hardirqs follow, NMIs from bit 28 on; bit 31 may ask for rescheduling. */
+static inline u32 narrow(u32 count)
+{
+	return (count >> 8 & 0x007f0000) | (count & 0xff00);
+}
+
 #define ENTER()                                                                          \
 	u32 count = PREEMPT_COUNT;                                                       \
 	u32 level = count & NMI_MASK	     ? 3                                         \

@@ -174,12 +174,14 @@ class Blind:
 @dataclass(frozen=True, slots=True)
 class ContextRule:
     """Where BPF programs find the preempt count: `member` of the per-CPU variable `variable`
-    ("" if it is the variable itself), or of the current task (`task`: path of members)."""
+    ("" if it is the variable itself), or of the current task (`task`: path of members). Where BTF
+    has the variable `wide_with`, it has the wide layout."""
 
     arch: tuple[str, ...]
     variable: str = ""
     member: str = ""
     task: tuple[str, ...] = ()
+    wide_with: str = ""
 
 
 @dataclass(frozen=True, slots=True)

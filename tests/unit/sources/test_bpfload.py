@@ -22,6 +22,8 @@ def test_the_preempt_count_is_found_by_feature():
     assert (magic, number) == (_MAGIC, Btf(trees.x86_bpf_btf()).variable("__preempt_count"))
     hot = trees.btf({}, {"pcpu_hot": {"current": 0, "preempt_count": 8}}, {}, ("pcpu_hot",))
     assert preempt_count("x86_64", Btf(hot))[0].endswith("+ 8)")
+    wide = trees.btf({}, {}, {}, ("__preempt_count", "local_interrupt_disable_state"))
+    assert preempt_count("x86_64", Btf(wide))[0].startswith("narrow(*(u32 *)(this_cpu_ptr(")
     task = {"task_struct": {"thread_info": 4}, "thread_info": {"flags": 0, "preempt_count": 16}}
     assert preempt_count("arm64", Btf(trees.btf({}, task))) == (
         "*(u32 *)(current_task() + 20)",

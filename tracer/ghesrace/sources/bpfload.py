@@ -33,21 +33,24 @@ _LOG_LINES = 6
 
 
 def preempt_count(arch: str, btf: Btf) -> tuple[str, dict[int, int]]:
-    """The C expression for the preempt count on this kernel, and the variable behind its magic
-    constant (magic -> BTF id). Raises HostError if BTF does not have it."""
+    """The C expression for the preempt count on this kernel, in the layout before 7.3, and the
+    variable behind its magic constant (magic -> BTF id). Raises HostError if BTF does not have it.
+    """
     for rule in (rule for family in families() for rule in family.contexts):
         if arch not in rule.arch:
             continue
+        wide = rule.wide_with and btf.variable(rule.wide_with) is not None
+        form = "narrow({})" if wide else "{}"
         if rule.task:
             offset = _path(btf, "task_struct", rule.task)
             if offset is not None:
-                return f"*(u32 *)(current_task() + {offset})", {}
+                return form.format(f"*(u32 *)(current_task() + {offset})"), {}
             continue
         variable = btf.variable(rule.variable)
         offset = btf.offsets(rule.variable).get(rule.member) if rule.member else 0
         if variable is not None and offset is not None:
             address = f"this_cpu_ptr((void *){_MAGIC:#x}ULL)"
-            return f"*(u32 *)({address} + {offset})", {_MAGIC: variable}
+            return form.format(f"*(u32 *)({address} + {offset})"), {_MAGIC: variable}
     raise HostError(
         "BTF does not say where this kernel keeps its preempt count",
         "record with --backend ftrace",
