@@ -96,6 +96,11 @@ class Kernel:
         return self.tree / "boot" / f"vmlinuz-{self.release}"
 
     @property
+    def kbuild(self) -> Path:
+        """Where modules for it are built on this host."""
+        return self.tree / "kbuild"
+
+    @property
     def initrd(self) -> Path:
         """The initrd that `kernel` made for it."""
         return self.tree / "initrd"
@@ -136,9 +141,30 @@ def _make_kernel(folder: Path, suite: str, cache: Path) -> None:
     fetched = Apt(cache / "apt" / suite, suite).fetch(("linux-image-arm64", "linux-headers-arm64"))
     unpack((f for f in fetched if f.name.startswith(_KERNEL_PARTS)), folder)
     release = next(folder.glob("boot/vmlinuz-*")).name.removeprefix("vmlinuz-")
-    # Headers point at /usr/src and /usr/lib of the system they are unpacked on
     _run("depmod", "-b", str(folder), release)
     _make_initrd(folder, release, userland(cache) / _BUSYBOX)
+    _make_kbuild(folder, release, suite, cache)
+
+
+def _make_kbuild(folder: Path, release: str, suite: str, cache: Path) -> None:
+    """A build folder for modules on this host: the headers' own tools are arm64 programs.
+
+    Names in it are relative, as *folder* is not yet where it will be.
+    """
+    headers = folder / "usr" / "src" / f"linux-headers-{release}"
+    common = (headers / "Makefile").read_text().split()[1].removeprefix("/")
+    tools = (headers / "scripts").readlink().parent.name  # ../../lib/linux-kbuild-6.1/scripts
+    native = _run("dpkg", "--print-architecture").strip()
+    fetched = Apt(cache / "apt" / f"{suite}-{native}", suite, native).fetch((tools,))
+    unpack((f for f in fetched if f.name.startswith(tools)), folder / "native")
+    kbuild = folder / "kbuild"
+    shutil.copytree(headers, kbuild, symlinks=True)
+    (kbuild / "Makefile").write_text(
+        "include $(dir $(lastword $(MAKEFILE_LIST)))../" + common + "\n"
+    )
+    for name in ("scripts", "tools"):
+        (kbuild / name).unlink()
+        (kbuild / name).symlink_to(f"../native/usr/lib/{tools}/{name}")
 
 
 def _make_userland(folder: Path, cache: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from .. import paths
 from ..board import HANG, REPO, Settings
 from ..firmware import Memory
 from ..hest import Notify, Placed, Source
+from ..module.build import build
 from ..qemu import Machine
 from . import tables, trees
 
 HERE = Path(__file__).resolve().parent
 SEA = trees.CACHE / "sea"
 _FIRMWARE = Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")
+_CROSS = "aarch64-linux-gnu-"
 _PACKAGES = "apt-get install qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu cpio"
 
 # Free shared peripheral interrupts (hw/arm/virt.c: a15irqmap); GSI n is input n - 32 of the GIC.
@@ -65,9 +68,14 @@ class Virt:
     def warm(self) -> None:
         """Fetch the trees; compile what the guest needs."""
         trees.userland()
-        trees.kernel(self.suite)
+        kernel = trees.kernel(self.suite)
+        try:
+            cross = ("ARCH=arm64", f"CROSS_COMPILE={_CROSS}", f"CC={_CROSS}gcc")
+            build(kernel.release, kdir=kernel.kbuild, variables=cross)
+        except HostError as error:
+            print(f"lab: no control module in this guest: {error}", file=sys.stderr)
         self._compile("ghes.asl", "ghes.aml", ["iasl", "-p", "{out}", "{source}"])
-        static = ["aarch64-linux-gnu-gcc", "-O2", "-Wall", "-static", "-o", "{out}", "{source}"]
+        static = [f"{_CROSS}gcc", "-O2", "-Wall", "-static", "-o", "{out}", "{source}"]
         self._compile("sea.c", "sea", static)
 
     def _compile(self, source: str, out: str, command: list[str]) -> None:

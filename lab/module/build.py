@@ -39,9 +39,11 @@ def _digest(files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make(folder: Path, kdir: Path) -> None:
+def _make(folder: Path, kdir: Path, variables: tuple[str, ...]) -> None:
     made = subprocess.run(
-        ["make", "-C", str(kdir), f"M={folder}", "modules"], capture_output=True, text=True
+        ["make", "-C", str(kdir), f"M={folder}", *variables, "modules"],
+        capture_output=True,
+        text=True,
     )
     if made.returncode or not (folder / NAME).exists():
         tail = "\n".join(
@@ -50,8 +52,17 @@ def _make(folder: Path, kdir: Path) -> None:
         raise HostError(f"the control module does not build against {kdir}:\n{tail}")
 
 
-def build(release: str | None = None, cache: Path = CACHE) -> Path:
+def build(
+    release: str | None = None,
+    cache: Path = CACHE,
+    *,
+    kdir: Path | None = None,
+    variables: tuple[str, ...] = (),
+) -> Path:
     """Return the path of ghes2015.ko for *release* (default: the running kernel's).
+
+    *kdir* is the build folder, by default that of the installed headers; *variables* are more
+    of make's, as for a cross-compiler.
 
     Built once per release and source state into *cache*, or into a new temporary folder if that
     cannot be written (a guest sees the host's files read-only: build on the host first).
@@ -64,7 +75,7 @@ def build(release: str | None = None, cache: Path = CACHE) -> Path:
         return place / NAME
     if not shutil.which("make"):
         raise HostError("make is not installed", "apt-get install build-essential")
-    kdir = headers(release)
+    kdir = kdir or headers(release)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".build-", dir=place.parent))
@@ -74,7 +85,7 @@ def build(release: str | None = None, cache: Path = CACHE) -> Path:
     try:
         for file in files:
             shutil.copy(file, work)
-        _make(work, kdir)
+        _make(work, kdir, variables)
         place.mkdir(parents=True, exist_ok=True)
         # Atomic: somebody else may be building the same.
         (work / NAME).replace(place / NAME)

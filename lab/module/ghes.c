@@ -16,7 +16,6 @@
 #include <linux/gfp.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
-#include <linux/kprobes.h>
 #include <linux/minmax.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
@@ -28,6 +27,11 @@
 #include <linux/pgtable.h>
 
 #include "ghes2015.h"
+#ifdef CONFIG_X86
+#include "arch-x86.h"
+#else
+#include "arch-arm64.h"
+#endif
 
 #define STATUS_PENDING 0x12u	/* one corrected entry, ACPI 6.5 table 18.11 */
 #define SHARE 64u		/* a page's share of a block, bytes */
@@ -46,8 +50,6 @@ static atomic_t next_frame[SLOTS];
 
 static DEFINE_PER_CPU(struct ghes_cpu, cpus);
 
-static void (*broadcast)(unsigned long start, unsigned long end);
-
 unsigned long ghes_slot_address(enum slot slot)
 {
 	return (unsigned long)ghes_ioremap_area + slot * PAGE_SIZE;
@@ -65,7 +67,7 @@ pte_t *ghes_pte(unsigned long addr)
 
 void ghes_shoot_down(void)
 {
-	broadcast(ghes_slot_address(0), ghes_slot_address(0) + AREA_PAGES * PAGE_SIZE);
+	arch_flush_all_cpus(ghes_slot_address(0), ghes_slot_address(0) + AREA_PAGES * PAGE_SIZE);
 }
 
 u64 ghes_frame_phys(enum slot slot, unsigned int i)
@@ -83,14 +85,40 @@ struct ghes_cpu *ghes_cpu(unsigned int cpu)
 	return per_cpu_ptr(&cpus, cpu);
 }
 
+#ifdef CONFIG_X86
 /* x86: local, INVLPG; with the broadcast, what arm64's inline of this name did (4.10..4.14). */
 static PROBED void arch_apei_flush_tlb_one(unsigned long addr)
 {
 	if (cfg.fix == FIX_BROADCAST_AT_UNMAP)
-		broadcast(addr, addr + PAGE_SIZE);
+		arch_flush_all_cpus(addr, addr + PAGE_SIZE);
 	else
-		asm volatile("invlpg (%0)" : : "r" (addr) : "memory");
+		arch_flush_local(addr);
 }
+
+static __always_inline void slot_flush(unsigned long addr)
+{
+	arch_apei_flush_tlb_one(addr);
+}
+#else
+/* arm64's was a broadcast (4.10..4.14, inline); a local one is ours, under a name of our own. */
+static PROBED void arch_apei_flush_tlb_one(unsigned long addr)
+{
+	arch_flush_all_cpus(addr, addr + PAGE_SIZE);
+}
+
+static PROBED void ghes2015_flush_tlb_one_local(unsigned long addr)
+{
+	arch_flush_local(addr);
+}
+
+static __always_inline void slot_flush(unsigned long addr)
+{
+	if (cfg.fix == FIX_BROADCAST_AT_UNMAP)
+		arch_apei_flush_tlb_one(addr);
+	else
+		ghes2015_flush_tlb_one_local(addr);
+}
+#endif
 
 static __always_inline void __iomem *slot_map(enum slot slot, u64 pfn)
 {
@@ -98,7 +126,7 @@ static __always_inline void __iomem *slot_map(enum slot slot, u64 pfn)
 
 	set_pte(ghes_ptes[slot], pfn_pte(pfn, PAGE_KERNEL));
 	if (cfg.fix == FIX_FLUSH_ON_MAP)
-		arch_apei_flush_tlb_one(vaddr);
+		slot_flush(vaddr);
 	return (void __iomem *)vaddr;
 }
 
@@ -113,7 +141,7 @@ static __always_inline void slot_unmap(enum slot slot, unsigned long vaddr)
 		storm_nmi_here();
 		truth_count(C_WINDOWS);
 	}
-	arch_apei_flush_tlb_one(vaddr);
+	slot_flush(vaddr);
 }
 
 static PROBED void __iomem *ghes_ioremap_pfn_nmi(u64 pfn)
@@ -355,29 +383,6 @@ void ghes_frames_reset(void)
 		per_cpu(cpus, i) = (struct ghes_cpu){ .cpu = i };
 }
 
-/*
- * flush_tlb_kernel_range() is not exported, and neither is, since 0bd476e6c671 ("kallsyms:
- * unexport kallsyms_lookup_name() and kallsyms_on_each_symbol()", 5.7), the way to look it up;
- * a kprobe still says where a function is.
- */
-static void *address_of(const char *name)
-{
-	struct kprobe probe = { .symbol_name = name };
-	void *addr;
-
-	if (register_kprobe(&probe))
-		return NULL;
-	addr = probe.addr;
-	unregister_kprobe(&probe);
-	/*
-	 * Since cc66bb914578 ("x86/ibt,kprobes: Cure sym+0 equals fentry woes", 5.18) the probe
-	 * may sit behind the function's ENDBR64.
-	 */
-	if (*(u32 *)(addr - 4) == 0xfa1e0ff3)
-		addr -= 4;
-	return addr;
-}
-
 void ghes_ioremap_exit(void)
 {
 	unsigned int slot, i;
@@ -393,7 +398,7 @@ void ghes_ioremap_exit(void)
 int ghes_ioremap_init(void)
 {
 	struct page *pages[AREA_PAGES];
-	unsigned int slot, i, level;
+	unsigned int slot, i;
 
 	for (slot = 0; slot < SLOTS; slot++) {
 		for (i = 0; i < FRAMES; i++) {
@@ -409,15 +414,14 @@ int ghes_ioremap_init(void)
 	if (!ghes_ioremap_area)
 		goto no_memory;
 	for (slot = 0; slot < AREA_PAGES; slot++) {
-		ghes_ptes[slot] = lookup_address(ghes_slot_address(slot), &level);
-		if (!ghes_ptes[slot] || level != PG_LEVEL_4K) {
-			pr_err("the vm area is not mapped by 4 KiB pages\n");
+		ghes_ptes[slot] = arch_pte(ghes_slot_address(slot));
+		if (!ghes_ptes[slot]) {
+			pr_err("the vm area is not mapped by single pages\n");
 			ghes_ioremap_exit();
 			return -ENXIO;
 		}
 	}
-	broadcast = address_of("flush_tlb_kernel_range");
-	if (!broadcast) {
+	if (!arch_init()) {
 		pr_err("no flush_tlb_kernel_range() to be found: no broadcast\n");
 		ghes_ioremap_exit();
 		return -ENXIO;

@@ -15,7 +15,13 @@
 #include <linux/notifier.h>
 #include <linux/pgtable.h>
 #include <linux/types.h>
+#ifdef CONFIG_X86
 #include <asm/nmi.h>
+#else
+/* No NMI that could be sent: nmi, window and torn are refused. */
+#define NMI_DONE 0
+#define NMI_HANDLED 1
+#endif
 
 /*
  * A probed function must stay one function under its own name: GCC inlines, clones and renames

@@ -22,8 +22,12 @@
 #include <linux/sched/task.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
+#ifdef CONFIG_X86
 #include <asm/apic.h>
 #include <asm/asm.h>
+#else
+#include <linux/uaccess.h>
+#endif
 
 #include "ghes2015.h"
 
@@ -111,7 +115,9 @@ unsigned int storm_cpus(void)
 /* A load that may fault: the page can go at any moment, as it can for a speculative walk. */
 static bool touch(unsigned long addr)
 {
-	unsigned long value, ok = 0;
+	unsigned long value;
+#ifdef CONFIG_X86
+	unsigned long ok = 0;
 
 	asm volatile("1:	mov (%2), %0\n"
 		     "	mov $1, %1\n"
@@ -119,6 +125,12 @@ static bool touch(unsigned long addr)
 		     _ASM_EXTABLE(1b, 2b)
 		     : "=&r" (value), "+&r" (ok) : "r" (addr) : "memory");
 	return ok;
+#else
+	__get_kernel_nofault(&value, (unsigned long *)addr, unsigned long, gone);
+	return true;
+gone:
+	return false;
+#endif
 }
 
 static void walk(struct thread *t)
@@ -192,7 +204,9 @@ static void send_nmi(unsigned int cpu)
 	if (atomic_cmpxchg(&c->nmi_pending, 0, 1))
 		return;		/* the one before has not been taken yet */
 	truth_count(C_NMI_SENT);
+#ifdef CONFIG_X86
 	apic->send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
+#endif
 }
 
 static void await_nmi(struct ghes_cpu *c)
@@ -388,6 +402,10 @@ static int parse(struct config *new)
 	}
 	if (new->fix == FIX_BROADCAST_AT_UNMAP && (new->nmi || new->window || new->torn)) {
 		pr_err("broadcast-at-unmap needs no NMI: it may not wait for other CPUs\n");
+		return -EINVAL;
+	}
+	if (!IS_ENABLED(CONFIG_X86) && (new->nmi || new->window || new->torn || new->shootdown)) {
+		pr_err("no NMI can be sent here, nor is there a shootdown by IPI\n");
 		return -EINVAL;
 	}
 	if (new->torn && (new->turns == TURNS_FREE || new->nmi == NMI_PEER)) {

@@ -143,17 +143,21 @@ static int __init ghes2015_init(void)
 	error = ghes_ioremap_init();
 	if (error)
 		goto free;
+#ifdef CONFIG_X86
 	error = register_nmi_handler(NMI_LOCAL, ghes_notify_nmi, 0, "ghes2015");
 	if (error)
 		goto exit;
+#endif
 	dir = debugfs_create_dir("ghes2015", NULL);
 	debugfs_create_file("truth", 0400, dir, NULL, &truth_fops);
 	debugfs_create_file("summary", 0400, dir, NULL, &summary_fops);
 	debugfs_create_file("run", 0200, dir, NULL, &run_fops);
 	return 0;
 
+#ifdef CONFIG_X86
 exit:
 	ghes_ioremap_exit();
+#endif
 free:
 	vfree(ring);
 	return error;
@@ -164,7 +168,9 @@ static void __exit ghes2015_exit(void)
 	/* Nobody can start a run any more, then nothing runs any more, then nothing is left. */
 	debugfs_remove(dir);
 	storm_stop();
+#ifdef CONFIG_X86
 	unregister_nmi_handler(NMI_LOCAL, "ghes2015");
+#endif
 	ghes_ioremap_exit();
 	vfree(ring);
 }

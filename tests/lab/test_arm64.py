@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,12 +23,16 @@ from ghesrace.sources.live import LiveSource
 from ghesrace.tlb import Class, Judged
 from lab.client import Client
 from lab.live import capture_while, storm
+from lab.module.device import JUNK, Outcome, Parameters
+from lab.module.run import inserted, run
 
 SLOTS = ("GHES_IRQ", "GHES_SEA")
 SECONDS = 12
 # The first episode of a slot is judged against what was before the capture
 UNJUDGED = 1
 SETTLE_S = 0.5
+TRIES = 3
+Fix = Literal["none", "flush-on-map", "broadcast-at-unmap"]
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +164,50 @@ def test_bpf_sees_what_ftrace_sees(share: Path) -> None:
         ours, theirs = (edits(events, cpu, begin, end) for events in seen.values())
         assert len(ours) > 100
         assert ours == theirs
+
+
+def control(path: Path, fix: Fix) -> tuple[Outcome, Report, list[Judged]]:
+    """A traced run of the control module: the truth, and what the checker says."""
+    outcomes: list[Outcome] = []
+    parameters = Parameters(fix=fix, rounds=60)
+    with inserted():
+        assert capture_while(lambda: outcomes.append(run(parameters)), path) == 0
+    report, judged, _ = judge(path)
+    return outcomes[0], report, judged["ghes2015:irq"]
+
+
+def test_a_local_invalidation_is_a_race(share: Path) -> None:
+    """The control unmaps with a TLBI of its own CPU alone, and reads junk: a checker that takes
+    every TLBI of arm64 for a broadcast calls this clean.
+    """
+    for _ in range(TRIES):
+        outcome, report, judged = control(share / "local.arrows", "none")
+        junk = outcome.truth[outcome.truth["flags"] & JUNK != 0]
+        if len(junk):
+            break
+    assert len(junk), "the control made no junk: nothing was tested"
+    assert report.verdict is Verdict.OBSERVED
+    for read in junk:
+        held = [
+            Class(int(cls))
+            for slot in judged
+            for row, cls in zip(slot.episodes, slot.cls, strict=True)
+            if row["cpu"] == read["cpu"] and read["ts_map"] <= row["t_map"] <= read["ts_end"]
+        ]
+        assert held == [Class.NONE]
+
+
+@pytest.mark.parametrize(
+    ("fix", "saved"),
+    [("flush-on-map", Class.MAP_FLUSH), ("broadcast-at-unmap", Class.BROADCAST)],
+)
+def test_each_fix_is_told_from_the_other(share: Path, fix: Fix, saved: Class) -> None:
+    """A false race on a control that has a fix, or the wrong reason for its safety."""
+    outcome, report, judged = control(share / f"{fix}.arrows", fix)
+    assert outcome.summary["junk_reads"] == 0
+    assert report.verdict is not Verdict.OBSERVED
+    assert not report.findings
+    counted = classes(judged)
+    assert counted.pop(saved) >= 20
+    assert set(counted) <= {Class.FRESH, Class.UNCERTAIN}
+    assert counted.get(Class.UNCERTAIN, 0) <= UNJUDGED
