@@ -195,6 +195,17 @@ def test_pti_makes_none_uncertain() -> None:
     assert report.verdict is not Verdict.CLEAN
 
 
+def test_a_hypervisors_broadcast_is_no_proof() -> None:
+    """HCR_EL2.FB saves a KVM guest whose kernel is not safe on bare metal: neither clean nor
+    observed."""
+    report = judge(replace(plan(), forced_broadcast=True), bounce().stream())
+    assert report.verdict is Verdict.PREDICTED
+    assert classes(report)["INCIDENTAL"] == classes(judge(plan(), bounce().stream()))["NONE"]
+    assert "bare metal" in report.findings[0].explanation
+    bare = judge(replace(plan(), forced_broadcast=True), bounce(unmap_flush=False).stream())
+    assert bare.verdict is Verdict.OBSERVED  # nothing that a hypervisor could spread
+
+
 def test_a_flush_by_everybody_during_the_unmap_is_a_broadcast() -> None:
     """A shootdown made of local invalidations protects like a TLBI IS."""
     trace = Trace()

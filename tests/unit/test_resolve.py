@@ -276,6 +276,25 @@ def test_no_kprobe_in_an_sdei_handler(tmp_path: Path):
         )
 
 
+def test_hazards_of_kprobes_are_named(arm64: Plan, x86: Plan):
+    """Whoever attaches must know what a BRK in the wrong place does."""
+    assert "single-steps" in unseen(arm64)
+    assert "single-steps" not in unseen(x86)
+
+
+def test_a_kvm_guest_of_arm64_is_told(tmp_path: Path, arm64: Plan):
+    """A local TLBI that the hypervisor spreads would be taken for enough."""
+    host = {"arch": "arm64", "vmlinux_btf": trees.arm64_btf()}
+    root = trees.tree(tmp_path / "kvm", trees.ARM64_GHES, **host)
+    product = root / "sys/class/dmi/id/product_name"
+    product.parent.mkdir(parents=True)
+    product.write_text("KVM Virtual Machine\n")
+    plan = resolve(read_facts(root))
+    assert plan.forced_broadcast
+    assert "HCR_EL2.FB" in unseen(plan)
+    assert not arm64.forced_broadcast
+
+
 def test_fprobes_where_the_kernel_has_them(tmp_path: Path):
     """NMIs that interrupt a probe handler would be missed on kernels that can do better."""
     readme = (trees.FIXTURES / "README-6.1").read_text() + FPROBES

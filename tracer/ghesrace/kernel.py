@@ -234,6 +234,10 @@ def _host(root: Path) -> frozenset[str]:
     flags = re.search(r"^flags\s*:(.*)$", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
     words = flags.group(1).split() if flags else []
     found.update(name for name in ("pti", "hypervisor") if name in words)
+    # arm64's cpuinfo does not tell; QEMU's virt names its product after the accelerator
+    # (hw/arm/virt.c: virt_build_smbios), "QEMU Virtual Machine" where it emulates.
+    if "KVM" in (_text(root / "sys/class/dmi/id/product_name") or ""):
+        found.add("kvm")
     if _text(root / "sys/hypervisor/guest_type") == "PV":
         found.add("xen-pv")
     return frozenset(found)

@@ -95,9 +95,10 @@ class Plan:
     """Slots, probes and blind spots of one kernel.
 
     `not_checked` maps a pattern to the reason why its probe points could not be resolved.
-    `pti` says that kernel entries are not global; `cpus` are the CPUs online at the time.
-    `clock_error_ns` bounds how wrong the order of two stamps of different CPUs can be. `backend`
-    is what attaches the probes.
+    `pti` says that kernel entries are not global, `forced_broadcast` that the hypervisor makes
+    this guest's local invalidations broadcasts, which they are not on bare metal; `cpus` are the
+    CPUs online at the time. `clock_error_ns` bounds how wrong the order of two stamps of different
+    CPUs can be. `backend` is what attaches the probes.
     """
 
     arch: str
@@ -107,6 +108,7 @@ class Plan:
     unseen: tuple[Unseen, ...] = ()
     not_checked: dict[str, str] = field(default_factory=dict)
     pti: bool = False
+    forced_broadcast: bool = False
     cpus: tuple[int, ...] = ()
     clock: str = "mono"
     clock_error_ns: int = 1000

@@ -18,7 +18,7 @@ from .events import Kind
 from .plan import LockUnit
 
 ARCHES = ("x86_64", "arm64")
-HOST_FEATURES = ("xen-pv", "pti", "hypervisor")
+HOST_FEATURES = ("xen-pv", "pti", "hypervisor", "kvm")
 IMPLIES = (
     "page-after-set",
     "page-after-clear",
@@ -162,13 +162,17 @@ class Never:
 
 @dataclass(frozen=True, slots=True)
 class Blind:
-    """Something that can never be seen on these architectures or hosts, and why."""
+    """Something that can never be seen on these architectures or hosts, or by these mechanisms, if
+    the plan has one, and why. `forced_broadcast`: what Plan's says is so there.
+    """
 
     what: str
     why: str
     arch: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
+    mechanisms: tuple[str, ...] = ()
+    forced_broadcast: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from .kallsyms import Symbol
 from .kernel import KPROBES, Facts
 from .mechanism import place
 from .plan import Backend, Mechanism, Plan, Probe, Slot, Unseen
-from .points import Candidate, Family, Never, Point, SlotRule, families
+from .points import Blind, Candidate, Family, Never, Point, SlotRule, families
 from .slots import Slots
 
 CLOCK_ERROR_NS = 1000
@@ -89,6 +89,7 @@ def resolve(
         unseen=tuple(unseen),
         not_checked=_not_checked(facts, loaded, chosen, refused, slots),
         pti="pti" in facts.host,
+        forced_broadcast=any(b.forced_broadcast for b in _blind(facts, loaded, chosen)),
         cpus=facts.cpus,
         clock="mono",
         clock_error_ns=clock_error_ns,
@@ -393,16 +394,27 @@ def _unseen(
             affected = slots.named(point.slot) if point.slot else slots.names()
             if affected:
                 found.append(Unseen(point.what, reason, point.patterns, affected))
-        for blind in family.blind:
-            here = not blind.arch or facts.arch in blind.arch
-            if here and set(blind.host) <= facts.host:
-                found.append(Unseen(blind.what, blind.why, blind.patterns, slots.names()))
+    for blind in _blind(facts, loaded, chosen):
+        found.append(Unseen(blind.what, blind.why, blind.patterns, slots.names()))
     if facts.traceable is None and "available_filter_functions" in facts.problems:
         problem = facts.problems["available_filter_functions"]
         found.append(
             Unseen("whether ftrace can hook each function", f"the list is unreadable: {problem}")
         )
     return found
+
+
+def _blind(facts: Facts, loaded: tuple[Family, ...], chosen: Choices) -> list[Blind]:
+    """The blind spots of this architecture, host and choice of mechanisms."""
+    used = {choice.mechanism for choice in chosen.values()}
+    return [
+        blind
+        for family in loaded
+        for blind in family.blind
+        if (not blind.arch or facts.arch in blind.arch)
+        and set(blind.host) <= facts.host
+        and (not blind.mechanisms or used & set(blind.mechanisms))
+    ]
 
 
 def _skipped(probes: list[Probe], slots: Slots) -> list[Unseen]:

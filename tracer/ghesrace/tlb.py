@@ -117,6 +117,10 @@ class Judge:
         if self.plan.pti:
             why[cls == Class.NONE] = Why.PTI
             cls[cls == Class.NONE] = Class.UNCERTAIN
+        if self.plan.forced_broadcast:
+            # Here the local invalidation of the threat's unmap reached this CPU too.
+            told = rows["marks"][np.maximum(order.threat, 0)] & Mark.UNMAP_FLUSH != 0
+            cls[(cls == Class.NONE) & told] = Class.INCIDENTAL
         touched = _touched(self.plan, chunk.losses, rows)
         self._carried[slot] = order.remembered()
         handoff = np.zeros(len(rows), np.bool_)

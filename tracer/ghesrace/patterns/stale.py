@@ -94,7 +94,7 @@ class Stale:
 
     @property
     def predicted(self) -> int:
-        """Episodes that luck alone saved, and pairs of CPUs that race in another order."""
+        """Episodes that luck or a hypervisor alone saved; CPUs that race in another order."""
         return self.incidental + sum(f.count for f in self.findings() if f.reordered)
 
     @property
@@ -157,6 +157,13 @@ class Stale:
                     f"CPU {cpus[0]} and its {access}; without it CPU {cpus[1]} may use frame "
                     f"{frames[0]:#x} instead of {frames[1]:#x}"
                 )
+                if self.plan.forced_broadcast:
+                    luck = "the hypervisor makes the unmap's invalidation a broadcast"
+                    why = (
+                        f"on bare metal: the unmap on CPU {cpus[0]} invalidates its own TLB only, "
+                        f"and CPU {cpus[1]} may use frame {frames[0]:#x} instead of "
+                        f"{frames[1]:#x}; in this virtual machine HCR_EL2.FB makes that a broadcast"
+                    )
             witness = steps(self.plan, x, self.store.of(x), y, self.store.of(y), luck)
             self._found[name] = Finding(
                 self.name, severity, access, self._name(slot), cpus, frames, why, witness
