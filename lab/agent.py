@@ -17,7 +17,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from . import paths
+from ghesrace.errors import TransientError
+
+from . import hest, paths
 from .client import Client
 
 # Filesystems a tracer needs; virtme-ng's init mounts them where the kernel has them.
@@ -37,12 +39,17 @@ def _mount() -> None:
             subprocess.run(["mount", "-t", kind, kind, where], check=True)
 
 
+_HEST = Path("/sys/firmware/acpi/tables/HEST")
+
+
 def _bind_late() -> None:
     """Let GHES take the sources that it refused because nobody had mapped their GSI yet.
 
     arm64: acpi_gsi_to_irq() finds a mapping, it makes none; ghes_probe() runs before the devices
-    that make it.
+    that make it. Raises TransientError if the host exchanged the tables too late in the boot.
     """
+    if _HEST.read_bytes()[10:16] != hest.OEM:  # the header's OEM id
+        raise TransientError("the kernel read QEMU's HEST before the lab exchanged it", "run again")
     for device in Path("/sys/bus/platform/devices").glob("GHES.*"):
         if not (device / "driver").exists():
             Path("/sys/bus/platform/drivers/GHES/bind").write_text(device.name)

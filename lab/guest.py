@@ -133,7 +133,7 @@ def _await(settings: Settings, home: Path, process: subprocess.Popen[bytes]) -> 
 
 def _failed(settings: Settings, home: Path, why: str) -> TransientError:
     console = settings.share / paths.CONSOLE
-    said = _tail(home / "log")
+    said = _tail(home / "log") + _tail(paths.agent(settings.share))
     started_up = f"\nand what starts QEMU and the lab's agent say:\n{said}" if said else ""
     return TransientError(
         f"{why}; its console says last:\n{_tail(console)}{started_up}",

@@ -76,6 +76,7 @@ SOURCES = (
     Source("irq-cross", Notify.EXTERNAL, crosses=True, vector=SHARED_GSI),
 )
 
+OEM = b"GHESRC"
 _TABLE_HEADER = struct.Struct("<4sIBB6s8sI4sI")
 _GENERIC_SOURCE = struct.Struct("<HHHBBIII" + "BBBBQ" + "BBHIIIIII" + "I")
 _GENERIC_ERROR = 9  # ACPI_HEST_TYPE_GENERIC_ERROR
@@ -135,7 +136,7 @@ def table(placed: Iterable[Placed]) -> bytes:
     sources = [_generic_source(p) for p in placed]
     body = struct.pack("<I", len(sources)) + b"".join(sources)
     length = _TABLE_HEADER.size + len(body)
-    header = _TABLE_HEADER.pack(b"HEST", length, 1, 0, b"GHESRC", b"GHESLAB ", 1, b"GLAB", 1)
+    header = _TABLE_HEADER.pack(b"HEST", length, 1, 0, OEM, b"GHESLAB ", 1, b"GLAB", 1)
     raw = bytearray(header + body)
     raw[9] = -sum(raw) & 0xFF
     return bytes(raw)

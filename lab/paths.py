@@ -24,6 +24,11 @@ def spec(share: Path) -> Path:
     return private(share) / "spec.json"
 
 
+def agent(share: Path) -> Path:
+    """What the agent itself says, where its output is not the process's (arm64)."""
+    return private(share) / "agent"
+
+
 def ready(share: Path) -> Path:
     """Exists once the guest is up and starts the command."""
     return private(share) / "ready"

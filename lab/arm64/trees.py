@@ -162,6 +162,8 @@ def _make_kbuild(folder: Path, release: str, suite: str, cache: Path) -> None:
     (kbuild / "Makefile").write_text(
         "include $(dir $(lastword $(MAKEFILE_LIST)))../" + common + "\n"
     )
+    # With it pahole would be wanted, to give modules a BTF of their own; nothing here needs that
+    (kbuild / "vmlinux").unlink(missing_ok=True)
     for name in ("scripts", "tools"):
         (kbuild / name).unlink()
         (kbuild / name).symlink_to(f"../native/usr/lib/{tools}/{name}")
