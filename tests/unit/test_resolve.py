@@ -276,6 +276,32 @@ def test_no_kprobe_in_an_sdei_handler(tmp_path: Path):
         )
 
 
+def test_a_local_invalidation_of_arm64_is_not_taken_for_the_broadcast(tmp_path: Path):
+    """The control's unmap would be clean: no kernel's arm64 code ever unmapped without a broadcast,
+    so one is taken for granted where the module shows no invalidation of its own."""
+
+    def unmap_of(name: str, *functions: str) -> Plan:
+        return plan_of(
+            tmp_path / name,
+            trees.ARM64_GHES,
+            arch="arm64",
+            vmlinux_btf=trees.arm64_btf(),
+            modules={"m": (*(f for f in trees.VMAREA if "flush" not in f), *functions)},
+        )
+
+    inline = unmap_of("inline")
+    assert one(inline, "vmarea-unmap-irq").implies == ("broadcast-after-clear",)
+    assert "no flush function" in unseen(inline)
+    local = unmap_of("local", "ghes2015_flush_tlb_one_local")
+    assert one(local, "vmarea-unmap-irq").implies == ()
+    assert one(local, "apei-flush-local").kind == "INV_PAGE"
+    assert "no flush function" not in unseen(local)
+    both = unmap_of("both", "ghes2015_flush_tlb_one_local", "arch_apei_flush_tlb_one")
+    assert one(both, "vmarea-unmap-irq").implies == ()
+    assert one(both, "apei-flush-broadcast").kind == "BCAST_RANGE"
+    assert "no flush function" not in unseen(both)  # its map may allocate, which is no flush
+
+
 def test_hazards_of_kprobes_are_named(arm64: Plan, x86: Plan):
     """Whoever attaches must know what a BRK in the wrong place does."""
     assert "single-steps" in unseen(arm64)

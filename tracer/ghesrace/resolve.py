@@ -437,7 +437,8 @@ def _inside_modules(probes: list[Probe], slots: Slots) -> list[Unseen]:
     what = "the order inside a module's unmapping function: its flush is taken to follow the clear"
     why = "the write of the PTE is inline, so a flush before it, which is no fix, looks the same"
     found = [Unseen(what, why, ("stale",), mine)]
-    served = [slots.all[p.slot] for p in probes if p.slot is not None and any(p.implies)]
+    inline = {"page-after-clear", "broadcast-after-clear"}
+    served = [slots.all[p.slot] for p in probes if p.slot is not None and inline & {*p.implies}]
     if names := tuple(slot.name for slot in served if slot.module):
         what = "invalidations inlined into the module's functions, but for the unmap's own"
         why = "the module has no flush function; a fix by an inline INVLPG on map would go unseen"
