@@ -49,6 +49,14 @@ class Kind(IntEnum):
     EDIT = 19  # a page-table edit of [addr, addr + size) begins
     EDIT_END = 20  # ... ends
     SHOOTDOWN = 21  # an IPI-and-wait TLB shootdown of other CPUs begins
+    # Of a summary, which keeps no events (plan.Plan.summary). In EPISODE, THREAT and SAMPLE `addr`
+    # is when the map began, `size` when the unmap did (ns; 0: not seen), `phys` the frame, `pid`
+    # the number of its notification on that CPU and context, `ctx` its context, `reserved` its
+    # CPU, `flags` its Traits.
+    EPISODE = 22  # an episode that no class saves, or that is uncertain (tlb.Class in `aux`)
+    THREAT = 23  # the one whose translation may be used by this CPU's and slot's next EPISODE
+    SAMPLE = 24  # an episode that stands for others in a prediction; Sample in `aux`
+    COUNT = 25  # size episodes of safe class `aux` ended between addr and ts (ns); Traits
     LOSS = 30  # size events (0: unknown number) lost between addr and ts (ns); see Cause
     MARK = 31  # everything with a stamp below ts, losses included, has been delivered
 
@@ -67,6 +75,24 @@ class Flag(IntFlag):
 
     IRQS_OFF = 1
     WRITE = 2  # of COPY: the direction is to physical memory (the status clear)
+
+
+class Trait(IntFlag):
+    """Bits of `flags` in the records of a summary."""
+
+    FLUSHED = 1  # its CPU invalidated the slot between map and access, or just before
+    WRITES = 2
+    HANDOFF = 4  # the episode before it was on another CPU
+    LATENT = 8  # its CPU might hold another frame's translation when it began
+    STARTED = 16  # ... or an unknown one, from before the recording
+    UNMAPPED = 32
+
+
+class Sample(IntEnum):
+    """What a SAMPLE stands for (tlb.Judged)."""
+
+    EXPOSES = 0
+    VULNERABLE = 1
 
 
 class Cause(IntEnum):
@@ -99,7 +125,7 @@ EVENT = np.dtype(
         ("ctx", "u1"),  # Context
         ("flags", "u1"),  # Flag
         ("aux", "u1"),  # Cause of a LOSS
-        ("reserved", "<u2"),
+        ("reserved", "<u2"),  # 0, but in a summary
     ]
 )
 assert EVENT.itemsize == 56

@@ -97,7 +97,7 @@ class Plan:
     `not_checked` maps a pattern to the reason why its probe points could not be resolved.
     `pti` says that kernel entries are not global; `cpus` are the CPUs online at the time.
     `clock_error_ns` bounds how wrong the order of two stamps of different CPUs can be. `backend`
-    is what attaches the probes.
+    is what attaches the probes. `summary`: the kernel judges, and keeps no events (summary.py).
     """
 
     arch: str
@@ -111,6 +111,7 @@ class Plan:
     clock: str = "mono"
     clock_error_ns: int = 1000
     backend: Backend = "ftrace"
+    summary: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` reads it back."""

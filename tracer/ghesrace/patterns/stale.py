@@ -105,6 +105,7 @@ class Stale:
     def step(self, evidence: Evidence) -> None:
         """Take judged episodes and the events (sorted by CPU and position) they came from."""
         self.store.events = evidence.chunk.events
+        self.store.kept |= evidence.digested
         for slot in evidence.judged:
             self._collect(slot, Class.NONE)
             self._collect(slot, Class.INCIDENTAL)

@@ -1,0 +1,213 @@
+"""A summary beside the full stream: attached at once, on one kernel, over the same traffic."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghesrace import cli
+from ghesrace.check import Engine, Report, Verdict
+from ghesrace.events import Cause, Events, Kind, mark
+from ghesrace.kernel import read_facts
+from ghesrace.plan import Plan
+from ghesrace.resolve import resolve
+from ghesrace.sources.accounts import clock_now
+from ghesrace.sources.bpf import BpfSource
+from ghesrace.sources.bpfsummary import SummarySource
+from ghesrace.summary import NEEDS_EVENTS, summarised
+from ghesrace.tlb import Class
+from lab.client import Client
+from lab.live import capture_while, storm
+from lab.module.device import Parameters
+from lab.module.run import inserted, run
+from tests.lab.test_bpf import Recorder
+
+ROUNDS = 40
+ATTACH_NS = 2_000_000_000  # the last programs are attached at most so long before all are
+QUIET_S = 1.5
+SECOND_CPU = Path("/sys/devices/system/cpu/cpu1/online")
+
+
+@dataclass
+class Both:
+    """The two streams of one run; the summary began after `attached` - ATTACH_NS and before
+    `attached`, and ended between `stopping` and `stopped` (ns)."""
+
+    plan: Plan
+    full: Events
+    summary_plan: Plan
+    summary: Events
+    attached: int
+    stopping: int
+    stopped: int
+
+
+def record_both(traffic: Callable[[], object]) -> Both:
+    """Full stream and summary over the same traffic, which begins after both are attached and
+    ends before they stop. The kernel's own polling goes on all the time."""
+    plan = resolve(read_facts(), backend="bpf")
+    with BpfSource(plan, {}, buffer_kb=8192) as full, SummarySource(summarised(plan), {}) as short:
+        attached = clock_now(plan.clock)
+        recorders = [Recorder(full), Recorder(short)]
+        traffic()
+        time.sleep(QUIET_S)
+        stopping = clock_now(plan.clock)
+        summary = recorders[1].stop()
+        stopped = clock_now(plan.clock)
+        events = recorders[0].stop()
+    return Both(plan, events, short.plan, summary, attached, stopping, stopped)
+
+
+def judge(plan: Plan, events: Events) -> Report:
+    # The stale pattern only: the others need events.
+    engine = Engine(replace(plan, not_checked=dict.fromkeys(NEEDS_EVENTS, "not here")))
+    engine.feed(events)
+    engine.finish()
+    return engine.report()
+
+
+def said(report: Report) -> dict[str, object]:
+    """What both must say alike."""
+    stale = report.patterns["stale"]
+    return {
+        "verdict": report.verdict.word,
+        "observed": stale.observed,
+        "found": sorted({(f.severity, f.slot, f.reordered) for f in report.findings}),
+        **{
+            slot.name: (
+                slot.episodes,
+                {Class(c).name: n for c, n in enumerate(slot.classes) if n},
+                slot.handoffs,
+                slot.latent,
+                slot.uncertain_at_start,
+            )
+            for slot in report.slots
+        },
+    }
+
+
+def cuts(events: Events, begin: int, end: int) -> list[int]:
+    """Moments in [begin, end] (ns) that differ in which maps come before them."""
+    maps = np.sort(events["ts"][events["kind"] == Kind.MAP].astype(np.int64))
+    return [begin, *(maps[(maps >= begin) & (maps < end)] + 1).tolist()]
+
+
+def windows(both: Both) -> Iterator[Events]:
+    """The full stream as of every moment at which the summary may have begun and ended."""
+    ts, kind = both.full["ts"].astype(np.int64), both.full["kind"]
+    for begin in cuts(both.full, both.attached - ATTACH_NS, both.attached):
+        for end in cuts(both.full, both.stopping, both.stopped):
+            inside = (ts >= begin) & (ts < end) & (kind != Kind.MARK)
+            yield np.concatenate([both.full[inside | (kind == Kind.LOSS)], mark(both.stopped)])
+
+
+def losses(events: Events) -> dict[str, int]:
+    lost = events[events["kind"] == Kind.LOSS]
+    return {Cause(c).name: int((lost["aux"] == c).sum()) for c in np.unique(lost["aux"]).tolist()}
+
+
+def compare(both: Both) -> tuple[Report, bool]:
+    """The summary's report, and whether a loss excuses differences. Fails if it says otherwise
+    than the full stream of its window."""
+    report = judge(both.summary_plan, both.summary)
+    lossy = bool(report.losses) or bool(losses(both.full))
+    full = [said(judge(both.plan, window)) for window in windows(both)]
+    kinds = {k.name: int((both.summary["kind"] == k).sum()) for k in Kind}
+    print("\nsummary:", said(report), report.reasons)
+    print("full:   ", full[-1])
+    print("losses: ", losses(both.summary), losses(both.full), end="; ")
+    print(len(both.full), "records in full,", {k: n for k, n in kinds.items() if n})
+    if not lossy:
+        assert said(report) in full
+    return report, lossy
+
+
+def test_stock_kernel(share: Path, firmware: Client) -> None:
+    """If this fails, a summary of a healthy kernel is not what its events say."""
+
+    def traffic() -> None:
+        firmware.start("mixed")
+        time.sleep(20)
+        firmware.stop()
+
+    both = record_both(traffic)
+    report, lossy = compare(both)
+    assert report.findings == []
+    assert sum(slot.handoffs for slot in report.slots) > 50
+    assert report.verdict is (Verdict.INCONCLUSIVE if lossy else Verdict.CLEAN), report.reasons
+    # Nothing but samples, counters and what began before the recording.
+    assert (both.summary["kind"] == Kind.EPISODE).sum() < 20 + 10 * lossy
+
+
+def test_in_turn_without_a_loss(share: Path, firmware: Client) -> None:
+    """If this fails, the two differ where nothing excuses it."""
+
+    def traffic() -> None:
+        firmware.start("in-turn")
+        time.sleep(20)
+        firmware.stop()
+
+    report, lossy = compare(record_both(traffic))
+    assert not lossy
+    assert report.verdict is Verdict.CLEAN, report.reasons
+
+
+@pytest.mark.parametrize(
+    ("fix", "verdict"),
+    [
+        ("none", Verdict.OBSERVED),
+        ("flush-on-map", Verdict.CLEAN),
+        ("broadcast-at-unmap", Verdict.CLEAN),
+    ],
+)
+def test_control(share: Path, fix: str, verdict: Verdict) -> None:
+    """If this fails, the kernel's own judgement of the race, or of its fixes, is wrong."""
+    with inserted():
+        parameters = Parameters(rounds=ROUNDS, fix=fix)  # type: ignore[arg-type]
+        report, lossy = compare(record_both(lambda: run(parameters)))
+    irq = next(slot for slot in report.slots if slot.name.endswith(":irq"))
+    assert irq.episodes >= 2 * ROUNDS
+    if not lossy or verdict is Verdict.OBSERVED:
+        assert report.verdict is verdict, report.reasons
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    SECOND_CPU.write_text("0")
+    try:
+        yield
+    finally:
+        SECOND_CPU.write_text("1")
+
+
+def test_one_cpu_alone(share: Path) -> None:
+    """If this fails, what did not happen yet is not predicted from a summary's samples."""
+
+    def traffic() -> None:
+        with one_cpu():
+            run(Parameters(rounds=ROUNDS))
+
+    with inserted():
+        report, _ = compare(record_both(traffic))
+    assert report.patterns["stale"].observed or report.verdict is Verdict.PREDICTED
+    assert report.findings
+
+
+def test_capture_and_check_agree(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, a summary's file says otherwise than the live run, or hides a pattern that
+    it did not check."""
+    path = share / "summary.arrows"
+    arguments = ("--summary", "--check", "--format", "json")
+    assert capture_while(storm("in-turn", 10), path, *arguments) == 0
+    live = json.loads(capsys.readouterr().out)
+    assert cli.main(["check", str(path), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == live
+    assert live["verdict"] == "clean"
+    assert sum(slot["episodes"] for slot in live["slots"]) > 50
