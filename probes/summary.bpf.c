@@ -204,7 +204,7 @@ static inline void report(u32 me, u32 level, u32 k, struct own *o, struct slot *
 	e.point = 0xffff;
 	e.cpu = me;
 	e.slot = k;
-	if (o->base == OPEN) {
+	if (o->base >= INCIDENTAL && o->base != START) {
 		e.kind = THREAT_KIND;
 		e.addr = s->other.begin;
 		e.size = s->other.end;
@@ -285,7 +285,8 @@ static inline void learn(struct shapes *t, struct own *o, struct row *row, u64 e
 		return;
 	if (!helps(t, row->frame, o->call << 2 | o->level))
 		return;
-	struct shape *shape = &t->of[known & 3];
+	/* Read again: older verifiers walk paths that `known` rules out, and lose the pointer there. */
+	struct shape *shape = &t->of[*(volatile u32 *)&t->known & 3];
 	shape->frame = row->frame;
 	shape->begin = row->begin;
 	shape->end = end;
@@ -316,10 +317,10 @@ static inline void decide(u32 me, u32 level, u32 k, struct own *o, struct slot *
 			cls = UNCERTAIN;
 		else if (o->lucky >= s->other.number)
 			cls = INCIDENTAL;
-		else if (o->waits || o->stuck || o->maybe >= s->other.number ||
+		else if (cls == OPEN && (o->waits || o->stuck || o->maybe >= s->other.number ||
 			 o->traits & PRE_MAYBE ||
 			 (s->cast_maybe >= s->other.number &&
-			  !(o->after_of == o->number && o->after >= s->cast_maybe)))
+			  !(o->after_of == o->number && o->after >= s->cast_maybe))))
 			cls = UNCERTAIN;
 		report(me, level, k, o, s, cls);
 	}
@@ -335,10 +336,12 @@ static inline void decide(u32 me, u32 level, u32 k, struct own *o, struct slot *
 	}
 }
 
-/* What a flush outside of any episode was, now that the next map is known. */
-static inline void look_back(struct own *o, u32 call, u32 level, u64 i)
+/* What a flush outside of any episode was, now that the next map is known. One that another
+   hold came after is no part of this map's hold, but luck for its episode: returns the class. */
+static inline u32 look_back(struct own *o, struct slot *s, u32 call, u32 level, u64 i)
 {
 	u64 rows = o->pre - 1;
+	u32 early = OPEN;
 
 	o->pre = 0;
 	if (o->pre_call != call || o->pre_level != level) {
@@ -348,9 +351,15 @@ static inline void look_back(struct own *o, u32 call, u32 level, u64 i)
 		o->traits |= FLUSHED;
 		o->since = i;
 		o->covered = i;
-	} else if (o->pre_maybe + 1 >= i) {
-		o->traits |= PRE_MAYBE;
+	} else {
+		if (rows >= s->other.number)
+			early = INCIDENTAL;
+		else if (o->pre_maybe >= s->other.number)
+			early = UNCERTAIN;
+		if (o->pre_maybe + 1 >= i)
+			o->traits |= PRE_MAYBE;
 	}
+	return early;
 }
 
 static inline void map(u32 me, u32 level, struct state *st, u32 k, struct slot *s, u64 frame,
@@ -359,7 +368,7 @@ static inline void map(u32 me, u32 level, struct state *st, u32 k, struct slot *
 	struct own *o = &st->own[k];
 	u64 i = s->n + 1, since = o->since, told = s->told, from = since ? since : 1;
 	u64 first = most(from, told);
-	u32 traits = 0, call, threatened;
+	u32 traits = 0, early = OPEN, call, threatened;
 
 	if (level == 0) {
 		u32 pid = bpf_get_current_pid_tgid();
@@ -402,13 +411,13 @@ static inline void map(u32 me, u32 level, struct state *st, u32 k, struct slot *
 	o->state = MAPPED;
 	o->traits = traits;
 	if (o->pre)
-		look_back(o, call, level, i);
+		early = look_back(o, s, call, level, i);
 	threatened = s->other.number >= first;
 	o->base = !since && !told && !threatened ? START
 		  : from >= i			 ? FRESH
 		  : first >= i			 ? BROADCAST
 		  : !threatened			 ? SAME_FRAME
-						 : OPEN;
+						 : early;
 	if (o->base == START)
 		o->traits |= STARTED;
 	if (threatened) {

@@ -156,9 +156,17 @@ class Machine:
         if depth == 0 and slot == 0 and self.slots > 1 and self.happens(0.1):
             self.report(cpu, 1, Context.NMI, 1)
 
+    def early(self, cpu: int, slot: int, ctx: Context) -> None:
+        """A flush before another CPU's hold."""
+        self.trace.add(cpu, Kind.INV_PAGE, ctx, addr=V + slot * 0x1000)
+        if others := sorted(set(range(self.cpus)) - set(self.inside)):
+            self.report(int(self.random.choice(others)), slot, ctx, 1)
+
     def report(self, cpu: int, slot: int, ctx: Context, depth: int = 0) -> None:
         self.inside.setdefault(cpu, []).append(ctx)
         self.trace.add(cpu, Kind.NOTIFY, ctx)
+        if depth == 0 and self.happens(0.1):
+            self.early(cpu, slot, ctx)
         for _ in range(int(self.random.integers(1, 4))):
             self.page(cpu, slot, ctx, depth)
         self.trace.add(cpu, Kind.NOTIFY_END, ctx)
