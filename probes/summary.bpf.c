@@ -19,6 +19,7 @@ enum { FLUSHED = 1, WRITES = 2, HANDOFF = 4, LATENT = 8, STARTED = 16, UNMAPPED 
 enum { FLUSHED_IF = 64, PRE_MAYBE = 128 };
 enum { CLOSED, MAPPED, BUSY, ACCESSED, TAIL };
 enum { EXPOSING, READING, WRITING };
+enum { MAPPED_SINCE = 4 }; /* of pre_level */
 
 /* One episode of a slot's row. */
 struct row {
@@ -336,22 +337,32 @@ static inline void decide(u32 me, u32 level, u32 k, struct own *o, struct slot *
 	}
 }
 
+/* A flush outside of any episode that is of no map was luck. */
+static inline void forget_pre(struct own *o)
+{
+	if (!(o->pre_level & MAPPED_SINCE)) {
+		o->lucky = most(o->lucky, o->pre - 1);
+		o->maybe = most(o->maybe, o->pre_maybe);
+	}
+	o->pre = 0;
+}
+
 /* What a flush outside of any episode was, now that the next map is known. One that another
-   hold came after is no part of this map's hold, but luck for its episode: returns the class. */
+   hold came after is no part of this map's hold, but luck for its episodes: returns the class. */
 static inline u32 look_back(struct own *o, struct slot *s, u32 call, u32 level, u64 i)
 {
 	u64 rows = o->pre - 1;
 	u32 early = OPEN;
 
-	o->pre = 0;
-	if (o->pre_call != call || o->pre_level != level) {
-		o->lucky = most(o->lucky, rows);
-		o->maybe = most(o->maybe, o->pre_maybe);
+	if (o->pre_call != call || (o->pre_level & 3) != level) {
+		forget_pre(o);
 	} else if (rows + 1 >= i) {
+		o->pre = 0;
 		o->traits |= FLUSHED;
 		o->since = i;
 		o->covered = i;
 	} else {
+		o->pre_level |= MAPPED_SINCE;
 		if (rows >= s->other.number)
 			early = INCIDENTAL;
 		else if (o->pre_maybe >= s->other.number)
@@ -551,8 +562,8 @@ static inline void luck(u32 level, struct state *st, struct own *o, struct slot 
 /* A flush of this very page outside of any episode: of the next map, or luck. */
 static inline void before_map(u32 level, struct state *st, struct own *o, struct slot *s)
 {
-	if (o->pre && (o->pre_call != st->edge[level & 3] || o->pre_level != level))
-		o->lucky = most(o->lucky, o->pre - 1);
+	if (o->pre) /* only the last one can be of the map */
+		forget_pre(o);
 	o->pre = s->cleared + 1;
 	o->pre_maybe = maybe_covered(s);
 	o->pre_call = st->edge[level & 3];

@@ -103,6 +103,7 @@ class Machine:
         self.trace = Trace()
         self.slots = slots
         self.inside: dict[int, list[Context]] = {}
+        self.waiting: set[int] = set()
         self.cpus = int(self.random.integers(1, 4))
         self.frames = [A + n * 0x1000 for n in range(int(self.random.integers(1, 4)))]
         chance = self.random.choice([0.0, 0.3, 1.0], 5)
@@ -115,6 +116,8 @@ class Machine:
         if not self.happens(self.luck / 8):
             return
         cpu = int(self.random.integers(self.cpus))
+        if cpu in self.waiting:  # its flush is one before the map for the checker, luck here
+            return
         here = self.inside.get(cpu, [Context.TASK])[-1]  # only a higher context interrupts
         ctx = Context(int(self.random.integers(int(here), 4)))
         sort = int(self.random.integers(4))
@@ -160,7 +163,9 @@ class Machine:
         """A flush before another CPU's hold."""
         self.trace.add(cpu, Kind.INV_PAGE, ctx, addr=V + slot * 0x1000)
         if others := sorted(set(range(self.cpus)) - set(self.inside)):
+            self.waiting.add(cpu)
             self.report(int(self.random.choice(others)), slot, ctx, 1)
+            self.waiting.remove(cpu)
 
     def report(self, cpu: int, slot: int, ctx: Context, depth: int = 0) -> None:
         self.inside.setdefault(cpu, []).append(ctx)
