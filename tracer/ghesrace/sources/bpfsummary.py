@@ -1,4 +1,4 @@
-"""The summary source: what the kernel judged by itself (probes/summary.bpf.c), as batches.
+"""The summary source: what the kernel judged by itself (probes/summary_*.bpf.c), as batches.
 
 Episodes that are not safe come through the rings, like events. Counters and samples are read
 from the mapped state at every tick, and become records of the same stream.

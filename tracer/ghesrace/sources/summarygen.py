@@ -1,6 +1,6 @@
-"""A summary's plan as BPF C: probes/summary.bpf.c and, behind it, one program per probe.
+"""A summary's plan as BPF C: probes/summary_*.bpf.c and, behind them, one program per probe.
 
-A program finds the slots that its event concerns, and calls the function of the C file that knows
+A program finds the slots that its event concerns, and calls the function of the C files that knows
 what that kind of event does to them.
 """
 
@@ -13,6 +13,7 @@ from ..events import PAGE_MASK, PAGE_SHIFT, Kind
 from ..plan import Plan
 from . import bpfgen
 
+FILES = ("summary_state.bpf.c", "summary_episode.bpf.c", "summary_flush.bpf.c")
 ACCESSES = (Kind.READ.name, Kind.WRITE.name)
 
 
@@ -34,7 +35,7 @@ def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str)
         f"#define THREAT_KIND {int(Kind.THREAT)}\n#define EPISODE_KIND {int(Kind.EPISODE)}\n"
     )
     programs = (_Program(plan, n, btf).text() for n in range(len(plan.probes)))
-    return "\n".join([head, defines, bpfgen.c_file("summary.bpf.c"), *programs]) + "\n"
+    return "\n".join([head, defines, *map(bpfgen.c_file, FILES), *programs]) + "\n"
 
 
 def _any(slots: list[int]) -> str:
