@@ -64,7 +64,7 @@ static inline void learn(struct shapes *t, struct own *o, struct row *row, u64 e
 static inline void decide(u32 me, u32 level, u32 k, struct own *o, struct slot *s)
 {
 	u32 flushed = o->traits & FLUSHED, cls = o->base;
-	u32 in_order = s->last.number == o->number;
+	u32 in_order = s->last.number == o->number, first = 0;
 
 	if (flushed && cls > BROADCAST)
 		cls = MAP_FLUSH;
@@ -82,7 +82,8 @@ static inline void decide(u32 me, u32 level, u32 k, struct own *o, struct slot *
 			 (s->cast_maybe >= s->other.number &&
 			  !(o->after_of == o->number && o->after >= s->cast_maybe))))
 			cls = UNCERTAIN;
-		report(me, level, k, o, s, cls);
+		if (!in_order || !known(o, s, cls, &first))
+			report(me, level, k, o, s, cls, first);
 	}
 	if (!flushed && !(o->traits & PRE_MAYBE) && in_order && o->covered < o->hold &&
 	    s->told <= o->hold && o->met < o->hold) {

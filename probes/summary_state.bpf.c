@@ -5,7 +5,7 @@
  * the last one with another frame can matter, and per CPU the first row that its own structural
  * invalidations don't cover. What a slot has (struct slot) is written under its lock, what a CPU
  * has at a slot (struct own) by that CPU; user space reads the latter and writes nothing. Safe
- * episodes are counted; all others are recorded, with the one that threatens them. Here: the state
+ * episodes are counted; of all others each new shape is recorded, with the one that threatens it. Here: the state
  * and how it gets out; summary_episode.bpf.c and summary_flush.bpf.c are what events do to it.
  *
  * tracer/ghesrace/sources/summarygen.py makes the programs. Defined by it: SLOTS; ACCESSES: the
@@ -15,7 +15,7 @@
 /* tlb.Class; OPEN is not decided yet. */
 enum { FRESH, BROADCAST, MAP_FLUSH, SAME_FRAME, INCIDENTAL, OPEN, UNCERTAIN, START };
 /* events.Trait */
-enum { FLUSHED = 1, WRITES = 2, HANDOFF = 4, LATENT = 8, STARTED = 16, UNMAPPED = 32 };
+enum { FLUSHED = 1, WRITES = 2, HANDOFF = 4, LATENT = 8, STARTED = 16, UNMAPPED = 32, FIRST = 64 };
 /* Ours alone: a flush that protects if the access follows; one that maybe precedes the map. */
 enum { FLUSHED_IF = 64, PRE_MAYBE = 128 };
 enum { CLOSED, MAPPED, BUSY, ACCESSED, TAIL };
@@ -43,7 +43,7 @@ struct slot {
 	struct row last, other;
 };
 
-/* summarygen.SHAPE, SHAPES, OWN, STATE */
+/* bpfsummary.SHAPE, SHAPES, AGAIN, OWN, state_dtype */
 struct shape {
 	u64 frame;
 	u64 begin;
@@ -62,9 +62,21 @@ struct shapes {
 	struct shape of[4];
 };
 
+/* An unsafe shape that was recorded at its first episode, and how many there were of it. */
+struct again {
+	u64 begin;
+	u64 threat;
+	u64 frame;
+	u32 n;
+	u16 threat_cpu;
+	u8 cls;
+	u8 traits;
+};
+
 struct own {
 	u64 counts[32]; /* of safe episodes, by class | traits << 2 */
 	struct shapes shapes[3];
+	struct again again[KNOWN];
 	u64 number;    /* the episode at hand */
 	u64 since;     /* the first row that no invalidation of its own covers; 0: none yet */
 	u64 covered;   /* its last row with one */
@@ -198,7 +210,39 @@ static inline void put(u32 me, u32 level, struct event *e)
 	ring->busy = 0;
 }
 
-static inline void report(u32 me, u32 level, u32 k, struct own *o, struct slot *s, u32 cls)
+/* Whether this one's shape was recorded already: then it is only counted. */
+static inline u32 known(struct own *o, struct slot *s, u32 cls, u32 *first)
+{
+	u32 threatened = o->base >= INCIDENTAL && o->base != START;
+	u64 frame = s->last.frame, threat = threatened ? s->other.frame : 0;
+	u32 cpu = threatened ? s->other.cpu : 0, traits = o->traits & 63;
+
+#pragma unroll
+	for (u32 i = 0; i < KNOWN; i++) {
+		struct again *a = &o->again[i];
+
+		if (!a->n) {
+			a->begin = s->last.begin;
+			a->threat = threat;
+			a->frame = frame;
+			a->threat_cpu = cpu;
+			a->cls = cls;
+			a->traits = traits;
+			*(volatile u32 *)&a->n = 1;
+			*first = FIRST;
+			return 0;
+		}
+		if (a->frame == frame && a->threat == threat && a->threat_cpu == cpu &&
+		    a->cls == cls && a->traits == traits) {
+			a->n++;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static inline void report(u32 me, u32 level, u32 k, struct own *o, struct slot *s, u32 cls,
+			  u32 first)
 {
 	struct event e = {};
 
@@ -223,7 +267,7 @@ static inline void report(u32 me, u32 level, u32 k, struct own *o, struct slot *
 	e.phys = s->last.frame;
 	e.pid = o->call;
 	e.ctx = o->level;
-	e.flags = o->traits & 63;
+	e.flags = (o->traits & 63) | first;
 	e.aux = cls;
 	e.reserved = me;
 	put(me, level, &e);

@@ -46,6 +46,7 @@ def test_it_keeps_what_the_state_needs() -> None:
     assert kinds == ["MAP", "INV_PAGE", "BCAST_RANGE", "NOTIFY", "READ", "WRITE"]
     assert short.summary
     assert set(NEEDS_EVENTS) <= set(short.not_checked)
+    assert any(unseen.patterns == NEEDS_EVENTS for unseen in short.unseen)
     assert Plan.from_dict(short.to_dict()) == short
     unknown = (replace(SLOTS[0], address=None), SLOTS[1])
     assert "MAP_END" in [p.kind for p in summarised(plan_of(*BASE, slots=unknown)).probes]

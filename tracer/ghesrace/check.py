@@ -11,7 +11,7 @@ import numpy as np
 from .correlate import Chunk, Correlator
 from .digest import Count, Digest
 from .errors import InputError
-from .events import NO_POINT, NO_SLOT, Cause, Context, Events, Kind, Sample, Trait
+from .events import MOST_AGAIN, NO_POINT, NO_SLOT, Cause, Context, Events, Kind, Sample, Trait
 from .losses import MAPS, hides
 from .patterns import Evidence, Finding, Pattern, ranked
 from .patterns.overlap import Overlap
@@ -284,8 +284,9 @@ def validate(batch: Events, plan: Plan) -> None:
         raise InputError("an event has an impossible time stamp", "the file is corrupt")
     counts = batch[kind == Kind.COUNT]
     judged = batch[kind == Kind.EPISODE]
+    again = batch[kind == Kind.AGAIN]
     samples = batch[kind == Kind.SAMPLE]
-    named = np.isin(kind, (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT))
+    named = np.isin(kind, (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN))
     if (
         not np.isin(counts["aux"], SAFE).all()
         or (counts["addr"] > counts["ts"]).any()
@@ -293,6 +294,7 @@ def validate(batch: Events, plan: Plan) -> None:
         or not np.isin(judged["aux"], list(Class)).all()
         or np.isin(judged["aux"], SAFE).any()
         or not np.isin(samples["aux"], list(Sample)).all()
+        or (again["size"] > np.uint64(MOST_AGAIN)).any()
         or (slot[named] < 0).any()
         or (batch["size"][named] >= np.uint64(2**62)).any()
         or (batch["addr"][named] >= np.uint64(2**62)).any()

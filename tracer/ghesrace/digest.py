@@ -16,7 +16,7 @@ from .streams import NEVER, Bools, Ints
 from .tlb import Class, Judged, Why
 from .witness import Key, key
 
-KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT)
+KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN)
 _MARKS = {
     Trait.FLUSHED: Mark.MAP_FLUSH,
     Trait.WRITES: Mark.WRITE,
@@ -55,6 +55,8 @@ class Digest:
     plan: Plan
     _waiting: list[Events] = field(default_factory=list)
     _threats: dict[tuple[int, int], np.void] = field(default_factory=dict)  # by CPU and slot
+    # By CPU, slot and begin: the first of a shape, and its threat.
+    _first: dict[tuple[int, int, int], tuple[np.void, np.void | None]] = field(default_factory=dict)
     _loss_end: dict[str, int] = field(default_factory=lambda: {"map": -1, "inv": -1})
 
     def take(self, batch: Events) -> Events:
@@ -84,6 +86,7 @@ class Digest:
         self._episodes(records, windows, found)
         self._samples(records[records["kind"] == Kind.SAMPLE], windows, found)
         found.counts = _counts(records[records["kind"] == Kind.COUNT], windows["map"])
+        self._repeated(records[records["kind"] == Kind.AGAIN], windows["inv"], found)
         for what, mask in hidden.items():
             ends = losses["ts"][mask].astype(np.int64)
             self._loss_end[what] = max(self._loss_end[what], int(ends.max(initial=-1)))
@@ -99,6 +102,8 @@ class Digest:
                 continue
             episodes, threats, which = by_slot.setdefault(name[1], ([], [], []))
             threat = self._threats.pop(name, None)
+            if record["flags"] & Trait.FIRST:
+                self._first[*name, int(record["addr"])] = record.copy(), threat
             which.append(-1 if threat is None else len(threats))
             threats += [] if threat is None else [threat]
             episodes.append(record)
@@ -108,6 +113,22 @@ class Digest:
             self._degrade(judged, windows["inv"])
             found.judged.append(judged)
             found.events |= _raw(judged.episodes) | _raw(judged.threats)
+
+    def _repeated(self, records: Events, losses: Windows, found: Digested) -> None:
+        """More of a shape that was recorded once. A loss since may have hidden what saved them."""
+        for record in records:
+            cpu, slot, n = int(record["cpu"]), int(record["slot"]), int(record["size"])
+            first = self._first.get((cpu, slot, int(record["addr"])))
+            if first is None:  # it was lost
+                found.counts.append(Count(slot, cpu, Class.UNCERTAIN, Why.LOSS, Trait(0), n))
+                continue
+            episode, threat = first
+            which = np.full(n, -1 if threat is None else 0)
+            judged = self._judged(np.repeat(np.array([episode]), n), which, slot)
+            judged.threats = judged.threats if threat is None else _rows(np.array([threat]))
+            self._degrade(judged, losses, until=int(record["ts"]))
+            found.judged.append(judged)
+            found.events |= _raw(judged.episodes[:1]) | _raw(judged.threats)
 
     def _judged(self, records: Events, threat: Ints, slot: int) -> Judged:
         rows, n = _rows(records), len(records)
@@ -130,7 +151,7 @@ class Digest:
             no,
         )
 
-    def _degrade(self, judged: Judged, losses: Windows) -> None:
+    def _degrade(self, judged: Judged, losses: Windows, until: int = 0) -> None:
         """What a loss, or a CR3 write with PTI, may have hidden; see tlb.Judge."""
         rows, cls, why = judged.episodes, judged.cls, judged.why
         unsafe = ((cls == Class.NONE) | (cls == Class.INCIDENTAL)) & (judged.threat >= 0)
@@ -138,7 +159,7 @@ class Digest:
             threat = judged.threats[np.maximum(judged.threat, 0)]
             begin = np.where(threat["t_unmap"] == NEVER, threat["t_map"], threat["t_unmap"])
             end = np.where(rows["t_read_end"] == NEVER, rows["t_close"], rows["t_read_end"])
-            hidden = losses.touch(begin, end) & unsafe
+            hidden = losses.touch(begin, np.maximum(end, until)) & unsafe
             cls[hidden], why[hidden] = Class.UNCERTAIN, Why.LOSS
         # Its threat was lost: so it can't be shown, and is not certain.
         alone = ((cls == Class.NONE) | (cls == Class.INCIDENTAL)) & (judged.threat < 0)

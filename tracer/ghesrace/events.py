@@ -57,6 +57,7 @@ class Kind(IntEnum):
     THREAT = 23  # the one whose translation may be used by this CPU's and slot's next EPISODE
     SAMPLE = 24  # an episode that stands for others in a prediction; Sample in `aux`
     COUNT = 25  # size episodes of safe class `aux` ended between addr and ts (ns); Traits
+    AGAIN = 26  # size more episodes, until ts, just like the FIRST one that began at addr
     LOSS = 30  # size events (0: unknown number) lost between addr and ts (ns); see Cause
     MARK = 31  # everything with a stamp below ts, losses included, has been delivered
 
@@ -68,6 +69,9 @@ class Context(IntEnum):
     SOFTIRQ = 1
     IRQ = 2
     NMI = 3
+
+
+MOST_AGAIN = 1 << 16  # episodes that one AGAIN stands for, at most
 
 
 class Flag(IntFlag):
@@ -86,6 +90,7 @@ class Trait(IntFlag):
     LATENT = 8  # its CPU might hold another frame's translation when it began
     STARTED = 16  # ... or an unknown one, from before the recording
     UNMAPPED = 32
+    FIRST = 64  # of an EPISODE: others like it are only counted
 
 
 class Sample(IntEnum):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .errors import HostError
 from .events import Kind
-from .plan import Plan, Probe
+from .plan import Plan, Probe, Unseen
 
 NEEDS_EVENTS = ("torn_edit", "shootdown", "overlap")  # patterns
 WITHOUT_EVENTS = "summary mode keeps no events"
@@ -40,6 +40,7 @@ def summarised(plan: Plan) -> Plan:
     return replace(
         plan,
         probes=tuple(probe for probe in plan.probes if _is_needed(plan, probe, accesses)),
+        unseen=(*plan.unseen, Unseen("single events", WITHOUT_EVENTS, NEEDS_EVENTS)),
         not_checked={**plan.not_checked, **dict.fromkeys(NEEDS_EVENTS, WITHOUT_EVENTS)},
         summary=True,
     )

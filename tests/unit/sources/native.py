@@ -19,7 +19,7 @@ from ghesrace.events import NO_POINT, Events, Kind, empty
 from ghesrace.plan import Plan, Probe
 from ghesrace.sources.bpfrings import RECORD, cpu_dtype
 from ghesrace.sources.bpfsummary import COUNTERS, States, state_dtype
-from ghesrace.sources.summarygen import source
+from ghesrace.sources.summarygen import KNOWN, source
 from ghesrace.summary import summarised
 from tests.unit import trees
 
@@ -92,6 +92,7 @@ class _Mapped(States):
         cpus, slots = self._rows.shape
         self._counted = np.zeros((cpus, slots, COUNTERS), np.uint64)
         self._sampled = np.zeros((cpus, slots, 3), np.uint32)
+        self._again = np.ones((cpus, slots, KNOWN), np.uint32)
         self._read = start
 
 

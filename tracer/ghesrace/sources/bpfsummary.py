@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..events import NO_POINT, Events, Kind, Sample, Trait, empty
+from ..events import MOST_AGAIN, NO_POINT, Events, Kind, Sample, Trait, empty
 from ..plan import Plan
 from .accounts import Accounts, clock_now
 from .bpf import BpfSource
 from .decode import NmiMatcher
+from .summarygen import KNOWN
 
 SHAPE = np.dtype(
     [
@@ -30,6 +31,17 @@ SHAPE = np.dtype(
     ]
 )
 SHAPES = np.dtype([("known", "<u4"), ("sure", "<u4"), ("of", SHAPE, 4)])
+AGAIN = np.dtype(
+    [
+        ("begin", "<u8"),
+        ("threat", "<u8"),
+        ("frame", "<u8"),
+        ("n", "<u4"),
+        ("threat_cpu", "<u2"),
+        ("cls", "u1"),
+        ("traits", "u1"),
+    ]
+)
 COUNTERS = 32
 _WORDS = (
     *("number", "since", "covered", "hold", "lucky", "maybe", "pending", "later"),
@@ -40,6 +52,7 @@ OWN = np.dtype(
     [
         ("counts", "<u8", COUNTERS),
         ("shapes", SHAPES, 3),
+        ("again", AGAIN, KNOWN),
         *((name, "<u8") for name in _WORDS),
         ("call", "<u4"),
         ("pre_call", "<u4"),
@@ -76,6 +89,7 @@ class States:
         self._rows: npt.NDArray[np.void] = np.frombuffer(self._map, dtype, cpus)["own"]
         self._counted = np.zeros((cpus, slots, COUNTERS), np.uint64)
         self._sampled = np.zeros((cpus, slots, len(_SAMPLES)), np.uint32)
+        self._again = np.ones((cpus, slots, KNOWN), np.uint32)  # the first was recorded
         self._read = start
 
     def close(self) -> None:
@@ -84,7 +98,7 @@ class States:
         self._map.close()
 
     def read(self, now: int, final: bool) -> list[Events]:
-        """COUNT and SAMPLE records of what is new, at *now* (ns). *final*: no program runs."""
+        """COUNT, AGAIN, SAMPLE records of what is new, at *now* (ns). *final*: no program runs."""
         counts = self._rows["counts"].copy()
         samples = self._new_samples(now, final)
         more = counts - self._counted
@@ -96,7 +110,21 @@ class States:
         said = [counter(int(index)) for index in at[2]]
         records["aux"], records["flags"] = [c for c, _ in said], [int(t) for _, t in said]
         self._counted, self._read = counts, now
-        return [*samples, records]
+        return [*samples, records, self._repeated(now)]
+
+    def _repeated(self, now: int) -> Events:
+        n = np.maximum(self._rows["again"]["n"], 1)
+        more = np.minimum(n - self._again, MOST_AGAIN)
+        at = np.nonzero(more)
+        first = self._rows["again"][at]
+        records = empty(len(first))
+        records["kind"], records["ts"], records["addr"] = Kind.AGAIN, now, first["begin"]
+        records["cpu"] = records["reserved"] = at[0]
+        records["slot"], records["size"], records["aux"] = at[1], more[at], first["cls"]
+        records["flags"], records["phys"] = first["traits"], first["frame"]
+        records["point"] = NO_POINT
+        self._again += more
+        return records
 
     def _new_samples(self, now: int, final: bool) -> list[Events]:
         # A hold that goes on may yet tell all CPUs; at the end no hold goes on.

@@ -14,6 +14,7 @@ from ..plan import Plan
 from . import bpfgen
 
 FILES = ("summary_state.bpf.c", "summary_episode.bpf.c", "summary_flush.bpf.c")
+KNOWN = 8  # unsafe shapes per CPU and slot whose repetitions are only counted
 ACCESSES = (Kind.READ.name, Kind.WRITE.name)
 
 
@@ -31,6 +32,7 @@ def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str)
     pages = [n for n, slot in enumerate(plan.slots) if slot.lock == "page"]
     defines = (
         f"#define SLOTS {len(plan.slots)}\n#define ACCESSES {int(accesses)}\n"
+        f"#define KNOWN {KNOWN}\n"
         f"#define FLUSH_INSIDE(k) ({_any(inside)})\n#define PAGE_LOCK(k) ({_any(pages)})\n"
         f"#define THREAT_KIND {int(Kind.THREAT)}\n#define EPISODE_KIND {int(Kind.EPISODE)}\n"
     )
