@@ -9,7 +9,7 @@ import pytest
 
 from ghesrace.check import Engine, Report, Verdict
 from ghesrace.errors import InputError
-from ghesrace.events import Cause, Events, Kind, Sample, Trait, empty, loss, mark
+from ghesrace.events import MOST_AGAIN, Cause, Events, Kind, Sample, Trait, empty, loss, mark
 from ghesrace.plan import Plan
 from ghesrace.tlb import Class
 from tests.unit.trace import A, B, plan
@@ -74,6 +74,36 @@ def test_a_lost_threat_is_no_witness() -> None:
     assert not report.findings
 
 
+FIRST = NONE.copy()
+FIRST["flags"] = Trait.HANDOFF | Trait.FIRST
+AGAIN = record(Kind.AGAIN, 1, addr=T - 100, size=5, aux=Class.NONE)
+
+
+def test_repetitions_are_those_of_the_first() -> None:
+    """If this fails, what was counted instead of recorded is missing from the report."""
+    report = judge(THREAT, FIRST, AGAIN)
+    [slot] = report.slots
+    assert (slot.episodes, slot.handoffs, slot.classes[Class.NONE]) == (6, 6, 6)
+    [finding] = report.findings
+    assert (finding.cpus, finding.frames, finding.count) == ((0, 1), (A, B), 6)
+    assert len(finding.occurrences) == 1  # the others' times are not known
+
+
+def test_a_loss_since_the_first_makes_repetitions_uncertain() -> None:
+    """If this fails, an invalidation that a loss hid is taken for none."""
+    engine = Engine(PLAN)
+    later = AGAIN.copy()
+    later["ts"] = T + 500
+    first = THREAT, FIRST, count(Class.FRESH, 2), mark(T + 1)
+    lost = loss(T + 300, T + 400, Cause.MISSED, count=1)
+    for batch in (first, (lost, later, mark(T + 501))):
+        engine.feed(np.concatenate(batch))
+    engine.finish()
+    [slot] = engine.report().slots
+    assert (slot.classes[Class.NONE], slot.classes[Class.UNCERTAIN]) == (1, 5)
+    assert judge(AGAIN).slots[0].classes[Class.UNCERTAIN] == 5  # of a first one that was lost
+
+
 def test_pti() -> None:
     """If this fails, a CR3 write that nobody sees is taken for a race."""
     report = judge(THREAT, NONE, of=replace(PLAN, pti=True))
@@ -110,6 +140,7 @@ def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
         count(Class.FRESH, 2**63),
         record(Kind.EPISODE, aux=Class.FRESH),
         record(Kind.EPISODE, aux=77),
+        record(Kind.AGAIN, addr=T - 100, size=MOST_AGAIN + 1),
         record(Kind.SAMPLE, aux=9),
         record(Kind.THREAT, slot=-1),
     ],
