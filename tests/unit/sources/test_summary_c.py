@@ -64,7 +64,9 @@ def facts(report: Report) -> dict[str, object]:
             for slot in report.slots
         },
         "stale": (report.patterns["stale"].observed, report.patterns["stale"].predicted),
-        "findings": sorted((f.severity, f.access, f.cpus, f.frames) for f in report.findings),
+        "findings": sorted(
+            (f.severity, f.access, f.cpus, f.frames, f.count) for f in report.findings
+        ),
     }
 
 
