@@ -70,23 +70,25 @@ class _Program(bpfgen.ProgramText):
         return "".join(f"(u32)index == {index} ? {n} : " for index, n in known) + "SLOTS"
 
     def _at_page(self, otherwise: str) -> Iterator[str]:
-        """Set `k` to the slot of the page at `addr`; *otherwise*: the function of the C file that
+        """Set `at` to the slot of the page at `addr`; *otherwise*: the function of the C file that
         tells whether it is that of a slot whose address is not known yet."""
         yield f"u64 page = addr & {PAGE_MASK:#x}ULL;"
         slots = list(enumerate(self.plan.slots))
         known = [(s.address, n) for n, s in slots if s.address is not None]
         chain = "".join(f"page == {address:#x}ULL ? {n} : " for address, n in known)
-        yield f"u32 k = {chain}SLOTS;"
+        yield f"u32 at = {chain}SLOTS;"
         for n, slot in slots:
             if slot.address is None:
-                yield f"if (k >= SLOTS && {otherwise}(level, st, {n}, slot_of({n}), page)) k = {n};"
+                found = f"{otherwise}(level, st, {n}, slot_of({n}), page)"
+                yield f"if (at >= SLOTS && {found}) at = {n};"
 
     def _one(self, *then: str) -> Iterator[str]:
-        """Do *then* with the slot `k`, if it is one."""
-        yield "if (k >= SLOTS) return 0;"
-        yield "struct slot *s = slot_of(k);"
-        yield "if (!s) return 0;"
-        yield from then
+        """Do *then* with the slot `at`, if it is one."""
+        for n in range(len(self.plan.slots)):
+            yield f"if (at == {n}) {{ const u32 k = {n}; struct slot *s = slot_of(k);"
+            yield "if (!s) return 0;"
+            yield from then
+            yield "return 0; }"
 
     def _each(self, call: str, covers: Callable[[int], str]) -> Iterator[str]:
         """Do *call* with every slot that the event covers."""
@@ -114,7 +116,7 @@ class _Program(bpfgen.ProgramText):
     def map(self) -> Iterator[str]:
         """MAP, and UNMAP by the same function."""
         fields = self.probe.fields
-        yield f"u32 k = {self._named() or 'SLOTS'};"
+        yield f"u32 at = {self._named() or 'SLOTS'};"
         frame = f"pfn << {PAGE_SHIFT}" if "pfn" in fields else f"phys & {PAGE_MASK:#x}ULL"
         implied = int("page-after-set" in self.probe.implies)
         mapped = f"map(me, level, st, k, s, {frame}, PAGE_LOCK(k), {implied});"
@@ -128,7 +130,7 @@ class _Program(bpfgen.ProgramText):
 
     def unmap(self) -> Iterator[str]:
         """UNMAP."""
-        yield f"u32 k = {self._named() or 'SLOTS'};"
+        yield f"u32 at = {self._named() or 'SLOTS'};"
         ends = "if (!end(me, level, st, k, s, 1)) return 0;"
         yield from self._one(self._learn(), ends, self._unmapped())
 
@@ -141,13 +143,13 @@ class _Program(bpfgen.ProgramText):
 
     def map_end(self) -> Iterator[str]:
         """MAP_END."""
-        yield f"u32 k = {self._named() or 'SLOTS'};"
+        yield f"u32 at = {self._named() or 'SLOTS'};"
         yield from self._one(self._learn(), "map_end(level, &st->own[k]);")
 
     def inv_page(self) -> Iterator[str]:
         """INV_PAGE."""
         if (named := self._named()) is not None:
-            yield f"u32 k = {named};"
+            yield f"u32 at = {named};"
         else:
             yield from self._at_page("flushed_in")
         yield from self._one("inv_page(level, st, k, s);")
