@@ -160,7 +160,10 @@ class SummarySource(BpfSource):
         after, cpus = self._start, self._cpus
         self._matchers = {cpu: NmiMatcher(after) for cpu in range(cpus)}
         self._start = self._asked = before
-        self._misses = [0] * len(self.plan.probes)  # so that all misses count as losses
+        # All misses count as losses, from the first hit on: the state is as old.
+        self._misses = [0] * len(self.plan.probes)
+        self._unrun = dict.fromkeys(self._unrun, 0)
+        self._settled = dict.fromkeys(self._settled, before)
         self._states = States(
             self._loaded.maps[-1], slots=len(self.plan.slots), cpus=cpus, start=before
         )
