@@ -32,6 +32,8 @@ from tests.lab.test_bpf import Recorder
 ROUNDS = 40
 ATTACH_NS = 2_000_000_000  # the last programs are attached at most so long before all are
 QUIET_S = 1.5
+UNSAFE = ("INCIDENTAL", "NONE", "UNCERTAIN")
+BROAD = ("INV_RANGE", "INV_ALL", "BCAST_RANGE", "BCAST_ALL")  # of more than a slot's page
 Name = tuple[object, ...]
 SECOND_CPU = Path("/sys/devices/system/cpu/cpu1/online")
 
@@ -88,15 +90,12 @@ def classes(slot: SlotCounts) -> dict[str, int]:
 
 def said(report: Report) -> dict[str, object]:
     """What both must say alike, to the last episode, if neither lost anything."""
-    stale = report.patterns["stale"]
     return {
         "verdict": report.verdict.word,
-        "stale": (stale.observed, stale.predicted),
-        "found": found(report),
         **{
             slot.name: (
                 slot.episodes,
-                classes(slot),
+                {cls: n for cls, n in classes(slot).items() if cls not in UNSAFE},
                 slot.handoffs,
                 slot.latent,
                 slot.uncertain_at_start,
@@ -104,6 +103,29 @@ def said(report: Report) -> dict[str, object]:
             for slot in report.slots
         },
     }
+
+
+def unordered(ours: Report, theirs: Report, luck: int) -> bool:
+    """Whether the unsafe episodes are the same, but for those of which a summary can't tell
+    whether luck came in time: when an invalidation is over only its CPU's next event tells, and a
+    summary has fewer. So it may call uncertain what the full stream does not, never the reverse,
+    and only where there was *luck*: invalidations that no map or unmap explains."""
+    blurred = 0
+    for a, b in zip(ours.slots, theirs.slots, strict=True):
+        x, y = classes(a), classes(b)
+        if any(x.get(cls, 0) > y.get(cls, 0) for cls in UNSAFE if cls != Class.UNCERTAIN.name):
+            return False
+        blurred += x.get(Class.UNCERTAIN.name, 0) - y.get(Class.UNCERTAIN.name, 0)
+    mine, other = found(ours), found(theirs)
+    if not blurred:
+        return mine == other
+    less = sum(n - mine.get(name, 0) for name, n in other.items() if not name[-1])
+    return blurred <= luck and mine.keys() <= other.keys() and less == blurred
+
+
+def told(report: Report) -> str:
+    slots = {slot.name: classes(slot) for slot in report.slots}
+    return f"{said(report)} {slots} {found(report)}"
 
 
 def contradictions(ours: Report, theirs: Report, lost: int) -> list[str]:
@@ -154,12 +176,15 @@ def compare(both: Both) -> tuple[Report, bool]:
     full = [judge(both.plan, window) for window in windows(both)]
     lossy = bool(report.losses) or bool(full[-1].losses)
     kinds = {k.name: int((both.summary["kind"] == k).sum()) for k in Kind}
-    print("\nsummary:", said(report), report.reasons)
-    print("full:   ", said(full[-1]), f"and {len(full) - 1} windows more")
+    print("\nsummary:", told(report), report.reasons)
+    print("full:   ", told(full[-1]), f"and {len(full) - 1} windows more")
     print("losses: ", report.losses, full[-1].losses, end="; ")
     print(len(both.full), "records in full,", {k: n for k, n in kinds.items() if n})
     if not lossy:
-        assert said(report) in [said(one) for one in full]
+        alike = [one for one in full if said(one) == said(report)]
+        assert alike
+        broad = np.isin(both.full["kind"], [Kind[kind] for kind in BROAD])
+        assert any(unordered(report, one, int(broad.sum())) for one in alike)
         return report, lossy
     lost = sum(size(both.summary, both.full))
     wrong = [contradictions(report, one, lost) for one in full]
@@ -183,12 +208,13 @@ def test_stock_kernel(share: Path, firmware: Client) -> None:
         firmware.stop()
 
     both = record_both(traffic)
-    report, lossy = compare(both)
+    report, _ = compare(both)
     assert report.findings == []
     assert sum(slot.handoffs for slot in report.slots) > 50
-    assert report.verdict is (Verdict.INCONCLUSIVE if lossy else Verdict.CLEAN), report.reasons
+    expected = Verdict.INCONCLUSIVE if report.losses else Verdict.CLEAN
+    assert report.verdict is expected, report.reasons
     # Nothing but samples, counters and what began before the recording.
-    assert (both.summary["kind"] == Kind.EPISODE).sum() < 20 + 10 * lossy
+    assert (both.summary["kind"] == Kind.EPISODE).sum() < 20
 
 
 def test_in_turn_without_a_loss(share: Path, firmware: Client) -> None:
