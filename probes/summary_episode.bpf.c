@@ -6,21 +6,21 @@
 
 /* Whether (frame, call) pairs with a frame and a call that no known shape pairs with: whether
    the known ones, but for those of one call d, are all of one frame g (g, d not its own). */
-static inline int helps(struct shapes *t, u64 frame, u32 call)
+static inline u64 helps(struct shapes *t, u64 frame, u64 call)
 {
-	u32 known = t->known;
+	u64 known = t->known;
 
 #pragma unroll
-	for (u32 i = 0; i <= 4; i++) {
-		u32 d = i < 4 ? t->of[i].call : 0;
-		u32 any = i == 4; /* no call excepted */
+	for (u64 i = 0; i <= 4; i++) {
+		u64 d = i < 4 ? t->of[i].call : 0;
+		u64 any = i == 4; /* no call excepted */
 		u64 g = 0;
-		u32 left = 0, spread = 0;
+		u64 left = 0, spread = 0;
 
 		if (i < 4 && (i >= known || d == call))
 			continue;
 #pragma unroll
-		for (u32 j = 0; j < 4; j++) {
+		for (u64 j = 0; j < 4; j++) {
 			if (j >= known || (!any && t->of[j].call == d))
 				continue;
 			if (!left)
@@ -35,15 +35,15 @@ static inline int helps(struct shapes *t, u64 frame, u32 call)
 	return 0;
 }
 
-static inline void learn(struct shapes *t, struct own *o, struct row *row, u64 end, u32 sure)
+static inline void learn(struct shapes *t, struct own *o, struct row *row, u64 end, u64 sure)
 {
-	u32 known = t->known;
+	u64 known = t->known;
 
 	if (known >= 4)
 		return;
 	if (known == 2 && t->of[0].frame == row->frame && t->of[1].frame == row->frame)
 		return;
-	if (!helps(t, row->frame, o->call << 2 | o->level))
+	if (!helps(t, row->frame, (u32)(o->call << 2 | o->level)))
 		return;
 	/* Read again: older verifiers walk paths that `known` rules out, and lose the pointer there. */
 	struct shape *shape = &t->of[*(volatile u32 *)&t->known & 3];
@@ -61,10 +61,10 @@ static inline void learn(struct shapes *t, struct own *o, struct row *row, u64 e
 /* -- episodes --------------------------------------------------------------------------- */
 
 /* The episode at hand is over, or its clear begins. */
-static inline void decide(u32 me, u32 level, u32 k, struct own *o, struct slot *s)
+static inline void decide(u64 me, u64 level, u64 k, struct own *o, struct slot *s)
 {
-	u32 flushed = o->traits & FLUSHED, cls = o->base;
-	u32 in_order = s->last.number == o->number, first = 0;
+	u64 flushed = o->traits & FLUSHED, cls = o->base;
+	u64 in_order = s->last.number == o->number, first = 0;
 
 	if (flushed && cls > BROADCAST)
 		cls = MAP_FLUSH;
@@ -109,10 +109,10 @@ static inline void forget_pre(struct own *o)
 
 /* What a flush outside of any episode was, now that the next map is known. One that another
    hold came after is no part of this map's hold, but luck for its episodes: returns the class. */
-static inline u32 look_back(struct own *o, struct slot *s, u32 call, u32 level, u64 i)
+static inline u64 look_back(struct own *o, struct slot *s, u64 call, u64 level, u64 i)
 {
 	u64 rows = o->pre - 1;
-	u32 early = OPEN;
+	u64 early = OPEN;
 
 	if (o->pre_call != call || (o->pre_level & 3) != level) {
 		forget_pre(o);
@@ -133,16 +133,16 @@ static inline u32 look_back(struct own *o, struct slot *s, u32 call, u32 level, 
 	return early;
 }
 
-static inline void map(u32 me, u32 level, struct state *st, u32 k, struct slot *s, u64 frame,
-		       u32 page, u32 implied)
+static inline void map(u64 me, u64 level, struct state *st, u64 k, struct slot *s, u64 frame,
+		       u64 page, u64 implied)
 {
 	struct own *o = &st->own[k];
 	u64 i = s->n + 1, since = o->since, told = s->told, from = since ? since : 1;
 	u64 first = most(from, told);
-	u32 traits = 0, early = OPEN, call, threatened;
+	u64 traits = 0, early = OPEN, call, threatened;
 
 	if (level == 0) {
-		u32 pid = bpf_get_current_pid_tgid();
+		u64 pid = (u32)bpf_get_current_pid_tgid();
 		if (pid != st->pid) {
 			st->pid = pid;
 			st->edge[0]++;
@@ -213,13 +213,13 @@ static inline void proven(struct own *o)
 	}
 }
 
-static inline void map_end(u32 level, struct own *o)
+static inline void map_end(u64 level, struct own *o)
 {
 	if ((o->state == MAPPED || o->state == BUSY) && o->level == level)
 		proven(o);
 }
 
-static inline void access(u32 level, struct own *o, struct slot *s, u32 write)
+static inline void access(u64 level, struct own *o, struct slot *s, u64 write)
 {
 	if (o->level != level || o->state == CLOSED || o->state == TAIL)
 		return;
@@ -233,10 +233,10 @@ static inline void access(u32 level, struct own *o, struct slot *s, u32 write)
 }
 
 /* What an unmap ends, or a map if no unmap was seen. Returns whether there is more to do. */
-static inline int end(u32 me, u32 level, struct state *st, u32 k, struct slot *s, u32 unmaps)
+static inline u64 end(u64 me, u64 level, struct state *st, u64 k, struct slot *s, u64 unmaps)
 {
 	struct own *o = &st->own[k];
-	u32 in_order = s->last.number == o->number;
+	u64 in_order = s->last.number == o->number;
 
 	if (o->state == CLOSED || o->state == TAIL)
 		return !unmaps;
@@ -259,7 +259,7 @@ static inline int end(u32 me, u32 level, struct state *st, u32 k, struct slot *s
 	return !unmaps || in_order;
 }
 
-static inline void unmap(u32 level, struct state *st, u32 k, struct slot *s, u32 flushed, u32 told)
+static inline void unmap(u64 level, struct state *st, u64 k, struct slot *s, u64 flushed, u64 told)
 {
 	struct own *o = &st->own[k];
 
@@ -278,11 +278,11 @@ static inline void unmap(u32 level, struct state *st, u32 k, struct slot *s, u32
 }
 
 /* A handler was entered or left: an unmap before it is over. */
-static inline void cleared(u32 level, struct state *st)
+static inline void cleared(u64 level, struct state *st)
 {
 	st->clearing = 0;
 #pragma unroll
-	for (u32 k = 0; k < SLOTS; k++) {
+	for (u64 k = 0; k < SLOTS; k++) {
 		struct own *o = &st->own[k];
 		struct slot *s = slot_of(k);
 

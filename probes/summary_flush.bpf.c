@@ -5,12 +5,12 @@
 /* -- invalidations ---------------------------------------------------------------------- */
 
 /* Whether this CPU is right behind the clear. */
-static inline int in_tail(struct state *st, struct own *o, u32 level)
+static inline u64 in_tail(struct state *st, struct own *o, u64 level)
 {
 	return o->state == TAIL && o->level == level && o->call == st->edge[level & 3];
 }
 
-static inline void luck(u32 level, struct state *st, struct own *o, struct slot *s)
+static inline void luck(u64 level, struct state *st, struct own *o, struct slot *s)
 {
 	if (o->state != ACCESSED || o->level != level) /* else after the access, for sure */
 		o->maybe = most(o->maybe, maybe_covered(s));
@@ -31,7 +31,7 @@ static inline void luck(u32 level, struct state *st, struct own *o, struct slot 
 }
 
 /* A flush of this very page outside of any episode: of the next map, or luck. */
-static inline void before_map(u32 level, struct state *st, struct own *o, struct slot *s)
+static inline void before_map(u64 level, struct state *st, struct own *o, struct slot *s)
 {
 	if (o->pre) /* only the last one can be of the map */
 		forget_pre(o);
@@ -42,7 +42,7 @@ static inline void before_map(u32 level, struct state *st, struct own *o, struct
 }
 
 /* Whether a flush, an access of this page is of a slot whose address only events tell. */
-static inline int flushed_in(u32 level, struct state *st, u32 k, struct slot *s, u64 page)
+static inline u64 flushed_in(u64 level, struct state *st, u64 k, struct slot *s, u64 page)
 {
 	struct own *o = &st->own[k];
 
@@ -54,7 +54,7 @@ static inline int flushed_in(u32 level, struct state *st, u32 k, struct slot *s,
 	       ((o->state == MAPPED || o->state == BUSY) && o->level == level);
 }
 
-static inline int accessed_in(u32 level, struct state *st, u32 k, struct slot *s, u64 page)
+static inline u64 accessed_in(u64 level, struct state *st, u64 k, struct slot *s, u64 page)
 {
 	struct own *o = &st->own[k];
 
@@ -65,7 +65,7 @@ static inline int accessed_in(u32 level, struct state *st, u32 k, struct slot *s
 	return (o->state == MAPPED || o->state == BUSY) && o->level == level;
 }
 
-static inline void inv_page(u32 level, struct state *st, u32 k, struct slot *s)
+static inline void inv_page(u64 level, struct state *st, u64 k, struct slot *s)
 {
 	struct own *o = &st->own[k];
 
@@ -97,7 +97,7 @@ static inline void inv_page(u32 level, struct state *st, u32 k, struct slot *s)
 
 /* Of a range, or of everything. Only as part of its own unmap's broadcast it is structural: what
    follows the copy in the same handler looks the same from here. */
-static inline void inv_more(u32 level, struct state *st, u32 k, struct slot *s)
+static inline void inv_more(u64 level, struct state *st, u64 k, struct slot *s)
 {
 	struct own *o = &st->own[k];
 
@@ -112,7 +112,7 @@ static inline void inv_more(u32 level, struct state *st, u32 k, struct slot *s)
 	}
 }
 
-static inline void broadcast(u32 level, struct state *st, u32 k, struct slot *s, u32 page)
+static inline void broadcast(u64 level, struct state *st, u64 k, struct slot *s, u64 page)
 {
 	struct own *o = &st->own[k];
 
@@ -141,7 +141,7 @@ static inline void broadcast(u32 level, struct state *st, u32 k, struct slot *s,
 		o->met = s->n;
 }
 
-static inline void broadcast_end(u32 level, struct state *st, u32 k, struct slot *s)
+static inline void broadcast_end(u64 level, struct state *st, u64 k, struct slot *s)
 {
 	struct own *o = &st->own[k];
 	u64 row = o->casting & ~(1ULL << 63);

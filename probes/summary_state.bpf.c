@@ -5,8 +5,11 @@
  * the last one with another frame can matter, and per CPU the first row that its own structural
  * invalidations don't cover. What a slot has (struct slot) is written under its lock, what a CPU
  * has at a slot (struct own) by that CPU; user space reads the latter and writes nothing. Safe
- * episodes are counted; of all others each new shape is recorded, with the one that threatens it. Here: the state
- * and how it gets out; summary_episode.bpf.c and summary_flush.bpf.c are what events do to it.
+ * episodes are counted; of all others each new shape is recorded, with the one that threatens it.
+ * Here: the state and how it gets out; summary_episode.bpf.c and summary_flush.bpf.c are what
+ * events do to it.
+ *
+ * Locals are 64 bits wide: older BPF has no others, and clang shifts narrower ones up and down.
  *
  * tracer/ghesrace/sources/summarygen.py makes the programs. Defined by it: SLOTS; ACCESSES: the
  * access is probed.
@@ -137,12 +140,12 @@ static inline u64 maybe_covered(struct slot *s)
 
 /* The invalidations of this CPU are over when it goes on in their context or a lower one: they
    took effect some time between their stamp and now. */
-static inline void settle(u32 level, struct state *st)
+static inline void settle(u64 level, struct state *st)
 {
-	u32 rest = 0;
+	u64 rest = 0;
 
 #pragma unroll
-	for (u32 k = 0; k < SLOTS; k++) {
+	for (u64 k = 0; k < SLOTS; k++) {
 		struct own *o = &st->own[k];
 		struct slot *s = slot_of(k);
 
@@ -161,12 +164,12 @@ static inline void settle(u32 level, struct state *st)
 }
 
 #define HERE()                                                                           \
-	u32 count = PREEMPT_COUNT;                                                       \
-	u32 level = count & NMI_MASK	     ? 3                                         \
+	u64 count = PREEMPT_COUNT;                                                       \
+	u64 level = count & NMI_MASK	     ? 3                                         \
 		    : count & HARDIRQ_MASK   ? 2                                         \
 		    : count & SOFTIRQ_OFFSET ? 1                                         \
 					     : 0;                                        \
-	u32 me = bpf_get_smp_processor_id();                                             \
+	u64 me = bpf_get_smp_processor_id();                                             \
 	struct state *st = state_of(me);                                                 \
 	if (!st)                                                                         \
 		return 0;                                                                \
@@ -183,7 +186,7 @@ static inline void settle(u32 level, struct state *st)
 /* -- records ---------------------------------------------------------------------------- */
 
 /* One record into this CPU's ring of this context; see ENTER and EMIT. */
-static inline void put(u32 me, u32 level, struct event *e)
+static inline void put(u64 me, u64 level, struct event *e)
 {
 	struct cpu *cpu = this_cpu(me);
 
@@ -211,14 +214,14 @@ static inline void put(u32 me, u32 level, struct event *e)
 }
 
 /* Whether this one's shape was recorded already: then it is only counted. */
-static inline u32 known(struct own *o, struct slot *s, u32 cls, u32 *first)
+static inline u64 known(struct own *o, struct slot *s, u64 cls, u64 *first)
 {
-	u32 threatened = o->base >= INCIDENTAL && o->base != START;
+	u64 threatened = o->base >= INCIDENTAL && o->base != START;
 	u64 frame = s->last.frame, threat = threatened ? s->other.frame : 0;
-	u32 cpu = threatened ? s->other.cpu : 0, traits = o->traits & 63;
+	u64 cpu = threatened ? s->other.cpu : 0, traits = o->traits & 63;
 
 #pragma unroll
-	for (u32 i = 0; i < KNOWN; i++) {
+	for (u64 i = 0; i < KNOWN; i++) {
 		struct again *a = &o->again[i];
 
 		if (!a->n) {
@@ -241,8 +244,8 @@ static inline u32 known(struct own *o, struct slot *s, u32 cls, u32 *first)
 	return 0;
 }
 
-static inline void report(u32 me, u32 level, u32 k, struct own *o, struct slot *s, u32 cls,
-			  u32 first)
+static inline void report(u64 me, u64 level, u64 k, struct own *o, struct slot *s, u64 cls,
+			  u64 first)
 {
 	struct event e = {};
 
@@ -274,7 +277,7 @@ static inline void report(u32 me, u32 level, u32 k, struct own *o, struct slot *
 }
 
 /* An NMI of GHES whose entry was not seen. */
-static inline void reference(u32 me, u32 level, u32 point, u32 kind, u64 delta_ns)
+static inline void reference(u64 me, u64 level, u64 point, u64 kind, u64 delta_ns)
 {
 	struct event e = {};
 

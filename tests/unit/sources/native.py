@@ -36,7 +36,7 @@ typedef int64_t s64; typedef int32_t s32; typedef int16_t s16;
 u64 native_now; u32 native_cpu, native_count, native_pid;
 #define bpf_ktime_get_ns() native_now
 #define bpf_get_smp_processor_id() native_cpu
-#define bpf_get_current_pid_tgid() native_pid
+#define bpf_get_current_pid_tgid() (native_now << 32 | native_pid)
 #define bpf_probe_read_kernel(to, size, from) 0
 #define BPF_F_TABLE(sort, key, value, name, n, flags) value name##_map[n]
 #define BPF_TABLE(sort, key, value, name, n) value name##_map[n]

@@ -76,7 +76,7 @@ class _Program(bpfgen.ProgramText):
         slots = list(enumerate(self.plan.slots))
         known = [(s.address, n) for n, s in slots if s.address is not None]
         chain = "".join(f"page == {address:#x}ULL ? {n} : " for address, n in known)
-        yield f"u32 at = {chain}SLOTS;"
+        yield f"u64 at = {chain}SLOTS;"
         for n, slot in slots:
             if slot.address is None:
                 found = f"{otherwise}(level, st, {n}, slot_of({n}), page)"
@@ -85,7 +85,7 @@ class _Program(bpfgen.ProgramText):
     def _one(self, *then: str) -> Iterator[str]:
         """Do *then* with the slot `at`, if it is one."""
         for n in range(len(self.plan.slots)):
-            yield f"if (at == {n}) {{ const u32 k = {n}; struct slot *s = slot_of(k);"
+            yield f"if (at == {n}) {{ const u64 k = {n}; struct slot *s = slot_of(k);"
             yield "if (!s) return 0;"
             yield from then
             yield "return 0; }"
@@ -93,7 +93,7 @@ class _Program(bpfgen.ProgramText):
     def _each(self, call: str, covers: Callable[[int], str]) -> Iterator[str]:
         """Do *call* with every slot that the event covers."""
         for n in range(len(self.plan.slots)):
-            yield f"{{ const u32 k = {n}; struct slot *s = slot_of(k);"
+            yield f"{{ const u64 k = {n}; struct slot *s = slot_of(k);"
             yield f"if (s && ({covers(n)})) {call}; }}"
 
     def _covers(self, slot: int) -> str:
@@ -116,7 +116,7 @@ class _Program(bpfgen.ProgramText):
     def map(self) -> Iterator[str]:
         """MAP, and UNMAP by the same function."""
         fields = self.probe.fields
-        yield f"u32 at = {self._named() or 'SLOTS'};"
+        yield f"u64 at = {self._named() or 'SLOTS'};"
         frame = f"pfn << {PAGE_SHIFT}" if "pfn" in fields else f"phys & {PAGE_MASK:#x}ULL"
         implied = int("page-after-set" in self.probe.implies)
         mapped = f"map(me, level, st, k, s, {frame}, PAGE_LOCK(k), {implied});"
@@ -124,13 +124,13 @@ class _Program(bpfgen.ProgramText):
             yield from self._one("end(me, level, st, k, s, 0);", mapped)
             return
         clears = " && ".join(f"!{name}" for name in ("phys", "prot") if name in fields)
-        yield f"u32 unmaps = {clears};"
+        yield f"u64 unmaps = {clears};"
         ends = "if (!end(me, level, st, k, s, unmaps)) return 0;"
         yield from self._one(ends, "if (unmaps)", self._unmapped(), "else", mapped)
 
     def unmap(self) -> Iterator[str]:
         """UNMAP."""
-        yield f"u32 at = {self._named() or 'SLOTS'};"
+        yield f"u64 at = {self._named() or 'SLOTS'};"
         ends = "if (!end(me, level, st, k, s, 1)) return 0;"
         yield from self._one(self._learn(), ends, self._unmapped())
 
@@ -143,13 +143,13 @@ class _Program(bpfgen.ProgramText):
 
     def map_end(self) -> Iterator[str]:
         """MAP_END."""
-        yield f"u32 at = {self._named() or 'SLOTS'};"
+        yield f"u64 at = {self._named() or 'SLOTS'};"
         yield from self._one(self._learn(), "map_end(level, &st->own[k]);")
 
     def inv_page(self) -> Iterator[str]:
         """INV_PAGE."""
         if (named := self._named()) is not None:
-            yield f"u32 at = {named};"
+            yield f"u64 at = {named};"
         else:
             yield from self._at_page("flushed_in")
         yield from self._one("inv_page(level, st, k, s);")
