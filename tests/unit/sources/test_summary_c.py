@@ -17,7 +17,7 @@ from tests.litmus.parse import CASES, load
 from tests.unit.sources.native import Native
 from tests.unit.trace import A, Trace, V, plan
 
-RUNS = 150
+RUNS = 60
 
 FILES = sorted(CASES.glob("*.litmus"))
 
