@@ -20,7 +20,7 @@ from lab.pc import Pc
 RESULT = "bench.json"
 WHOLE = "bpftrace, the same events"
 # Guest instructions per NMI added, as a share of what the bpftrace script for the same events adds.
-PROMISED = {"ghesrace, bpf": 1 / 3}
+PROMISED = {"ghesrace, bpf": 1 / 3, "ghesrace, bpf --summary": 1 / 5}
 
 
 def table(found: dict[str, int]) -> str:

@@ -101,10 +101,12 @@ def same_events(plan: Plan) -> str:
 
 
 @contextmanager
-def ghesrace(backend: Backend, facts: Facts) -> Iterator[None]:
+def ghesrace(backend: Backend, facts: Facts, *, summary: bool = False) -> Iterator[None]:
     """ghesrace's own source; what it recorded is read once, at the end."""
     with ExitStack() as stack:
-        source = attach(backend, facts, finished=_as_is, started=_as_is, tell=print)
+        source = attach(
+            backend, facts, finished=_as_is, started=_as_is, tell=print, summary=summary
+        )
         stack.push(source)
         yield
         source.stop()
@@ -140,6 +142,7 @@ def measure(share: Path) -> dict[str, int]:
         "trace-cmd": lambda: trace_cmd(plan, share),
         "ghesrace, ftrace": lambda: ghesrace("ftrace", facts),
         "ghesrace, bpf": lambda: ghesrace("bpf", facts),
+        "ghesrace, bpf --summary": lambda: ghesrace("bpf", facts, summary=True),
     }
     for name, way in ways.items():
         with way():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import HostError
+from .errors import HostError, UsageError
 from .events import Kind
 from .kernel import Facts
 from .mechanism import no_bpf
@@ -15,9 +15,11 @@ from .plan import Backend, Plan
 from .resolve import resolve
 from .sources.bpf import BpfSource
 from .sources.bpfload import preempt_count
+from .sources.bpfsummary import SummarySource
 from .sources.ftrace import FtraceSource
 from .sources.live import LiveSource
 from .sources.tracefs import TRACEFS
+from .summary import summarised
 
 Wanted = Literal["auto", "ftrace", "bpf"]
 WANTED = ("auto", "ftrace", "bpf")
@@ -74,10 +76,16 @@ def order(wanted: Wanted, facts: Facts) -> Iterator[tuple[Backend, str]]:
     yield "ftrace", reason
 
 
-def make_plan(wanted: Wanted, facts: Facts) -> Plan:
-    """The plan of the first backend in `order`. Raises HostError."""
-    backend, _ = next(order(wanted, facts))
-    return resolve(facts, backend=backend)
+def make_plan(wanted: Wanted, facts: Facts, *, summary: bool = False) -> Plan:
+    """The plan of the first backend in `order`; *summary*: of a summary, for which that must be
+    BPF. Raises HostError, UsageError."""
+    if summary and wanted == "ftrace":
+        raise UsageError("--summary is BPF's: ftrace can't judge in the kernel", "leave one out")
+    backend, reason = next(order(wanted, facts))
+    if summary and backend != "bpf":
+        raise HostError(f"summary mode needs the BPF backend: {reason}", "record without --summary")
+    plan = resolve(facts, backend=backend)
+    return summarised(plan) if summary else plan
 
 
 def attach(
@@ -88,13 +96,20 @@ def attach(
     started: Callable[[LiveSource], Any],
     tell: Callable[[str], Any],
     buffer_kb: int | None = None,
+    summary: bool = False,
 ) -> LiveSource:
     """An attached source; whoever asked for it leaves it (`__exit__`).
 
     *finished* completes a plan, *started* is given each source before it attaches (to stop it),
-    *tell* a sentence when `auto` does without BPF. Raises HostError, TransientError.
+    *tell* a sentence when `auto` does without BPF, which a *summary* can't. Raises HostError,
+    TransientError, UsageError.
     """
     root = str(facts.tracefs or TRACEFS)
+    if summary:
+        plan = finished(make_plan(wanted, facts, summary=True))
+        source: LiveSource = SummarySource(plan, facts.to_host(), root=root, buffer_kb=buffer_kb)
+        started(source)
+        return source.__enter__()
     for backend, reason in order(wanted, facts):
         if reason:
             tell(f"ftrace instead of bpf: {reason}")

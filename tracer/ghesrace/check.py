@@ -9,8 +9,9 @@ from enum import IntEnum
 import numpy as np
 
 from .correlate import Chunk, Correlator
+from .digest import Count, Digest
 from .errors import InputError
-from .events import NO_POINT, NO_SLOT, Cause, Context, Events, Kind
+from .events import MOST_AGAIN, NO_POINT, NO_SLOT, Cause, Context, Events, Kind, Sample, Trait
 from .losses import MAPS, hides
 from .patterns import Evidence, Finding, Pattern, ranked
 from .patterns.overlap import Overlap
@@ -19,7 +20,8 @@ from .patterns.stale import Stale
 from .patterns.torn_edit import TornEdit
 from .plan import Plan, Unseen
 from .spans import Tracker
-from .tlb import Class, Judge, Judged, Why
+from .streams import NEVER
+from .tlb import SAFE, Class, Judge, Judged, Why
 
 PATTERNS: tuple[Callable[[Plan, bool], Pattern], ...] = (Stale, TornEdit, Shootdown, Overlap)
 
@@ -93,6 +95,7 @@ class Engine:
         self.plan = plan
         self.correlator = Correlator(plan)
         self.judge = Judge(plan)
+        self.digest = Digest(plan)
         self.tracker = Tracker(plan)
         self.patterns = [make(plan, all_occurrences) for make in PATTERNS]
         self.slots = [SlotCounts(slot.name, slot.address) for slot in plan.slots]
@@ -112,8 +115,8 @@ class Engine:
         losses = batch[batch["kind"] == Kind.LOSS]
         self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
         self._count_losses(losses)
-        chunk = self.correlator.feed(batch)
-        return [] if chunk is None else self._step(chunk)
+        chunk = self.correlator.feed(self.digest.take(batch))
+        return [] if chunk is None else self._step(chunk, self.correlator.watermark)
 
     @property
     def found(self) -> bool:
@@ -127,16 +130,27 @@ class Engine:
 
     def finish(self) -> list[Judged]:
         """The stream is over; judge what is left."""
-        return self._step(self.correlator.finish())
+        return self._step(self.correlator.finish(), NEVER)
 
-    def _step(self, chunk: Chunk) -> list[Judged]:
+    def _step(self, chunk: Chunk, watermark: int) -> list[Judged]:
         judged = self.judge.step(chunk)
         self._account(judged)
+        digested = self.digest.step(watermark, chunk.losses)
+        self._account(digested.judged)
+        for count in digested.counts:
+            self._account_count(count)
         spans = self.tracker.step(chunk.fresh, chunk.losses, chunk.watermark)
-        evidence = Evidence(chunk, judged, self.judge.witnesses(), spans, self.correlator.addresses)
+        evidence = Evidence(
+            chunk,
+            judged + digested.judged + digested.samples,
+            self.judge.witnesses(),
+            spans,
+            self.correlator.addresses,
+            digested.events,
+        )
         for pattern in self.patterns:
             pattern.step(evidence)
-        return judged
+        return judged + digested.judged
 
     def _count_losses(self, losses: Events) -> None:
         for cause in np.unique(losses["aux"]):
@@ -169,6 +183,17 @@ class Engine:
                     counts.uncertain_at_start += waiting - after
                     waiting = after
                 self._at_start[name] = waiting
+
+    def _account_count(self, count: Count) -> None:
+        counts = self.slots[count.slot]
+        counts.episodes += count.n
+        counts.handoffs += count.n if count.traits & Trait.HANDOFF else 0
+        counts.latent += count.n if count.traits & Trait.LATENT else 0
+        counts.classes[count.cls] += count.n
+        counts.uncertain[count.why] += count.n if count.why else 0
+        if count.cls != Class.UNCERTAIN:
+            # What was safe came later: it needed an invalidation, and with it no start is unknown.
+            counts.uncertain_at_start += self._at_start.pop((count.slot, count.cpu), 0)
 
     def report(self) -> Report:
         """The verdict on everything fed so far."""
@@ -257,6 +282,24 @@ def validate(batch: Events, plan: Plan) -> None:
         raise InputError("an event names a probe point that the plan lacks", "the file is corrupt")
     if (batch["ts"] >= np.uint64(2**62)).any() or (batch["seq"] >= np.uint64(2**62)).any():
         raise InputError("an event has an impossible time stamp", "the file is corrupt")
+    counts = batch[kind == Kind.COUNT]
+    judged = batch[kind == Kind.EPISODE]
+    again = batch[kind == Kind.AGAIN]
+    samples = batch[kind == Kind.SAMPLE]
+    named = np.isin(kind, (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN))
+    if (
+        not np.isin(counts["aux"], SAFE).all()
+        or (counts["addr"] > counts["ts"]).any()
+        or (counts["size"] >= np.uint64(2**62)).any()
+        or not np.isin(judged["aux"], list(Class)).all()
+        or np.isin(judged["aux"], SAFE).any()
+        or not np.isin(samples["aux"], list(Sample)).all()
+        or (again["size"] > np.uint64(MOST_AGAIN)).any()
+        or (slot[named] < 0).any()
+        or (batch["size"][named] >= np.uint64(2**62)).any()
+        or (batch["addr"][named] >= np.uint64(2**62)).any()
+    ):
+        raise InputError("a record of a summary makes no sense", "the file is corrupt")
     losses = batch[kind == Kind.LOSS]
     if not np.isin(losses["aux"], list(Cause)).all() or (losses["addr"] > losses["ts"]).any():
         raise InputError("a loss record has no known cause or ends before it begins", "corrupt")

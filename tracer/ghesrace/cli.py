@@ -90,6 +90,11 @@ def _backend_option(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="what attaches the probes (default: bpf where trampolines serve them all)",
     )
+    command.add_argument(
+        "--summary",
+        action="store_true",
+        help="let the kernel judge, and record no events: cheapest; stale reads only (bpf)",
+    )
 
 
 def _report_options(command: argparse.ArgumentParser) -> None:

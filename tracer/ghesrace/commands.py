@@ -130,7 +130,8 @@ def capture(args: argparse.Namespace) -> int:
         )
     judging = args.check or args.until_finding
     facts = read_facts()
-    next(backends.order(args.backend, facts))  # a host that can't shall say so first
+    # A host that can't shall say so first.
+    backends.make_plan(args.backend, facts, summary=args.summary)
     nmi_source = any(s.notification == "NMI" and s.enabled for s in facts.hest or ())
     if args.provoke:
         _agree_to_provoke(args, nmi_source)
@@ -150,6 +151,7 @@ def capture(args: argparse.Namespace) -> int:
             started=sources.append,
             tell=say.print,
             buffer_kb=args.buffer_kb,
+            summary=args.summary,
         )
         stack.push(source)
         plan = source.plan
@@ -203,6 +205,9 @@ def _live(p: Progress, engine: Engine | None) -> str:
     """One line of counters."""
     kinds = {Kind.NOTIFY: "notifications", Kind.MAP: "maps", Kind.READ: "reads"}
     parts = [f"{p.seconds:.0f} s", f"{p.events:,} events"]
+    if engine is not None and engine.plan.summary:
+        parts = [f"{p.seconds:.0f} s", f"{sum(s.episodes for s in engine.slots):,} episodes"]
+        kinds = {}
     parts += [f"{p.kinds.get(kind, 0):,} {word}" for kind, word in kinds.items()]
     parts.append(f"{sum(n for k, n in p.counters.items() if k.startswith('lost:')):,} lost")
     if engine is not None:
@@ -219,10 +224,10 @@ def plan(args: argparse.Namespace) -> int:
     from .kernel import read_facts
     from .render.plan import render_plan_text
 
-    if args.format == "trace-cmd" and args.backend == "bpf":
+    if args.format == "trace-cmd" and (args.backend == "bpf" or args.summary):
         raise UsageError("trace-cmd can't attach BPF programs", "leave --backend out")
     wanted: backends.Wanted = "ftrace" if args.format == "trace-cmd" else args.backend
-    found = backends.make_plan(wanted, read_facts())
+    found = backends.make_plan(wanted, read_facts(), summary=args.summary)
     if args.format == "json":
         print(json.dumps(found.to_dict(), indent=1))
     elif args.format == "trace-cmd":

@@ -49,6 +49,15 @@ class Kind(IntEnum):
     EDIT = 19  # a page-table edit of [addr, addr + size) begins
     EDIT_END = 20  # ... ends
     SHOOTDOWN = 21  # an IPI-and-wait TLB shootdown of other CPUs begins
+    # Of a summary, which keeps no events (plan.Plan.summary). In EPISODE, THREAT and SAMPLE `addr`
+    # is when the map began, `size` when the unmap did (ns; 0: not seen), `phys` the frame, `pid`
+    # the number of its notification on that CPU and context, `ctx` its context, `reserved` its
+    # CPU, `flags` its Traits.
+    EPISODE = 22  # an episode that no class saves, or that is uncertain (tlb.Class in `aux`)
+    THREAT = 23  # the one whose translation may be used by this CPU's and slot's next EPISODE
+    SAMPLE = 24  # an episode that stands for others in a prediction; Sample in `aux`
+    COUNT = 25  # size episodes of safe class `aux` ended between addr and ts (ns); Traits
+    AGAIN = 26  # size more episodes, until ts, just like the FIRST one that began at addr
     LOSS = 30  # size events (0: unknown number) lost between addr and ts (ns); see Cause
     MARK = 31  # everything with a stamp below ts, losses included, has been delivered
 
@@ -62,11 +71,33 @@ class Context(IntEnum):
     NMI = 3
 
 
+MOST_AGAIN = 1 << 16  # episodes that one AGAIN stands for, at most
+
+
 class Flag(IntFlag):
     """Bits of `flags`."""
 
     IRQS_OFF = 1
     WRITE = 2  # of COPY: the direction is to physical memory (the status clear)
+
+
+class Trait(IntFlag):
+    """Bits of `flags` in the records of a summary."""
+
+    FLUSHED = 1  # its CPU invalidated the slot between map and access, or just before
+    WRITES = 2
+    HANDOFF = 4  # the episode before it was on another CPU
+    LATENT = 8  # its CPU might hold another frame's translation when it began
+    STARTED = 16  # ... or an unknown one, from before the recording
+    UNMAPPED = 32
+    FIRST = 64  # of an EPISODE: others like it are only counted
+
+
+class Sample(IntEnum):
+    """What a SAMPLE stands for (tlb.Judged)."""
+
+    EXPOSES = 0
+    VULNERABLE = 1
 
 
 class Cause(IntEnum):
@@ -99,7 +130,7 @@ EVENT = np.dtype(
         ("ctx", "u1"),  # Context
         ("flags", "u1"),  # Flag
         ("aux", "u1"),  # Cause of a LOSS
-        ("reserved", "<u2"),
+        ("reserved", "<u2"),  # 0, but in a summary
     ]
 )
 assert EVENT.itemsize == 56

@@ -98,7 +98,8 @@ class Plan:
     `pti` says that kernel entries are not global, `forced_broadcast` that the hypervisor makes
     this guest's local invalidations broadcasts, which they are not on bare metal; `cpus` are the
     CPUs online at the time. `clock_error_ns` bounds how wrong the order of two stamps of different
-    CPUs can be. `backend` is what attaches the probes.
+    CPUs can be. `backend` is what attaches the probes. `summary`: the kernel judges, and keeps no
+    events (summary.py).
     """
 
     arch: str
@@ -113,6 +114,7 @@ class Plan:
     clock: str = "mono"
     clock_error_ns: int = 1000
     backend: Backend = "ftrace"
+    summary: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` reads it back."""

@@ -9,7 +9,7 @@ import pytest
 
 from ghesrace.btf import Btf
 from ghesrace.errors import HostError
-from ghesrace.sources.bpfchild import Program, Request, name_variables
+from ghesrace.sources.bpfchild import MAPS, Program, Request, name_variables
 from ghesrace.sources.bpfload import _MAGIC, _refusal, preempt_count
 from tests.unit import trees
 
@@ -47,7 +47,7 @@ def test_variables_are_named_in_the_code():
 def test_a_request_survives_the_way_to_the_child():
     """If this fails, the child compiles something else."""
     program = Program("p0", "tracing", "fentry", "ghes_proc")
-    request = Request("int x;", (program,), {_MAGIC: 3}, 1)
+    request = Request("int x;", (program,), {_MAGIC: 3}, 1, MAPS)
     assert Request.from_json(request.to_json()) == request
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..correlate import Chunk
 from ..episodes import Table
-from ..events import Context, Kind
+from ..events import Context, Events, Kind
 from ..spans import Spans
 from ..streams import Ints
 from ..tlb import Judged
@@ -85,7 +85,8 @@ class Evidence:
     """What one step of the engine shows to every pattern.
 
     `judged` are the episodes of `chunk`, `witnesses` those that may threaten later ones,
-    `spans` what lasts. `addresses` are the slots' as known so far.
+    `spans` what lasts. `addresses` are the slots' as known so far. Of a summary `judged` are what
+    the kernel judged, and samples; `digested` are their events, by witness.Key.
     """
 
     chunk: Chunk
@@ -93,6 +94,7 @@ class Evidence:
     witnesses: Table
     spans: Spans
     addresses: list[int | None]
+    digested: dict[tuple[int, int, int], Events] = field(default_factory=dict)
 
 
 class Pattern(Protocol):

@@ -105,6 +105,7 @@ class Stale:
     def step(self, evidence: Evidence) -> None:
         """Take judged episodes and the events (sorted by CPU and position) they came from."""
         self.store.events = evidence.chunk.events
+        self.store.kept |= evidence.digested
         for slot in evidence.judged:
             self._collect(slot, Class.NONE)
             self._collect(slot, Class.INCIDENTAL)
@@ -135,7 +136,10 @@ class Stale:
             room = FIRST_OCCURRENCES - len(finding.occurrences)
             members = np.flatnonzero(group.ravel() == g)
             for m in members if self.all_occurrences else members[: max(room, 0)]:
-                finding.occurrences.append(_occurrence(x[m], y[m]))
+                occurrence = _occurrence(x[m], y[m])
+                # A summary shows the first of each shape only, as often as it counted it.
+                if not self.plan.summary or occurrence not in finding.occurrences:
+                    finding.occurrences.append(occurrence)
 
     def _finding(self, slot: int, cls: Class, x: np.void, y: np.void) -> Finding | None:
         severity: Severity = "observed" if cls == Class.NONE else "predicted"

@@ -60,6 +60,7 @@ class BpfSource(LiveSource):
         self.instance: tracefs.Instance | None = None
         self._root = Path(root)
         self._buffer_kb = buffer_kb
+        self._cpus = 0  # possible ones
         self._loaded: bpfload.Loaded | None = None
         self._rings: Rings | None = None
         self._counted = 0
@@ -78,7 +79,7 @@ class BpfSource(LiveSource):
             for point, probe in enumerate(self.plan.probes)
             if ":" in probe.symbol and probe.mechanism in _KPROBES
         }
-        cpus = _possible_cpus()
+        cpus = self._cpus = _possible_cpus()
         kilobytes = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
         records = ring_records(kilobytes)
         self._loaded = bpfload.load(self.plan, events, records=records, cpus=cpus)
@@ -104,7 +105,14 @@ class BpfSource(LiveSource):
         self._start = self._asked = clock_now(self.plan.clock)
         self._settled = dict.fromkeys(self._unrun, self._start)
         self._misses = self._loaded.misses()
-        self._rings = Rings(maps, records=records, points=points, cpus=cpus, start=self._start)
+        self._rings = Rings(
+            maps,
+            records=records,
+            points=points,
+            cpus=cpus,
+            start=self._start,
+            from_load=self.plan.summary,
+        )
         self.counters.clear()
 
     def _define(self, instance: tracefs.Instance) -> dict[str, int]:

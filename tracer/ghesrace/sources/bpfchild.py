@@ -26,7 +26,8 @@ _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}  # the system call's number
 _PERF_TYPE_TRACEPOINT, _PERF_FLAG_FD_CLOEXEC = 2, 8
 _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
 _LD_IMM64, _PSEUDO_BTF_ID = 0x18, 3
-MAPS = (b"cpus", b"records")
+MAPS = ("cpus", "records")
+STATES = "states"  # of a summary, behind them
 FDS_PER_MESSAGE = 200  # the kernel takes SCM_MAX_FD (253)
 
 
@@ -44,12 +45,14 @@ class Program:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to compile. `variables`: 64-bit constants of the C text that stand for the address of
-    a per-CPU kernel variable -> its BTF id, which bcc has no word for. `cpu`: an online one."""
+    a per-CPU kernel variable -> its BTF id, which bcc has no word for. `cpu`: an online one.
+    `maps`: those to pass."""
 
     text: str
     programs: tuple[Program, ...]
     variables: dict[int, int]
     cpu: int
+    maps: tuple[str, ...]
 
     def to_json(self) -> str:
         """For `from_json` on the other side."""
@@ -61,7 +64,7 @@ class Request:
         data = json.loads(text)
         programs = tuple(Program(**program) for program in data["programs"])
         variables = {int(key): value for key, value in data["variables"].items()}
-        return cls(data["text"], programs, variables, data["cpu"])
+        return cls(data["text"], programs, variables, data["cpu"], tuple(data["maps"]))
 
 
 class Refused(Exception):
@@ -98,7 +101,7 @@ def _run(request: Request) -> list[int]:
         module = BPF(text=request.text, cflags=["-Wno-everything"])
     except Exception as error:  # bcc raises nothing else
         raise Refused("compile", str(error)) from error
-    found = [lib.bpf_table_fd(module.module, name) for name in MAPS]
+    found = [lib.bpf_table_fd(module.module, name.encode()) for name in request.maps]
     for program in request.programs:
         code = name_variables(module.dump_func(program.function.encode()), request.variables)
         buffer = ctypes.create_string_buffer(code, len(code))

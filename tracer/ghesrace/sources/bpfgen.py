@@ -53,17 +53,30 @@ def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str)
     """The C text. *records*: per ring, a power of two; *cpus*: possible ones; *preempt_count*:
     the C expression for it; *btf*: vmlinux's. Raises HostError for what BPF can't do.
     """
-    head = resources.files("ghesrace_probes").joinpath("ghesrace.bpf.c").read_text("utf-8")
+    head = begin(plan, records=records, cpus=cpus, preempt_count=preempt_count)
+    programs = (ProgramText(plan, n, btf).text() for n in range(len(plan.probes)))
+    return "\n".join([head, *programs]) + "\n"
+
+
+def begin(plan: Plan, *, records: int, cpus: int, preempt_count: str) -> str:
+    """What stands before all programs; see `source`."""
     defines = (
         f"#define RECORDS {records}\n#define CPUS {cpus}\n"
         f"#define POINTS {max(len(plan.probes), 1)}\n#define PREEMPT_COUNT ({preempt_count})\n"
     )
-    programs = (_Program(plan, n, btf).text() for n in range(len(plan.probes)))
-    return "\n".join([defines + head, *programs]) + "\n"
+    return defines + c_file("ghesrace.bpf.c")
 
 
-class _Program:
+def c_file(name: str) -> str:
+    """A file of probes/."""
+    return resources.files("ghesrace_probes").joinpath(name).read_text("utf-8")
+
+
+class ProgramText:
     """The program of one probe."""
+
+    enter = "ENTER();"
+    reject = "SKIP();"
 
     def __init__(self, plan: Plan, point: int, btf: Btf) -> None:
         self.plan, self.point, self.probe = plan, point, plan.probes[point]
@@ -81,15 +94,24 @@ class _Program:
         what = f"/* {probe.symbol}: {probe.kind}, {probe.mechanism} */"
         return f"{what}\nint {program_name(self.point)}(u64 *ctx)\n{{\n{body}\n}}"
 
-    def _body(self) -> Iterator[str]:
+    def arguments(self) -> Iterator[str]:
+        """Enter, count, fetch, filter."""
         probe = self.probe
-        yield "ENTER();"
+        yield self.enter
         if self.type == KPROBE:
-            yield f"cpu->hits[{self.point}]++;"
+            yield self.count_hit()
         for name, expression in probe.fields.items():
             yield f"u64 {name} = {self._fetch(expression)};"
         if probe.filter:
-            yield f"if (!({_condition(probe, self._common())})) SKIP();"
+            yield f"if (!({_condition(probe, self._common())})) {self.reject}"
+
+    def count_hit(self) -> str:
+        """C that counts a run of this program, to compare with the hits of its kprobe."""
+        return f"cpu->hits[{self.point}]++;"
+
+    def _body(self) -> Iterator[str]:
+        probe = self.probe
+        yield from self.arguments()
         slot = str(NO_SLOT if probe.slot is None else probe.slot)
         if "index" in probe.fields:
             slot = "slot"

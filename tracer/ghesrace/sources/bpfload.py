@@ -18,10 +18,11 @@ from pathlib import Path
 
 from ..btf import Btf
 from ..errors import HostError
-from ..plan import Plan
+from ..events import Kind
+from ..plan import Plan, Probe
 from ..points import families
-from . import bpfgen
-from .bpfchild import FDS_PER_MESSAGE, MAPS, Program, Request
+from . import bpfgen, summarygen
+from .bpfchild import FDS_PER_MESSAGE, MAPS, STATES, Program, Request
 
 _MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
 _PATIENCE_S = 600.0  # LLVM under emulation takes its time
@@ -71,8 +72,8 @@ def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
 
 @dataclass(slots=True)
 class Loaded:
-    """What is in the kernel: `maps` (bpfchild.MAPS), and per probe of the plan program and
-    attachment. All of it goes with `close`."""
+    """What is in the kernel: `maps` (bpfchild.MAPS, and STATES of a summary), per probe of the plan
+    its program, and the attachments in the order in which to close them. All goes with `close`."""
 
     maps: list[int]
     programs: list[int]
@@ -125,19 +126,32 @@ def load(
             f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
         ) from error
     count, variables = preempt_count(plan.arch, btf)
+    write = summarygen.source if plan.summary else bpfgen.source
+    order = sorted(range(len(plan.probes)), key=lambda point: _lateness(plan.probes[point]))
     request = Request(
-        bpfgen.source(plan, btf, records=records, cpus=cpus, preempt_count=count),
-        tuple(_programs(plan, events)),
+        write(plan, btf, records=records, cpus=cpus, preempt_count=count),
+        tuple(_programs(plan, events, order)),
         variables,
         plan.cpus[0] if plan.cpus else 0,
+        (*MAPS, STATES) if plan.summary else MAPS,
     )
     found = _ask(request, plan.release)
-    maps, found = found[: len(MAPS)], found[len(MAPS) :]
-    return Loaded(maps, found[0::2], found[1::2])
+    maps, rest = found[: len(request.maps)], found[len(request.maps) :]
+    programs = [-1] * len(order)
+    for point, fd in zip(order, rest[::2], strict=True):
+        programs[point] = fd
+    return Loaded(maps, programs, rest[1::2][::-1])
 
 
-def _programs(plan: Plan, events: dict[int, int]) -> Iterator[Program]:
-    for point, probe in enumerate(plan.probes):
+def _lateness(probe: Probe) -> int:
+    """Maps come last, and go first: of an episode that is seen all is seen. The reference count
+    of NMIs comes after the entries that it refers to."""
+    return {Kind.NMI_REF.name: 1, Kind.MAP.name: 2}.get(probe.kind, 0)
+
+
+def _programs(plan: Plan, events: dict[int, int], order: list[int]) -> Iterator[Program]:
+    for point in order:
+        probe = plan.probes[point]
         kind = bpfgen.PROGRAM_TYPE[probe.mechanism]
         target = str(events[point]) if kind == bpfgen.KPROBE else probe.symbol
         yield Program(bpfgen.program_name(point), kind, probe.mechanism, target)

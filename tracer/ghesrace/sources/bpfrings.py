@@ -55,10 +55,20 @@ class Rings:
     """The mapped arrays (bpfchild.MAPS) of *cpus* CPUs. *start* (ns): begin of a loss before the
     first event; *records*: per ring.
 
-    Reading begins at the positions of now: what is in the rings already is left out.
+    Reading begins at the positions of now: what is in the rings already is left out, but
+    *from_load*.
     """
 
-    def __init__(self, fds: list[int], *, records: int, points: int, cpus: int, start: int) -> None:
+    def __init__(
+        self,
+        fds: list[int],
+        *,
+        records: int,
+        points: int,
+        cpus: int,
+        start: int,
+        from_load: bool = False,
+    ) -> None:
         self._maps = list[mmap.mmap]()
         self._rows = self._mapped(fds[0], cpu_dtype(points), cpus)
         shape = cpus, LEVELS, records
@@ -67,10 +77,11 @@ class Rings:
         self.delivered = 0
         self._cpus: dict[int, _Cpu] = {}
         for cpu in range(cpus):
-            head = self._headers(cpu)["head"].astype(np.int64)
-            state = _Cpu(head.copy(), np.full(LEVELS, start, np.int64))
-            state.before = self._counts(cpu)
-            state.nested = state.before.nested
+            state = _Cpu(np.zeros(LEVELS, np.int64), np.full(LEVELS, start, np.int64))
+            if not from_load:
+                state.position = self._headers(cpu)["head"].astype(np.int64)
+                state.before = self._counts(cpu)
+                state.nested = state.before.nested
             self._cpus[cpu] = state
 
     def _mapped(self, fd: int, dtype: np.dtype[np.void], count: int) -> npt.NDArray[np.void]:

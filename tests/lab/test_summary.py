@@ -1,0 +1,288 @@
+"""A summary beside the full stream: attached at once, on one kernel, over the same traffic."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghesrace import cli
+from ghesrace.check import Engine, Report, SlotCounts, Verdict
+from ghesrace.events import Events, Kind, mark
+from ghesrace.kernel import read_facts
+from ghesrace.plan import Plan
+from ghesrace.resolve import resolve
+from ghesrace.sources.accounts import clock_now
+from ghesrace.sources.bpf import BpfSource
+from ghesrace.sources.bpfsummary import SummarySource
+from ghesrace.summary import NEEDS_EVENTS, summarised
+from ghesrace.tlb import Class
+from lab.client import Client
+from lab.live import capture_while, storm
+from lab.module.device import Parameters
+from lab.module.run import inserted, run
+from tests.lab.test_bpf import Recorder
+
+ROUNDS = 40
+ATTACH_NS = 2_000_000_000  # the last programs are attached at most so long before all are
+QUIET_S = 1.5
+UNSAFE = ("INCIDENTAL", "NONE", "UNCERTAIN")
+BROAD = ("INV_RANGE", "INV_ALL", "BCAST_RANGE", "BCAST_ALL")  # of more than a slot's page
+Name = tuple[object, ...]
+SECOND_CPU = Path("/sys/devices/system/cpu/cpu1/online")
+
+
+@dataclass
+class Both:
+    """The two streams of one run; the summary began after `attached` - ATTACH_NS and before
+    `attached`, and ended between `stopping` and `stopped` (ns)."""
+
+    plan: Plan
+    full: Events
+    summary_plan: Plan
+    summary: Events
+    attached: int
+    stopping: int
+    stopped: int
+
+
+def record_both(traffic: Callable[[], object]) -> Both:
+    """Full stream and summary over the same traffic, which begins after both are attached and
+    ends before they stop. The kernel's own polling goes on all the time."""
+    plan = resolve(read_facts(), backend="bpf")
+    with BpfSource(plan, {}, buffer_kb=8192) as full, SummarySource(summarised(plan), {}) as short:
+        attached = clock_now(plan.clock)
+        recorders = [Recorder(full), Recorder(short)]
+        traffic()
+        time.sleep(QUIET_S)
+        stopping = clock_now(plan.clock)
+        summary = recorders[1].stop()
+        stopped = clock_now(plan.clock)
+        events = recorders[0].stop()
+    return Both(plan, events, short.plan, summary, attached, stopping, stopped)
+
+
+def judge(plan: Plan, events: Events) -> Report:
+    # The stale pattern only: the others need events.
+    engine = Engine(replace(plan, not_checked=dict.fromkeys(NEEDS_EVENTS, "not here")))
+    engine.feed(events)
+    engine.finish()
+    return engine.report()
+
+
+def found(report: Report) -> dict[Name, int]:
+    """Findings -> how often each happened."""
+    return {
+        (f.pattern, f.severity, f.access, f.slot, f.frames, f.cpus, f.reordered): f.count
+        for f in report.findings
+    }
+
+
+def classes(slot: SlotCounts) -> dict[str, int]:
+    return {Class(c).name: n for c, n in enumerate(slot.classes) if n}
+
+
+def said(report: Report) -> dict[str, object]:
+    """What both must say alike, to the last episode, if neither lost anything."""
+    return {
+        "verdict": report.verdict.word,
+        **{
+            slot.name: (
+                slot.episodes,
+                {cls: n for cls, n in classes(slot).items() if cls not in UNSAFE},
+                slot.handoffs,
+                slot.latent,
+                slot.uncertain_at_start,
+            )
+            for slot in report.slots
+        },
+    }
+
+
+def unordered(ours: Report, theirs: Report, luck: int) -> bool:
+    """Whether the unsafe episodes are the same, but for those of which a summary can't tell
+    whether luck came in time: when an invalidation is over only its CPU's next event tells, and a
+    summary has fewer. So it may call uncertain what the full stream does not, never the reverse,
+    and only where there was *luck*: invalidations that no map or unmap explains."""
+    blurred = 0
+    for a, b in zip(ours.slots, theirs.slots, strict=True):
+        x, y = classes(a), classes(b)
+        if any(x.get(cls, 0) > y.get(cls, 0) for cls in UNSAFE if cls != Class.UNCERTAIN.name):
+            return False
+        blurred += x.get(Class.UNCERTAIN.name, 0) - y.get(Class.UNCERTAIN.name, 0)
+    mine, other = found(ours), found(theirs)
+    if not blurred:
+        return mine == other
+    less = sum(n - mine.get(name, 0) for name, n in other.items() if not name[-1])
+    return blurred <= luck and mine.keys() <= other.keys() and less == blurred
+
+
+def told(report: Report) -> str:
+    slots = {slot.name: classes(slot) for slot in report.slots}
+    return f"{said(report)} {slots} {found(report)}"
+
+
+def contradictions(ours: Report, theirs: Report, lost: int) -> list[str]:
+    """What two reports on one run can't both say, if *lost* events of either are missing: a loss
+    hides so many episodes and findings at most, makes others uncertain, and never clean."""
+    wrong = []
+    for a, b in zip(ours.slots, theirs.slots, strict=True):
+        if abs(a.episodes - b.episodes) > lost:
+            wrong.append(f"{a.name}: {a.episodes} episodes, {b.episodes}")
+        for x, y in ((classes(a), classes(b)), (classes(b), classes(a))):
+            wrong += [
+                f"{a.name}: {n} {cls}, but {y}"
+                for cls, n in x.items()
+                if cls != Class.UNCERTAIN.name
+                and n > y.get(cls, 0) + y.get(Class.UNCERTAIN.name, 0) + lost
+            ]
+    for report, other in ((ours, theirs), (theirs, ours)):
+        if report.losses and report.verdict is Verdict.CLEAN:
+            wrong.append("clean in spite of a loss")
+        excused = report.losses and report.verdict is Verdict.INCONCLUSIVE
+        if report.verdict is not other.verdict and not (excused or other.losses):
+            wrong.append(f"{report.verdict.word}, but {other.verdict.word}")
+    if len(found(ours).keys() ^ found(theirs).keys()) > 2 * lost:
+        wrong.append(f"{found(ours)}, but {found(theirs)}")
+    return wrong
+
+
+def cuts(events: Events, begin: int, end: int) -> list[int]:
+    """Moments in [begin, end] (ns) that differ in which maps come before them."""
+    maps = np.sort(events["ts"][events["kind"] == Kind.MAP].astype(np.int64))
+    return [begin, *(maps[(maps >= begin) & (maps < end)] + 1).tolist()]
+
+
+def windows(both: Both) -> Iterator[Events]:
+    """The full stream as of every moment at which the summary may have begun and ended."""
+    ts, kind = both.full["ts"].astype(np.int64), both.full["kind"]
+    for begin in cuts(both.full, both.attached - ATTACH_NS, both.attached):
+        for end in cuts(both.full, both.stopping, both.stopped):
+            inside = (ts >= begin) & (ts < end) & (kind != Kind.MARK)
+            yield np.concatenate([both.full[inside | (kind == Kind.LOSS)], mark(both.stopped)])
+
+
+def compare(both: Both) -> tuple[Report, bool]:
+    """The summary's report, and whether either stream has a loss. Fails if it says otherwise than
+    the full stream of its window: by anything at all without a loss, and else by more than that
+    explains."""
+    report = judge(both.summary_plan, both.summary)
+    full = [judge(both.plan, window) for window in windows(both)]
+    lossy = bool(report.losses) or bool(full[-1].losses)
+    kinds = {k.name: int((both.summary["kind"] == k).sum()) for k in Kind}
+    print("\nsummary:", told(report), report.reasons)
+    print("full:   ", told(full[-1]), f"and {len(full) - 1} windows more")
+    print("losses: ", report.losses, full[-1].losses, end="; ")
+    print(len(both.full), "records in full,", {k: n for k, n in kinds.items() if n})
+    if not lossy:
+        alike = [one for one in full if said(one) == said(report)]
+        assert alike
+        broad = np.isin(both.full["kind"], [Kind[kind] for kind in BROAD])
+        assert any(unordered(report, one, int(broad.sum())) for one in alike)
+        return report, lossy
+    lost = sum(size(both.summary, both.full))
+    wrong = [contradictions(report, one, lost) for one in full]
+    assert [] in wrong, (lost, wrong[-1])
+    return report, lossy
+
+
+def size(*streams: Events) -> Iterator[int]:
+    """Of each stream's losses, in events; one of unknown size can be anything."""
+    for stream in streams:
+        lost = stream["size"][stream["kind"] == Kind.LOSS]
+        yield int(lost.sum()) if (lost > 0).all() else 2**32
+
+
+def test_stock_kernel(share: Path, firmware: Client) -> None:
+    """If this fails, a summary of a healthy kernel is not what its events say."""
+
+    def traffic() -> None:
+        firmware.start("mixed")
+        time.sleep(20)
+        firmware.stop()
+
+    both = record_both(traffic)
+    report, _ = compare(both)
+    assert report.findings == []
+    assert sum(slot.handoffs for slot in report.slots) > 50
+    expected = Verdict.INCONCLUSIVE if report.losses else Verdict.CLEAN
+    assert report.verdict is expected, report.reasons
+    # Nothing but samples, counters and what began before the recording.
+    assert (both.summary["kind"] == Kind.EPISODE).sum() < 20
+
+
+def test_in_turn_without_a_loss(share: Path, firmware: Client) -> None:
+    """If this fails, the two differ where nothing excuses it."""
+
+    def traffic() -> None:
+        firmware.start("in-turn")
+        time.sleep(20)
+        firmware.stop()
+
+    report, lossy = compare(record_both(traffic))
+    assert not lossy
+    assert report.verdict is Verdict.CLEAN, report.reasons
+
+
+@pytest.mark.parametrize(
+    ("parameters", "verdict"),
+    [
+        (Parameters(rounds=ROUNDS), Verdict.OBSERVED),
+        (Parameters(rounds=ROUNDS, write_back=1, nmi=1), Verdict.OBSERVED),
+        # Each CPU is told of every unmap, too late to count on: no junk, by luck.
+        (Parameters(rounds=ROUNDS, shootdown=1), Verdict.PREDICTED),
+        (Parameters(rounds=ROUNDS, fix="flush-on-map"), Verdict.CLEAN),
+        (Parameters(rounds=ROUNDS, fix="broadcast-at-unmap"), Verdict.CLEAN),
+    ],
+    ids=["no-fix", "writes-and-nmis", "luck", "flush-on-map", "broadcast-at-unmap"],
+)
+def test_control(share: Path, parameters: Parameters, verdict: Verdict) -> None:
+    """If this fails, the kernel's own judgement of the race, or of its fixes, is wrong."""
+    with inserted():
+        report, lossy = compare(record_both(lambda: run(parameters)))
+    irq = next(slot for slot in report.slots if slot.name.endswith(":irq"))
+    assert irq.episodes >= 2 * ROUNDS
+    assert bool(report.findings) == (verdict is not Verdict.CLEAN)
+    assert report.verdict is verdict or (lossy and verdict is not Verdict.OBSERVED), report.reasons
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    SECOND_CPU.write_text("0")
+    try:
+        yield
+    finally:
+        SECOND_CPU.write_text("1")
+
+
+def test_one_cpu_alone(share: Path) -> None:
+    """If this fails, what did not happen yet is not predicted from a summary's samples."""
+
+    def traffic() -> None:
+        with one_cpu():
+            run(Parameters(rounds=ROUNDS))
+
+    with inserted():
+        report, _ = compare(record_both(traffic))
+    assert report.findings
+    assert all(f.reordered for f in report.findings)
+    assert report.verdict is Verdict.PREDICTED, report.reasons
+
+
+def test_capture_and_check_agree(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, a summary's file says otherwise than the live run, or hides a pattern that
+    it did not check."""
+    path = share / "summary.arrows"
+    arguments = ("--summary", "--check", "--format", "json")
+    assert capture_while(storm("in-turn", 10), path, *arguments) == 0
+    live = json.loads(capsys.readouterr().out)
+    assert cli.main(["check", str(path), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == live
+    assert live["verdict"] == "clean"
+    assert sum(slot["episodes"] for slot in live["slots"]) > 50
