@@ -55,12 +55,13 @@ class Cpu:
 
 
 class Watch:
-    """Feed it batches; `look` tells what is new. Memory is bounded as the engine's is."""
+    """Feed it batches; `look` tells what is new. Memory is bounded as the engine's is, but for
+    *all_occurrences*, which the engine for good keeps then."""
 
-    def __init__(self, plan: Plan, window_s: float) -> None:
+    def __init__(self, plan: Plan, window_s: float, *, all_occurrences: bool = False) -> None:
         self.plan = plan
         self.window_s = window_s
-        self.engine = Engine(plan)
+        self.engine = Engine(plan, all_occurrences=all_occurrences)
         self.tally = Tally(plan)
         self.report: Report = self.engine.report()
         self.window: Window | None = None
