@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import hest
 from .kallsyms import Symbol
 from .kernel import ANCHORS, BPF_FEATURES, Facts
-from .plan import Backend, Mechanism
+from .plan import Backend, Mechanism, Transport
 from .points import Candidate
 
 RETURN: dict[Mechanism, Mechanism] = {
@@ -18,9 +18,9 @@ RETURN: dict[Mechanism, Mechanism] = {
     "fprobe": "fretprobe",
     "fentry": "fexit",
 }
-# Arrays that user space can map (fc9702273e2e, Linux 5.5); BPF trampolines, and their use of
-# ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
-_MMAP, *_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
+# Arrays that user space can map (fc9702273e2e, Linux 5.5); perf event arrays (a43eec304259, 4.4);
+# BPF trampolines, and their use of ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
+_MMAP, _PERF_OUTPUT, *_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
 # A struct passed by value, such as pgprot_t: 720e6a435194, Linux 6.1, which added this member.
 STRUCT_ARGS = ("btf_func_model", "arg_flags")
 
@@ -48,10 +48,18 @@ def choose(
 def no_bpf(facts: Facts) -> str:
     """Why BPF programs can't watch this kernel at all, or ""."""
     if facts.btf is None:
+        # Which fixmap index is a slot comes from it. In sysfs since 341dfcf8d78e, Linux 5.4; before
+        # 4.15, where vm-area slots need no index, raw tracepoints are missing too (c4f6699dfcb8,
+        # 4.17).
         return f"no BTF ({facts.problems.get('BTF', 'not read')})"
-    if facts.symbols and _MMAP not in facts.symbols:
-        return "this kernel has no BPF arrays that user space can map (before 5.5)"
+    if facts.symbols and not {_MMAP, _PERF_OUTPUT} & facts.symbols.keys():
+        return "this kernel's BPF programs can't hand over what they see (CONFIG_BPF_EVENTS)"
     return ""
+
+
+def transport(facts: Facts) -> Transport:
+    """How BPF programs hand over what they see."""
+    return "perf" if facts.symbols and _MMAP not in facts.symbols else "mapped"
 
 
 def has_fentry(facts: Facts) -> bool:

@@ -58,6 +58,8 @@ def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str)
         f"#define RECORDS {records}\n#define CPUS {cpus}\n"
         f"#define POINTS {max(len(plan.probes), 1)}\n#define PREEMPT_COUNT ({preempt_count})\n"
     )
+    if plan.transport == "perf":
+        defines += "#define PERF\n"
     programs = (_Program(plan, n, btf).text() for n in range(len(plan.probes)))
     return "\n".join([defines + head, *programs]) + "\n"
 

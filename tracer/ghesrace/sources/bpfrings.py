@@ -40,7 +40,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class _Cpu:
+class State:
     """Where reading stands: per context the next position, per CPU the next seq; the last stamp
     per context bounds what a lapped ring lost."""
 
@@ -63,12 +63,15 @@ class Rings:
         self._rows = self._mapped(fds[0], cpu_dtype(points), cpus)
         shape = cpus, LEVELS, records
         self._records = self._mapped(fds[1], RECORD, cpus * LEVELS * records).reshape(shape)
+        self._begin(records, cpus, start)
+
+    def _begin(self, records: int, cpus: int, start: int) -> None:
         self.records = records
         self.delivered = 0
-        self._cpus: dict[int, _Cpu] = {}
+        self._cpus: dict[int, State] = {}
         for cpu in range(cpus):
             head = self._headers(cpu)["head"].astype(np.int64)
-            state = _Cpu(head.copy(), np.full(LEVELS, start, np.int64))
+            state = State(head.copy(), np.full(LEVELS, start, np.int64))
             state.before = self._counts(cpu)
             state.nested = state.before.nested
             self._cpus[cpu] = state
@@ -83,6 +86,10 @@ class Rings:
         del self._rows, self._records
         for mapped in self._maps:
             mapped.close()
+
+    def freeze(self) -> None:
+        """The next `read` is the last. Programs don't stop all at once: so they run on, and what
+        follows is not read."""
 
     def _headers(self, cpu: int) -> npt.NDArray[np.void]:
         headers: npt.NDArray[np.void] = self._rows["ring"][cpu]
@@ -139,7 +146,7 @@ class Rings:
         return found
 
     def _read(
-        self, cpu: int, state: _Cpu, heads: Ints, since: int, now: int
+        self, cpu: int, state: State, heads: Ints, since: int, now: int
     ) -> tuple[Events, Events]:
         rings: list[npt.NDArray[np.void]] = []
         losses: list[Events] = []
