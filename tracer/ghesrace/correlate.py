@@ -80,8 +80,10 @@ class Correlator:
         watermark = NEVER if final else self.watermark
         everything = Streams.of(np.concatenate([empty(), *self._pending]))
         s, held_back = everything.before(watermark)
-        fresh = s.ev[s.ev["seq"].astype(np.int64) > self._seen[s.ev["cpu"]]]
-        np.maximum.at(self._seen, fresh["cpu"], fresh["seq"].astype(np.int64))
+        cpu, seq = s.ev["cpu"], s.ev["seq"].astype(np.int64)
+        fresh = s.ev[seq > self._seen[cpu]]
+        newest = np.append(cpu[1:] != cpu[:-1], True)[: len(cpu)]  # of each CPU
+        self._seen[cpu[newest]] = np.maximum(self._seen[cpu[newest]], seq[newest])
         self._learn_addresses(s)
         slots = SlotEvents(self.plan, s, self.addresses)
         self.addresses = slots.addresses_with_accesses()
