@@ -101,6 +101,7 @@ class Engine:
         self._lost: dict[Cause, int] = {}
         self._uncountable = False
         self._hid_maps = False
+        self._evidence: Evidence | None = None  # of the last batch
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
 
     def feed(self, batch: Events) -> list[Judged]:
@@ -109,11 +110,23 @@ class Engine:
         Raises InputError for records that no source of ours makes (see `validate`).
         """
         validate(batch, self.plan)
-        losses = batch[batch["kind"] == Kind.LOSS]
-        self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
-        self._count_losses(losses)
+        self._count(batch)
         chunk = self.correlator.feed(batch)
+        self._evidence = None
         return [] if chunk is None else self._step(chunk)
+
+    def follower(self) -> Engine:
+        """An engine that reports on what comes from now on, as this one judges it: it is fed by
+        `follow`, which costs little, and by nothing else."""
+        made = Engine(self.plan)
+        made.correlator, made.judge, made.tracker = self.correlator, self.judge, self.tracker
+        return made
+
+    def follow(self, leader: Engine, batch: Events) -> None:
+        """Take *batch*, which the *leader* just took; empty after its `finish`."""
+        self._count(batch)
+        if leader._evidence is not None:
+            self._take(leader._evidence)
 
     @property
     def found(self) -> bool:
@@ -131,14 +144,20 @@ class Engine:
 
     def _step(self, chunk: Chunk) -> list[Judged]:
         judged = self.judge.step(chunk)
-        self._account(judged)
         spans = self.tracker.step(chunk.fresh, chunk.losses, chunk.watermark)
-        evidence = Evidence(chunk, judged, self.judge.witnesses(), spans, self.correlator.addresses)
-        for pattern in self.patterns:
-            pattern.step(evidence)
+        addresses = self.correlator.addresses
+        self._evidence = Evidence(chunk, judged, self.judge.witnesses(), spans, addresses)
+        self._take(self._evidence)
         return judged
 
-    def _count_losses(self, losses: Events) -> None:
+    def _take(self, evidence: Evidence) -> None:
+        self._account(evidence.judged)
+        for pattern in self.patterns:
+            pattern.step(evidence)
+
+    def _count(self, batch: Events) -> None:
+        losses = batch[batch["kind"] == Kind.LOSS]
+        self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
         for cause in np.unique(losses["aux"]):
             of_cause = losses[losses["aux"] == cause]
             counted = int(of_cause["size"].astype(np.int64).sum())
