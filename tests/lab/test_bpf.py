@@ -21,6 +21,7 @@ from ghesrace.events import Cause, Context, Events, Kind
 from ghesrace.kernel import BPF_FEATURES, Facts, read_facts
 from ghesrace.plan import Backend, Plan, Probe
 from ghesrace.resolve import resolve
+from ghesrace.sources import bpfcall
 from ghesrace.sources.bpf import BpfSource
 from ghesrace.sources.bpfperf import PerfBuffers
 from ghesrace.sources.ftrace import FtraceSource
@@ -308,6 +309,29 @@ def test_a_full_perf_buffer_is_never_clean(share: Path) -> None:
     missing -= counters["lost:overrun"] + counters["lost:dropped"]
     assert 0 <= missing <= 20, "the identity: what came after the last read, and no more"
     assert judge(plan, events)[0].verdict is not Verdict.CLEAN
+
+
+def test_misses_are_told_without_the_system_call(
+    share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, the daemon ends on kernels before 5.19 once its capabilities are gone."""
+
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(1, "Operation not permitted")
+
+    with attach("bpf", read_facts()) as source:
+        assert isinstance(source, BpfSource)
+        assert source._loaded is not None
+        Client().start("hard")
+        deadline = time.monotonic() + 60
+        while not sum(source._loaded.misses()) and time.monotonic() < deadline:
+            time.sleep(1)
+        Client().stop()
+        time.sleep(1)
+        told = source._loaded.misses()
+        monkeypatch.setattr(bpfcall, "info", refuse)
+        assert source._loaded.misses() == told
+        assert sum(told) > 0, "nothing was missed: nothing was tested"
 
 
 def test_two_processes_at_once(share: Path) -> None:
