@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .events import Context, Events, Kind
+from .events import Context, Events, Kind, pick
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -76,7 +76,7 @@ class Streams:
         A stamp can be late when an NMI hits the clock read: the buffer's order wins, and a
         stamp is never later than that of the next event of its CPU.
         """
-        ev = events[by_cpu(events)]
+        ev = pick(events, by_cpu(events))
         n = len(ev)
         t = ev["ts"].astype(np.int64)
         after, lower = np.full(n, n, np.int64), np.full(n, n, np.int64)
@@ -99,7 +99,7 @@ class Streams:
         ready = self.t < watermark
         if ready.all():
             return self, self.ev[:0]
-        return Streams.of(self.ev[ready]), self.ev[~ready]
+        return Streams.of(pick(self.ev, ready)), pick(self.ev, ~ready)
 
     def looked_up(self, at: Ints) -> tuple[Ints, Ints]:
         """Position and time of the events at these indices; NEVER where the index is n."""
@@ -120,7 +120,7 @@ class Program:
     def __init__(self, s: Streams) -> None:
         key = s.ev["cpu"].astype(np.int64) * len(LEVELS) + s.ev["ctx"]
         order = np.argsort(key, kind="stable")  # s has the order of each CPU
-        self.ev, self.t, key = s.ev[order], s.t[order], key[order]
+        self.ev, self.t, key = pick(s.ev, order), s.t[order], key[order]
         self.seq = self.ev["seq"].astype(np.int64)
         cuts = np.flatnonzero(np.diff(key)) + 1
         edges = np.concatenate([[0], cuts, [len(key)]])

@@ -11,10 +11,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from .check import Engine, Report, Verdict
-from .events import Events, Kind, empty
+from .events import Events, Kind, empty, joined
 from .patterns import Finding
 from .plan import Plan
 from .tally import Tally
@@ -98,7 +96,7 @@ class Watch:
     def _feed_waiting(self) -> None:
         if not self._waiting:
             return
-        batch = np.concatenate(self._waiting)
+        batch = joined(self._waiting)
         self._since = int(batch["ts"][batch["kind"] == Kind.MARK].max(initial=0))
         self._waiting.clear()
         self._waiting_rows = 0

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import HostError
-from ..events import EVENT, Cause, Events, empty, loss
+from ..events import EVENT, Cause, Events, empty, joined, loss, pick
 from . import bpfcall
 from .bpfrings import LEVELS, RECORD, Ints, Rings, State, cpu_dtype
 
@@ -50,7 +50,7 @@ def parse(data: Bytes) -> tuple[Events, int]:
             if header["type"] == _LOST:
                 lost += int(data[at : at + LOST.itemsize].view(LOST)["lost"][0])
             at += int(header["bytes"]) or len(data)
-    return np.concatenate(events), lost
+    return joined(events), lost
 
 
 class Buffer:
@@ -157,7 +157,7 @@ class PerfBuffers(Rings):
                 losses.append(loss(since, now, Cause.DROPPED, cpu, nested - state.nested))
                 state.nested = nested
             if len(events) or losses:
-                found[cpu] = events, np.concatenate([empty(), *losses])
+                found[cpu] = events, joined([empty(), *losses])
         for buffer in gone.values():
             buffer.close()
         return found
@@ -196,9 +196,9 @@ class PerfBuffers(Rings):
         # An event can be here before its program has counted it.
         heads = self._headers(cpu)["head"].astype(np.int64)[levels]
         known = (seq >= state.position[levels]) & (seq <= heads) & (events["ctx"] < LEVELS)
-        events, seq = events[known], seq[known]
+        events, seq = pick(events, known), seq[known]
         _, first = np.unique(seq << 2 | events["ctx"], return_index=True)
-        return np.asarray(events[np.sort(first)])
+        return pick(events, np.sort(first))
 
     def _account(self, cpu: int, state: State, events: Events) -> list[Events]:
         """Number *events* anew, per CPU; the losses between them."""

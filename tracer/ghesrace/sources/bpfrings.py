@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..events import EVENT, Cause, Context, Events, empty, loss
+from ..events import EVENT, Cause, Context, Events, empty, joined, loss, pick
 
 LEVELS = len(Context)
 RECORD = np.dtype([("event", EVENT), ("at", "<u4", LEVELS)])
@@ -169,8 +169,7 @@ class Rings:
             rings.append(taken)
         nested = int(self._headers(cpu)["nested"].sum())
         order = merged(rings, [positions(ring, state.position) for ring in rings])
-        records = np.concatenate(rings)[order]
-        events = records["event"].copy()
+        events = pick(joined(rings)["event"], order)
         skipped = sum(int(part["size"][0]) for part in losses)
         events["seq"] = state.seq + skipped + np.arange(len(events), dtype=np.uint64)
         state.seq += skipped + len(events)
@@ -182,7 +181,7 @@ class Rings:
             state.nested = nested
         state.position = limits
         self.delivered += len(events)
-        return events, np.concatenate([empty(), *losses])
+        return events, joined([empty(), *losses])
 
     def _copy(self, cpu: int, level: int, begin: int, end: int) -> npt.NDArray[np.void]:
         """Records [begin, end) of a ring, without those that were overwritten meanwhile."""
@@ -190,7 +189,7 @@ class Rings:
         ring = self._records[cpu, level]
         at, stop = begin % self.records, end - begin
         first = ring[at : at + stop]
-        taken = np.concatenate([first, ring[: stop - len(first)]])
+        taken = joined([first, ring[: stop - len(first)]])
         # One more than the ring holds: the record at the head may be half written.
         now = int(self._headers(cpu)["head"][level])
         return taken[max(now + 1 - self.records - begin, 0) :]
