@@ -135,7 +135,6 @@ def tree(
 # What a kernel with BPF trampolines has besides.
 TRAMPOLINES = (
     "array_map_mmap",
-    "bpf_perf_event_output",
     "bpf_trampoline_link_prog",
     "register_ftrace_direct",
     "get_func_arg",

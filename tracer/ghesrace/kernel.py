@@ -25,7 +25,6 @@ KPROBES = "register_kprobe"
 # What BPF programs can be attached to and ask for shows in these functions' presence.
 BPF_FEATURES = (
     "array_map_mmap",
-    "bpf_perf_event_output",
     "bpf_trampoline_link_prog",
     "register_ftrace_direct",
     "get_func_arg",

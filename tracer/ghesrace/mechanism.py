@@ -18,9 +18,9 @@ RETURN: dict[Mechanism, Mechanism] = {
     "fprobe": "fretprobe",
     "fentry": "fexit",
 }
-# Arrays that user space can map (fc9702273e2e, Linux 5.5); perf event arrays (a43eec304259, 4.4);
-# BPF trampolines, and their use of ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
-_MMAP, _PERF_OUTPUT, *_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
+# Arrays that user space can map (fc9702273e2e, Linux 5.5); BPF trampolines, and their use of
+# ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
+_MMAP, *_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
 # A struct passed by value, such as pgprot_t: 720e6a435194, Linux 6.1, which added this member.
 STRUCT_ARGS = ("btf_func_model", "arg_flags")
 
@@ -52,13 +52,12 @@ def no_bpf(facts: Facts) -> str:
         # 4.15, where vm-area slots need no index, raw tracepoints are missing too (c4f6699dfcb8,
         # 4.17).
         return f"no BTF ({facts.problems.get('BTF', 'not read')})"
-    if facts.symbols and not {_MMAP, _PERF_OUTPUT} & facts.symbols.keys():
-        return "this kernel's BPF programs can't hand over what they see (CONFIG_BPF_EVENTS)"
     return ""
 
 
 def transport(facts: Facts) -> Transport:
-    """How BPF programs hand over what they see."""
+    """How BPF programs hand over what they see: a perf event array (a43eec304259, Linux 4.4) where
+    nothing better is there."""
     return "perf" if facts.symbols and _MMAP not in facts.symbols else "mapped"
 
 
