@@ -17,10 +17,13 @@
  * time, and needs no atomics. What could break that (a preempted task, an MCE in an NMI) finds
  * the ring busy, is counted and leaves. The reader on the other side is sources/bpfrings.py.
  *
+ * With PERF, for kernels without arrays that user space can map, an event goes into its CPU's perf
+ * buffer instead (sources/bpfperf.py); the rings' headers count all the same.
+ *
  * No kernel header is included: the only kernel structures here are the arguments.
  *
  * Defined by the loader: RECORDS (a power of two: records per ring), CPUS (possible ones),
- * PREEMPT_COUNT (an lvalue).
+ * PREEMPT_COUNT (of CPU `me`), PERF or not.
  */
 
 /* events.EVENT */
@@ -62,9 +65,17 @@ struct cpu {
 	u64 hits[POINTS]; /* of kprobes, to compare with what the kernel counted */
 };
 
+#ifdef PERF
+BPF_F_TABLE("array", int, struct cpu, cpus, CPUS, 0);
+BPF_PERF_OUTPUT(records);
+/* What reads kernel memory alone is as new as such arrays: 6ae08ae3dea2, Linux 5.5. */
+#define READ bpf_probe_read
+#else
 /* A record each, not a ring each: bcc describes a map's type element by element. */
 BPF_F_TABLE("array", int, struct cpu, cpus, CPUS, 1024 /* BPF_F_MMAPABLE */);
 BPF_F_TABLE("array", int, struct record, records, CPUS * 4 * RECORDS, 1024);
+#define READ bpf_probe_read_kernel
+#endif
 
 /* Newer than the headers of some bcc; kernel/bpf and kernel/trace/bpf_trace.c have them. */
 static void *(*this_cpu_ptr)(const void *variable) = (void *)154;
@@ -92,7 +103,7 @@ static inline u64 memory(u64 address)
 {
 	u64 value = 0;
 
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	READ(&value, sizeof(value), (void *)address);
 	return value;
 }
 
@@ -102,12 +113,19 @@ static inline struct cpu *this_cpu(int me)
 	return cpus.lookup(&me);
 }
 
+#ifdef PERF
+static inline void submit(void *ctx, struct event *event)
+{
+	records.perf_submit(ctx, event, sizeof(*event));
+}
+#else
 static inline struct record *record_at(u32 me, u32 level, u64 head)
 {
 	int at = (me * 4 + level) * RECORDS + (head & (RECORDS - 1));
 
 	return records.lookup(&at);
 }
+#endif
 
 /* include/linux/preempt.h; events.Context */
 #define NMI_MASK 0x00f00000
@@ -122,12 +140,12 @@ static inline u32 narrow(u32 count)
 }
 
 #define ENTER()                                                                          \
+	u32 me = bpf_get_smp_processor_id();                                             \
 	u32 count = PREEMPT_COUNT;                                                       \
 	u32 level = count & NMI_MASK	     ? 3                                         \
 		    : count & HARDIRQ_MASK   ? 2                                         \
 		    : count & SOFTIRQ_OFFSET ? 1                                         \
 					     : 0;                                        \
-	u32 me = bpf_get_smp_processor_id();                                             \
 	struct cpu *cpu = this_cpu(me);                                                  \
 	if (!cpu)                                                                        \
 		return 0;                                                                \
@@ -146,8 +164,35 @@ static inline u32 narrow(u32 count)
 		return 0;                                                                \
 	}
 
+#define FILL(event_, head_, point_, kind_, slot_, flags_, addr_, phys_, size_)           \
+	(event_)->ts = bpf_ktime_get_ns();                                               \
+	(event_)->addr = (addr_);                                                        \
+	(event_)->phys = (phys_);                                                        \
+	(event_)->size = (size_);                                                        \
+	(event_)->seq = (head_);                                                         \
+	/* Whom an interrupt interrupts is of no interest. */                            \
+	(event_)->pid = level ? 0 : bpf_get_current_pid_tgid();                          \
+	(event_)->point = (point_);                                                      \
+	(event_)->cpu = me;                                                              \
+	(event_)->slot = (slot_);                                                        \
+	(event_)->kind = (kind_);                                                        \
+	(event_)->ctx = level;                                                           \
+	(event_)->flags = (flags_)
+
+#ifdef PERF
+#define EMIT(...)                                                                        \
+	{                                                                                \
+		u64 head = ring->head;                                                   \
+		struct event event = {};                                                 \
+		FILL(&event, head, __VA_ARGS__);                                         \
+		submit(ctx, &event);                                                     \
+		ring->head = head + 1;                                                   \
+		ring->busy = 0;                                                          \
+		return 0;                                                                \
+	}
+#else
 /* Lower contexts first: what they have not written yet can't follow what a higher one has. */
-#define EMIT(point_, kind_, slot_, flags_, addr_, phys_, size_)                          \
+#define EMIT(...)                                                                        \
 	{                                                                                \
 		u64 head = ring->head;                                                   \
 		struct record *r = record_at(me, level, head);                           \
@@ -157,20 +202,9 @@ static inline u32 narrow(u32 count)
 		r->at[1] = *(volatile u32 *)&cpu->ring[1].head;                          \
 		r->at[2] = *(volatile u32 *)&cpu->ring[2].head;                          \
 		r->at[3] = *(volatile u32 *)&cpu->ring[3].head;                          \
-		r->event.ts = bpf_ktime_get_ns();                                        \
-		r->event.addr = (addr_);                                                 \
-		r->event.phys = (phys_);                                                 \
-		r->event.size = (size_);                                                 \
-		r->event.seq = head;                                                     \
-		/* Whom an interrupt interrupts is of no interest. */                    \
-		r->event.pid = level ? 0 : bpf_get_current_pid_tgid();                   \
-		r->event.point = (point_);                                               \
-		r->event.cpu = me;                                                       \
-		r->event.slot = (slot_);                                                 \
-		r->event.kind = (kind_);                                                 \
-		r->event.ctx = level;                                                    \
-		r->event.flags = (flags_);                                               \
+		FILL(&r->event, head, __VA_ARGS__);                                      \
 		ring->head = head + 1;                                                   \
 		ring->busy = 0;                                                          \
 		return 0;                                                                \
 	}
+#endif

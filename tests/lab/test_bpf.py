@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,12 @@ import pytest
 from ghesrace.check import Engine, Report, Verdict
 from ghesrace.errors import HostError
 from ghesrace.events import Cause, Context, Events, Kind
-from ghesrace.kernel import Facts, read_facts
+from ghesrace.kernel import BPF_FEATURES, Facts, read_facts
 from ghesrace.plan import Backend, Plan, Probe
 from ghesrace.resolve import resolve
+from ghesrace.sources import bpfcall
 from ghesrace.sources.bpf import BpfSource
+from ghesrace.sources.bpfperf import PerfBuffers
 from ghesrace.sources.ftrace import FtraceSource
 from ghesrace.sources.live import LiveSource
 from ghesrace.tlb import Class, Judged, Why
@@ -223,6 +227,111 @@ def test_a_lapped_ring_is_never_clean(share: Path) -> None:
     assert len(lost), "no ring was lapped: nothing was tested"
     assert (lost["size"] > 0).all()
     assert judge(plan, events)[0].verdict is not Verdict.CLEAN
+
+
+def without_mapping(facts: Facts) -> Facts:
+    """A kernel before 5.5: neither arrays that can be mapped nor trampolines."""
+    old = {name: found for name, found in facts.symbols.items() if name not in BPF_FEATURES}
+    return replace(facts, symbols=old)
+
+
+def test_a_kernel_without_mappable_arrays(share: Path) -> None:
+    """If this fails, 5.4 is refused, or its perf buffers say something else than the rings."""
+    facts = read_facts()
+    old = resolve(without_mapping(facts), backend="bpf")
+    assert old.transport == "perf"
+    assert {p.mechanism for p in old.probes} == {"kprobe", "kretprobe", "raw-tracepoint"}
+    found: dict[str, tuple[Events, LiveSource]] = {}
+    firmware = Client()
+    with attach("bpf", facts) as mapped, BpfSource(old, {}, buffer_kb=8192) as perf:
+        recorders = {"mapped": Recorder(mapped), "perf": Recorder(perf)}
+        time.sleep(1)
+        begin = time.monotonic_ns()
+        firmware.start("mixed")
+        time.sleep(10)
+        firmware.stop()
+        time.sleep(1)
+        end = time.monotonic_ns()
+        time.sleep(1)
+        for name, recorder in recorders.items():
+            found[name] = recorder.stop(), recorder.source
+    for name, (events, source) in found.items():
+        counters, lost = source.counters, of(events, Kind.LOSS)
+        print(name, len(events), losses(events), dict(counters))
+        assert counters["violations"] == counters["late"] == 0
+        assert counters["kept"] == int((events["kind"] < Kind.LOSS).sum())
+        inside = int(lost["size"][np.isin(lost["aux"], (Cause.OVERRUN, Cause.DROPPED))].sum())
+        missing = counters["seen"] - counters["kept"] - counters["other"] - inside
+        assert 0 <= missing <= 20, "the identity: what came after the last read, and no more"
+    kinds = {}
+    for name, (events, source) in found.items():
+        during = (events["ts"] > begin) & (events["ts"] < end) & (events["kind"] < Kind.LOSS)
+        points = events["point"][during]
+        names = [source.plan.probes[point].kind for point in range(len(source.plan.probes))]
+        kinds[name] = Counter(names[point] for point in points.tolist())
+    print(kinds)
+    skipped = sum(n for name, n in found["perf"][1].counters.items() if name.startswith("lost:"))
+    for kind, count in kinds["mapped"].items():
+        assert abs(count - kinds["perf"][kind]) <= skipped, kind
+    assert kinds["mapped"]["NOTIFY"] > 200
+    verdicts = {n: judge(s.plan, events)[0].verdict for n, (events, s) in found.items()}
+    lossy = {n: len(of(events, Kind.LOSS)) > 0 for n, (events, _) in found.items()}
+    print(verdicts, lossy)
+    for name, verdict in verdicts.items():
+        assert verdict is (Verdict.INCONCLUSIVE if lossy[name] else Verdict.CLEAN), name
+
+
+def test_a_full_perf_buffer_is_never_clean(share: Path) -> None:
+    """If this fails, what a perf buffer could not take is missing without a word."""
+    facts = read_facts()
+    plan = resolve(without_mapping(facts), backend="bpf")
+    firmware = Client()
+    with BpfSource(plan, {}, buffer_kb=1, tick=0.25) as source:
+        batches = source.batches()
+        firmware.start("hard")
+        time.sleep(10)  # nobody reads
+        got = [next(batches)]
+        firmware.stop()
+        source.stop()
+        got += list(batches)
+        assert isinstance(source._rings, PerfBuffers)
+        announced = source._rings.announced
+    events = np.concatenate(got)
+    lost = of(events, Kind.LOSS)
+    lost = lost[lost["aux"] == Cause.OVERRUN]
+    print(len(events), int(lost["size"].sum()), announced, dict(source.counters))
+    assert len(lost), "no buffer was full: nothing was tested"
+    assert np.unique(lost["cpu"]).tolist() == [0, 1]
+    # The kernel announces a loss with the next event that it keeps.
+    assert 0 < announced <= int(lost["size"].sum())
+    counters = source.counters
+    missing = counters["seen"] - counters["kept"] - counters["other"]
+    missing -= counters["lost:overrun"] + counters["lost:dropped"]
+    assert 0 <= missing <= 20, "the identity: what came after the last read, and no more"
+    assert judge(plan, events)[0].verdict is not Verdict.CLEAN
+
+
+def test_misses_are_told_without_the_system_call(
+    share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, the daemon ends on kernels before 5.19 once its capabilities are gone."""
+
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(1, "Operation not permitted")
+
+    with attach("bpf", read_facts()) as source:
+        assert isinstance(source, BpfSource)
+        assert source._loaded is not None
+        Client().start("hard")
+        deadline = time.monotonic() + 60
+        while not sum(source._loaded.misses()) and time.monotonic() < deadline:
+            time.sleep(1)
+        Client().stop()
+        time.sleep(1)
+        told = source._loaded.misses()
+        monkeypatch.setattr(bpfcall, "info", refuse)
+        assert source._loaded.misses() == told
+        assert sum(told) > 0, "nothing was missed: nothing was tested"
 
 
 def test_two_processes_at_once(share: Path) -> None:

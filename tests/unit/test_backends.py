@@ -38,7 +38,7 @@ def test_bpf_is_better_where_trampolines_serve_all(tmp_path: Path):
     ("host", "words"),
     [
         ({"vmlinux_btf": None}, "no BTF"),
-        ({"functions": trees.X86_GHES}, "no BPF arrays that user space can map"),
+        ({"functions": trees.X86_GHES}, "no BPF trampoline for"),
         ({"functions": (*trees.X86_GHES, "array_map_mmap")}, "no BPF trampoline for"),
         ({"vmlinux_btf": trees.x86_bpf_btf(without=("memcpy_toio",))}, "memcpy_toio"),
         ({"modules": {"m": trees.VMAREA}}, "m:ghes_ioremap_pfn_irq"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from ghesrace import cli
-from ghesrace.events import PAGE_SIZE, Context, Flag, Kind
+from ghesrace import backends, cli, kernel
+from ghesrace.events import PAGE_SIZE, Context, Events, Flag, Kind
+from ghesrace.kernel import Facts
 from ghesrace.plan import Plan
 from ghesrace.sources.capture import CaptureWriter
 
@@ -248,3 +251,49 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main([option])
         assert stop.value.code == 0
     assert "exit codes" in capsys.readouterr().out
+
+
+class Live:
+    """A source that is attached, and whose stream ends by itself."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.plan, self.counters, self.trace = plan(), Counter[str](), trace
+
+    def batches(self) -> Iterator[Events]:
+        yield self.trace.stream()
+
+    def stop(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for, `capture` records the race."""
+    monkeypatch.setattr(kernel, "read_facts", lambda: Facts("x86_64", "6.1.0-test"))
+    monkeypatch.setattr(backends, "make_plan", lambda *_, **__: plan())
+    monkeypatch.setattr(backends, "attach", lambda *_, **__: Live(bounce()))
+
+
+def test_capture_leaves_metrics(
+    host: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a cron job's capture says nothing to node_exporter, or another verdict."""
+    assert cli.main(["capture", "--textfile", str(tmp_path), "--format", "json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert cli.main(["capture", "--check", "--format", "json"]) == 1
+    assert json.loads(capsys.readouterr().out) == told
+    assert [path.name for path in tmp_path.iterdir()] == ["ghesrace_capture.prom"]
+    text = (tmp_path / "ghesrace_capture.prom").read_text()
+    count = told["patterns"]["stale"]["observed"]
+    assert count > 0
+    assert f'ghesrace_findings_total{{pattern="stale",severity="observed"}} {count}.0' in text
+    assert 'ghesrace_window_verdict{verdict="race-observed"} 1.0' in text
+    assert "ghesrace_watching 0.0" in text
+
+
+def test_capture_asks_for_the_textfiles_folder_first(host: None, tmp_path: Path) -> None:
+    """If this fails, an hour is recorded before a typing error shows."""
+    assert cli.main(["capture", "--textfile", str(tmp_path / "none")]) == 2

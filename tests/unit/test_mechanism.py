@@ -90,3 +90,13 @@ def test_a_modules_functions_get_kprobes(tmp_path: Path):
     assert {s.partition(":")[0] for s in by(plan)["kprobe"]} == {"ghes2015", IPI}
     # By its name, though the module has it too: a trampoline knows no offsets.
     assert {"native_set_fixmap", "ghes_copy_tofrom_phys"} <= by(plan)["fentry"]
+
+
+def test_arrays_that_nobody_can_map_are_no_transport(tmp_path: Path):
+    """If this fails, 5.4 is refused, or its plan hides what it costs."""
+    assert plan_of(tmp_path).transport == "mapped"
+    plan = plan_of(tmp_path, trees.X86_GHES)
+    assert plan.transport == "perf"
+    assert set(by(plan)) == {"kprobe", "kretprobe", "raw-tracepoint"}
+    assert "through a perf event array" in " ".join(render_plan_text(plan).split())
+    assert Plan.from_dict(plan.to_dict()) == plan

@@ -168,7 +168,7 @@ def test_textfile_is_whole_or_old(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
     assert b"ghesrace_findings_total" in path.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["ghesrace.prom"]
-    with pytest.raises(HostError, match="textfile"):
+    with pytest.raises(HostError, match="another folder"):
         textfile.write(tmp_path / "none", shown)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghesrace.check import Engine, Report, Verdict
-from ghesrace.events import PAGE_SIZE, Cause, Context, Flag, Kind
+from ghesrace.events import PAGE_SIZE, Cause, Context, Flag, Kind, empty
 from ghesrace.plan import Plan, Slot
 
 from .trace import STEP, A, B, C, Trace, V, batches, implying, plan
@@ -152,6 +152,35 @@ def test_where_the_stream_is_cut_does_not_matter(
     cuts = data.draw(st.lists(st.integers(1, max(len(stream) - 1, 1)), max_size=6))
     p = the_plan(implied)
     assert told(judge(p, *batches(stream, *cuts))) == told(judge(p, stream))
+
+
+@settings(max_examples=60, deadline=None)
+@given(ACTS, PLANS, st.data())
+def test_a_follower_says_what_its_leader_says(
+    acts: list[Act], implied: str, data: st.DataObject
+) -> None:
+    """If this fails, the verdict of the daemon's window is not what its events deserve."""
+    stream = record(acts).stream()
+    if len(stream) < 2:
+        return
+    cuts = data.draw(st.lists(st.integers(1, max(len(stream) - 1, 1)), max_size=4))
+    leader = Engine(the_plan(implied))
+    whole, windows = leader.follower(), [leader.follower()]
+    for part in batches(stream, *cuts):
+        leader.feed(part)
+        whole.follow(leader, part)
+        windows[-1].follow(leader, part)
+        windows.append(leader.follower())
+    leader.finish()
+    whole.follow(leader, empty())
+    windows[-1].follow(leader, empty())
+    report = whole.report()
+    assert told(report) == told(leader.report())
+    assert (report.reasons, report.events) == (leader.report().reasons, leader.report().events)
+    # What meets across a border of windows is the leader's alone to find.
+    for name, result in report.patterns.items():
+        found = sum(w.report().patterns[name].observed for w in windows)
+        assert found == result.observed if name == "stale" else found <= result.observed
 
 
 @settings(max_examples=80, deadline=None)

@@ -59,6 +59,7 @@ def test_it_keeps_what_the_state_needs() -> None:
         (plan_of(*BASE[:3], probe("NOTIFY", slot=0)), "handlers of nmi"),
         (plan_of(probe("MAP"), probe("INV_PAGE"), probe("NOTIFY")), "broadcast"),
         (plan_of(*BASE, slots=SLOTS * 5), "knows 8 slots"),
+        (replace(plan_of(*BASE), transport="perf"), "can map"),
         (replace(plan_of(*BASE), forced_broadcast=True), "hypervisor"),
     ],
 )

@@ -85,6 +85,16 @@ class Report:
     unseen: list[Unseen]
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one batch decided. Of a summary, `judged` lacks the evidence's samples, and `counts`
+    are of episodes that were not recorded."""
+
+    evidence: Evidence
+    judged: list[Judged]
+    counts: list[Count]
+
+
 class Engine:
     """Feed it batches (`feed`), end the stream (`finish`), ask for a `report` at any time.
 
@@ -104,6 +114,7 @@ class Engine:
         self._lost: dict[Cause, int] = {}
         self._uncountable = False
         self._hid_maps = False
+        self._last: _Step | None = None  # of the last batch
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
 
     def feed(self, batch: Events) -> list[Judged]:
@@ -112,11 +123,23 @@ class Engine:
         Raises InputError for records that no source of ours makes (see `validate`).
         """
         validate(batch, self.plan)
-        losses = batch[batch["kind"] == Kind.LOSS]
-        self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
-        self._count_losses(losses)
+        self._count(batch)
         chunk = self.correlator.feed(self.digest.take(batch))
+        self._last = None
         return [] if chunk is None else self._step(chunk, self.correlator.watermark)
+
+    def follower(self) -> Engine:
+        """An engine that reports on what comes from now on, as this one judges it: it is fed by
+        `follow`, which costs little, and by nothing else."""
+        made = Engine(self.plan)
+        made.correlator, made.judge, made.tracker = self.correlator, self.judge, self.tracker
+        return made
+
+    def follow(self, leader: Engine, batch: Events) -> None:
+        """Take *batch*, which the *leader* just took; empty after its `finish`."""
+        self._count(batch)
+        if leader._last is not None:
+            self._take(leader._last)
 
     @property
     def found(self) -> bool:
@@ -134,11 +157,7 @@ class Engine:
 
     def _step(self, chunk: Chunk, watermark: int) -> list[Judged]:
         judged = self.judge.step(chunk)
-        self._account(judged)
         digested = self.digest.step(watermark, chunk.losses)
-        self._account(digested.judged)
-        for count in digested.counts:
-            self._account_count(count)
         spans = self.tracker.step(chunk.fresh, chunk.losses, chunk.watermark)
         evidence = Evidence(
             chunk,
@@ -148,11 +167,20 @@ class Engine:
             self.correlator.addresses,
             digested.events,
         )
-        for pattern in self.patterns:
-            pattern.step(evidence)
-        return judged + digested.judged
+        self._last = _Step(evidence, judged + digested.judged, digested.counts)
+        self._take(self._last)
+        return self._last.judged
 
-    def _count_losses(self, losses: Events) -> None:
+    def _take(self, step: _Step) -> None:
+        self._account(step.judged)
+        for count in step.counts:
+            self._account_count(count)
+        for pattern in self.patterns:
+            pattern.step(step.evidence)
+
+    def _count(self, batch: Events) -> None:
+        losses = batch[batch["kind"] == Kind.LOSS]
+        self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
         for cause in np.unique(losses["aux"]):
             of_cause = losses[losses["aux"] == cause]
             counted = int(of_cause["size"].astype(np.int64).sum())

@@ -45,6 +45,12 @@ def parser() -> argparse.ArgumentParser:
         "--until-finding", action="store_true", help="stop at the first finding (implies --check)"
     )
     capture.add_argument(
+        "--textfile",
+        type=Path,
+        metavar="DIR",
+        help="write metrics there at the end, for node_exporter (implies --check)",
+    )
+    capture.add_argument(
         "--provoke", choices=("nmi", "einj"), help="make harmless traffic; asks before it does"
     )
     capture.add_argument("--yes", action="store_true", help="do not ask before provoking")

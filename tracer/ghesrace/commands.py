@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -123,12 +124,17 @@ def capture(args: argparse.Namespace) -> int:
     from .kernel import read_facts
     from .measured import with_clock_error
     from .sources.live import LiveSource
+    from .watch import Watch
 
     if args.output is not None and not os.access(args.output.absolute().parent, os.W_OK):
         raise UsageError(
             f"can't write into {args.output.absolute().parent}", "choose another place with -o"
         )
-    judging = args.check or args.until_finding
+    if args.textfile is not None and not os.access(args.textfile / ".", os.W_OK):
+        raise UsageError(f"can't write into {args.textfile}", "choose another folder: --textfile")
+    if args.textfile is not None:
+        from .textfile import once as write_metrics
+    judging = args.check or args.until_finding or args.textfile is not None
     facts = read_facts()
     # A host that can't shall say so first.
     backends.make_plan(args.backend, facts, summary=args.summary)
@@ -155,7 +161,11 @@ def capture(args: argparse.Namespace) -> int:
         )
         stack.push(source)
         plan = source.plan
+        # Metrics need more than the engine counts; the whole capture is one window.
+        watch = Watch(plan, math.inf, all_occurrences=args.all) if args.textfile else None
         engine = Engine(plan, all_occurrences=args.all) if judging else None
+        if watch is not None:
+            engine = watch.engine
         writer = None
         if output is not None:
             writer = stack.enter_context(CaptureWriter(output, plan, host))
@@ -170,7 +180,7 @@ def capture(args: argparse.Namespace) -> int:
         last = record(
             source,
             writer,
-            engine,
+            watch or engine,
             duration=args.duration,
             until=(lambda: engine.found) if args.until_finding and engine else None,
             progress=lambda p: bar.update(task, description=_live(p, engine)),
@@ -180,7 +190,10 @@ def capture(args: argparse.Namespace) -> int:
         print(f"ghesrace: warning: {provoker.error}", file=sys.stderr)
     if engine is None:
         return EXIT_OK
-    engine.finish()
+    if watch is None:
+        engine.finish()
+    else:
+        write_metrics(args.textfile, watch, plan.backend)
     result = engine.report()
     if args.format == "json":
         file = None if output is None else str(output)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .episodes import EPISODE, FORCE_CLOSE_NS, LUCK, Mark, SlotEvents, Table
 from .errors import InputError
-from .events import ALL_CPUS, PAGE_SIZE, Events, Kind, empty
+from .events import ALL_CPUS, PAGE_SIZE, Events, Kind, empty, joined, pick
 from .plan import Plan
 from .streams import NEVER, Bools, Ints, Streams
 
@@ -61,7 +61,7 @@ class Correlator:
         """
         kind = batch["kind"]
         losses, marks = batch[kind == Kind.LOSS], batch["ts"][kind == Kind.MARK]
-        events = batch[(kind != Kind.LOSS) & (kind != Kind.MARK)]
+        events = pick(batch, (kind != Kind.LOSS) & (kind != Kind.MARK))
         self._losses += [losses] if len(losses) else []
         self._pending += [events] if len(events) else []
         if not len(marks):
@@ -78,10 +78,12 @@ class Correlator:
 
     def _step(self, final: bool) -> Chunk:
         watermark = NEVER if final else self.watermark
-        everything = Streams.of(np.concatenate([empty(), *self._pending]))
+        everything = Streams.of(joined([empty(), *self._pending]))
         s, held_back = everything.before(watermark)
-        fresh = s.ev[s.ev["seq"].astype(np.int64) > self._seen[s.ev["cpu"]]]
-        np.maximum.at(self._seen, fresh["cpu"], fresh["seq"].astype(np.int64))
+        cpu, seq = s.ev["cpu"], s.ev["seq"].astype(np.int64)
+        fresh = pick(s.ev, seq > self._seen[cpu])
+        newest = np.append(cpu[1:] != cpu[:-1], True)[: len(cpu)]  # of each CPU
+        self._seen[cpu[newest]] = np.maximum(self._seen[cpu[newest]], seq[newest])
         self._learn_addresses(s)
         slots = SlotEvents(self.plan, s, self.addresses)
         self.addresses = slots.addresses_with_accesses()
@@ -89,7 +91,7 @@ class Correlator:
         luck = [self._resolved_luck(s)]
         for slot in range(len(self.plan.slots)):
             found, beside = slots.episodes(slot)
-            found = found[~self._already_done(slot, found)]
+            found = pick(found, ~self._already_done(slot, found))
             if final:  # what the end of the capture cut off before the access can't be judged
                 found = found[found["marks"] & (Mark.UNMAPPED | Mark.ACCESS_SEEN) != 0]
             closed = self._closed(found) | final
@@ -101,10 +103,8 @@ class Correlator:
                 mine = found["seq_map"][:ready][found["cpu"][:ready] == cpu]
                 self._done[slot, int(cpu)] = int(mine.max())
         losses = np.concatenate([empty(), *self._losses])
-        chunk = Chunk(
-            np.concatenate(episodes), np.concatenate(luck), s.ev, losses, fresh, watermark
-        )
-        tail = slots.unfinished(np.concatenate(waiting))
+        chunk = Chunk(joined(episodes), joined(luck), s.ev, losses, fresh, watermark)
+        tail = slots.unfinished(joined(waiting))
         self._pending = [tail, held_back]
         self._luck = _newest(_before_tail(chunk.luck, tail))
         self._losses = [losses[losses["ts"].astype(np.int64) > self.watermark - FORCE_CLOSE_NS]]

@@ -13,7 +13,7 @@ from enum import IntFlag
 import numpy as np
 import numpy.typing as npt
 
-from .events import ALL_CPUS, NO_SLOT, PAGE_SIZE, Events, Flag, Kind
+from .events import ALL_CPUS, NO_SLOT, PAGE_SIZE, Events, Flag, Kind, pick
 from .plan import Plan
 from .streams import (
     LEVELS,
@@ -225,7 +225,7 @@ class SlotEvents:
         luck = self._luck(slot, np.flatnonzero(covering & ~own))
         marks[self._shot_down(ep, luck, next_t)] |= Mark.BROADCAST
         ep["marks"] = marks
-        return ep[np.lexsort((ep["seq_map"], ep["cpu"], ep["t_map"]))], luck
+        return pick(ep, np.lexsort((ep["seq_map"], ep["cpu"], ep["t_map"]))), luck
 
     def _entry(self, slot: int, maps: Ints) -> Ints:
         """Where the notification that each map is part of began.
@@ -372,7 +372,7 @@ class SlotEvents:
                     begins.append(p.seq[self.hold[here[-1]]])
             recent = p.t > p.t[mine].max() - FORCE_CLOSE_NS
             keep |= mine & recent & (p.seq >= min(begins))
-        return np.asarray(self.ev[keep])
+        return pick(self.ev, keep)
 
 
 def _nested_handlers(plan: Plan) -> list[int]:

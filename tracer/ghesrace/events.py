@@ -11,7 +11,9 @@ or a pipe can be cut anywhere without losing them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, IntFlag
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -136,6 +138,20 @@ EVENT = np.dtype(
 assert EVENT.itemsize == 56
 
 Events = npt.NDArray[np.void]
+
+
+def pick(table: Events, at: Any) -> Events:
+    """`table[at]`, by a mask, a slice or indices, as bytes: NumPy copies field by field otherwise,
+    which takes forty times as long."""
+    found: Events = table.view(np.dtype((np.void, table.itemsize)))[at].view(table.dtype)
+    return found
+
+
+def joined(tables: Sequence[Events]) -> Events:
+    """`np.concatenate` of tables of one dtype, at least one, as bytes too."""
+    plain = np.dtype((np.void, tables[0].itemsize))
+    made: Events = np.concatenate([table.view(plain) for table in tables]).view(tables[0].dtype)
+    return made
 
 
 def empty(n: int = 0) -> Events:

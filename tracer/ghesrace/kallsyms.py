@@ -62,6 +62,17 @@ def _symbols(data: bytes, name: str) -> Iterator[Symbol]:
             yield Symbol(full, address, module)
 
 
+def read_addresses(path: Path, wanted: Iterable[str]) -> dict[str, int]:
+    """Return the addresses of vmlinux's symbols of any type, variables too; hidden ones are left
+    out. Raises OSError."""
+    data, found = path.read_bytes(), {}
+    for name in wanted:
+        for fields in (line.split() for line in _lines(data, b" ", name)):
+            if len(fields) == 3 and fields[2].decode("ascii", "replace") == name:
+                found[name] = int(fields[0], 16)
+    return found if any(found.values()) else {}
+
+
 def read_traceable(path: Path, wanted: Iterable[str]) -> frozenset[tuple[str, str]]:
     """Return the (module, full name) pairs that ftrace can hook. Raises OSError.
 

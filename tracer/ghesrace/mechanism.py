@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import hest
 from .kallsyms import Symbol
 from .kernel import ANCHORS, BPF_FEATURES, Facts
-from .plan import Backend, Mechanism
+from .plan import Backend, Mechanism, Transport
 from .points import Candidate
 
 RETURN: dict[Mechanism, Mechanism] = {
@@ -48,10 +48,17 @@ def choose(
 def no_bpf(facts: Facts) -> str:
     """Why BPF programs can't watch this kernel at all, or ""."""
     if facts.btf is None:
+        # Which fixmap index is a slot comes from it. In sysfs since 341dfcf8d78e, Linux 5.4; before
+        # 4.15, where vm-area slots need no index, raw tracepoints are missing too (c4f6699dfcb8,
+        # 4.17).
         return f"no BTF ({facts.problems.get('BTF', 'not read')})"
-    if facts.symbols and _MMAP not in facts.symbols:
-        return "this kernel has no BPF arrays that user space can map (before 5.5)"
     return ""
+
+
+def transport(facts: Facts) -> Transport:
+    """How BPF programs hand over what they see: a perf event array (a43eec304259, Linux 4.4) where
+    nothing better is there."""
+    return "perf" if facts.symbols and _MMAP not in facts.symbols else "mapped"
 
 
 def has_fentry(facts: Facts) -> bool:

@@ -19,6 +19,8 @@ MAX_SLOTS = 1024  # the x86 fixmap has fewer indices in all
 
 LockUnit = Literal["page", "report"]
 Backend = Literal["ftrace", "bpf"]
+# How BPF programs hand over what they see: arrays that user space maps, or a perf event array.
+Transport = Literal["mapped", "perf"]
 Mechanism = Literal[
     "kprobe", "kretprobe", "fprobe", "fretprobe", "fentry", "fexit", "tracepoint", "raw-tracepoint"
 ]
@@ -98,8 +100,8 @@ class Plan:
     `pti` says that kernel entries are not global, `forced_broadcast` that the hypervisor makes
     this guest's local invalidations broadcasts, which they are not on bare metal; `cpus` are the
     CPUs online at the time. `clock_error_ns` bounds how wrong the order of two stamps of different
-    CPUs can be. `backend` is what attaches the probes. `summary`: the kernel judges, and keeps no
-    events (summary.py).
+    CPUs can be. `backend` is what attaches the probes; `transport` is of the BPF one only.
+    `summary`: the kernel judges, and keeps no events (summary.py).
     """
 
     arch: str
@@ -114,6 +116,7 @@ class Plan:
     clock: str = "mono"
     clock_error_ns: int = 1000
     backend: Backend = "ftrace"
+    transport: Transport = "mapped"
     summary: bool = False
 
     def to_dict(self) -> dict[str, Any]:

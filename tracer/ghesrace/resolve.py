@@ -94,6 +94,7 @@ def resolve(
         clock="mono",
         clock_error_ns=clock_error_ns,
         backend=backend,
+        transport=mechanisms.transport(facts) if backend == "bpf" else "mapped",
     )
 
 

@@ -15,7 +15,7 @@ from enum import IntEnum
 import numpy as np
 
 from .episodes import FORCE_CLOSE_NS, Table
-from .events import ALL_CPUS, NO_POINT, NO_SLOT, Context, Events, Kind, empty
+from .events import ALL_CPUS, NO_POINT, NO_SLOT, Context, Events, Kind, empty, joined, pick
 from .losses import hides, touched
 from .plan import Plan
 from .streams import NEVER, Bools, Ints, Streams, of_kind
@@ -105,7 +105,7 @@ class Tracker:
 
     def step(self, fresh: Events, losses: Events, watermark: int) -> Spans:
         """The spans that these events end; *fresh* holds each event once, in any CPU order."""
-        s = Streams.of(np.concatenate([self._open, fresh]))
+        s = Streams.of(joined([self._open, fresh]))
         due = self._due(s.ev)
         waits = np.zeros(len(s.ev), np.int64)
         over, still = [np.zeros(0, SPAN)], [np.zeros(0, SPAN)]
@@ -119,8 +119,8 @@ class Tracker:
             _give_up(spans, late | given_up)
             mine = due[begin] & bit != 0  # the others were returned by an earlier step
             waiting = (close < 0) & ~given_up
-            over.append(spans[mine & ~waiting])
-            still.append(spans[mine & waiting])
+            over.append(pick(spans, mine & ~waiting))
+            still.append(pick(spans, mine & waiting))
             waits[begin[mine & waiting]] |= bit
             waits[more[mine & waiting & (more >= 0)]] |= _HELPS
         keep = np.flatnonzero(waits)
@@ -128,8 +128,8 @@ class Tracker:
             self.overflowed = True
             keep = keep[np.argsort(s.t[keep], kind="stable")][-MOST_OPEN:]
         keep = np.sort(keep)
-        self._open, self._waits = s.ev[keep], waits[keep]
-        result = Spans(np.concatenate(over), np.concatenate(still), watermark)
+        self._open, self._waits = pick(s.ev, keep), waits[keep]
+        result = Spans(joined(over), joined(still), watermark)
         result.over["touched"] = _touched(self.plan, losses, result.over)
         return result
 
@@ -160,13 +160,13 @@ class Tracker:
 
     def _uses(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
         rows = np.flatnonzero(of_kind(s.ev, (Kind.MAP, Kind.UNMAP)) & (s.ev["slot"] != NO_SLOT))
-        key = _cpu_context(s.ev[rows]) << 16 | s.ev["slot"][rows].astype(np.int64)
+        key = _cpu_context(s.ev, rows) << 16 | s.ev["slot"][rows].astype(np.int64)
         at, last, ended = self._paired(s, rows, key, Kind.MAP)
         after = np.where(ended, s.after[last], len(s.ev))
         known = after < len(s.ev)
         after = np.where(known, after, 0)
         # Without a trace of the unmap's end, its begin is all that can be told.
-        inside = of_kind(s.ev[after], _INSIDE) & (s.ev["ctx"][after] == s.ev["ctx"][at])
+        inside = of_kind(pick(s.ev, after), _INSIDE) & (s.ev["ctx"][after] == s.ev["ctx"][at])
         close = np.where(ended, np.where(known, np.where(inside, after, last), -1), last)
         spans = _spans(s, at, close, What.USE)
         spans["t_sure"] = np.where(ended, s.t[last], spans["t_end"])  # NEVER while it is open
@@ -177,7 +177,7 @@ class Tracker:
 
     def _calls(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
         rows = np.flatnonzero(of_kind(s.ev, (Kind.NOTIFY, Kind.NOTIFY_END)))
-        key = _cpu_context(s.ev[rows]) << 20 | self._symbols[s.ev["point"][rows]] + 1
+        key = _cpu_context(s.ev, rows) << 20 | self._symbols[s.ev["point"][rows]] + 1
         at, close, ended = self._paired(s, rows, key, Kind.NOTIFY)
         spans = _spans(s, at, close, What.CALL)
         spans["ended"] = ended
@@ -190,7 +190,7 @@ class Tracker:
             close = np.where(s.after[at] < len(s.ev), s.after[at], -1)
             return self._until_after(s, at, close, What.EDIT)
         # A task may be preempted in an edit, and go on elsewhere: its pid says whose end it is.
-        ev = s.ev[rows]
+        ev = pick(s.ev, rows)
         task = (ev["ctx"] == Context.TASK) & (ev["pid"] != 0)
         who = np.where(task, ev["pid"].astype(np.int64) + (1 << 24), _cpu_context(ev))
         key = who << 20 | self._symbols[ev["point"]] + 1
@@ -223,8 +223,8 @@ def _names(events: Events) -> Ints:
     return name
 
 
-def _cpu_context(events: Events) -> Ints:
-    key: Ints = events["cpu"].astype(np.int64) << 2 | events["ctx"]
+def _cpu_context(events: Events, at: Ints | slice = slice(None)) -> Ints:
+    key: Ints = events["cpu"][at].astype(np.int64) << 2 | events["ctx"][at]
     return key
 
 
@@ -291,16 +291,16 @@ class Meetings:
 
         *mine* and *open_* choose among spans.over and spans.open.
         """
-        new, waiting = spans.over[mine], spans.open[open_]
-        rows = np.concatenate([self._kept, new])
+        new, waiting = pick(spans.over, mine), pick(spans.open, open_)
+        rows = joined([self._kept, new])
         is_new = np.arange(len(rows)) >= len(self._kept)
         rank = np.lexsort((rows["seq"], rows["cpu"], rows["t"]))
-        rows, is_new = rows[rank], is_new[rank]
+        rows, is_new = pick(rows, rank), is_new[rank]
         i, j = self._candidates(rows, is_new)
         earliest = int(waiting["t"].min(initial=NEVER))
         # Something that is open, or begins at the watermark or later, may still meet these.
         keep = rows["t_end"] + 2 * self.error >= min(earliest, spans.watermark)
-        self._kept = rows[keep]
+        self._kept = pick(rows, keep)
         if len(self._kept) > MOST_OPEN:
             self.truncated = True
             self._kept = self._kept[-MOST_OPEN:]

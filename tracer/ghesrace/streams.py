@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .events import Context, Events, Kind
+from .events import Context, Events, Kind, pick
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -25,6 +25,15 @@ def of_kind(events: Events, kinds: tuple[Kind, ...]) -> Bools:
     table = np.zeros(256, np.bool_)
     table[list(kinds)] = True
     return np.asarray(table[events["kind"]])
+
+
+def by_cpu(events: Events) -> Ints:
+    """The order by (CPU, position). Batches come in pieces that have it: a stable sort of one
+    number is several times faster on these than one of two."""
+    cpu, seq = events["cpu"].astype(np.uint64), events["seq"]
+    if len(seq) and int(seq.max()) >> 48:
+        return np.lexsort((seq, cpu))
+    return np.argsort(cpu << np.uint64(48) | seq, kind="stable")
 
 
 def first_between(positions: Ints, begin: Ints, end: Ints) -> Ints:
@@ -67,7 +76,7 @@ class Streams:
         A stamp can be late when an NMI hits the clock read: the buffer's order wins, and a
         stamp is never later than that of the next event of its CPU.
         """
-        ev = events[np.lexsort((events["seq"], events["cpu"]))]
+        ev = pick(events, by_cpu(events))
         n = len(ev)
         t = ev["ts"].astype(np.int64)
         after, lower = np.full(n, n, np.int64), np.full(n, n, np.int64)
@@ -78,6 +87,8 @@ class Streams:
             for level in LEVELS:
                 here = np.flatnonzero(ctx == level)
                 inner = here[here < hi - lo - 1]
+                if not len(inner):
+                    continue
                 for result, hit in ((after, ctx <= level), (lower, ctx < level)):
                     following = np.minimum.accumulate(np.where(hit, index, n)[::-1])[::-1]
                     result[lo + inner] = following[inner + 1]
@@ -88,7 +99,7 @@ class Streams:
         ready = self.t < watermark
         if ready.all():
             return self, self.ev[:0]
-        return Streams.of(self.ev[ready]), self.ev[~ready]
+        return Streams.of(pick(self.ev, ready)), pick(self.ev, ~ready)
 
     def looked_up(self, at: Ints) -> tuple[Ints, Ints]:
         """Position and time of the events at these indices; NEVER where the index is n."""
@@ -107,12 +118,14 @@ class Program:
     """
 
     def __init__(self, s: Streams) -> None:
-        order = np.lexsort((s.ev["seq"], s.ev["ctx"], s.ev["cpu"]))
-        self.ev, self.t = s.ev[order], s.t[order]
+        key = s.ev["cpu"].astype(np.int64) * len(LEVELS) + s.ev["ctx"]
+        order = np.argsort(key, kind="stable")  # s has the order of each CPU
+        self.ev, self.t, key = pick(s.ev, order), s.t[order], key[order]
         self.seq = self.ev["seq"].astype(np.int64)
-        key = self.ev["cpu"].astype(np.int64) * len(LEVELS) + self.ev["ctx"]
-        self.key_end = np.searchsorted(key, key, side="right")
-        self.key_start = np.searchsorted(key, key, side="left")
+        cuts = np.flatnonzero(np.diff(key)) + 1
+        edges = np.concatenate([[0], cuts, [len(key)]])
+        self.key_start = np.repeat(edges[:-1], np.diff(edges))
+        self.key_end = np.repeat(edges[1:], np.diff(edges))
         self.after_seq, self.after_t = s.looked_up(s.after[order])
         self.lower_seq, self.lower_t = s.looked_up(s.lower[order])
         run = self.key_start == np.arange(len(order))

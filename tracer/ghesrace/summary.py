@@ -27,6 +27,8 @@ def summarised(plan: Plan) -> Plan:
         raise HostError("summary mode needs the BPF backend", full)
     if len(plan.slots) > MAX_SLOTS:
         raise HostError(f"summary mode knows {MAX_SLOTS} slots, here are {len(plan.slots)}", full)
+    if plan.transport != "mapped":
+        raise HostError("summary mode needs BPF arrays that user space can map", full)
     if plan.forced_broadcast:
         raise HostError("summary mode takes no account of a hypervisor's broadcasts", full)
     handlers = [probe for probe in plan.probes if _is_handler(probe)]

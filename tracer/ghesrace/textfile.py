@@ -39,7 +39,5 @@ def write(directory: Path, published: Published, name: str = NAME) -> Path:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise HostError(
-            f"can't write {path}: {error.strerror}", "correct textfile.directory"
-        ) from error
+        raise HostError(f"can't write {path}: {error.strerror}", "choose another folder") from error
     return path

@@ -19,7 +19,7 @@ import numpy as np
 
 from .correlate import Chunk
 from .episodes import EPISODE, Mark, Table
-from .events import ALL_CPUS, Events
+from .events import ALL_CPUS, Events, joined, pick
 from .losses import INVALIDATIONS, MAPS, Windows, hides, touched
 from .plan import Plan
 from .streams import NEVER, Bools, Ints
@@ -104,13 +104,13 @@ class Judge:
     def witnesses(self) -> Table:
         """The episodes that may yet threaten: a witness may need their events later."""
         tails = [rows[_Order(rows, rows[:0], 0).threatening()] for rows in self._carried.values()]
-        return np.concatenate([np.zeros(0, EPISODE), *tails])
+        return joined([np.zeros(0, EPISODE), *tails])
 
     def _slot(self, slot: int, chunk: Chunk, windows: dict[str, Windows]) -> Judged:
-        new = chunk.episodes[chunk.episodes["slot"] == slot]
+        new = pick(chunk.episodes, chunk.episodes["slot"] == slot)
         old = self._carried.get(slot, np.zeros(0, EPISODE))
-        rows = np.concatenate([old, new])
-        luck = chunk.luck[chunk.luck["slot"] == slot]
+        rows = joined([old, new])
+        luck = pick(chunk.luck, chunk.luck["slot"] == slot)
         order = _Order(rows, luck, self.plan.clock_error_ns)
         cls, why = order.classes(windows)
         _uncertain_order(rows, luck, cls, why, windows, self.plan.clock_error_ns)
@@ -225,8 +225,9 @@ class _Order:
         undecided &= (cls == Class.NONE) | (cls == Class.INCIDENTAL)
         cls[undecided], why[undecided] = Class.UNCERTAIN, Why.ORDER
         # What a loss may have hidden: a map makes safe uncertain, an invalidation unsafe.
-        own = self.rows[np.maximum(self.own, 0)]
-        t_own = np.where(own["marks"] & Mark.UNMAP_FLUSH != 0, own["t_unmap"], own["t_map"])
+        own = np.maximum(self.own, 0)
+        flushed = rows["marks"][own] & Mark.UNMAP_FLUSH != 0
+        t_own = np.where(flushed, rows["t_unmap"][own], rows["t_map"][own])
         t_own = np.where(self.own >= 0, t_own, 0)
         t_told = np.where(self.told > 0, self.t_unmap[np.maximum(self.told - 1, 0)], 0)
         t_own = np.maximum(t_own, t_told)

@@ -2,8 +2,8 @@
 
 The engine that runs from start to stop finds and counts, however far apart the two halves of a
 race are. Its verdict can only get worse, so after one lost event it says nothing more about
-today: the verdict of the running window is that of a second engine of the same kind, fed with
-the same batches and replaced when the window is over, made worse by what the first one found.
+today: the verdict of the running window is that of a second engine, which takes over what the first
+one judged and is replaced when the window is over, made worse by what the first one found.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from .check import Engine, Report, Verdict
-from .events import Events, Kind, empty
+from .events import Events, Kind, empty, joined
 from .patterns import Finding
 from .plan import Plan
 from .tally import Tally
@@ -55,19 +53,20 @@ class Cpu:
 
 
 class Watch:
-    """Feed it batches; `look` tells what is new. Memory is bounded as the engine's is."""
+    """Feed it batches; `look` tells what is new. Memory is bounded as the engine's is, but for
+    *all_occurrences*, which the engine for good keeps then."""
 
-    def __init__(self, plan: Plan, window_s: float) -> None:
+    def __init__(self, plan: Plan, window_s: float, *, all_occurrences: bool = False) -> None:
         self.plan = plan
         self.window_s = window_s
-        self.engine = Engine(plan)
+        self.engine = Engine(plan, all_occurrences=all_occurrences)
         self.tally = Tally(plan)
         self.report: Report = self.engine.report()
         self.window: Window | None = None
         self.windows = dict.fromkeys(Verdict, 0)  # those that are over
         self.findings: Severities = self._severities()
         self.cpu = Cpu()
-        self._window_engine = Engine(plan)
+        self._window_engine = self.engine.follower()
         self._window_base = dict(self.findings)
         self._grown: dict[Identity, int] = {}
         self._last = dict(self.findings)
@@ -97,7 +96,7 @@ class Watch:
     def _feed_waiting(self) -> None:
         if not self._waiting:
             return
-        batch = np.concatenate(self._waiting)
+        batch = joined(self._waiting)
         self._since = int(batch["ts"][batch["kind"] == Kind.MARK].max(initial=0))
         self._waiting.clear()
         self._waiting_rows = 0
@@ -106,7 +105,7 @@ class Watch:
             return
         judged = self.engine.feed(batch)
         checked = time.thread_time()
-        self._window_engine.feed(batch)
+        self._window_engine.follow(self.engine, batch)
         windowed = time.thread_time()
         self.tally.count(batch, judged)
         self.cpu.check += checked - begin
@@ -137,9 +136,9 @@ class Watch:
         self._feed_waiting()
         if self._held is not None:
             self.engine.feed(self._held)
-            self._window_engine.feed(self._held)
+            self._window_engine.follow(self.engine, self._held)
         self.tally.count(empty(), self.engine.finish())
-        self._window_engine.finish()
+        self._window_engine.follow(self.engine, empty())
         self._unseen_by_report, self._next_report = True, 0.0
 
     def look(self, *, now: bool = False) -> list[Finding]:
@@ -213,7 +212,7 @@ class Watch:
     def _roll(self) -> None:
         assert self.window is not None
         self.windows[self.window.verdict] += 1
-        self._window_engine = Engine(self.plan)
+        self._window_engine = self.engine.follower()
         self._window_base = dict(self.findings)
         self.window = Window(self.tally.watermark)
         self._judge_window()

@@ -40,6 +40,15 @@ def test_every_probe_of_a_plan_is_a_program(tmp_path: Path):
     assert f"#define POINTS {len(plan.probes)}\n" in text
 
 
+def test_the_transport_is_the_plans():
+    """If this fails, programs write where nobody reads."""
+    probe = Probe("f", "INV_ALL", "x", "kprobe")
+    for transport, there in (("mapped", False), ("perf", True)):
+        plan = Plan("x86_64", "t", SLOTS, (probe,), backend="bpf", transport=transport)
+        text = source(plan, BTF, records=16, cpus=2, preempt_count="0")
+        assert ("#define PERF\n" in text) is there
+
+
 def test_the_setter_is_map_and_unmap():
     """If this fails, an unmap is taken for a map, or a slot for the other."""
     fields = {"index": "$arg1:u32", "phys": "$arg2:x64", "prot": "$arg3:x64"}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 
 from ghesrace.btf import Btf
 from ghesrace.errors import HostError
+from ghesrace.kallsyms import read_addresses
 from ghesrace.sources.bpfchild import MAPS, Program, Request, name_variables
 from ghesrace.sources.bpfload import _MAGIC, _refusal, preempt_count
 from tests.unit import trees
@@ -31,6 +33,30 @@ def test_the_preempt_count_is_found_by_feature():
     )
     with pytest.raises(HostError, match="preempt count"):
         preempt_count("x86_64", Btf(trees.btf()))
+
+
+def test_the_preempt_count_without_helpers(tmp_path: Path):
+    """If this fails, 5.4's programs call helpers that it lacks, or read another variable."""
+    (tmp_path / "kallsyms").write_text(
+        "000000000001f7d0 A __preempt_count\n"
+        "ffffffff82a00000 r __per_cpu_offset_other\n"
+        "ffffffff82b00000 R __per_cpu_offset\n"
+    )
+    wanted = {"__preempt_count", "__per_cpu_offset", "pcpu_hot"}
+    addresses = read_addresses(tmp_path / "kallsyms", wanted)
+    assert addresses == {"__preempt_count": 0x1F7D0, "__per_cpu_offset": 0xFFFFFFFF82B00000}
+    text = "(u32)memory(memory(0xffffffff82b00000ULL + 8 * me) + 0x1f7d0ULL)"
+    btf = Btf(trees.x86_bpf_btf())
+    assert preempt_count("x86_64", btf, addresses) == (text, {})
+    with pytest.raises(HostError, match="kallsyms does not say"):
+        preempt_count("x86_64", btf, {})
+    task = {"task_struct": {"thread_info": 4}, "thread_info": {"flags": 0, "preempt_count": 16}}
+    assert preempt_count("arm64", Btf(trees.btf({}, task)), {}) == (
+        "(u32)memory(bpf_get_current_task() + 20)",
+        {},
+    )
+    (tmp_path / "kallsyms").write_text("0000000000000000 A __preempt_count\n")
+    assert read_addresses(tmp_path / "kallsyms", wanted) == {}
 
 
 def test_variables_are_named_in_the_code():

@@ -18,6 +18,10 @@ _IMPLIED = {
     "may-free": "may free pages of the page table",
     "unmaps-status": "unmaps the status word that NMI handlers read",
 }
+_PERF = (
+    "records come through a perf event array, as this kernel has no BPF arrays that user space can "
+    "map (before 5.5): dearer, and what a buffer can't take is an accounted loss"
+)
 
 
 def render_plan_text(plan: Plan) -> str:
@@ -30,6 +34,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"Plan for Linux {plan.release} ({plan.arch}), {cpus} CPU{'s' * (cpus != 1)} online"
     pages = "not global (PTI): a CR3 write may drop them" if plan.pti else "global"
     yield from _wrapped(f"clock {plan.clock}; kernel TLB entries are {pages}", "", "  ")
+    if plan.transport == "perf":
+        yield from _wrapped(_PERF, "", "  ")
     yield ""
     yield "Slots"
     for slot in plan.slots:

@@ -19,6 +19,7 @@ from ..events import Cause, Events, loss
 from ..plan import Plan
 from . import bpfload, tracefs
 from .accounts import Accounts, Gauge, clock_now, parse_cpus
+from .bpfperf import PerfBuffers
 from .bpfrings import RECORD, Rings
 from .ftrace import default_buffer_kb, definition, event_name
 from .live import LiveSource
@@ -90,7 +91,6 @@ class BpfSource(LiveSource):
         """Wait until what was counted while we attached is known, and read from there on."""
         assert self._accounts is not None
         assert self._loaded is not None
-        maps, points = self._loaded.maps, len(self.plan.probes)
         deadline = time.monotonic() + _STILL_S
         while len(self._unrun) < len(self._accounts.hits()):
             if time.monotonic() > deadline:
@@ -98,22 +98,34 @@ class BpfSource(LiveSource):
                     "some kprobe is hit so often that the runs that BPF skips can't be counted",
                     "record with --backend ftrace",
                 )
-            self._rings = Rings(maps, records=records, points=points, cpus=cpus, start=0)
+            self._rings = self._open(records, cpus, 0)
             self._unrun.update(self._certain(self._accounts))
             self._rings.close()
             self._rings = None
         self._start = self._asked = clock_now(self.plan.clock)
         self._settled = dict.fromkeys(self._unrun, self._start)
         self._misses = self._loaded.misses()
-        self._rings = Rings(
+        self._rings = self._open(records, cpus, self._start)
+        self.counters.clear()
+
+    def _open(self, records: int, cpus: int, start: int) -> Rings:
+        """The plan's transport, to be read from now on."""
+        assert self._accounts is not None
+        assert self._loaded is not None
+        maps, points = self._loaded.maps, len(self.plan.probes)
+        if self.plan.transport == "perf":
+            online = self._accounts.online
+            return PerfBuffers(
+                maps, records=records, points=points, cpus=cpus, start=start, online=online
+            )
+        return Rings(
             maps,
             records=records,
             points=points,
             cpus=cpus,
-            start=self._start,
+            start=start,
             from_load=self.plan.summary,
         )
-        self.counters.clear()
 
     def _define(self, instance: tracefs.Instance) -> dict[str, int]:
         """Make the kprobe events; event name -> probe point."""
@@ -140,7 +152,8 @@ class BpfSource(LiveSource):
             self.instance = None
 
     def _freeze(self) -> None:
-        """Programs don't stop all at once: so they run on, and what follows is not read."""
+        assert self._rings is not None
+        self._rings.freeze()
 
     def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], bool]:
         assert self._rings is not None

@@ -12,18 +12,18 @@ import ctypes
 import fcntl
 import json
 import os
-import platform
 import socket
 import struct
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from . import bpfcall
+
 # enum bpf_prog_type, and how bcc spells an attachment of the tracing type: in the name.
 _TYPES = {"kprobe": 2, "raw-tracepoint": 17, "tracing": 26}
 _PREFIX = {"fentry": b"kfunc__", "fexit": b"kretfunc__"}
-_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}  # the system call's number
-_PERF_TYPE_TRACEPOINT, _PERF_FLAG_FD_CLOEXEC = 2, 8
+_PERF_TYPE_TRACEPOINT = 2
 _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
 _LD_IMM64, _PSEUDO_BTF_ID = 0x18, 3
 MAPS = ("cpus", "records")
@@ -136,30 +136,19 @@ def _attach(lib: Any, program: Program, fd: int, cpu: int) -> int:
     elif program.type == "raw-tracepoint":
         attached = lib.bpf_attach_raw_tracepoint(fd, program.target.partition(":")[2].encode())
     else:
-        attached = _perf_event(int(program.target), cpu)
-    if attached < 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise Refused("attach", f"{program.mechanism} on {program.target}: {reason}")
-    if program.type == "kprobe":
         try:
+            # On one CPU; a program on it runs on all, as it hangs on the trace event. (bcc opens
+            # these by name, and through debugfs only.)
+            attached = bpfcall.perf_event(_PERF_TYPE_TRACEPOINT, int(program.target), cpu)
             fcntl.ioctl(attached, _PERF_EVENT_IOC_SET_BPF, fd)
             fcntl.ioctl(attached, _PERF_EVENT_IOC_ENABLE, 0)
         except OSError as error:
             what = f"{program.function} on event {program.target}: {error.strerror}"
             raise Refused("attach", what) from error
+    if attached < 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise Refused("attach", f"{program.mechanism} on {program.target}: {reason}")
     return int(attached)
-
-
-def _perf_event(number: int, cpu: int) -> int:
-    """A perf event of trace event *number* on one CPU; a program on it runs on all, as it hangs
-    on the trace event. Negative if refused. (bcc opens these by name, and through debugfs only.)
-    """
-    # struct perf_event_attr, PERF_ATTR_SIZE_VER0: type and size, config, sample_period, ...
-    size = 64
-    attr = (ctypes.c_uint64 * (size // 8))(_PERF_TYPE_TRACEPOINT | size << 32, number, 1)
-    libc = ctypes.CDLL(None, use_errno=True)
-    call = _PERF_EVENT_OPEN[platform.machine()]
-    return int(libc.syscall(call, ctypes.byref(attr), -1, cpu, -1, _PERF_FLAG_FD_CLOEXEC))
 
 
 def main() -> int:

@@ -64,6 +64,8 @@ def begin(plan: Plan, *, records: int, cpus: int, preempt_count: str) -> str:
         f"#define RECORDS {records}\n#define CPUS {cpus}\n"
         f"#define POINTS {max(len(plan.probes), 1)}\n#define PREEMPT_COUNT ({preempt_count})\n"
     )
+    if plan.transport == "perf":
+        defines += "#define PERF\n"
     return defines + c_file("ghesrace.bpf.c")
 
 

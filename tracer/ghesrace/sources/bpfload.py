@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import mmap
 import os
-import platform
 import re
 import socket
 import subprocess
@@ -19,27 +17,42 @@ from pathlib import Path
 from ..btf import Btf
 from ..errors import HostError
 from ..events import Kind
+from ..kallsyms import read_addresses
 from ..plan import Plan, Probe
 from ..points import families
-from . import bpfgen, summarygen
+from . import bpfcall, bpfgen, summarygen
 from .bpfchild import FDS_PER_MESSAGE, MAPS, STATES, Program, Request
 
 _MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
 _PATIENCE_S = 600.0  # LLVM under emulation takes its time
-_BPF = {"x86_64": 321, "aarch64": 280}  # the bpf(2) system call's number
-_OBJ_GET_INFO_BY_FD = 15
+_OFFSETS = "__per_cpu_offset"  # of each CPU's variables, include/asm-generic/percpu.h
 # struct bpf_prog_info (include/uapi/linux/bpf.h): recursion_misses, Linux 5.12.
 _INFO_SIZE, _RECURSION_MISSES = 256, 208
 _LOG_LINES = 6
 
 
-def preempt_count(arch: str, btf: Btf) -> tuple[str, dict[int, int]]:
+def preempt_count(
+    arch: str, btf: Btf, addresses: dict[str, int] | None = None
+) -> tuple[str, dict[int, int]]:
     """The C expression for the preempt count on this kernel, in the layout before 7.3, and the
     variable behind its magic constant (magic -> BTF id). Raises HostError if BTF does not have it.
+
+    *addresses* of symbols are for kernels without the helpers that find a per-CPU variable
+    (eaa6bcb71ef6, Linux 5.10) and the current task as such (3ca1032ab7ab, 5.11).
     """
     for rule in (rule for family in families() for rule in family.contexts):
         if arch not in rule.arch:
             continue
+        if addresses is not None and rule.task:
+            offset = _path(btf, "task_struct", rule.task)
+            if offset is not None:
+                return f"(u32)memory(bpf_get_current_task() + {offset})", {}
+            continue
+        if addresses is not None:
+            if rule.member or not {rule.variable, _OFFSETS} <= addresses.keys():
+                continue
+            base = f"memory({addresses[_OFFSETS]:#x}ULL + 8 * me)"
+            return f"(u32)memory({base} + {addresses[rule.variable]:#x}ULL)", {}
         wide = rule.wide_with and btf.variable(rule.wide_with) is not None
         form = "narrow({})" if wide else "{}"
         if rule.task:
@@ -53,7 +66,8 @@ def preempt_count(arch: str, btf: Btf) -> tuple[str, dict[int, int]]:
             address = f"this_cpu_ptr((void *){_MAGIC:#x}ULL)"
             return form.format(f"*(u32 *)({address} + {offset})"), {_MAGIC: variable}
     raise HostError(
-        "BTF does not say where this kernel keeps its preempt count",
+        f"{'BTF' if addresses is None else 'kallsyms'} does not say where this kernel keeps its "
+        "preempt count",
         "record with --backend ftrace",
     )
 
@@ -99,16 +113,17 @@ class Loaded:
 
 
 def _recursion_misses(fd: int) -> int:
-    info = ctypes.create_string_buffer(_INFO_SIZE)
-    # union bpf_attr: u32 bpf_fd, u32 info_len, u64 info
-    attr = (ctypes.c_uint64 * 2)(fd | _INFO_SIZE << 32, ctypes.addressof(info))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(
-        _BPF[platform.machine()], _OBJ_GET_INFO_BY_FD, ctypes.byref(attr), ctypes.sizeof(attr)
-    ):
-        code = ctypes.get_errno()
-        raise HostError(f"the kernel does not tell a program's misses: {os.strerror(code)}")
-    return int.from_bytes(info.raw[_RECURSION_MISSES : _RECURSION_MISSES + 8], "little")
+    try:
+        info = bpfcall.info(fd, _INFO_SIZE)
+    except PermissionError:
+        # Before c8644cd0efe7, Linux 5.19, bpf(2) is of use to nobody who gave up CAP_BPF, as the
+        # daemon does; the file is. It has this line since 5.12 too.
+        text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+        found = re.search(r"^recursion_misses:\t(\d+)$", text, re.MULTILINE)
+        return int(found[1]) if found else 0
+    except OSError as error:
+        raise HostError(f"the kernel does not tell a program's misses: {error.strerror}") from error
+    return int.from_bytes(info[_RECURSION_MISSES : _RECURSION_MISSES + 8], "little")
 
 
 def load(
@@ -125,7 +140,12 @@ def load(
         raise HostError(
             f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
         ) from error
-    count, variables = preempt_count(plan.arch, btf)
+    addresses = None
+    if plan.transport == "perf":
+        rules = [rule for family in families() for rule in family.contexts]
+        names = {_OFFSETS, *(rule.variable for rule in rules if rule.variable)}
+        addresses = read_addresses(root / "proc/kallsyms", names)
+    count, variables = preempt_count(plan.arch, btf, addresses)
     write = summarygen.source if plan.summary else bpfgen.source
     order = sorted(range(len(plan.probes)), key=lambda point: _lateness(plan.probes[point]))
     request = Request(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..events import EVENT, Cause, Context, Events, empty, loss
+from ..events import EVENT, Cause, Context, Events, empty, joined, loss, pick
 
 LEVELS = len(Context)
 RECORD = np.dtype([("event", EVENT), ("at", "<u4", LEVELS)])
@@ -40,7 +40,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class _Cpu:
+class State:
     """Where reading stands: per context the next position, per CPU the next seq; the last stamp
     per context bounds what a lapped ring lost."""
 
@@ -73,11 +73,14 @@ class Rings:
         self._rows = self._mapped(fds[0], cpu_dtype(points), cpus)
         shape = cpus, LEVELS, records
         self._records = self._mapped(fds[1], RECORD, cpus * LEVELS * records).reshape(shape)
+        self._begin(records, cpus, start, from_load)
+
+    def _begin(self, records: int, cpus: int, start: int, from_load: bool = False) -> None:
         self.records = records
         self.delivered = 0
-        self._cpus: dict[int, _Cpu] = {}
+        self._cpus: dict[int, State] = {}
         for cpu in range(cpus):
-            state = _Cpu(np.zeros(LEVELS, np.int64), np.full(LEVELS, start, np.int64))
+            state = State(np.zeros(LEVELS, np.int64), np.full(LEVELS, start, np.int64))
             if not from_load:
                 state.position = self._headers(cpu)["head"].astype(np.int64)
                 state.before = self._counts(cpu)
@@ -94,6 +97,10 @@ class Rings:
         del self._rows, self._records
         for mapped in self._maps:
             mapped.close()
+
+    def freeze(self) -> None:
+        """The next `read` is the last. Programs don't stop all at once: so they run on, and what
+        follows is not read."""
 
     def _headers(self, cpu: int) -> npt.NDArray[np.void]:
         headers: npt.NDArray[np.void] = self._rows["ring"][cpu]
@@ -150,7 +157,7 @@ class Rings:
         return found
 
     def _read(
-        self, cpu: int, state: _Cpu, heads: Ints, since: int, now: int
+        self, cpu: int, state: State, heads: Ints, since: int, now: int
     ) -> tuple[Events, Events]:
         rings: list[npt.NDArray[np.void]] = []
         losses: list[Events] = []
@@ -173,8 +180,7 @@ class Rings:
             rings.append(taken)
         nested = int(self._headers(cpu)["nested"].sum())
         order = merged(rings, [positions(ring, state.position) for ring in rings])
-        records = np.concatenate(rings)[order]
-        events = records["event"].copy()
+        events = pick(joined(rings)["event"], order)
         skipped = sum(int(part["size"][0]) for part in losses)
         events["seq"] = state.seq + skipped + np.arange(len(events), dtype=np.uint64)
         state.seq += skipped + len(events)
@@ -186,7 +192,7 @@ class Rings:
             state.nested = nested
         state.position = limits
         self.delivered += len(events)
-        return events, np.concatenate([empty(), *losses])
+        return events, joined([empty(), *losses])
 
     def _copy(self, cpu: int, level: int, begin: int, end: int) -> npt.NDArray[np.void]:
         """Records [begin, end) of a ring, without those that were overwritten meanwhile."""
@@ -194,7 +200,7 @@ class Rings:
         ring = self._records[cpu, level]
         at, stop = begin % self.records, end - begin
         first = ring[at : at + stop]
-        taken = np.concatenate([first, ring[: stop - len(first)]])
+        taken = joined([first, ring[: stop - len(first)]])
         # One more than the ring holds: the record at the head may be half written.
         now = int(self._headers(cpu)["head"][level])
         return taken[max(now + 1 - self.records - begin, 0) :]

@@ -85,6 +85,9 @@ class FtraceSource(LiveSource):
         cpus = len(list((instance.path / "per_cpu").glob("cpu*")))
         size = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
         instance.set("buffer_size_kb", str(size))
+        if (instance.path / "options/record-cmd").exists():
+            # Else the kernel notes tasks' names at every sched_switch, which nobody asks for.
+            instance.set("options/record-cmd", "0")
         self._layout = parse_page_layout(instance.get("events/header_page"))
         points: dict[str, int] = {}
         watched: dict[Path, int] = {}

@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from ..errors import GhesraceError, HostError
-from ..events import Cause, Events, Kind, empty, loss, mark
+from ..events import Cause, Events, Kind, empty, joined, loss, mark
 from ..plan import Plan
 from .accounts import Accounts, clock_now
 from .decode import NmiMatcher
@@ -119,10 +117,10 @@ class LiveSource(ABC):
                 read.append(now)
                 while read and (final or read[0] <= now - _SETTLED_NS):
                     promised = read.popleft()
-            records = np.concatenate([empty(), *parts])
+            records = joined([empty(), *parts])
             if final or len(records) or time.monotonic() - yielded >= 0.9:
                 yielded = time.monotonic()
-                yield np.concatenate((records, mark(promised)))
+                yield joined((records, mark(promised)))
 
     def _of_cpu(self, cpu: int, events: Events, promised: int) -> list[Events]:
         """One CPU's new events, and the losses that they show."""

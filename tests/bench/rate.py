@@ -1,0 +1,181 @@
+"""How fast records become checked hand-offs: ghesrace's BPF backend beside a bcc script whose
+Python callback runs for each event.
+
+For use in a guest: python -m lab run -- python -m tests.bench.rate [RUNS]. The control module runs
+the protocol of 2015 on both CPUs, each at its own pace, while both watch; what then waits in their
+buffers is taken out and checked by one thread, whose CPU time is what counts. Neither attaching
+nor compiling is in it. A run with a loss on either side does not count.
+Prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+
+from ghesrace.check import Engine
+from ghesrace.events import Kind
+from ghesrace.kernel import read_facts
+from ghesrace.resolve import resolve
+from ghesrace.sources.accounts import clock_now
+from ghesrace.sources.bpf import BpfSource
+from lab.module.device import Parameters
+from lab.module.run import inserted, run
+
+# Fits into the buffers of both: nobody reads while it runs.
+STORM = Parameters(rounds=1000, turns="free", period_us=0, linger_us=0, walker=False)
+BUFFER_KB, PAGES = 8192, 2048
+_IDLE_POLLS = 20
+
+# As such scripts are: the functions of the race, their arguments, one submit per hit.
+SCRIPT = """
+#include <uapi/linux/ptrace.h>
+struct event { u64 ts; u64 a; u64 b; u32 cpu; u32 kind; };
+BPF_PERF_OUTPUT(events);
+static inline int emit(struct pt_regs *ctx, u32 kind)
+{
+	struct event e = {};
+	e.ts = bpf_ktime_get_ns();
+	e.a = PT_REGS_PARM1(ctx);
+	e.b = PT_REGS_PARM2(ctx);
+	e.cpu = bpf_get_smp_processor_id();
+	e.kind = kind;
+	events.perf_submit(ctx, &e, sizeof(e));
+	return 0;
+}
+int on_map(struct pt_regs *ctx) { return emit(ctx, 0); }
+int on_unmap(struct pt_regs *ctx) { return emit(ctx, 1); }
+int on_flush(struct pt_regs *ctx) { return emit(ctx, 2); }
+"""
+
+
+class Script:
+    """The bcc script: a callback for each event; then events in the order of time, maps of one CPU
+    paired with the last of another, and the question whether that CPU flushed in between."""
+
+    def __init__(self) -> None:
+        from bcc import BPF
+
+        self.bpf = BPF(text=SCRIPT, cflags=["-Wno-everything"])
+        # vmlinux has functions of the other names too, and bcc can't say which is meant.
+        self.bpf.attach_kprobe(event="ghes_ioremap_pfn_irq", fn_name="on_map")
+        self.bpf.attach_kprobe(event="ghes_iounmap_irq", fn_name="on_unmap")
+        self.bpf.attach_kprobe(event="arch_apei_flush_tlb_one", fn_name="on_flush")
+        self.count = self.lost = self.handoffs = self.unsafe = 0
+        self.owner = -1
+        self.frame = 0
+        self.unmapped = 0
+        self.flushed: dict[int, int] = {}
+        self.waiting: list[tuple[int, int, int, int]] = []
+        self.events = self.bpf["events"]
+        self.events.open_perf_buffer(self.seen, page_cnt=PAGES, lost_cb=self.missing)
+
+    def seen(self, _cpu: int, data: Any, _size: int) -> None:
+        """One event."""
+        e = self.events.event(data)
+        self.waiting.append((e.ts, e.kind, e.cpu, e.a))
+
+    def pair(self) -> None:
+        """What came: buffers are read one after the other, so the order is not that of time."""
+        self.waiting.sort()
+        self.count += len(self.waiting)
+        for ts, kind, cpu, frame in self.waiting:
+            if kind == 0:
+                if self.owner not in (-1, cpu):
+                    self.handoffs += 1
+                    if self.frame != frame and self.flushed.get(cpu, 0) < self.unmapped:
+                        self.unsafe += 1
+                self.owner, self.frame = cpu, frame
+            elif kind == 1:
+                self.unmapped = ts
+            elif kind == 2:
+                self.flushed[cpu] = ts
+        self.waiting.clear()
+
+    def missing(self, _cpu: int, count: int) -> None:
+        """What the buffer did not take."""
+        self.lost += count
+
+    def take(self) -> float:
+        """Read until nothing comes; CPU seconds."""
+        begin, idle = time.thread_time(), 0
+        spent = 0.0
+        while idle < _IDLE_POLLS:
+            before = self.count
+            self.bpf.perf_buffer_poll(timeout=1)
+            self.pair()
+            idle = idle + 1 if self.count == before else 0
+            if self.count != before:
+                spent = time.thread_time() - begin
+        return spent
+
+    def close(self) -> None:
+        """Detach."""
+        self.bpf.cleanup()
+
+
+def ghesrace(source: BpfSource, end: int) -> tuple[float, float, int, Engine]:
+    """Read and judge until all that came before *end* (ns) is judged: CPU seconds in all, those of
+    reading, records."""
+    engine = Engine(source.plan)
+    batches = source.batches()
+    spent = reading = 0.0
+    records = 0
+    while engine.correlator.watermark < end:
+        begin = time.thread_time()
+        batch = next(batches)
+        read = time.thread_time()
+        engine.feed(batch)
+        spent += time.thread_time() - begin
+        reading += read - begin
+        records += int((batch["kind"] != Kind.MARK).sum())
+    return spent, reading, records, engine
+
+
+def once() -> dict[str, float]:
+    """One storm, seen by both; `lost`: by either."""
+    plan = resolve(read_facts(), backend="bpf")
+    with ExitStack() as stack:
+        source = stack.enter_context(BpfSource(plan, {}, buffer_kb=BUFFER_KB))
+        script = Script()
+        stack.callback(script.close)
+        truth = run(STORM)
+        spent, reading, records, engine = ghesrace(source, clock_now(plan.clock))
+        theirs = script.take()
+        source.stop()
+    handoffs = sum(slot.handoffs for slot in engine.report().slots)
+    found = {
+        "ghesrace records/s": records / spent,
+        "ghesrace records/s, read only": records / reading,
+        "ghesrace records": records,
+        "ghesrace hand-offs": handoffs,
+        "script records/s": script.count / theirs,
+        "script records": script.count,
+        "script hand-offs": script.handoffs,
+        "reads": truth.summary["reads"],
+        "lost": source.lost + script.lost,
+    }
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def main() -> None:
+    """Measure and print the medians."""
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    with inserted():
+        once()  # loads, and under emulation translates, what the others run
+        found = [one for _ in range(runs) if not (one := once())["lost"]]
+    assert found, "each run lost events"
+    middle = {name: median(one[name] for one in found) for name in found[0]}
+    middle["times as many"] = median(
+        one["ghesrace records/s"] / one["script records/s"] for one in found
+    )
+    print(json.dumps(middle, indent=1))
+
+
+if __name__ == "__main__":
+    main()
