@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from lab.module.run import inserted, run
 from tests.lab.test_bpf import Recorder
 
 ROUNDS = 40
-ATTACH_NS = 2_000_000_000  # the last programs are attached at most so long before all are
 QUIET_S = 1.5
 UNSAFE = ("INCIDENTAL", "NONE", "UNCERTAIN")
 BROAD = ("INV_RANGE", "INV_ALL", "BCAST_RANGE", "BCAST_ALL")  # of more than a slot's page
@@ -40,13 +39,14 @@ SECOND_CPU = Path("/sys/devices/system/cpu/cpu1/online")
 
 @dataclass
 class Both:
-    """The two streams of one run; the summary began after `attached` - ATTACH_NS and before
-    `attached`, and ended between `stopping` and `stopped` (ns)."""
+    """The two streams of one run; the summary began between `began` and `attached`, and ended
+    between `stopping` and `stopped` (ns)."""
 
     plan: Plan
     full: Events
     summary_plan: Plan
     summary: Events
+    began: int
     attached: int
     stopping: int
     stopped: int
@@ -56,7 +56,10 @@ def record_both(traffic: Callable[[], object]) -> Both:
     """Full stream and summary over the same traffic, which begins after both are attached and
     ends before they stop. The kernel's own polling goes on all the time."""
     plan = resolve(read_facts(), backend="bpf")
-    with BpfSource(plan, {}, buffer_kb=8192) as full, SummarySource(summarised(plan), {}) as short:
+    with ExitStack() as stack:
+        full = stack.enter_context(BpfSource(plan, {}, buffer_kb=8192))
+        began = clock_now(plan.clock)
+        short = stack.enter_context(SummarySource(summarised(plan), {}))
         attached = clock_now(plan.clock)
         recorders = [Recorder(full), Recorder(short)]
         traffic()
@@ -65,7 +68,7 @@ def record_both(traffic: Callable[[], object]) -> Both:
         summary = recorders[1].stop()
         stopped = clock_now(plan.clock)
         events = recorders[0].stop()
-    return Both(plan, events, short.plan, summary, attached, stopping, stopped)
+    return Both(plan, events, short.plan, summary, began, attached, stopping, stopped)
 
 
 def judge(plan: Plan, events: Events) -> Report:
@@ -159,13 +162,17 @@ def cuts(events: Events, begin: int, end: int) -> list[int]:
     return [begin, *(maps[(maps >= begin) & (maps < end)] + 1).tolist()]
 
 
-def windows(both: Both) -> Iterator[Events]:
-    """The full stream as of every moment at which the summary may have begun and ended."""
+def windows(both: Both, episodes: list[int], lost: int) -> Iterator[Events]:
+    """The full stream of every moment at which the summary may have begun and ended, but for those
+    with another number of *episodes* of a slot than *lost* events explain."""
     ts, kind = both.full["ts"].astype(np.int64), both.full["kind"]
-    for begin in cuts(both.full, both.attached - ATTACH_NS, both.attached):
+    maps, names = kind == Kind.MAP, np.arange(len(episodes))
+    for begin in cuts(both.full, both.began, both.attached):
         for end in cuts(both.full, both.stopping, both.stopped):
             inside = (ts >= begin) & (ts < end) & (kind != Kind.MARK)
-            yield np.concatenate([both.full[inside | (kind == Kind.LOSS)], mark(both.stopped)])
+            n = (both.full["slot"][inside & maps] == names[:, None]).sum(axis=1)
+            if np.abs(n - episodes).sum() <= lost:
+                yield np.concatenate([both.full[inside | (kind == Kind.LOSS)], mark(both.stopped)])
 
 
 def compare(both: Both) -> tuple[Report, bool]:
@@ -173,8 +180,11 @@ def compare(both: Both) -> tuple[Report, bool]:
     the full stream of its window: by anything at all without a loss, and else by more than that
     explains."""
     report = judge(both.summary_plan, both.summary)
-    full = [judge(both.plan, window) for window in windows(both)]
-    lossy = bool(report.losses) or bool(full[-1].losses)
+    lossy = bool(report.losses) or bool((both.full["kind"] == Kind.LOSS).any())
+    lost = sum(size(both.summary, both.full))
+    episodes = [slot.episodes for slot in report.slots]
+    full = [judge(both.plan, window) for window in windows(both, episodes, lost)]
+    assert full, f"no window of the full stream has {episodes} episodes, give or take {lost}"
     kinds = {k.name: int((both.summary["kind"] == k).sum()) for k in Kind}
     print("\nsummary:", told(report), report.reasons)
     print("full:   ", told(full[-1]), f"and {len(full) - 1} windows more")
@@ -186,7 +196,6 @@ def compare(both: Both) -> tuple[Report, bool]:
         broad = np.isin(both.full["kind"], [Kind[kind] for kind in BROAD])
         assert any(unordered(report, one, int(broad.sum())) for one in alike)
         return report, lossy
-    lost = sum(size(both.summary, both.full))
     wrong = [contradictions(report, one, lost) for one in full]
     assert [] in wrong, (lost, wrong[-1])
     return report, lossy
