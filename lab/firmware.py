@@ -6,6 +6,7 @@ What it did is the ground truth that tests compare with: `Firmware.counts()`.
 from __future__ import annotations
 
 import mmap
+import re
 import threading
 import time
 from dataclasses import asdict, dataclass, field
@@ -44,8 +45,9 @@ class Memory:
 
     def find(self, what: bytes, start: int, end: int) -> int | None:
         """The first address of *what* in [start, end), or None."""
-        found = self._map.find(what, start - self._base, end - self._base)
-        return None if found < 0 else found + self._base
+        # Not mmap.find(): until Python 3.11.5 (gh-105235) it reads behind the end of the map.
+        found = re.compile(re.escape(what)).search(self._map, start - self._base, end - self._base)
+        return found.start() + self._base if found else None
 
     @property
     def end(self) -> int:
