@@ -155,10 +155,10 @@ def contradictions(ours: Report, theirs: Report, lost: int) -> list[str]:
     return wrong
 
 
-def cuts(events: Events, begin: int, end: int) -> list[int]:
-    """Moments in [begin, end] (ns) that differ in which maps come before them."""
-    maps = np.sort(events["ts"][events["kind"] == Kind.MAP].astype(np.int64))
-    return [begin, *(maps[(maps >= begin) & (maps < end)] + 1).tolist()]
+def maps_within(events: Events, begin: int, end: int) -> list[int]:
+    """Stamps of the maps in [begin, end) (ns)."""
+    maps = np.unique(events["ts"][events["kind"] == Kind.MAP].astype(np.int64))
+    return [int(ts) for ts in maps[(maps >= begin) & (maps < end)]]
 
 
 def windows(both: Both, episodes: list[int], lost: int) -> Iterator[Events]:
@@ -166,8 +166,11 @@ def windows(both: Both, episodes: list[int], lost: int) -> Iterator[Events]:
     with another number of *episodes* of a slot than *lost* events explain."""
     ts, kind = both.full["ts"].astype(np.int64), both.full["kind"]
     maps, names = kind == Kind.MAP, np.arange(len(episodes))
-    for begin in cuts(both.full, both.began, both.attached):
-        for end in cuts(both.full, both.stopping, both.stopped):
+    # Just behind the one map or the other, and just before: between two all moments are alike.
+    begins = [both.began, *(t + 1 for t in maps_within(both.full, both.began, both.attached))]
+    ends = [*maps_within(both.full, both.stopping, both.stopped), both.stopped]
+    for begin in begins:
+        for end in ends:
             inside = (ts >= begin) & (ts < end) & (kind != Kind.MARK)
             n = (both.full["slot"][inside & maps] == names[:, None]).sum(axis=1)
             if np.abs(n - episodes).sum() <= lost:
@@ -186,7 +189,9 @@ def compare(both: Both) -> tuple[Report, bool]:
     assert full, f"no window of the full stream has {episodes} episodes, give or take {lost}"
     kinds = {k.name: int((both.summary["kind"] == k).sum()) for k in Kind}
     print("\nsummary:", told(report), report.reasons)
-    print("full:   ", told(full[-1]), f"and {len(full) - 1} windows more")
+    for one in full[:3]:
+        print("full:   ", told(one))
+    print(len(full), "windows")
     print("losses: ", report.losses, full[-1].losses, end="; ")
     print(len(both.full), "records in full,", {k: n for k, n in kinds.items() if n})
     if not lossy:
