@@ -65,7 +65,7 @@ class Apt:
         self._suite = suite
         self._arch = arch
 
-    def _prepare(self, with_security: bool) -> None:
+    def _prepare(self, with_security: bool = True) -> None:
         archive, security = mirrors()
         base = self._suite.removesuffix("-backports")
         lines = [(archive, base), (archive, f"{base}-updates")]
