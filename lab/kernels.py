@@ -16,8 +16,9 @@ from .arm64.debian import Apt, unpack
 from .board import REPO
 
 CACHE = REPO / "build" / "kernels"
-# linux-binary holds the image since 7.0, linux-modules what image packages held before.
-_PARTS = ("linux-image-", "linux-binary-", "linux-modules-", "linux-headers-", "linux-kbuild-")
+# Since 7.0 linux-binary holds the image, linux-modules the modules, linux-base-RELEASE their lists.
+_PARTS = ("image", "binary", "modules", "base", "headers", "kbuild")
+_NAMES = tuple(f"linux-{part}-" for part in _PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def kernel(
             # A mirror may list security updates that it no longer has.
             say(f"{error.what.splitlines()[-1].strip(' |')}: taking the release's own")
             debs = apt.fetch(wanted, security=False)
-        unpack((deb for deb in debs if deb.name.startswith(_PARTS)), folder)
+        unpack((deb for deb in debs if deb.name.startswith(_NAMES)), folder)
         _place_image(folder)
         _relink(folder)
         release = _release(folder)
