@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,11 @@ class Kernel:
         return self.tree / "boot" / f"vmlinuz-{self.release}"
 
     @property
+    def kbuild(self) -> Path:
+        """Where modules for it are built on this host, where a board prepares that."""
+        return self.tree / "kbuild"
+
+    @property
     def initrd(self) -> Path:
         """The initrd, where a board makes one."""
         return self.tree / "initrd"
@@ -49,14 +54,7 @@ def kernel(
 
     def make(folder: Path) -> None:
         say(f"fetching the {arch} kernel of {suite}")
-        wanted = (f"linux-image-{arch}", f"linux-headers-{arch}")
-        apt = Apt(cache / "apt" / f"{suite}-{arch}", suite, arch)
-        try:
-            debs = apt.fetch(wanted)
-        except HostError as error:
-            # A mirror may list security updates that it no longer has.
-            say(f"{error.what.splitlines()[-1].strip(' |')}: taking the release's own")
-            debs = apt.fetch(wanted, security=False)
+        debs = fetch(suite, arch, (f"linux-image-{arch}", f"linux-headers-{arch}"), cache)
         unpack((deb for deb in debs if deb.name.startswith(_NAMES)), folder)
         _place_image(folder)
         _relink(folder)
@@ -67,6 +65,17 @@ def kernel(
 
     tree = made(_place(suite, arch, cache), make)
     return Kernel(tree, _release(tree))
+
+
+def fetch(suite: str, arch: str, packages: Iterable[str], cache: Path = CACHE) -> list[Path]:
+    """Download *packages* and what they depend on. Raises HostError."""
+    apt = Apt(cache / "apt" / f"{suite}-{arch}", suite, arch)
+    try:
+        return apt.fetch(packages)
+    except HostError as error:
+        # A mirror may list security updates that it no longer has.
+        say(f"{error.what.splitlines()[-1].strip(' |')}: taking the release's own")
+        return apt.fetch(packages, security=False)
 
 
 def known(suite: str, arch: str, cache: Path = CACHE) -> bool:

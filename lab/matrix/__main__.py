@@ -8,9 +8,7 @@ measured (the page says why).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -18,51 +16,32 @@ from typing import Any
 
 from ghesrace.errors import EXIT_FINDING, EXIT_OK, GhesraceError
 
-from .. import guest, paths
+from .. import guest
 from ..arm64.virt import Virt
 from ..board import REPO, Board, Settings
 from ..kernels import kernel, known
-from ..live import capture_while, storm
 from ..pc import Pc
 from . import cells, page
+from .inside import BACKENDS, TRAFFIC
 
 BUILD = REPO / "build" / "matrix"
 PAGE = REPO / "docs" / "kernels.md"
 SUITES = ("bullseye", "bookworm", "trixie", "trixie-backports")
-BACKENDS = ("ftrace", "bpf")
-# Scenarios of lab.scenario, and how long they are played, in seconds.
-TRAFFIC = {
-    "amd64": {"calm": "in-turn", "storm": "mixed"},
-    "arm64": {"calm": "in-turn-sea", "storm": "every"},
-}
 PYTHON = {"amd64": sys.executable, "arm64": "python3"}
-SECONDS = {"calm": 15.0, "storm": 30.0}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab.matrix", description=__doc__)
     parser.add_argument("--only", action="append", metavar="SUITE/ARCH")
     parser.add_argument("--again", action="store_true", help="measure anew what is known")
-    parser.add_argument("--inside", metavar="ARCH", help=argparse.SUPPRESS)
     return parser
-
-
-def inside(arch: str) -> int:
-    """In the guest: record both kinds of traffic with each backend, into the share."""
-    share = Path(os.environ[paths.ENV])
-    for backend in BACKENDS:
-        for kind, scenario in TRAFFIC[arch].items():
-            path = share / f"{backend}-{kind}.arrows"
-            with path.with_suffix(".log").open("w") as log, contextlib.redirect_stderr(log):
-                capture_while(storm(scenario, SECONDS[kind]), path, "--backend", backend)
-    return EXIT_OK
 
 
 def _measure(suite: str, arch: str) -> list[dict[str, Any]]:
     """Boot one kernel; what came of it with each backend."""
     with tempfile.TemporaryDirectory(prefix="ghesrace-matrix-") as folder:
         share, why = Path(folder), ""
-        command = [PYTHON[arch], "-m", "lab.matrix", "--inside", arch]
+        command = [PYTHON[arch], "-m", "lab.matrix.inside", arch]
         try:
             board: Board = Virt(suite) if arch == "arm64" else Pc(kernel(suite, arch).image)
             code = guest.run(board, Settings(share), command)
@@ -75,7 +54,7 @@ def _measure(suite: str, arch: str) -> list[dict[str, Any]]:
 def _result(share: Path, suite: str, arch: str, backend: str, why: str) -> dict[str, Any]:
     result: dict[str, Any] = {"suite": suite, "arch": arch, "backend": backend, "error": ""}
     result["release"] = kernel(suite, arch).release if known(suite, arch) else ""
-    for kind in SECONDS:
+    for kind in TRAFFIC[arch]:
         path = share / f"{backend}-{kind}.arrows"
         log = path.with_suffix(".log")
         try:
@@ -89,8 +68,6 @@ def _result(share: Path, suite: str, arch: str, backend: str, why: str) -> dict[
 def main() -> int:
     """Measure what is not known yet, write the page, say what was found."""
     args = _parser().parse_args()
-    if args.inside:
-        return inside(args.inside)
     BUILD.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     for suite, arch in ((suite, arch) for arch in TRAFFIC for suite in SUITES):
