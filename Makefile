@@ -12,7 +12,7 @@ ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-d
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test lint unit lab-test arm64-test daemon-test venv packages arm64-packages examples \
+.PHONY: help demo test lint unit lab-test arm64-test matrix daemon-test venv packages arm64-packages examples \
 	clean install uninstall deb soak
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make unit      unit tests only: seconds, no root'
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
+	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
 	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
 	@echo 'make examples  record examples/*.arrows again'
 	@echo 'make venv      .venv/ with ghesrace in it'
@@ -59,6 +60,10 @@ arm64-test: venv arm64-packages
 	for kernel in $(ARM64_KERNELS); do \
 	  $(VENV)/bin/python -m lab test --arch arm64 --kernel $$kernel --memory 1024 -- $(ARM64) || exit; \
 	done
+
+matrix: venv arm64-packages
+	$(call say,every kernel in a guest)
+	$(VENV)/bin/python -m lab.matrix
 
 daemon-test: venv deb
 	$(call say,the daemon in a guest)

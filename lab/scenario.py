@@ -65,6 +65,13 @@ SCENARIOS = {
     "sea-slow": Scenario("two SEAs a second (arm64)", (Beat(("sea", "sea-cross"), 2),), loads=2),
     "sea-storm": Scenario("SEAs on all CPUs (arm64)", (Beat(("sea", "sea-cross"), 50),), loads=100),
     "hed": Scenario("GPIO and GSIV notifications (arm64)", (Beat(("gpio", "gsiv"), 10),)),
+    "in-turn-sea": Scenario(
+        "moving interrupts and SEAs, eight a second at most, never at once (arm64)",
+        (Beat(("irq", "sea", "irq-cross", "sea-cross"), 8),),
+        bounce=True,
+        in_turn=True,
+        loads=10,
+    ),
     "every": Scenario(
         "SEAs, moving interrupts, GPIO, GSIV and polling at once (arm64)",
         (

@@ -27,6 +27,7 @@ DPkg::Post-Invoke {{ }};
 APT::Update::Post-Invoke {{ }};
 Dir::State "{home}/state";
 Dir::State::status "{home}/status";
+Dir::Bin::dpkg "/bin/false";
 Dir::Cache "{home}/cache";
 Dir::Etc::sourcelist "{home}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
@@ -64,10 +65,12 @@ class Apt:
         self._suite = suite
         self._arch = arch
 
-    def _prepare(self) -> None:
+    def _prepare(self, with_security: bool = True) -> None:
         archive, security = mirrors()
         base = self._suite.removesuffix("-backports")
-        lines = [(archive, base), (archive, f"{base}-updates"), (security, f"{base}-security")]
+        lines = [(archive, base), (archive, f"{base}-updates")]
+        if with_security:
+            lines.append((security, f"{base}-security"))
         if base != self._suite:
             lines.append((archive, self._suite))
         if base == "sid":
@@ -87,9 +90,10 @@ class Apt:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "APT_CONFIG": str(self._home / "apt.conf"), "LC_ALL": "C"}
 
-    def fetch(self, packages: Iterable[str]) -> list[Path]:
-        """Download *packages* and all that they depend on. Raises HostError."""
-        self._prepare()
+    def fetch(self, packages: Iterable[str], *, security: bool = True) -> list[Path]:
+        """Download *packages* and all that they depend on; without *security*, as the suite was
+        released. Raises HostError."""
+        self._prepare(security)
         archives = self._home / "cache/archives"
         for old in archives.glob("*.deb"):
             old.unlink()

@@ -11,13 +11,12 @@ import lzma
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from ghesrace.errors import HostError
-
+from ..kernels import Kernel, fetch, made, run, say
+from ..kernels import kernel as fetched_kernel
 from .debian import Apt, unpack
 
 REPO = Path(__file__).resolve().parents[2]
@@ -45,7 +44,6 @@ _PYTHON = "3.11"
 _WHEELS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "any")
 _SITE = "usr/local/lib/python3.11/dist-packages"
 
-_KERNEL_PARTS = ("linux-image-", "linux-headers-", "linux-kbuild-")
 # What the initrd needs before it sees a file system, in the order that modprobe wants.
 _BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 _BUSYBOX = "usr/bin/busybox"
@@ -83,34 +81,14 @@ busybox poweroff -f'
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A kernel's tree (image in boot/, modules, headers), its release and its image."""
+def kernel(suite: str = USERLAND) -> Kernel:
+    """The kernel of *suite*, fetched if it is not in the cache. Raises HostError."""
 
-    tree: Path
-    release: str
+    def finish(folder: Path, release: str) -> None:
+        _make_initrd(folder, release, userland() / _BUSYBOX)
+        _make_kbuild(folder, release, suite)
 
-    @property
-    def image(self) -> Path:
-        """The image that QEMU loads."""
-        return self.tree / "boot" / f"vmlinuz-{self.release}"
-
-    @property
-    def kbuild(self) -> Path:
-        """Where modules for it are built on this host."""
-        return self.tree / "kbuild"
-
-    @property
-    def initrd(self) -> Path:
-        """The initrd that `kernel` made for it."""
-        return self.tree / "initrd"
-
-
-def kernel(suite: str = USERLAND, cache: Path = CACHE) -> Kernel:
-    """The kernel of *suite*, fetched if it is not in *cache*. Raises HostError."""
-    tree = _made(cache / "kernels" / suite, lambda folder: _make_kernel(folder, suite, cache))
-    release = next(tree.glob("boot/vmlinuz-*")).name.removeprefix("vmlinuz-")
-    return Kernel(tree, release)
+    return fetched_kernel(suite, "arm64", finish)
 
 
 def userland(cache: Path = CACHE) -> Path:
@@ -118,35 +96,10 @@ def userland(cache: Path = CACHE) -> Path:
 
     Raises HostError.
     """
-    return _made(cache / "user", lambda folder: _make_userland(folder, cache))
+    return made(cache / "user", lambda folder: _make_userland(folder, cache))
 
 
-def _made(place: Path, make: Callable[[Path], None]) -> Path:
-    """*place*, made by *make* in a folder beside it that takes its name when it is complete."""
-    if not place.exists():
-        part = place.with_name(place.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        make(part)
-        part.rename(place)
-    return place
-
-
-def _say(what: str) -> None:
-    print(f"lab: {what}", file=sys.stderr, flush=True)
-
-
-def _make_kernel(folder: Path, suite: str, cache: Path) -> None:
-    _say(f"fetching the arm64 kernel of {suite}")
-    fetched = Apt(cache / "apt" / suite, suite).fetch(("linux-image-arm64", "linux-headers-arm64"))
-    unpack((f for f in fetched if f.name.startswith(_KERNEL_PARTS)), folder)
-    release = next(folder.glob("boot/vmlinuz-*")).name.removeprefix("vmlinuz-")
-    _run("depmod", "-b", str(folder), release)
-    _make_initrd(folder, release, userland(cache) / _BUSYBOX)
-    _make_kbuild(folder, release, suite, cache)
-
-
-def _make_kbuild(folder: Path, release: str, suite: str, cache: Path) -> None:
+def _make_kbuild(folder: Path, release: str, suite: str) -> None:
     """A build folder for modules on this host: the headers' own tools are arm64 programs.
 
     Names in it are relative, as *folder* is not yet where it will be.
@@ -154,8 +107,8 @@ def _make_kbuild(folder: Path, release: str, suite: str, cache: Path) -> None:
     headers = folder / "usr" / "src" / f"linux-headers-{release}"
     common = (headers / "Makefile").read_text().split()[1].removeprefix("/")
     tools = (headers / "scripts").readlink().parent.name  # ../../lib/linux-kbuild-6.1/scripts
-    native = _run("dpkg", "--print-architecture").strip()
-    fetched = Apt(cache / "apt" / f"{suite}-{native}", suite, native).fetch((tools,))
+    native = run("dpkg", "--print-architecture").strip()
+    fetched = fetch(suite, native, (tools,))
     unpack((f for f in fetched if f.name.startswith(tools)), folder / "native")
     kbuild = folder / "kbuild"
     shutil.copytree(headers, kbuild, symlinks=True)
@@ -170,7 +123,7 @@ def _make_kbuild(folder: Path, release: str, suite: str, cache: Path) -> None:
 
 
 def _make_userland(folder: Path, cache: Path) -> None:
-    _say(f"fetching the arm64 userland of {USERLAND}")
+    say(f"fetching the arm64 userland of {USERLAND}")
     unpack(Apt(cache / "apt" / "user", USERLAND).fetch(_PACKAGES), folder)
     site = folder / _SITE
     site.mkdir(parents=True, exist_ok=True)
@@ -178,8 +131,8 @@ def _make_userland(folder: Path, cache: Path) -> None:
     config.read(REPO / "setup.cfg")
     wanted = config["options"]["install_requires"].split("\n")
     wanted = [line for line in wanted if line and not line.startswith("#")]
-    _say(f"fetching wheels for Python {_PYTHON} on arm64")
-    _run(
+    say(f"fetching wheels for Python {_PYTHON} on arm64")
+    run(
         sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site),
         "--only-binary=:all:", "--implementation=cp", f"--python-version={_PYTHON}",
         *(f"--platform={platform}" for platform in _WHEELS), *wanted, "pytest>=8",
@@ -220,7 +173,7 @@ def _boot_modules(folder: Path, release: str) -> list[Path]:
     """The boot modules and what they depend on, in the order of insertion."""
     found: list[Path] = []
     for name in _BOOT_MODULES:
-        said = _run("modprobe", "-d", str(folder), "-S", release, "--show-depends", name)
+        said = run("modprobe", "-d", str(folder), "-S", release, "--show-depends", name)
         for line in said.splitlines():
             word, _, path = line.partition(" ")
             if word == "insmod" and Path(path.strip()) not in found:
@@ -236,10 +189,3 @@ def _staging(folder: Path) -> Iterator[Path]:
         yield stage
     finally:
         shutil.rmtree(stage)
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise HostError(f"{' '.join(command[:3])} failed:\n{done.stderr.strip()}")
-    return done.stdout

@@ -1,0 +1,1 @@
+"""Every kernel that people run, measured: `python -m lab.matrix` writes docs/kernels.md."""

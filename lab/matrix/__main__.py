@@ -1,0 +1,88 @@
+"""python -m lab.matrix [--only SUITE/ARCH] [--again]: boot every kernel, measure, write the page.
+
+What was measured is kept in build/matrix/, one file for each kernel and backend, so a run that was
+ended goes on where it was; --again measures anew. Exit codes: 0, or 1 if some kernel could not be
+measured (the page says why).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ghesrace.errors import EXIT_FINDING, EXIT_OK, GhesraceError
+
+from .. import guest
+from ..arm64.virt import Virt
+from ..board import REPO, Board, Settings
+from ..kernels import kernel, known
+from ..pc import Pc
+from . import cells, page
+from .inside import BACKENDS, TRAFFIC
+
+BUILD = REPO / "build" / "matrix"
+PAGE = REPO / "docs" / "kernels.md"
+SUITES = ("bullseye", "bookworm", "trixie", "trixie-backports")
+PYTHON = {"amd64": sys.executable, "arm64": "python3"}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab.matrix", description=__doc__)
+    parser.add_argument("--only", action="append", metavar="SUITE/ARCH")
+    parser.add_argument("--again", action="store_true", help="measure anew what is known")
+    return parser
+
+
+def _measure(suite: str, arch: str) -> list[dict[str, Any]]:
+    """Boot one kernel; what came of it with each backend."""
+    with tempfile.TemporaryDirectory(prefix="ghesrace-matrix-") as folder:
+        share, why = Path(folder), ""
+        command = [PYTHON[arch], "-m", "lab.matrix.inside", arch]
+        try:
+            board: Board = Virt(suite) if arch == "arm64" else Pc(kernel(suite, arch).image)
+            code = guest.run(board, Settings(share), command)
+            why = f"its guest ended with {code}" if code else ""
+        except GhesraceError as error:
+            why = str(error)
+        return [_result(share, suite, arch, backend, why) for backend in BACKENDS]
+
+
+def _result(share: Path, suite: str, arch: str, backend: str, why: str) -> dict[str, Any]:
+    result: dict[str, Any] = {"suite": suite, "arch": arch, "backend": backend, "error": ""}
+    result["release"] = kernel(suite, arch).release if known(suite, arch) else ""
+    for kind in TRAFFIC[arch]:
+        path = share / f"{backend}-{kind}.arrows"
+        log = path.with_suffix(".log")
+        try:
+            result[kind] = cells.measure(path, arch)
+        except GhesraceError:
+            said = log.read_text().strip() if log.exists() else ""
+            result["error"] = why or said or "nothing was recorded"
+    return result
+
+
+def main() -> int:
+    """Measure what is not known yet, write the page, say what was found."""
+    args = _parser().parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    for suite, arch in ((suite, arch) for arch in TRAFFIC for suite in SUITES):
+        files = [BUILD / f"{suite}-{arch}-{backend}.json" for backend in BACKENDS]
+        wanted = not args.only or f"{suite}/{arch}" in args.only
+        if wanted and (args.again or not all(file.exists() for file in files)):
+            for file, result in zip(files, _measure(suite, arch), strict=True):
+                file.write_text(json.dumps(result, indent=1))
+        here = [json.loads(file.read_text()) for file in files if file.exists()]
+        results += here
+        for line in (line for result in here if wanted for line in page.progress(result)):
+            print(line, flush=True)
+    PAGE.write_text(page.render(results))
+    return EXIT_FINDING if any(result["error"] for result in results) else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

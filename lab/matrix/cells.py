@@ -1,0 +1,106 @@
+"""What one capture says of each way to notify: hand-offs, what made them safe, what was lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ghesrace.check import Engine
+from ghesrace.events import Context
+from ghesrace.plan import Plan
+from ghesrace.sources.capture import CaptureSource
+from ghesrace.tlb import Class, Judged
+
+NOTIFICATIONS = ("nmi", "irq", "polled", "sea")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a way to notify shows in events: its slot, and the context where others share that."""
+
+    slot: str
+    context: Context | None = None
+
+
+# drivers/acpi/apei/ghes.c: ghes_notify_nmi(), ghes_irq_func(), ghes_poll_func(), ghes_notify_sea().
+WAYS: dict[str, dict[str, Way]] = {
+    "amd64": {
+        "nmi": Way("GHES_NMI"),
+        "irq": Way("GHES_IRQ", Context.IRQ),
+        "polled": Way("GHES_IRQ", Context.SOFTIRQ),
+    },
+    "arm64": {
+        "irq": Way("GHES_IRQ", Context.IRQ),
+        "polled": Way("GHES_IRQ", Context.SOFTIRQ),
+        "sea": Way("GHES_SEA"),
+    },
+}
+NO_WAY = {
+    ("amd64", "sea"): "x86 has no SEA",
+    ("arm64", "nmi"): "arm64 has no NMI notification; SEA and SDEI stand in for it",
+}
+
+
+@dataclass(slots=True)
+class Counts:
+    """Of one way to notify: episodes, and hand-offs between CPUs by class."""
+
+    episodes: int
+    handoffs: int
+    classes: dict[str, int]
+
+    @property
+    def mechanism(self) -> str:
+        """The class of most hand-offs, "" if there is none."""
+        return max(self.classes, key=lambda name: self.classes[name], default="")
+
+
+def measure(path: Path, arch: str) -> dict[str, Any]:
+    """Judge a capture: a JSON object with verdict, reasons, losses, and `ways`, the Counts of
+    each way to notify; and of its plan the probe points and what is unseen."""
+    source = CaptureSource(path)
+    engine = Engine(source.plan)
+    judged = [slot for batch in source.batches() for slot in engine.feed(batch)]
+    judged += engine.finish()
+    report = engine.report()
+    return {
+        "release": source.plan.release,
+        "verdict": report.verdict.word,
+        "reasons": report.reasons,
+        "events": report.events,
+        "losses": report.losses,
+        "ways": {
+            name: asdict(_counts(judged, source.plan, way)) for name, way in WAYS[arch].items()
+        },
+        "probes": _probes(source.plan),
+        "unseen": [[u.what, u.why] for u in source.plan.unseen],
+        "not_checked": source.plan.not_checked,
+    }
+
+
+def _counts(judged: list[Judged], plan: Plan, way: Way) -> Counts:
+    episodes, classes = 0, Counter[str]()
+    for slot in judged:
+        if plan.slots[slot.slot].name.rpartition(":")[2] != way.slot:
+            continue
+        mine = np.ones(len(slot.episodes), np.bool_)
+        if way.context is not None:
+            mine = slot.episodes["ctx"] == way.context
+        episodes += int(mine.sum())
+        for cls in slot.cls[mine & slot.handoff]:
+            classes[Class(int(cls)).name.lower().replace("_", "-")] += 1
+    return Counts(episodes, classes.total(), dict(classes))
+
+
+def _probes(plan: Plan) -> dict[str, list[str]]:
+    """Probe point -> "symbol (mechanism)", once each."""
+    found: dict[str, list[str]] = {}
+    for probe in plan.probes:
+        served = f"{probe.symbol} ({probe.mechanism})"
+        if served not in found.setdefault(probe.point, []):
+            found[probe.point].append(served)
+    return found
