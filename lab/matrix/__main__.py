@@ -61,7 +61,8 @@ def _result(share: Path, suite: str, arch: str, backend: str, why: str) -> dict[
             result[kind] = cells.measure(path, arch)
         except GhesraceError:
             said = log.read_text().strip() if log.exists() else ""
-            result["error"] = why or said or "nothing was recorded"
+            known_as = why or said.removeprefix("ghesrace: ") or "nothing was recorded"
+            result["error"] = known_as.replace(f"{REPO}/", "").replace(f"{share}/", "")
     return result
 
 
