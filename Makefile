@@ -43,7 +43,7 @@ lint: venv
 
 unit: venv
 	$(call say,unit tests)
-	$(VENV)/bin/python -m pytest tests/unit
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal tests/unit
 
 LAB_TEST = $(VENV)/bin/python -m lab test -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
 DAEMON := tests/lab/test_daemon.py
