@@ -105,7 +105,8 @@ def _make_kbuild(folder: Path, release: str, suite: str) -> None:
     Names in it are relative, as *folder* is not yet where it will be.
     """
     headers = folder / "usr" / "src" / f"linux-headers-{release}"
-    common = (headers / "Makefile").read_text().split()[1].removeprefix("/")
+    words = (headers / "Makefile").read_text().split()
+    common = words[words.index("include") + 1].removeprefix("/")
     tools = (headers / "scripts").readlink().parent.name  # ../../lib/linux-kbuild-6.1/scripts
     native = run("dpkg", "--print-architecture").strip()
     fetched = fetch(suite, native, (tools,))

@@ -97,7 +97,8 @@ class Virt:
         """The command line that boots the guest; its initrd starts the lab's agent."""
         kernel = trees.kernel(self.suite)
         words = [
-            "console=ttyAMA0 acpi=force panic=-1 loglevel=7",
+            # The stub says nothing without debug in 7.x, and `place` waits for what it says
+            "console=ttyAMA0 acpi=force efi=debug panic=-1 loglevel=7",
             HANG,
             f"lab.repo={REPO} lab.share={settings.share}",
             *settings.append,
