@@ -45,7 +45,7 @@ unit: venv
 	$(call say,unit tests)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal tests/unit
 
-LAB_TEST = $(VENV)/bin/python -m lab test -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
+LAB_TEST = $(VENV)/bin/python -m lab test --timeout 2700 -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
 DAEMON := tests/lab/test_daemon.py
 
 lab-test: venv
