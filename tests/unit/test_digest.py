@@ -104,6 +104,14 @@ def test_a_loss_since_the_first_makes_repetitions_uncertain() -> None:
     assert judge(AGAIN).slots[0].classes[Class.UNCERTAIN] == 5  # of a first one that was lost
 
 
+def test_repetitions_are_bounded() -> None:
+    """If this fails, a hostile file of a few kilobytes takes gigabytes."""
+    many = AGAIN.copy()
+    many["size"] = MOST_AGAIN
+    with pytest.raises(InputError, match="repeats more"):
+        judge(THREAT, FIRST, *[many] * 17)
+
+
 def test_pti() -> None:
     """If this fails, a CR3 write that nobody sees is taken for a race."""
     report = judge(THREAT, NONE, of=replace(PLAN, pti=True))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .episodes import EPISODE, FORCE_CLOSE_NS, Mark, Table
+from .errors import InputError
 from .events import Events, Kind, Sample, Trait, empty
 from .losses import INVALIDATIONS, MAPS, Windows, hides
 from .plan import Plan
@@ -16,6 +17,7 @@ from .streams import NEVER, Bools, Ints
 from .tlb import Class, Judged, Why
 from .witness import Key, key
 
+MOST_AT_ONCE = 1 << 20  # repeated episodes in a step: bounds what a hostile file can make of it
 KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN)
 _MARKS = {
     Trait.FLUSHED: Mark.MAP_FLUSH,
@@ -115,7 +117,12 @@ class Digest:
             found.events |= _raw(judged.episodes) | _raw(judged.threats)
 
     def _repeated(self, records: Events, losses: Windows, found: Digested) -> None:
-        """More of a shape that was recorded once. A loss since may have hidden what saved them."""
+        """More of a shape that was recorded once. A loss since may have hidden what saved them.
+
+        Raises InputError for more than any host makes.
+        """
+        if int(records["size"].sum()) > MOST_AT_ONCE:
+            raise InputError("a summary repeats more episodes than any host makes", "corrupt")
         for record in records:
             cpu, slot, n = int(record["cpu"]), int(record["slot"]), int(record["size"])
             first = self._first.get((cpu, slot, int(record["addr"])))
