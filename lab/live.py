@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ghesrace import cli
 from ghesrace.errors import TransientError
+from ghesrace.events import Events
+from ghesrace.sources.live import LiveSource
 
 from .client import Client
 
@@ -50,6 +54,23 @@ def capture_while(traffic: Callable[[], None], file: Path, *arguments: str) -> i
     if failure:
         raise failure[0]
     return code
+
+
+class Recorder(threading.Thread):
+    """Takes everything from an attached source until it is told to stop."""
+
+    def __init__(self, source: LiveSource) -> None:
+        super().__init__()
+        self.source, self.taken = source, list[Events]()
+        self.start()
+
+    def run(self) -> None:
+        self.taken += self.source.batches()
+
+    def stop(self) -> Events:
+        self.source.stop()
+        self.join()
+        return np.concatenate(self.taken)
 
 
 def storm(scenario: str, seconds: float) -> Callable[[], None]:

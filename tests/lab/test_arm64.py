@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Literal
@@ -19,10 +18,9 @@ from ghesrace.resolve import resolve
 from ghesrace.sources.bpf import BpfSource
 from ghesrace.sources.capture import CaptureSource
 from ghesrace.sources.ftrace import FtraceSource
-from ghesrace.sources.live import LiveSource
 from ghesrace.tlb import Class, Judged
 from lab.client import Client
-from lab.live import capture_while, storm
+from lab.live import Recorder, capture_while, storm
 from lab.module.device import JUNK, Outcome, Parameters
 from lab.module.run import inserted, run
 
@@ -61,23 +59,6 @@ def classes(judged: list[Judged]) -> dict[Class, int]:
 
 def handoffs(judged: list[Judged]) -> int:
     return sum(int(slot.handoff.sum()) for slot in judged)
-
-
-class Taker(threading.Thread):
-    """Takes everything from an attached source until it is told to stop."""
-
-    def __init__(self, source: LiveSource) -> None:
-        super().__init__()
-        self.source, self.taken = source, list[Events]()
-        self.start()
-
-    def run(self) -> None:
-        self.taken += self.source.batches()
-
-    def stop(self) -> Events:
-        self.source.stop()
-        self.join()
-        return np.concatenate(self.taken)
 
 
 def edits(events: Events, cpu: int, begin: int, end: int) -> list[tuple[int, ...]]:
@@ -150,7 +131,7 @@ def test_bpf_sees_what_ftrace_sees(share: Path) -> None:
         FtraceSource(resolve(facts), {}, buffer_kb=8192) as ftrace,
         BpfSource(resolve(facts, backend="bpf"), {}, buffer_kb=8192) as bpf,
     ):
-        threads = [Taker(ftrace), Taker(bpf)]
+        threads = [Recorder(ftrace), Recorder(bpf)]
         time.sleep(SETTLE_S)
         begin = time.monotonic_ns()  # the clock of both
         storm("every", SECONDS)()

@@ -24,10 +24,9 @@ from ghesrace.sources.bpfsummary import SummarySource
 from ghesrace.summary import NEEDS_EVENTS, summarised
 from ghesrace.tlb import Class
 from lab.client import Client
-from lab.live import capture_while, storm
+from lab.live import Recorder, capture_while, storm
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
-from tests.lab.test_bpf import Recorder
 
 ROUNDS = 40
 QUIET_S = 1.5
