@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 
 from .correlate import Chunk, Correlator
-from .digest import Count, Digest
+from .digest import KINDS, Count, Digest
 from .errors import InputError
 from .events import MOST_AGAIN, NO_POINT, NO_SLOT, Cause, Context, Events, Kind, Sample, Trait
 from .losses import MAPS, hides
@@ -20,7 +20,7 @@ from .patterns.stale import Stale
 from .patterns.torn_edit import TornEdit
 from .plan import Plan, Unseen
 from .spans import Tracker
-from .streams import NEVER
+from .streams import NEVER, of_kind, present
 from .tlb import SAFE, Class, Judge, Judged, Why
 
 PATTERNS: tuple[Callable[[Plan, bool], Pattern], ...] = (Stale, TornEdit, Shootdown, Overlap)
@@ -200,7 +200,7 @@ class Engine:
                 counts.classes[cls] += int(n)
             for why, n in enumerate(np.bincount(slot.why, minlength=len(Why))):
                 counts.uncertain[why] += int(n) if why else 0
-            for cpu in np.unique(slot.episodes["cpu"]):
+            for cpu in present(slot.episodes["cpu"]):
                 mine = slot.episodes["cpu"] == cpu
                 started = mine & (slot.why == Why.START)
                 decided = np.flatnonzero(mine & (slot.cls != Class.UNCERTAIN))
@@ -300,7 +300,7 @@ class Engine:
 def validate(batch: Events, plan: Plan) -> None:
     """Raise InputError unless every record is one that a source of ours can make."""
     kind, slot, point = batch["kind"], batch["slot"], batch["point"]
-    if not np.isin(kind, list(Kind)).all():
+    if not of_kind(kind, tuple(Kind)).all():
         raise InputError("an event of unknown kind", "the file is corrupt, or of a newer ghesrace")
     if not (batch["ctx"] < len(Context)).all():
         raise InputError("an event in an unknown context", "the file is corrupt")
@@ -314,7 +314,7 @@ def validate(batch: Events, plan: Plan) -> None:
     judged = batch[kind == Kind.EPISODE]
     again = batch[kind == Kind.AGAIN]
     samples = batch[kind == Kind.SAMPLE]
-    named = np.isin(kind, (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN))
+    named = of_kind(kind, KINDS)
     if (
         not np.isin(counts["aux"], SAFE).all()
         or (counts["addr"] > counts["ts"]).any()

@@ -14,7 +14,7 @@ from .episodes import EPISODE, FORCE_CLOSE_NS, LUCK, Mark, SlotEvents, Table
 from .errors import InputError
 from .events import ALL_CPUS, PAGE_SIZE, Events, Kind, empty, joined, pick
 from .plan import Plan
-from .streams import NEVER, Bools, Ints, Streams
+from .streams import NEVER, Bools, Ints, Streams, present
 
 # Sources mark several times a second; a file of a few MB can claim any number of events.
 MAX_UNMARKED = 1 << 23
@@ -99,7 +99,7 @@ class Correlator:
             episodes.append(found[:ready])
             waiting.append(found[ready:])
             luck.append(beside)
-            for cpu in np.unique(found["cpu"][:ready]):
+            for cpu in present(found["cpu"][:ready]):
                 mine = found["seq_map"][:ready][found["cpu"][:ready] == cpu]
                 self._done[slot, int(cpu)] = int(mine.max())
         losses = np.concatenate([empty(), *self._losses])
@@ -112,7 +112,7 @@ class Correlator:
 
     def _already_done(self, slot: int, found: Table) -> Bools:
         done = np.zeros(len(found), np.bool_)
-        for cpu in np.unique(found["cpu"]):
+        for cpu in present(found["cpu"]):
             last = self._done.get((slot, int(cpu)), -1)
             done |= (found["cpu"] == cpu) & (found["seq_map"] <= last)
         return done
@@ -146,7 +146,7 @@ class Correlator:
 def _before_tail(luck: Table, tail: Events) -> Table:
     """What is not found again in the kept tail of its CPU."""
     past = np.ones(len(luck), np.bool_)
-    for cpu in np.unique(tail["cpu"]):
+    for cpu in present(tail["cpu"]):
         begin = int(tail["seq"][tail["cpu"] == cpu].min())
         past &= (luck["sender"] != cpu) | (luck["seq"] < begin)
     return np.asarray(luck[past])

@@ -10,10 +10,10 @@ import numpy as np
 
 from .episodes import EPISODE, FORCE_CLOSE_NS, Mark, Table
 from .errors import InputError
-from .events import Events, Kind, Sample, Trait, empty
+from .events import Events, Kind, Sample, Trait, empty, pick
 from .losses import INVALIDATIONS, MAPS, Windows, hides
 from .plan import Plan
-from .streams import NEVER, Bools, Ints
+from .streams import NEVER, Bools, Ints, of_kind
 from .tlb import Class, Judged, Why
 from .witness import Key, key
 
@@ -63,10 +63,11 @@ class Digest:
 
     def take(self, batch: Events) -> Events:
         """Keep the summary's records; return the others."""
-        mine = np.isin(batch["kind"], KINDS)
-        if mine.any():
-            self._waiting.append(batch[mine])
-        return batch[~mine]
+        mine = of_kind(batch["kind"], KINDS)
+        if not mine.any():
+            return batch
+        self._waiting.append(pick(batch, mine))
+        return pick(batch, ~mine)
 
     def step(self, watermark: int, losses: Events) -> Digested:
         """Judge what was recorded before *watermark* (ns). *losses* are those delivered so far

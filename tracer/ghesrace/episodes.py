@@ -26,6 +26,7 @@ from .streams import (
     inside_any,
     last_between,
     of_kind,
+    present,
 )
 
 FORCE_CLOSE_NS = 1_000_000_000  # no GHES handler holds a slot's lock for a second
@@ -104,7 +105,7 @@ class SlotEvents:
         self.ev = self.p.ev
         # A hold is cut where a handler is entered or left, but not at one that it calls.
         top = ~np.isin(self.ev["point"], _nested_handlers(plan))
-        self.hold = self.p.last_edge(of_kind(self.ev, _HOLD_EDGES) & top)
+        self.hold = self.p.last_edge(of_kind(self.p.kind, _HOLD_EDGES) & top)
         self.ends_traced = _traces(plan, Kind.COPY_END, Kind.UNMAP_END, Kind.NOTIFY_END)
         self.closers = np.flatnonzero(self.p.run | self._closing())
         self.slot_of = self._access_slots()
@@ -113,10 +114,10 @@ class SlotEvents:
         """What ends an unmap: the end of the copy around it; without one the unmap's own; or,
         where no end is traced, anything else."""
         if not self.ends_traced:
-            return ~of_kind(self.ev, (*INVALIDATIONS, *BROADCASTS))
-        closing, kind = of_kind(self.ev, _CLOSERS), self.ev["kind"]
+            return ~of_kind(self.p.kind, (*INVALIDATIONS, *BROADCASTS))
+        closing, kind = of_kind(self.p.kind, _CLOSERS), self.p.kind
         ends = np.flatnonzero(kind == Kind.UNMAP_END)
-        edges = np.flatnonzero(of_kind(self.ev, (Kind.COPY, Kind.COPY_END)))
+        edges = np.flatnonzero(of_kind(self.p.kind, (Kind.COPY, Kind.COPY_END)))
         edge = last_between(edges, self.p.key_start[ends] - 1, ends)
         in_copy = (edge >= 0) & (kind[edge] == Kind.COPY) & _traces(self.plan, Kind.COPY_END)
         closing[ends[~in_copy]] = True
@@ -125,12 +126,12 @@ class SlotEvents:
     def _access_slots(self) -> npt.NDArray[np.int16]:
         """The slot of each event; an access names an address, or follows the map it is of."""
         slot = self.ev["slot"].astype(np.int16)
-        access = of_kind(self.ev, _ACCESSES) & (slot == NO_SLOT)
+        access = of_kind(self.p.kind, _ACCESSES) & (slot == NO_SLOT)
         page = self.ev["addr"] & ~np.uint64(PAGE_SIZE - 1)
         for i, address in enumerate(self.addresses):
             if address is not None:
                 slot[access & (page == np.uint64(address))] = i
-        maps = np.flatnonzero(self.ev["kind"] == Kind.MAP)
+        maps = np.flatnonzero(self.p.kind == Kind.MAP)
         lost = np.flatnonzero(access & (slot == NO_SLOT))
         if None in self.addresses and len(maps) and len(lost):
             m = maps[np.maximum(np.searchsorted(maps, lost) - 1, 0)]
@@ -143,7 +144,7 @@ class SlotEvents:
 
     def addresses_with_accesses(self) -> list[int | None]:
         """The slots' addresses, those included that only an access of the page shows."""
-        access = of_kind(self.ev, _ACCESSES)
+        access = of_kind(self.p.kind, _ACCESSES)
         result = list(self.addresses)
         for i in (i for i, address in enumerate(self.addresses) if address is None):
             at = np.flatnonzero(access & (self.slot_of == i))
@@ -152,7 +153,7 @@ class SlotEvents:
 
     def covers(self, slot: int) -> Bools:
         """Which invalidations, local or broadcast, cover the slot's page."""
-        ev, kind = self.ev, self.ev["kind"]
+        ev, kind = self.ev, self.p.kind
         everything = (kind == Kind.INV_ALL) | (kind == Kind.BCAST_ALL)
         address = self.addresses[slot]
         page = ev["addr"] & ~np.uint64(PAGE_SIZE - 1)
@@ -167,7 +168,7 @@ class SlotEvents:
 
     def episodes(self, slot: int) -> tuple[Table, Table]:
         """The slot's EPISODEs in slot order, and the LUCK beside them."""
-        ev, p, kind, mine = self.ev, self.p, self.ev["kind"], self.slot_of == slot
+        ev, p, kind, mine = self.ev, self.p, self.p.kind, self.slot_of == slot
         maps = np.flatnonzero(mine & (kind == Kind.MAP))
         limit = np.minimum(np.append(maps[1:], len(ev)), p.key_end[maps])
         ep, marks = np.zeros(len(maps), EPISODE), np.zeros(len(maps), np.int64)
@@ -185,13 +186,13 @@ class SlotEvents:
         ep["seq_clear"] = np.where(unmapped, p.after_seq[unmaps], NEVER)
         close, ep["seq_close"], ep["t_close"] = self._close(unmaps, until)
 
-        access = first_between(np.flatnonzero(mine & of_kind(ev, _ACCESSES)), maps, until)
+        access = first_between(np.flatnonzero(mine & of_kind(kind, _ACCESSES)), maps, until)
         marks |= self._access(ep, maps, access, until)
 
         covering = self.covers(slot)
-        local = np.flatnonzero(covering & of_kind(ev, INVALIDATIONS))
+        local = np.flatnonzero(covering & of_kind(kind, INVALIDATIONS))
         targeted = np.flatnonzero(covering & (kind == Kind.INV_PAGE))
-        broadcasts = np.flatnonzero(covering & of_kind(ev, BROADCASTS))
+        broadcasts = np.flatnonzero(covering & of_kind(kind, BROADCASTS))
         # A flush between map and access is the map's; with the access unseen it must be known
         # to lie inside the mapping function.
         inner = np.where(access >= 0, access, self._map_ends(slot, maps, until))
@@ -206,9 +207,11 @@ class SlotEvents:
         )
         marks[told | self._implies(unmaps, "broadcast-after-clear")] |= Mark.BROADCAST
         told_here = inside_any(broadcasts, unmaps[told], close[told])
-        flushes = np.union1d(np.setdiff1d(local, unmap_flush), np.setdiff1d(broadcasts, told_here))
-        this_page = np.union1d(targeted, broadcasts[kind[broadcasts] == Kind.BCAST_RANGE])
-        pre = self._just_before(maps, flushes, this_page)
+        flushes = covering.copy()
+        flushes[unmap_flush[unmap_flush >= 0]] = False
+        flushes[told_here] = False
+        this_page = (kind == Kind.INV_PAGE) | (kind == Kind.BCAST_RANGE)
+        pre = self._just_before(maps, np.flatnonzero(flushes), np.flatnonzero(flushes & this_page))
         marks[pre >= 0] |= Mark.PRE_FLUSH
         ep["t_pre"] = np.where(pre >= 0, p.t[pre], NEVER)
         whole_report = self.plan.slots[slot].lock == "report"
@@ -218,7 +221,8 @@ class SlotEvents:
         ep["seq_entry"], ep["t_hold"] = p.seq[self._entry(slot, maps)], p.t[self.hold[maps]]
 
         own = np.zeros(len(ev), np.bool_)
-        own[np.setdiff1d(pre[pre >= 0], broadcasts)] = True  # to others a broadcast is luck
+        own[pre[pre >= 0]] = True
+        own[broadcasts] = False  # to others a broadcast is luck
         own[inside_any(local, maps, inner)] = True
         own[inside_any(tail, unmaps[unmapped], close[unmapped])] = True
         own[told_here] = True
@@ -236,7 +240,7 @@ class SlotEvents:
         handlers = [p for p in self.plan.probes if p.kind == Kind.NOTIFY.name]
         if any(handler.slot in (None, slot) for handler in handlers):
             return self.hold[maps]
-        copies = np.flatnonzero(self.ev["kind"] == Kind.COPY)
+        copies = np.flatnonzero(self.p.kind == Kind.COPY)
         copy = last_between(copies, self.hold[maps] - 1, maps)
         return np.where(copy >= 0, copy, maps)
 
@@ -257,7 +261,7 @@ class SlotEvents:
 
         One after the lock was dropped is not: the next CPU may map and read meanwhile.
         """
-        ends = np.flatnonzero(self.ev["kind"] == Kind.BCAST_END)
+        ends = np.flatnonzero(self.p.kind == Kind.BCAST_END)
         done = first_between(ends, broadcasts, self.p.key_end[broadcasts])
         over = self.p.t[np.where(done >= 0, done, broadcasts)]
         return np.asarray((broadcasts >= 0) & (over - self.plan.clock_error_ns <= next_t))
@@ -266,8 +270,8 @@ class SlotEvents:
         """Fill in when the access happened, at the earliest and latest; return its marks."""
         p, seen = self.p, access >= 0
         marks = np.where(seen, int(Mark.ACCESS_SEEN), 0)
-        marks[seen & (self.ev["kind"][access] == Kind.WRITE)] |= Mark.WRITE
-        copies = np.flatnonzero(self.ev["kind"] == Kind.COPY)
+        marks[seen & (self.p.kind[access] == Kind.WRITE)] |= Mark.WRITE
+        copies = np.flatnonzero(self.p.kind == Kind.COPY)
         copy = last_between(copies, self.hold[maps] - 1, maps)
         writes = (copy >= 0) & (self.ev["flags"][copy] & Flag.WRITE != 0)
         marks[~seen & writes] |= Mark.WRITE
@@ -288,7 +292,7 @@ class SlotEvents:
         Its return; or, where the plan says that the function flushes inside ("flush-inside"),
         just behind the event that follows it.
         """
-        ends = np.flatnonzero((self.ev["slot"] == slot) & (self.ev["kind"] == Kind.MAP_END))
+        ends = np.flatnonzero((self.ev["slot"] == slot) & (self.p.kind == Kind.MAP_END))
         found = first_between(ends, maps, until)
         inside = self._implies(maps, "flush-inside")
         return np.where(found >= 0, found, np.where(inside, np.minimum(maps + 2, until), maps))
@@ -301,8 +305,7 @@ class SlotEvents:
         Nobody but GHES code flushes a GHES page. Whether it came late enough to protect the
         episode is judged in tlb.py.
         """
-        targeted = np.intersect1d(local, targeted)
-        entered = np.flatnonzero(of_kind(self.ev, (Kind.COPY, Kind.NOTIFY)))
+        entered = np.flatnonzero(of_kind(self.p.kind, (Kind.COPY, Kind.NOTIFY)))
         entry = last_between(entered, self.hold[maps] - 1, maps)
         pre = np.where(entry >= 0, last_between(local, entry, maps), -1)
         return np.maximum(pre, last_between(targeted, self.hold[maps] - 1, maps))
@@ -331,13 +334,13 @@ class SlotEvents:
     def _luck(self, slot: int, at: Ints) -> Table:
         p = self.p
         luck = np.zeros(len(at), LUCK)
-        luck["slot"], luck["ctx"], luck["kind"] = slot, self.ev["ctx"][at], self.ev["kind"][at]
+        luck["slot"], luck["ctx"], luck["kind"] = slot, self.ev["ctx"][at], self.p.kind[at]
         luck["seq"], luck["t"], luck["seq_end"] = p.seq[at], p.t[at], p.after_seq[at]
         luck["sender"] = self.ev["cpu"][at]
-        broadcast = of_kind(self.ev[at], BROADCASTS)
+        broadcast = of_kind(self.p.kind[at], BROADCASTS)
         luck["cpu"] = np.where(broadcast, ALL_CPUS, self.ev["cpu"][at])
         # A broadcast is complete when the sender says so, not at its own local part of it.
-        ends = np.flatnonzero(self.ev["kind"] == Kind.BCAST_END)
+        ends = np.flatnonzero(self.p.kind == Kind.BCAST_END)
         done = first_between(ends, at, p.key_end[at])
         t_done = np.where(done >= 0, p.t[done], NEVER)
         luck["t_end"] = np.where(broadcast, t_done, p.after_t[at])
@@ -363,7 +366,7 @@ class SlotEvents:
         is not known to be over, or that holds an episode of *waiting*."""
         p = self.p
         keep = np.zeros(len(self.ev), np.bool_)
-        for cpu in np.unique(self.ev["cpu"]):
+        for cpu in present(self.ev["cpu"]):
             mine = self.ev["cpu"] == cpu
             begins = [NEVER, *p.seq[mine & np.isin(p.t, waiting["t_hold"][waiting["cpu"] == cpu])]]
             for level in LEVELS:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .events import ALL_CPUS, NO_POINT, Cause, Events, Kind
 from .plan import Plan
-from .streams import Bools, Ints
+from .streams import Bools, Ints, present
 
 MAPS = (Kind.MAP, Kind.UNMAP)
 INVALIDATIONS = tuple(k for k in Kind if k.name.startswith(("INV_", "BCAST_")))
@@ -53,7 +53,7 @@ class Windows:
 def touched(plan: Plan, losses: Events, cpus: Ints, begin: Ints, end: Ints) -> Bools:
     """Which of the windows [begin, end] a loss on their own CPU, or on one unknown, touches."""
     result = np.zeros(len(begin), np.bool_)
-    for cpu in np.unique(cpus):
+    for cpu in present(cpus):
         mine = cpus == cpu
         here = (losses["cpu"] == cpu) | (losses["cpu"] == ALL_CPUS)
         windows = Windows.of(losses, here, plan.clock_error_ns)

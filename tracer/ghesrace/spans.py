@@ -145,7 +145,7 @@ class Tracker:
     # yet), the spans, and the index of another event to keep while it is open (-1: none).
 
     def _writes(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
-        at = np.flatnonzero(of_kind(s.ev, (Kind.MAP, Kind.UNMAP)) & (s.ev["slot"] != NO_SLOT))
+        at = np.flatnonzero(of_kind(s.kind, (Kind.MAP, Kind.UNMAP)) & (s.ev["slot"] != NO_SLOT))
         close = np.where(s.after[at] < len(s.ev), s.after[at], -1)
         return self._until_after(s, at, close, What.WRITE)
 
@@ -153,20 +153,20 @@ class Tracker:
         self, s: Streams, at: Ints, close: Ints, what: What
     ) -> tuple[Ints, Ints, Table, Ints]:
         spans = _spans(s, at, close, what)
-        kind = s.ev["kind"][close]
+        kind = s.kind[close]
         flushed = self._flushes[s.ev["point"][at]] & (kind == Kind.INV_PAGE)
-        spans["ended"] = (close >= 0) & (self._returns[s.ev["kind"][at]] | flushed)
+        spans["ended"] = (close >= 0) & (self._returns[s.kind[at]] | flushed)
         return at, close, spans, np.full(len(at), -1)
 
     def _uses(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
-        rows = np.flatnonzero(of_kind(s.ev, (Kind.MAP, Kind.UNMAP)) & (s.ev["slot"] != NO_SLOT))
+        rows = np.flatnonzero(of_kind(s.kind, (Kind.MAP, Kind.UNMAP)) & (s.ev["slot"] != NO_SLOT))
         key = _cpu_context(s.ev, rows) << 16 | s.ev["slot"][rows].astype(np.int64)
         at, last, ended = self._paired(s, rows, key, Kind.MAP)
         after = np.where(ended, s.after[last], len(s.ev))
         known = after < len(s.ev)
         after = np.where(known, after, 0)
         # Without a trace of the unmap's end, its begin is all that can be told.
-        inside = of_kind(pick(s.ev, after), _INSIDE) & (s.ev["ctx"][after] == s.ev["ctx"][at])
+        inside = of_kind(s.kind[after], _INSIDE) & (s.ev["ctx"][after] == s.ev["ctx"][at])
         close = np.where(ended, np.where(known, np.where(inside, after, last), -1), last)
         spans = _spans(s, at, close, What.USE)
         spans["t_sure"] = np.where(ended, s.t[last], spans["t_end"])  # NEVER while it is open
@@ -176,7 +176,7 @@ class Tracker:
         return at, close, spans, np.where(ended, last, -1)
 
     def _calls(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
-        rows = np.flatnonzero(of_kind(s.ev, (Kind.NOTIFY, Kind.NOTIFY_END)))
+        rows = np.flatnonzero(of_kind(s.kind, (Kind.NOTIFY, Kind.NOTIFY_END)))
         key = _cpu_context(s.ev, rows) << 20 | self._symbols[s.ev["point"][rows]] + 1
         at, close, ended = self._paired(s, rows, key, Kind.NOTIFY)
         spans = _spans(s, at, close, What.CALL)
@@ -184,9 +184,9 @@ class Tracker:
         return at, close, spans, np.full(len(at), -1)
 
     def _edits(self, s: Streams) -> tuple[Ints, Ints, Table, Ints]:
-        rows = np.flatnonzero(of_kind(s.ev, (Kind.EDIT, Kind.EDIT_END)))
+        rows = np.flatnonzero(of_kind(s.kind, (Kind.EDIT, Kind.EDIT_END)))
         if self._no_edit_end:
-            at = rows[s.ev["kind"][rows] == Kind.EDIT]
+            at = rows[s.kind[rows] == Kind.EDIT]
             close = np.where(s.after[at] < len(s.ev), s.after[at], -1)
             return self._until_after(s, at, close, What.EDIT)
         # A task may be preempted in an edit, and go on elsewhere: its pid says whose end it is.
@@ -208,9 +208,9 @@ class Tracker:
         rows, key = rows[order], key[order]
         following = np.append(rows[1:], -1)[: len(rows)]
         following[:-1][key[1:] != key[:-1]] = -1
-        begin = s.ev["kind"][rows] == begins
+        begin = s.kind[rows] == begins
         at, end = rows[begin], following[begin]
-        real = (end >= 0) & (s.ev["kind"][end] != begins)
+        real = (end >= 0) & (s.kind[end] != begins)
         gone = s.lower[at]
         task = s.ev["ctx"][at] == Context.TASK
         left = ~task & (gone < len(s.ev)) & ((end < 0) | (gone < end))

@@ -7,6 +7,8 @@ softirq, irq, nmi), as far as the events show it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +22,18 @@ NEVER = 2**63 - 1  # a time or position that was not seen
 LEVELS = tuple(Context)
 
 
-def of_kind(events: Events, kinds: tuple[Kind, ...]) -> Bools:
-    """Which of the *events* are of one of the *kinds*."""
-    table = np.zeros(256, np.bool_)
-    table[list(kinds)] = True
-    return np.asarray(table[events["kind"]])
+def of_kind(kind: npt.NDArray[np.uint8], kinds: tuple[Kind, ...]) -> Bools:
+    """Which of the events with these *kind*s are of one of the *kinds*."""
+    kind = np.ascontiguousarray(kind)  # a column of records is slow to walk
+    found = np.zeros(len(kind), np.bool_)
+    for one in kinds:
+        found |= kind == one
+    return found
+
+
+def present(column: npt.NDArray[np.integer[Any]]) -> Ints:
+    """The distinct values of a column of small numbers, sorted, much sooner than `np.unique`."""
+    return np.flatnonzero(np.bincount(column))
 
 
 def by_cpu(events: Events) -> Ints:
@@ -68,6 +77,7 @@ class Streams:
     t: Ints  # ns; never decreases along a CPU
     after: Ints  # the next event in the same or a lower context: this one's effect is over
     lower: Ints  # the next event in a lower context: this one's context was left
+    kind: npt.NDArray[np.uint8]  # of `ev`, in one piece
 
     @classmethod
     def of(cls, events: Events) -> Streams:
@@ -80,19 +90,21 @@ class Streams:
         n = len(ev)
         t = ev["ts"].astype(np.int64)
         after, lower = np.full(n, n, np.int64), np.full(n, n, np.int64)
-        cuts = np.flatnonzero(np.diff(ev["cpu"].astype(np.int64))) + 1
-        for lo, hi in zip([0, *cuts], [*cuts, n], strict=True):
+        cpu, ctx = ev["cpu"].astype(np.int64), ev["ctx"].copy()
+        cuts = np.flatnonzero(np.diff(cpu)) + 1
+        edges = np.array([0, *cuts, n])
+        end = np.repeat(edges[1:], np.diff(edges))  # of the stream of each event's CPU
+        for lo, hi in pairwise(edges):
             t[lo:hi] = np.minimum.accumulate(t[lo:hi][::-1])[::-1]
-            ctx, index = ev["ctx"][lo:hi], np.arange(lo, hi)
-            for level in LEVELS:
-                here = np.flatnonzero(ctx == level)
-                inner = here[here < hi - lo - 1]
-                if not len(inner):
-                    continue
-                for result, hit in ((after, ctx <= level), (lower, ctx < level)):
-                    following = np.minimum.accumulate(np.where(hit, index, n)[::-1])[::-1]
-                    result[lo + inner] = following[inner + 1]
-        return cls(ev, t, after, lower)
+        for level in LEVELS:
+            hit = ctx <= level
+            hits, passed = np.append(np.flatnonzero(hit), n), np.cumsum(hit)
+            # To the next level these are the lower ones.
+            for result, of in ((after, level), (lower, level + 1)):
+                here = np.flatnonzero(ctx == of)
+                following = hits[passed[here]]
+                result[here] = np.where(following < end[here], following, n)
+        return cls(ev, t, after, lower, ev["kind"].copy())
 
     def before(self, watermark: int) -> tuple[Streams, Events]:
         """Split into what is stamped below *watermark* (ns) and the raw rest."""
@@ -121,6 +133,7 @@ class Program:
         key = s.ev["cpu"].astype(np.int64) * len(LEVELS) + s.ev["ctx"]
         order = np.argsort(key, kind="stable")  # s has the order of each CPU
         self.ev, self.t, key = pick(s.ev, order), s.t[order], key[order]
+        self.kind = s.kind[order]
         self.seq = self.ev["seq"].astype(np.int64)
         cuts = np.flatnonzero(np.diff(key)) + 1
         edges = np.concatenate([[0], cuts, [len(key)]])

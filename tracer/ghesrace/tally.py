@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .events import ALL_CPUS, NO_POINT, Cause, Context, Events, Kind
 from .plan import Plan
-from .streams import NEVER
+from .streams import NEVER, present
 from .tlb import Judged
 
 KINDS = tuple(k for k in Kind if k < Kind.LOSS)
@@ -102,5 +102,5 @@ class Tally:
 
 
 def _per_cpu(counts: dict[int, int], cpus: npt.NDArray[np.uint16], weights: Counts) -> None:
-    for cpu in np.unique(cpus).tolist():
+    for cpu in present(cpus).tolist():
         counts[cpu] = counts.get(cpu, 0) + int(weights[cpus == cpu].sum())

@@ -22,7 +22,7 @@ from .episodes import EPISODE, Mark, Table
 from .events import ALL_CPUS, Events, joined, pick
 from .losses import INVALIDATIONS, MAPS, Windows, hides, touched
 from .plan import Plan
-from .streams import NEVER, Bools, Ints
+from .streams import NEVER, Bools, Ints, present
 
 
 class Class(IntEnum):
@@ -94,7 +94,7 @@ class Judge:
             for what in hidden
         }
         judged = []
-        for slot in np.unique(chunk.episodes["slot"]):
+        for slot in present(chunk.episodes["slot"]):
             judged.append(self._slot(int(slot), chunk, windows))
         for what, mask in hidden.items():
             ends = chunk.losses["ts"][mask].astype(np.int64)
@@ -159,7 +159,7 @@ class _Order:
         since = np.where(marks & Mark.UNMAP_FLUSH != 0, at + 1, np.where(self.flushes, at, -1))
         self.own = np.full(n, -1, np.int64)  # y's last row with an own invalidation, before i
         self.since = np.full(n, -1, np.int64)
-        for cpu in np.unique(rows["cpu"]):
+        for cpu in present(rows["cpu"]):
             mine = np.flatnonzero(rows["cpu"] == cpu)
             self.since[mine[1:]] = np.maximum.accumulate(since[mine])[:-1]
             row = np.maximum.accumulate(np.where(since[mine] >= 0, mine, -1))
@@ -252,7 +252,7 @@ class _Order:
         told = self.luck[self.luck["cpu"] == ALL_CPUS]
         told = told[np.argsort(told["t"], kind="stable")]
         t_end = np.minimum(t_end, NEVER - self.error) + self.error
-        for cpu in np.unique(rows["cpu"]):
+        for cpu in present(rows["cpu"]):
             mine = np.flatnonzero((rows["cpu"] == cpu) & (self.threat >= 0))
             luck = self.luck[self.luck["cpu"] == cpu]
             done = luck[np.argsort(luck["seq_end"], kind="stable")]
@@ -304,7 +304,7 @@ class _Order:
         # Luck after the stamp of a traced access may come too late: the access stays reachable.
         seen = rows["marks"] & Mark.ACCESS_SEEN != 0
         access = np.where(seen, rows["seq_read"], rows["seq_read_end"])
-        for cpu in np.unique(rows["cpu"]):
+        for cpu in present(rows["cpu"]):
             mine = np.flatnonzero(rows["cpu"] == cpu)
             # Its own, broadcasts too; another CPU's broadcast may come at any other time.
             seqs = np.sort(self.luck["seq"][self.luck["sender"] == cpu])
@@ -334,7 +334,7 @@ class _Order:
         told = np.flatnonzero(self.rows["marks"] & Mark.BROADCAST != 0)
         covers = (self.rows["marks"] & Mark.UNMAP_FLUSH != 0) | self.flushes
         keep = [self.threatening(), told[-1:]]
-        for cpu in np.unique(self.rows["cpu"]):
+        for cpu in present(self.rows["cpu"]):
             keep.append(np.flatnonzero(covers & (self.rows["cpu"] == cpu))[-1:])
         at = np.unique(np.concatenate(keep))
         rows = self.rows[at]

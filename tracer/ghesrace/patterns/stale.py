@@ -25,7 +25,7 @@ import numpy as np
 from ..episodes import Mark, Table
 from ..events import Events, Kind
 from ..plan import Plan
-from ..streams import NEVER
+from ..streams import NEVER, present
 from ..tlb import Class, Judged
 from ..witness import EventStore, steps
 from . import (
@@ -54,10 +54,11 @@ class _Samples:
     """
 
     kept: list[_Sample] = field(default_factory=list)
+    _complete: bool = False
 
     def add(self, rows: Table, store: EventStore) -> None:
         """Take the episodes that help: of each frame two, of different notifications, do."""
-        if len(self.kept) == 4:
+        if self._complete:
             return
         _, first, group = np.unique(rows["frame"], return_index=True, return_inverse=True)
         other = _call_ids(rows) != _call_ids(rows[first])[group.ravel()]
@@ -65,8 +66,10 @@ class _Samples:
         for row in rows[np.sort(np.append(first, np.flatnonzero(other)[second]))]:
             if self._helps(int(row["frame"]), _call(row)):
                 self.kept.append((row.copy(), store.of(row).copy()))
+        self._complete = not self._helps()
 
-    def _helps(self, frame: int, call: tuple[int, ...]) -> bool:
+    def _helps(self, frame: int | None = None, call: tuple[int, ...] | None = None) -> bool:
+        """Whether an episode of this frame and notification, or any at all, could help."""
         known = [(int(row["frame"]), _call(row)) for row, _ in self.kept]
         frames = {-1, *(f for f, _ in known)} - {frame}
         calls = {(), *(c for _, c in known)} - {call}
@@ -182,7 +185,7 @@ class Stale:
     def _sample(self, judged: Judged) -> None:
         rows = judged.episodes
         write = (rows["marks"] & Mark.WRITE) != 0
-        for cpu, touched in product(np.unique(rows["cpu"]), (False, True)):
+        for cpu, touched in product(present(rows["cpu"]), (False, True)):
             mine = (rows["cpu"] == cpu) & (judged.touched == touched)
             exposing = rows[judged.exposes & mine]
             if len(exposing):
