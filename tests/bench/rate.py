@@ -1,11 +1,12 @@
-"""How fast records become checked hand-offs: ghesrace's BPF backend beside a bcc script whose
-Python callback runs for each event.
+"""How fast records become checked hand-offs: ghesrace's BPF backend, full stream and summary, each
+beside a bcc script whose Python callback runs for each event.
 
 For use in a guest: python -m lab run -- python -m tests.bench.rate [RUNS]. The control module runs
-the protocol of 2015 on both CPUs, each at its own pace, while both watch; what then waits in their
-buffers is taken out and checked by one thread, whose CPU time is what counts. Neither attaching
-nor compiling is in it. A run with a loss on either side does not count.
-Prints JSON.
+on both CPUs, each at its own pace, while two watch; what then waits in their buffers is taken out
+and checked by one thread, whose CPU time is what counts. Neither attaching nor compiling is in
+it. A run with a loss on either side does not count. The full stream gets the protocol of 2015, as
+many rounds as its rings hold; the summary that and today's protocol, and more rounds: it has no
+rings to fill. Prints JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -23,12 +25,21 @@ from ghesrace.kernel import read_facts
 from ghesrace.resolve import resolve
 from ghesrace.sources.accounts import clock_now
 from ghesrace.sources.bpf import BpfSource
+from ghesrace.sources.bpfsummary import SummarySource
+from ghesrace.summary import summarised
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
+Run = dict[str, float]
+
 # Fits into the buffers of both: nobody reads while it runs.
 STORM = Parameters(rounds=1000, turns="free", period_us=0, linger_us=0, walker=False)
-BUFFER_KB, PAGES = 8192, 2048
+STORMS = {
+    "full": STORM,
+    "summary, race": replace(STORM, rounds=6000),
+    "summary, safe": replace(STORM, rounds=6000, fix="flush-on-map"),
+}
+BUFFER_KB, PAGES = 8192, 4096
 _IDLE_POLLS = 20
 
 # As such scripts are: the functions of the race, their arguments, one submit per hit.
@@ -118,7 +129,7 @@ class Script:
         self.bpf.cleanup()
 
 
-def ghesrace(source: BpfSource, end: int) -> tuple[float, float, int, Engine]:
+def judged(source: BpfSource, end: int) -> tuple[float, float, int, Engine]:
     """Read and judge until all that came before *end* (ns) is judged: CPU seconds in all, those of
     reading, records."""
     engine = Engine(source.plan)
@@ -136,45 +147,54 @@ def ghesrace(source: BpfSource, end: int) -> tuple[float, float, int, Engine]:
     return spent, reading, records, engine
 
 
-def once() -> dict[str, float]:
-    """One storm, seen by both; `lost`: by either."""
+def once(name: str) -> Run:
+    """One storm, seen by ghesrace and the script; `lost`: by either."""
     plan = resolve(read_facts(), backend="bpf")
     with ExitStack() as stack:
-        source = stack.enter_context(BpfSource(plan, {}, buffer_kb=BUFFER_KB))
+        made = (
+            BpfSource(plan, {}, buffer_kb=BUFFER_KB)
+            if name == "full"
+            else SummarySource(summarised(plan), {})
+        )
+        source = stack.enter_context(made)
         script = Script()
         stack.callback(script.close)
-        truth = run(STORM)
-        spent, reading, records, engine = ghesrace(source, clock_now(plan.clock))
+        truth = run(STORMS[name])
+        spent, reading, records, engine = judged(source, clock_now(plan.clock))
         theirs = script.take()
         source.stop()
-    handoffs = sum(slot.handoffs for slot in engine.report().slots)
+    slots = engine.report().slots
+    episodes = sum(slot.episodes for slot in slots)
     found = {
-        "ghesrace records/s": records / spent,
-        "ghesrace records/s, read only": records / reading,
-        "ghesrace records": records,
-        "ghesrace hand-offs": handoffs,
-        "script records/s": script.count / theirs,
+        "reads": truth.summary["reads"],
+        "records": records,
+        "episodes": episodes,
+        "hand-offs": sum(slot.handoffs for slot in slots),
+        "records/s": records / spent,
+        "records/s, read only": records / reading,
+        "reads/s": truth.summary["reads"] / spent,
         "script records": script.count,
         "script hand-offs": script.handoffs,
-        "reads": truth.summary["reads"],
+        "script records/s": script.count / theirs,
+        "script reads/s": truth.summary["reads"] / theirs,
+        "times as many reads/s": theirs / spent,
         "lost": source.lost + script.lost,
     }
-    print(json.dumps(found), flush=True)
+    print(name, json.dumps(found), flush=True)
     return found
 
 
 def main() -> None:
     """Measure and print the medians."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    medians: dict[str, Run] = {}
     with inserted():
-        once()  # loads, and under emulation translates, what the others run
-        found = [one for _ in range(runs) if not (one := once())["lost"]]
-    assert found, "each run lost events"
-    middle = {name: median(one[name] for one in found) for name in found[0]}
-    middle["times as many"] = median(
-        one["ghesrace records/s"] / one["script records/s"] for one in found
-    )
-    print(json.dumps(middle, indent=1))
+        for name in STORMS:
+            once(name)  # loads, and under emulation translates, what the others run
+            found = [one for _ in range(runs) if not (one := once(name))["lost"]]
+            assert found, f"{name}: each run lost events"
+            medians[name] = {key: median(one[key] for one in found) for key in found[0]}
+    print(json.dumps(medians, indent=1))
 
 
 if __name__ == "__main__":
