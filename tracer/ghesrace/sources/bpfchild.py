@@ -1,9 +1,10 @@
 """The process that compiles and attaches: the only one that loads bcc, and LLVM with it.
 
 `python -m ghesrace.sources.bpfchild FD`: reads a request (JSON) from standard input, compiles it
-with bcc, loads and attaches every program, and passes the descriptors of the maps, the programs
-and the attachments through the socket FD. They keep everything alive when this process ends and
-gives its 100 MB back. Refusals go the same way as {"error": ..., "log": ...}.
+with bcc (or takes what bcc made of the same text since boot, bpfcache.py), makes the maps, loads
+and attaches every program, and passes the descriptors of the maps, the programs and the
+attachments through the socket FD. They keep everything alive when this process ends and gives its
+100 MB back. Refusals go the same way as {"error": ..., "log": ...}.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import bpfcall
+from .bpfcache import Cache, Compiled, Map, place
 
 # enum bpf_prog_type, and how bcc spells an attachment of the tracing type: in the name.
 _TYPES = {"kprobe": 2, "raw-tracepoint": 17, "tracing": 26}
@@ -28,6 +30,7 @@ _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
 _LD_IMM64, _PSEUDO_BTF_ID = 0x18, 3
 MAPS = ("cpus", "records")
 STATES = "states"  # of a summary, behind them
+_MAP_INFO_SIZE = 40  # of struct bpf_map_info: as much as all kernels have
 FDS_PER_MESSAGE = 200  # the kernel takes SCM_MAX_FD (253)
 
 
@@ -90,39 +93,52 @@ def name_variables(code: bytes, variables: dict[int, int]) -> bytes:
     return bytes(made)
 
 
-def _run(request: Request) -> list[int]:
-    """Descriptors: the maps', then of each program its own and its attachment's."""
-    try:
-        from bcc import BPF
-        from bcc.libbcc import lib
-    except ImportError as error:
-        raise Refused("bcc", str(error)) from error
+def _compiled(request: Request, version: str) -> Compiled:
+    """From the cache, or from LLVM."""
+    from bcc import BPF
+
+    cache = Cache(place(), version)
+    if (kept := cache.get(request.text)) is not None:
+        return kept
     try:
         module = BPF(text=request.text, cflags=["-Wno-everything"])
     except Exception as error:  # bcc raises nothing else
         raise Refused("compile", str(error)) from error
-    found = [lib.bpf_table_fd(module.module, name.encode()) for name in request.maps]
+    functions = (program.function for program in request.programs)
+    code = {name: bytes(module.dump_func(name.encode())) for name in functions}
+    made = Compiled.of(code, lambda fd: Map.of(bpfcall.info(fd, _MAP_INFO_SIZE)))
+    cache.put(request.text, made)
+    return made
+
+
+def _made(lib: Any, one: Map) -> int:
+    fd = lib.bcc_create_map(
+        one.kind, one.name.encode(), one.key_size, one.value_size, one.entries, one.flags
+    )
+    if fd < 0:
+        raise Refused("load", f"map {one.name}: {os.strerror(ctypes.get_errno())}")
+    return int(fd)
+
+
+def _run(request: Request) -> list[int]:
+    """Descriptors: the maps', then of each program its own and its attachment's."""
+    try:
+        import bcc
+        from bcc.libbcc import lib
+    except ImportError as error:
+        raise Refused("bcc", str(error)) from error
+    compiled = _compiled(request, bcc.__version__)
+    fds = [_made(lib, one) for one in compiled.maps]
+    names = [one.name for one in compiled.maps]
+    found = [fds[names.index(name)] for name in request.maps]
     for program in request.programs:
-        code = name_variables(module.dump_func(program.function.encode()), request.variables)
-        buffer = ctypes.create_string_buffer(code, len(code))
+        code = name_variables(compiled.with_maps(program.function, fds), request.variables)
         name = (
             _PREFIX.get(program.mechanism, b"")
             + (program.target if program.mechanism in _PREFIX else program.function).encode()
         )
-        fd = lib.bcc_func_load(
-            module.module,
-            _TYPES[program.type],
-            name,
-            ctypes.addressof(buffer),
-            len(code),
-            b"GPL",
-            0,
-            0,
-            None,
-            0,
-            None,
-            -1,
-        )
+        kind = _TYPES[program.type]
+        fd = lib.bcc_prog_load(kind, name, code, len(code), b"GPL", 0, 0, None, 0)
         if fd < 0:
             reason = os.strerror(ctypes.get_errno())
             raise Refused("load", f"{program.mechanism} on {program.target}: {reason}")
