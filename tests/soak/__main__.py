@@ -41,6 +41,12 @@ def _metrics() -> dict[str, float]:
     return found
 
 
+def _memory(pid: int) -> dict[str, int]:
+    """RSS by what it is of, in KiB (proc(5), /proc/PID/status)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
+
+
 def in_guest(minutes: float, share: Path) -> int:
     """In the guest: run the daemon for so long under the scenario `mixed`; figures to the share."""
     from lab.client import Client
@@ -49,7 +55,8 @@ def in_guest(minutes: float, share: Path) -> int:
     config.write_text(f'[recorder]\ndirectory = "{share}/captures"\n[source]\nbuffer_kb = 16384\n')
     with (share / "daemon.log").open("wb") as log:
         command = [sys.executable, "-m", "ghesrace.cli", "daemon", "--config", str(config)]
-        daemon = subprocess.Popen(command, stderr=log)
+        # As systemd/ghesrace.service sets it.
+        daemon = subprocess.Popen(command, stderr=log, env={**os.environ, "MALLOC_ARENA_MAX": "2"})
     end = time.monotonic() + 300
     while True:
         try:
@@ -61,11 +68,12 @@ def in_guest(minutes: float, share: Path) -> int:
             time.sleep(1)
     firmware = Client(share)
     firmware.start("mixed")
-    samples = []
+    samples, memory = [], []
     end = time.monotonic() + minutes * 60
     while time.monotonic() < end and daemon.poll() is None:
         time.sleep(10)
         samples.append(_metrics())
+        memory.append(_memory(daemon.pid))
     truth = firmware.stop()
     last = _metrics()
     daemon.terminate()
@@ -81,6 +89,7 @@ def in_guest(minutes: float, share: Path) -> int:
         },
         "rss_first": warm["ghesrace_process_resident_memory_bytes"],
         "rss_last": last["ghesrace_process_resident_memory_bytes"],
+        "memory": memory[:: max(len(memory) // 10, 1)],
         "cpu_seconds": last["ghesrace_process_cpu_seconds_total"],
         "firmware": truth,
     }
