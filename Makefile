@@ -19,7 +19,7 @@ help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
 	@echo 'make test      ruff, mypy, unit tests, then the tests that need a live kernel'
 	@echo 'make unit      unit tests only: seconds, no root'
-	@echo 'make lab-test  the tests that need a live kernel, in two guests side by side'
+	@echo 'make lab-test  the tests that need a live kernel, in a guest'
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
 	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
@@ -45,8 +45,7 @@ unit: venv
 	$(call say,unit tests)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal tests/unit
 
-# Two guests side by side: each uses little more than half of two CPUs.
-LAB_TEST = $(VENV)/bin/python -m lab test --guests 2 --timeout 2000 -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
+LAB_TEST = $(VENV)/bin/python -m lab test --timeout 2700 -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
 DAEMON := tests/lab/test_daemon.py
 
 lab-test: venv

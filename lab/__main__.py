@@ -6,17 +6,12 @@ import argparse
 import json
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ghesrace.errors import GhesraceError
+from ghesrace.errors import GhesraceError, TransientError
 
-from . import EXIT_LAB
+from . import paths
 from .scenario import SCENARIOS
-
-if TYPE_CHECKING:
-    from .board import Board, Settings
 
 # As `docker run` and `timeout` do: 125 is our failure, anything else the command's own code.
 _EXIT_LAB = 125
@@ -58,14 +53,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="when the guest itself fails, boot again and go on behind the tests that passed",
     )
-    test.add_argument(
-        "--guests",
-        type=int,
-        choices=range(1, 9),
-        default=1,
-        metavar="N",
-        help="share the tests out over so many guests, which run side by side",
-    )
     test.add_argument("pytest", nargs="*", metavar="PYTEST_ARGUMENT", help="after --")
 
     firmware = commands.add_parser("firmware", help="in a guest: tell the firmware what to do")
@@ -85,21 +72,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# QEMU's Python library is needed on the host only: what imports it is imported where it is used.
-def _board(args: argparse.Namespace) -> Board:
+def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
+    # QEMU's Python library is needed on the host only
     from .arm64.virt import Virt
+    from .board import Board, Settings
+    from .guest import run
     from .pc import Pc
 
+    board: Board
     if args.arch == "arm64":
-        return Virt(args.kernel) if args.kernel else Virt()
-    return Pc(Path(args.kernel) if args.kernel else None)
-
-
-def _settings(args: argparse.Namespace, share: Path, scenario: str = "idle") -> Settings:
-    from .board import Settings
-
-    return Settings(
-        share=share.resolve(),
+        board = Virt(args.kernel) if args.kernel else Virt()
+    else:
+        board = Pc(Path(args.kernel) if args.kernel else None)
+    args.share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
+    settings = Settings(
+        share=args.share.resolve(),
         scenario=scenario,
         cpus=args.cpus,
         memory=args.memory,
@@ -107,38 +94,36 @@ def _settings(args: argparse.Namespace, share: Path, scenario: str = "idle") -> 
         boot_s=args.boot_timeout,
         command_s=args.timeout,
     )
-
-
-def _share(args: argparse.Namespace) -> Path:
-    return Path(args.share or tempfile.mkdtemp(prefix="ghesrace-share-"))
-
-
-def _run(args: argparse.Namespace) -> int:
-    from .guest import run
-
-    share = _share(args)
     try:
-        return run(_board(args), _settings(args, share, args.scenario), args.command)
+        return run(board, settings, command)
     finally:
-        print(f"lab: results are in {share}", file=sys.stderr)
+        print(f"lab: results are in {settings.share}", file=sys.stderr)
 
 
 def _test(args: argparse.Namespace) -> int:
-    from . import suite
+    from .board import REPO
 
-    share, board = _share(args), _board(args)
-
-    def shard(n: int, share: Path) -> int:
-        pytest = [*args.pytest, f"--shard={n}/{args.guests}"]
-        return suite.test(board, _settings(args, share), pytest, args.boots)
-
-    try:
-        if args.guests == 1:
-            return shard(0, share)
-        board.warm()  # once, for all
-        return suite.side_by_side(share, [partial(shard, n) for n in range(args.guests)])
-    finally:
-        print(f"lab: results are in {share}", file=sys.stderr)
+    tests = [] if any("tests/lab" in a for a in args.pytest) else ["tests/lab"]
+    # The guest sees the repository read-only: nothing that wants to keep files in it
+    pytest = (
+        "exec python3 -m pytest -p no:cacheprovider -p no:hypothesispytest -o addopts= --rootdir=. "
+        '--junitxml="$LAB_SHARE/junit.xml" -v "$@"'
+    )
+    command = ["sh", "-c", f'cd "$0" && {pytest}', str(REPO), *tests, *args.pytest]
+    args.share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
+    passed = args.share / paths.PASSED
+    passed.unlink(missing_ok=True)
+    for boot in range(1, args.boots + 1):
+        try:
+            code = _run(args, command, "idle")
+        except TransientError as error:
+            if boot == args.boots:
+                raise
+            print(f"lab: {error}\nlab: boot {boot + 1}, behind the tests that passed")
+        else:
+            # It may have been the guest's end that failed, behind the last test.
+            return 0 if boot > 1 and code == _EXIT_NO_TESTS else code
+    return _EXIT_LAB
 
 
 def _firmware(args: argparse.Namespace) -> int:
@@ -169,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         match args.verb:
             case "run":
-                return _run(args)
+                return _run(args, args.command, args.scenario)
             case "test":
                 return _test(args)
             case "firmware":
@@ -178,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name:12} {scenario.about}")
     except GhesraceError as error:
         print(f"lab: {error}", file=sys.stderr)
-        return EXIT_LAB
+        return _EXIT_LAB
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 
@@ -26,21 +25,11 @@ def _passed() -> Path:
     return Path(os.environ[paths.ENV]) / paths.PASSED
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--shard", default="0/1", help="N/OF: the tests that this guest runs")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what another guest runs, and what passed in this run before the guest failed and
-    was booted again."""
-    n, of = map(int, config.getoption("--shard").split("/"))
+    """Leave out what passed in this run before the guest failed and was booted again."""
     known = _passed().read_text().splitlines() if _passed().exists() else []
-
-    def mine(item: pytest.Item) -> bool:
-        return crc32(item.nodeid.encode()) % of == n and item.nodeid not in known
-
-    config.hook.pytest_deselected(items=[item for item in items if not mine(item)])
-    items[:] = filter(mine, items)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in known])
+    items[:] = [item for item in items if item.nodeid not in known]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
