@@ -100,6 +100,10 @@ class Pc:
             "loglevel=7",
             f"modprobe.blacklist={_UNUSED_DRIVERS}",
             f"memmap={hest.REGION // 1024}K${hest.BASE:#x}",
+            # QEMU's vCPUs have one TSC. Linux does not believe that of an AMD CPU without
+            # CONSTANT_TSC (unsynchronized_tsc()), and would read the HPET for each stamp: a device
+            # access, under the lock that all vCPUs share.
+            "tsc=reliable",
             # LINT1 of every CPU, not of the boot CPU alone (setup_local_APIC())
             "apic_extnmi=all",
             HANG,
