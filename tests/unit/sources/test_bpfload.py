@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from ghesrace.btf import Btf
 from ghesrace.errors import HostError
 from ghesrace.kallsyms import read_addresses
-from ghesrace.sources.bpfchild import MAPS, Program, Request, name_variables
+from ghesrace.sources.bpfchild import MAPS, Program, Request
 from ghesrace.sources.bpfload import _MAGIC, _refusal, preempt_count
 from tests.unit import trees
 
@@ -57,17 +56,6 @@ def test_the_preempt_count_without_helpers(tmp_path: Path):
     )
     (tmp_path / "kallsyms").write_text("0000000000000000 A __preempt_count\n")
     assert read_addresses(tmp_path / "kallsyms", wanted) == {}
-
-
-def test_variables_are_named_in_the_code():
-    """If this fails, the verifier refuses every program, or one reads a wrong variable."""
-    load = struct.Struct("<BBhi")
-    move = load.pack(0xB7, 0x01, 0, 7)
-    magic = load.pack(0x18, 0x02, 0, _MAGIC & 0xFFFFFFFF) + load.pack(0, 0, 0, _MAGIC >> 32)
-    a_map = load.pack(0x18, 0x11, 0, 5) + load.pack(0, 0, 0, 0)
-    code = name_variables(move + magic + a_map, {_MAGIC: 4711})
-    named = load.pack(0x18, 0x32, 0, 4711) + load.pack(0, 0, 0, 0)
-    assert code == move + named + a_map
 
 
 def test_a_request_survives_the_way_to_the_child():

@@ -14,15 +14,15 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from . import bpfcode
+
 KEPT = 16  # entries; a plan has one, and every module that changes it another
 _OTHERS_MAY_WRITE = 0o022
 _MOST_BYTES = 16 << 20
-_LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
 _NAME = slice(24, 40)
 
 
@@ -54,14 +54,14 @@ class Compiled:
     @classmethod
     def of(cls, code: dict[str, bytes], describe: Callable[[int], Map]) -> Compiled:
         """From instructions that hold descriptors."""
-        fds = sorted({fd for text in code.values() for _, fd in _references(text)})
+        fds = sorted(set().union(*map(bpfcode.maps, code.values())))
         index = {fd: n for n, fd in enumerate(fds)}
         maps = tuple(describe(fd) for fd in fds)
-        return cls(maps, {name: _renamed(text, index) for name, text in code.items()})
+        return cls(maps, {name: bpfcode.name_maps(text, index) for name, text in code.items()})
 
     def with_maps(self, name: str, fds: list[int]) -> bytes:
         """The instructions of function *name*, with the descriptors of its maps."""
-        return _renamed(self.code[name], dict(enumerate(fds)))
+        return bpfcode.name_maps(self.code[name], dict(enumerate(fds)))
 
     def to_json(self) -> str:
         """For `from_json`."""
@@ -74,27 +74,11 @@ class Compiled:
         data = json.loads(text)
         code = {str(name): bytes.fromhex(text) for name, text in data["code"].items()}
         made = cls(tuple(Map(**one) for one in data["maps"]), code)
-        if any(len(text) % 8 for text in code.values()) or any(
-            index >= len(made.maps) for text in code.values() for _, index in _references(text)
-        ):
-            raise ValueError("instructions that no compiler made")
+        for one in code.values():
+            beyond = any(index >= len(made.maps) for index in bpfcode.maps(one))
+            if len(one) % bpfcode.INSTRUCTION or beyond:
+                raise ValueError("instructions that no compiler made")
         return made
-
-
-def _references(code: bytes) -> list[tuple[int, int]]:
-    """Where the instructions name a map, and which (descriptor or index)."""
-    found = []
-    for at in range(0, len(code) - 15, 8):
-        if code[at] == _LD_IMM64 and code[at + 1] >> 4 == _PSEUDO_MAP_FD:
-            found.append((at, struct.unpack_from("<I", code, at + 4)[0]))
-    return found
-
-
-def _renamed(code: bytes, names: dict[int, int]) -> bytes:
-    made = bytearray(code)
-    for at, name in _references(code):
-        struct.pack_into("<I", made, at + 4, names[name])
-    return bytes(made)
 
 
 def place() -> Path:
@@ -135,10 +119,14 @@ class Cache:
         entry = self._entry(text)
         if entry is None:
             return
+        part = entry.with_suffix(f".{os.getpid()}")
         with contextlib.suppress(OSError):
-            with tempfile.NamedTemporaryFile("w", dir=entry.parent, delete=False) as part:
-                part.write(compiled.to_json())
-            os.replace(part.name, entry)
+            try:
+                part.touch(mode=0o600)
+                part.write_text(compiled.to_json())
+                part.replace(entry)
+            finally:
+                part.unlink(missing_ok=True)
             old = sorted(entry.parent.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
             for path in old[KEPT:]:
                 path.unlink()

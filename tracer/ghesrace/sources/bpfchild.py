@@ -14,20 +14,19 @@ import fcntl
 import json
 import os
 import socket
-import struct
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import bpfcall
 from .bpfcache import Cache, Compiled, Map, place
+from .bpfcode import name_variables
 
 # enum bpf_prog_type, and how bcc spells an attachment of the tracing type: in the name.
 _TYPES = {"kprobe": 2, "raw-tracepoint": 17, "tracing": 26}
 _PREFIX = {"fentry": b"kfunc__", "fexit": b"kretfunc__"}
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
-_LD_IMM64, _PSEUDO_BTF_ID = 0x18, 3
 MAPS = ("cpus", "records")
 STATES = "states"  # of a summary, behind them
 _MAP_INFO_SIZE = 40  # of struct bpf_map_info: as much as all kernels have
@@ -76,21 +75,6 @@ class Refused(Exception):
     def __init__(self, stage: str, what: str) -> None:
         super().__init__(what)
         self.stage, self.what = stage, what
-
-
-def name_variables(code: bytes, variables: dict[int, int]) -> bytes:
-    """BPF instructions in which the 64-bit constants that are keys of *variables* have become
-    references to kernel variables (BPF_PSEUDO_BTF_ID, kernel/bpf/verifier.c)."""
-    made = bytearray(code)
-    for at in range(0, len(made) - 8, 8):
-        if made[at] == _LD_IMM64 and made[at + 1] >> 4 == 0:
-            low, high = struct.unpack_from("<I", made, at + 4)[0], made[at + 12 : at + 16]
-            btf_id = variables.get(low | int.from_bytes(high, "little") << 32)
-            if btf_id is not None:
-                made[at + 1] |= _PSEUDO_BTF_ID << 4
-                struct.pack_into("<I", made, at + 4, btf_id)
-                made[at + 12 : at + 16] = bytes(4)
-    return bytes(made)
 
 
 def _compiled(request: Request, version: str) -> Compiled:
