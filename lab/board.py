@@ -12,8 +12,12 @@ from .qemu import Machine
 
 REPO = Path(__file__).resolve().parent.parent
 
-# Kernel arguments: a guest whose CPU hangs ends after a minute, and its console says where.
-HANG = "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1"
+# Kernel arguments: a guest that hangs ends after a minute or two, and its console says where. A CPU
+# that gets no timer interrupt any more is no soft lockup, but RCU waits for it.
+HANG = (
+    "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1 "
+    "rcupdate.rcu_cpu_stall_timeout=90 sysctl.kernel.panic_on_rcu_stall=1"
+)
 
 
 @dataclass(frozen=True, slots=True)

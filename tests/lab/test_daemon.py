@@ -90,12 +90,14 @@ def box(share: Path, deb: Path) -> Iterator[Box]:
         box.do("dpkg", "-i", str(deb), timeout=300)
         print(f"installed in {time.monotonic() - begin:.0f} s")
         Path("/etc/ghesrace/ghesrace.toml").write_text(CONFIG)
+        follow = ["journalctl", "-f", "-n", "all", "-u", "ghesrace", "-o", "short-precise"]
+        journal = box.spawn(follow, share / "journal")
         try:
             yield box
         finally:
-            log = box.run("journalctl", "-u", "ghesrace", "--no-pager", "-o", "short-precise")
-            (share / "journal").write_text(log.stdout)
             box.run("systemctl", "stop", "ghesrace")
+            journal.terminate()
+            journal.wait()
     device.unload()
 
 
@@ -221,22 +223,22 @@ def by_backend(box: Box, request: pytest.FixtureRequest) -> Iterator[str]:
     """The unit, started with one backend."""
     file = Path("/etc/ghesrace/ghesrace.toml")
     file.write_text(f'{CONFIG}[source]\nbackend = "{request.param}"\n')
-    override = Path("/etc/systemd/system/ghesrace.service.d/test.conf")
-    override.parent.mkdir(exist_ok=True)
-    override.write_text("[Service]\nTimeoutStartSec=300\n")  # a compiler under emulation
-    box.do("systemctl", "daemon-reload")
+    # The control module has no trampolines, and kprobes need more than the unit's capabilities
+    # where this is 3 (Debian).
+    paranoid = Path("/proc/sys/kernel/perf_event_paranoid")
+    before = paranoid.read_text()
+    paranoid.write_text("2")
     try:
         box.run("systemctl", "reset-failed", "ghesrace")
         begin = time.monotonic()
-        box.do("systemctl", "restart", "ghesrace", timeout=300)  # the package starts it
+        box.do("systemctl", "restart", "ghesrace", timeout=400)  # the package starts it
         until(ready, 60, "ready")
         print(f"{request.param}: started in {time.monotonic() - begin:.0f} s")
         yield request.param
     finally:
         box.run("systemctl", "stop", "ghesrace")
         file.write_text(CONFIG)
-        override.unlink()
-        box.do("systemctl", "daemon-reload")
+        paranoid.write_text(before)
     assert leftovers() == []
 
 
@@ -253,27 +255,23 @@ def test_a_burst_is_survived_and_every_event_accounted_for(
     seconds = time.monotonic() - begin
     reads = done.summary["reads"]
 
-    def taken() -> float:
+    def counted() -> tuple[float, float]:
         text = get(f"{DAEMON}/metrics")
-        return metric("ghesrace_events_total", text) + metric("ghesrace_lost_events_total", text)
+        maps = metric('ghesrace_events_total{context="irq",kind="map"}', text)
+        return maps, metric("ghesrace_lost_events_total", text)
 
-    until(lambda: taken() >= reads, 300, "as many events as reads")
-    last = 0.0
-    while (now := taken()) > last + reads / 100:  # it catches up
-        last = now
-        time.sleep(5)
+    # Each read was behind a map.
+    until(lambda: sum(counted()) >= reads, 300, "a map or a loss for each read")
+    until(lambda: metric('ghesrace_findings_total{pattern="stale"') > 0, 60, "a finding")
     text = get(f"{DAEMON}/metrics")
     (share / f"burst-{by_backend}.txt").write_text(text)
-    maps = metric('ghesrace_events_total{context="irq",kind="map"}', text)
-    lost = metric("ghesrace_lost_events_total", text)
+    maps, lost = counted()
     rss = metric("ghesrace_process_resident_memory_bytes", text)
     print(
         f"{by_backend}: {reads} reads, {metric('ghesrace_events_total', text):.0f} events and "
         f"{lost:.0f} lost, {seconds:.0f} s; RSS {first / 2**20:.0f} -> {rss / 2**20:.0f} MiB"
     )
     assert maps <= reads + 100
-    assert maps + lost >= reads  # each read was behind a map
-    assert metric('ghesrace_findings_total{pattern="stale"', text) > 0
     assert rss < 384 << 20  # MemoryHigh=
     assert ready()
     assert box.do("systemctl", "show", "-P", "NRestarts", "ghesrace").strip() == "0"

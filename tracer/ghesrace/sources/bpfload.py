@@ -247,6 +247,13 @@ def _refusal(answer: bytes, log: str, release: str) -> HostError:
         )
     if stage == "load":
         return HostError(f"the kernel refuses our BPF program: {what}: {last}", ftrace[3:])
+    if stage == "attach" and "Permission denied" in what:
+        # Debian's kernels, whose default is 3: perf_event_open(2) beyond 2 takes CAP_SYS_ADMIN
+        # where Linux is content with CAP_PERFMON.
+        return HostError(
+            f"the kernel refuses perf events, which kprobes need: {what}",
+            f"sysctl kernel.perf_event_paranoid=2, or CAP_SYS_ADMIN, {ftrace}",
+        )
     if stage == "attach":
         return HostError(f"the kernel can't attach our BPF program: {what}", ftrace[3:])
     return HostError(f"{what}: {last}" if last else what, ftrace[3:])
