@@ -18,7 +18,7 @@ MEMORY_ERROR = struct.Struct("<QQQQ8H3QBBHHH")
 CORRECTED_ONE_ENTRY = 0x12
 MEMORY_SECTION = uuid.UUID("a5bc1114-6f64-4ede-b863-3e83ed7c83b1")
 
-_VALID_ADDRESS, _VALID_MASK, _VALID_TYPE = 1 << 1, 1 << 2, 1 << 14
+_VALID_TARGET, _VALID_TYPE = 1 << 13, 1 << 14
 _SINGLE_BIT_ECC = 2
 _REVISION = 0x300  # acpi_hest_generic_data_v300, the one with a time stamp
 
@@ -32,18 +32,23 @@ class Severity(IntEnum):
     NONE = 3
 
 
-def memory_error(address: int) -> bytes:
-    """Return the 80 bytes of a memory error section for the physical *address* (bytes)."""
+def memory_error(target: int) -> bytes:
+    """Return the 80 bytes of a memory error section that names a target (u64), and no address.
+
+    Of each report with an address x86 makes a machine check too, apei_mce_report_mem_error(), and
+    prints it at KERN_EMERG: 400 bytes through an emulated UART, thousands of times a minute.
+    """
     where = [0] * 8  # node, card, module, bank, device, row, column, bit position
+    requestor = responder = 0
     return MEMORY_ERROR.pack(
-        _VALID_ADDRESS | _VALID_MASK | _VALID_TYPE,
+        _VALID_TARGET | _VALID_TYPE,
         0,
-        address,
-        2**64 - 1,
+        0,
+        0,
         *where,
-        0,
-        0,
-        0,
+        requestor,
+        responder,
+        target,
         _SINGLE_BIT_ECC,
         0,
         0,
@@ -52,13 +57,13 @@ def memory_error(address: int) -> bytes:
     )
 
 
-def status_block(address: int, severity: Severity = Severity.CORRECTED) -> bytes:
-    """Return a status block that reports one memory error at physical *address* (bytes).
+def status_block(target: int, severity: Severity = Severity.CORRECTED) -> bytes:
+    """Return a status block that reports one memory error of *target*.
 
     The first four bytes, block_status, are already set: who posts it to a live kernel writes
     them last. The kernel's cper_estatus_check() wants the entries to fill data_length exactly.
     """
-    section = memory_error(address)
+    section = memory_error(target)
     entry = ENTRY.pack(
         MEMORY_SECTION.bytes_le, severity, _REVISION, 0, 0, len(section), bytes(16), bytes(20), 0
     )

@@ -20,10 +20,6 @@ from .qemu import Notifier
 
 _POLL_S = 0.002
 
-# Reported as the bad address; the kernel only prints it (a corrected error below the
-# platform's threshold takes no page offline, ghes_handle_memory_failure()).
-_BAD_ADDRESS = 0x0123_4000
-
 
 class Memory:
     """The guest's RAM as a file mapped by the host; it begins at guest-physical *base*."""
@@ -140,7 +136,7 @@ class Firmware:
                 self._counts[name].busy += 1
                 return False
             number = self._counts[name].posted
-            record = cper.status_block(_BAD_ADDRESS + number * hest.PAGE_SIZE)
+            record = cper.status_block(number)  # the kernel keeps quiet of equal ones
             self.memory.write(place.block + 4, record[4:])
             self.memory.set_word(place.block, int.from_bytes(record[:4], "little"))
             self._pending.add(name)

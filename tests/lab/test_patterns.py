@@ -138,7 +138,7 @@ def test_luck_between_turns_is_predicted_and_the_witness_is_real(record: Record)
 
 def test_nothing_fires_on_the_stock_kernel(record: Record) -> None:
     """A pattern that finds something on a healthy kernel is worth nothing."""
-    report = record("stock", storm("mixed", 40))
+    report = record("stock", storm("mixed", 20))
     assert all(pattern.checked for pattern in report.patterns.values())
     assert report.findings == []
     assert sum(slot.handoffs for slot in report.slots) > 100

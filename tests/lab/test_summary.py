@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ QUIET_S = 1.5
 UNSAFE = ("INCIDENTAL", "NONE", "UNCERTAIN")
 BROAD = ("INV_RANGE", "INV_ALL", "BCAST_RANGE", "BCAST_ALL")  # of more than a slot's page
 Name = tuple[object, ...]
+SECOND_CPU = Path("/sys/devices/system/cpu/cpu1/online")
 
 
 @dataclass
@@ -240,12 +241,13 @@ def test_in_turn_without_a_loss(share: Path, firmware: Client) -> None:
     ("parameters", "verdict"),
     [
         (Parameters(rounds=ROUNDS), Verdict.OBSERVED),
+        (Parameters(rounds=ROUNDS, write_back=1, nmi=1), Verdict.OBSERVED),
         # Each CPU is told of every unmap, too late to count on: no junk, by luck.
         (Parameters(rounds=ROUNDS, shootdown=1), Verdict.PREDICTED),
         (Parameters(rounds=ROUNDS, fix="flush-on-map"), Verdict.CLEAN),
         (Parameters(rounds=ROUNDS, fix="broadcast-at-unmap"), Verdict.CLEAN),
     ],
-    ids=["no-fix", "luck", "flush-on-map", "broadcast-at-unmap"],
+    ids=["no-fix", "writes-and-nmis", "luck", "flush-on-map", "broadcast-at-unmap"],
 )
 def test_control(share: Path, parameters: Parameters, verdict: Verdict) -> None:
     """If this fails, the kernel's own judgement of the race, or of its fixes, is wrong."""
@@ -255,6 +257,29 @@ def test_control(share: Path, parameters: Parameters, verdict: Verdict) -> None:
     assert irq.episodes >= 2 * ROUNDS
     assert bool(report.findings) == (verdict is not Verdict.CLEAN)
     assert report.verdict is verdict or (lossy and verdict is not Verdict.OBSERVED), report.reasons
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    SECOND_CPU.write_text("0")
+    try:
+        yield
+    finally:
+        SECOND_CPU.write_text("1")
+
+
+def test_one_cpu_alone(share: Path) -> None:
+    """If this fails, what did not happen yet is not predicted from a summary's samples."""
+
+    def traffic() -> None:
+        with one_cpu():
+            run(Parameters(rounds=ROUNDS))
+
+    with inserted():
+        report, _ = compare(record_both(traffic))
+    assert report.findings
+    assert all(f.reordered for f in report.findings)
+    assert report.verdict is Verdict.PREDICTED, report.reasons
 
 
 def test_capture_and_check_agree(share: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,16 @@ def test_variables():
     assert Btf(trees.x86_bpf_btf()).variable("pcpu_hot") is None
 
 
+def test_function_ids():
+    """A program would hang on another function."""
+    vmlinux = Btf(trees.btf({}, {}, {"first": (), "second": ("a",)}))
+    ids = vmlinux.function_id("first"), vmlinux.function_id("second")
+    assert None not in ids
+    assert ids[0] != ids[1]
+    assert [vmlinux._row(n)[0] for n in ids if n] == [vmlinux, vmlinux]
+    assert vmlinux.function_id("third") is None
+
+
 def test_split_btf_continues_its_base():
     """A module's functions would be looked up with the wrong ids and strings."""
     base = trees.btf({}, {}, {"memcpy_fromio": ("to", "from", "n")})

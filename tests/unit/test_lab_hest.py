@@ -115,11 +115,11 @@ def test_status_block_passes_the_kernel_checks() -> None:
 
 def test_section_is_a_memory_error() -> None:
     """Another section type would be printed as unknown and test nothing of the memory path."""
-    block = cper.status_block(0xABC000)
+    block = cper.status_block(0xABC)
     assert uuid.UUID(bytes_le=block[20:36]) == uuid.UUID("a5bc1114-6f64-4ede-b863-3e83ed7c83b1")
     section = block[20 + 72 :]
     valid, _, address, mask = struct.unpack_from("<QQQQ", section)
     assert len(section) == 80
-    assert address == 0xABC000
-    assert valid >> 1 & 3 == 3
-    assert mask == 2**64 - 1
+    assert (address, mask) == (0, 0)
+    assert valid == 1 << 13 | 1 << 14
+    assert struct.unpack_from("<QB", section, 64) == (0xABC, 2)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
-import platform
 from pathlib import Path
 
 from . import clocks
 from .errors import HostError, TransientError
 from .plan import Plan
-from .sources import tracefs
+from .sources import bpfcall, tracefs
 from .sources.ftrace import definition
 
-_BPF = {"x86_64": 321, "aarch64": 280}  # the bpf(2) system call's number
-_PROG_LOAD, _SOCKET_FILTER = 5, 1
+_SOCKET_FILTER = 1
 # r0 = 0; exit: the smallest program the verifier accepts.
 _PROGRAM = bytes.fromhex("b700000000000000") + bytes.fromhex("9500000000000000")
 
@@ -58,22 +55,8 @@ class Attempts:
         return why
 
     def bpf(self) -> None:
-        """Load the smallest BPF program. Raises OSError with the kernel's reason.
-
-        bpf(2); union bpf_attr of include/uapi/linux/bpf.h.
-        """
-        number = _BPF.get(platform.machine())
-        if number is None:
-            raise OSError(f"the bpf system call of {platform.machine()} is not known here")
-        code, licence = ctypes.create_string_buffer(_PROGRAM), ctypes.create_string_buffer(b"GPL")
-        attr = (ctypes.c_uint64 * 16)()
-        attr[0] = _SOCKET_FILTER | len(_PROGRAM) // 8 << 32
-        attr[1], attr[2] = ctypes.addressof(code), ctypes.addressof(licence)
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd = libc.syscall(number, _PROG_LOAD, ctypes.byref(attr), ctypes.sizeof(attr))
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        os.close(fd)
+        """Load the smallest BPF program. Raises OSError with the kernel's reason."""
+        os.close(bpfcall.load(_SOCKET_FILTER, _PROGRAM, "doctor"))
 
     def bcc(self) -> bool:
         """Whether Python can import the BPF Compiler Collection (and not PyPI's other `bcc`)."""

@@ -137,7 +137,14 @@ class Btf:
 
     def variable(self, name: str) -> int | None:
         """The type id of variable *name* (the per-CPU ones have one), or None."""
-        rows = self._find(name, _VAR)
+        return self._id(name, _VAR)
+
+    def function_id(self, name: str) -> int | None:
+        """The type id of function *name*, or None if it has no BTF."""
+        return self._id(name, _FUNC)
+
+    def _id(self, name: str, kind: int) -> int | None:
+        rows = self._find(name, kind)
         return int(rows[0]) + self._first_id if len(rows) else None
 
     def _plain_kind(self, type_id: int) -> int:

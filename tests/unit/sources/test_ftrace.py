@@ -8,7 +8,7 @@ import pytest
 
 from ghesrace.errors import HostError
 from ghesrace.plan import Plan, Probe
-from ghesrace.sources.ftrace import FtraceSource, default_buffer_kb, definition
+from ghesrace.sources.ftrace import FtraceSource, definition
 
 FIELDS = {"index": "$arg1:u32", "phys": "$arg2:x64"}
 
@@ -26,15 +26,6 @@ def test_definitions_follow_the_kernels_syntax(mechanism: str, line: str) -> Non
     """If this fails, the kernel refuses a probe, or takes an entry probe for a return probe."""
     probe = Probe("x", "MAP", "m:f", mechanism, FIELDS)  # type: ignore[arg-type]
     assert definition(probe, "g", "e") == line
-
-
-@pytest.mark.parametrize(
-    ("cpus", "memory_kb", "expected"),
-    [(2, 2_000_000, 4096), (256, 64_000_000, 3906), (512, 8_000_000, 256)],
-)
-def test_default_buffer_spares_the_hosts_memory(cpus: int, memory_kb: int, expected: int) -> None:
-    """If this fails, starting a capture on a big machine takes gigabytes."""
-    assert default_buffer_kb(cpus, f"MemTotal:       {memory_kb} kB\n") == expected
 
 
 def test_host_without_tracefs_is_told_so(tmp_path: Path) -> None:

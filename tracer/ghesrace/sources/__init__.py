@@ -1,14 +1,20 @@
-"""Where event batches come from. Every source yields the same batches (events.py)."""
+"""Where event batches come from. Every source yields the same batches (events.py).
+
+What is imported here, the child that loads BPF programs (bpfchild.py) waits for while nothing is
+watched: no NumPy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import UsageError
-from ..events import Events
-from ..plan import Plan
+
+if TYPE_CHECKING:
+    from ..events import Events
+    from ..plan import Plan
 
 
 class Source(Protocol):

@@ -21,8 +21,9 @@ from . import bpfload, tracefs
 from .accounts import Accounts, Gauge, clock_now, parse_cpus
 from .bpfperf import PerfBuffers
 from .bpfrings import RECORD, Rings
-from .ftrace import default_buffer_kb, definition, event_name
+from .ftrace import definition, event_name
 from .live import LiveSource
+from .room import ring_kb
 
 _KPROBES = ("kprobe", "kretprobe")
 _TICK = 0.05
@@ -81,8 +82,7 @@ class BpfSource(LiveSource):
             if ":" in probe.symbol and probe.mechanism in _KPROBES
         }
         cpus = self._cpus = _possible_cpus()
-        kilobytes = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
-        records = ring_records(kilobytes)
+        records = ring_records(self._buffer_kb or ring_kb(cpus, charged=True))
         self._loaded = bpfload.load(self.plan, events, records=records, cpus=cpus)
         self._accounts = Accounts(instance, points, {}, modules, self.counters, self.plan.clock)
         self._begin(records, cpus)

@@ -1,34 +1,37 @@
 """The process that compiles and attaches: the only one that loads bcc, and LLVM with it.
 
 `python -m ghesrace.sources.bpfchild FD`: reads a request (JSON) from standard input, compiles it
-with bcc (or takes what bcc made of the same text since boot, bpfcache.py), makes the maps, loads
-and attaches every program, and passes the descriptors of the maps, the programs and the
+with bcc (or, without it, takes what it made of the same text since boot, bpfcache.py), makes the
+maps, loads and attaches every program, and passes the descriptors of the maps, the programs and the
 attachments through the socket FD. They keep everything alive when this process ends and gives its
 100 MB back. Refusals go the same way as {"error": ..., "log": ...}.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import fcntl
+import importlib.util
 import json
 import os
+import resource
 import socket
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 from . import bpfcall
 from .bpfcache import Cache, Compiled, Map, place
 from .bpfcode import name_variables
 
-# enum bpf_prog_type, and how bcc spells an attachment of the tracing type: in the name.
+# enum bpf_prog_type, and enum bpf_attach_type of the tracing type.
 _TYPES = {"kprobe": 2, "raw-tracepoint": 17, "tracing": 26}
-_PREFIX = {"fentry": b"kfunc__", "fexit": b"kretfunc__"}
+_ATTACH = {"fentry": 24, "fexit": 25}
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
 MAPS = ("cpus", "records")
 STATES = "states"  # of a summary, behind them
+_LOG_SIZE = 1 << 22
 _MAP_INFO_SIZE = 40  # of struct bpf_map_info: as much as all kernels have
 FDS_PER_MESSAGE = 200  # the kernel takes SCM_MAX_FD (253)
 
@@ -36,12 +39,14 @@ FDS_PER_MESSAGE = 200  # the kernel takes SCM_MAX_FD (253)
 @dataclass(frozen=True, slots=True)
 class Program:
     """One program to load and attach: its C function, bpfgen.PROGRAM_TYPE, the mechanism, and
-    what it is attached to: a function, a tracepoint's name, or the id of a probe event."""
+    what it is attached to: a function (with its BTF id), a tracepoint's name, or the id of a probe
+    event."""
 
     function: str
     type: str
     mechanism: str
     target: str
+    btf_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,25 @@ class Refused(Exception):
         self.stage, self.what = stage, what
 
 
-def _compiled(request: Request, version: str) -> Compiled:
-    """From the cache, or from LLVM."""
-    from bcc import BPF
+def _version() -> str:
+    """Of bcc, without loading it. Raises Refused if there is none."""
+    spec = importlib.util.find_spec("bcc")
+    if spec is None or spec.origin is None:
+        raise Refused("bcc", "no module named bcc")
+    with contextlib.suppress(OSError):
+        return Path(spec.origin).with_name("version.py").read_text()
+    return spec.origin
 
-    cache = Cache(place(), version)
+
+def _compiled(request: Request) -> Compiled:
+    """From the cache, or from LLVM."""
+    cache = Cache(place(), _version())
     if (kept := cache.get(request.text)) is not None:
         return kept
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        raise Refused("bcc", str(error)) from error
     try:
         module = BPF(text=request.text, cflags=["-Wno-everything"])
     except Exception as error:  # bcc raises nothing else
@@ -95,60 +112,66 @@ def _compiled(request: Request, version: str) -> Compiled:
     return made
 
 
-def _made(lib: Any, one: Map) -> int:
-    fd = lib.bcc_create_map(
-        one.kind, one.name.encode(), one.key_size, one.value_size, one.entries, one.flags
-    )
-    if fd < 0:
-        raise Refused("load", f"map {one.name}: {os.strerror(ctypes.get_errno())}")
-    return int(fd)
+def _made(one: Map) -> int:
+    try:
+        return bpfcall.create_map(
+            one.kind, one.key_size, one.value_size, one.entries, one.flags, one.name
+        )
+    except OSError as error:
+        raise Refused("load", f"map {one.name}: {error.strerror}") from error
+
+
+def _load(program: Program, code: bytes) -> int:
+    kind, attach = _TYPES[program.type], _ATTACH.get(program.mechanism, 0)
+
+    def load(log: bytearray | None) -> int:
+        return bpfcall.load(
+            kind, code, program.function, attach=attach, btf_id=program.btf_id, log=log
+        )
+
+    try:
+        return load(None)
+    except OSError as error:
+        log = bytearray(_LOG_SIZE)
+        with contextlib.suppress(OSError):  # again, for the verifier's reasons
+            os.close(load(log))
+        sys.stderr.write(log.rstrip(b"\0").decode("utf-8", "replace"))
+        what = f"{program.mechanism} on {program.target}: {error.strerror}"
+        raise Refused("load", what) from error
 
 
 def _run(request: Request) -> list[int]:
     """Descriptors: the maps', then of each program its own and its attachment's."""
-    try:
-        import bcc
-        from bcc.libbcc import lib
-    except ImportError as error:
-        raise Refused("bcc", str(error)) from error
-    compiled = _compiled(request, bcc.__version__)
-    fds = [_made(lib, one) for one in compiled.maps]
+    with contextlib.suppress(OSError, ValueError):
+        # Before Linux 5.11 (d5299b67dd59) maps and programs count as locked memory.
+        infinity = resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
+    compiled = _compiled(request)
+    fds = [_made(one) for one in compiled.maps]
     names = [one.name for one in compiled.maps]
     found = [fds[names.index(name)] for name in request.maps]
     for program in request.programs:
         code = name_variables(compiled.with_maps(program.function, fds), request.variables)
-        name = (
-            _PREFIX.get(program.mechanism, b"")
-            + (program.target if program.mechanism in _PREFIX else program.function).encode()
-        )
-        kind = _TYPES[program.type]
-        fd = lib.bcc_prog_load(kind, name, code, len(code), b"GPL", 0, 0, None, 0)
-        if fd < 0:
-            reason = os.strerror(ctypes.get_errno())
-            raise Refused("load", f"{program.mechanism} on {program.target}: {reason}")
-        found += [fd, _attach(lib, program, fd, request.cpu)]
+        fd = _load(program, code)
+        found += [fd, _attach(program, fd, request.cpu)]
     return found
 
 
-def _attach(lib: Any, program: Program, fd: int, cpu: int) -> int:
-    if program.type == "tracing":
-        attached = lib.bpf_attach_kfunc(fd)
-    elif program.type == "raw-tracepoint":
-        attached = lib.bpf_attach_raw_tracepoint(fd, program.target.partition(":")[2].encode())
-    else:
-        try:
-            # On one CPU; a program on it runs on all, as it hangs on the trace event. (bcc opens
-            # these by name, and through debugfs only.)
-            attached = bpfcall.perf_event(_PERF_TYPE_TRACEPOINT, int(program.target), cpu)
-            fcntl.ioctl(attached, _PERF_EVENT_IOC_SET_BPF, fd)
-            fcntl.ioctl(attached, _PERF_EVENT_IOC_ENABLE, 0)
-        except OSError as error:
-            what = f"{program.function} on event {program.target}: {error.strerror}"
-            raise Refused("attach", what) from error
-    if attached < 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise Refused("attach", f"{program.mechanism} on {program.target}: {reason}")
-    return int(attached)
+def _attach(program: Program, fd: int, cpu: int) -> int:
+    try:
+        if program.type == "tracing":
+            return bpfcall.open_raw_tracepoint(fd, None)
+        if program.type == "raw-tracepoint":
+            return bpfcall.open_raw_tracepoint(fd, program.target.partition(":")[2])
+        # On one CPU; a program on it runs on all, as it hangs on the trace event.
+        attached = bpfcall.perf_event(_PERF_TYPE_TRACEPOINT, int(program.target), cpu)
+        fcntl.ioctl(attached, _PERF_EVENT_IOC_SET_BPF, fd)
+        fcntl.ioctl(attached, _PERF_EVENT_IOC_ENABLE, 0)
+    except OSError as error:
+        kind = "event " if program.type == "kprobe" else ""
+        what = f"{program.mechanism} on {kind}{program.target}: {error.strerror}"
+        raise Refused("attach", what) from error
+    return attached
 
 
 def main() -> int:

@@ -150,7 +150,7 @@ def load(
     order = sorted(range(len(plan.probes)), key=lambda point: _lateness(plan.probes[point]))
     request = Request(
         write(plan, btf, records=records, cpus=cpus, preempt_count=count),
-        tuple(_programs(plan, events, order)),
+        tuple(_programs(plan, events, order, btf)),
         variables,
         plan.cpus[0] if plan.cpus else 0,
         (*MAPS, STATES) if plan.summary else MAPS,
@@ -169,12 +169,15 @@ def _lateness(probe: Probe) -> int:
     return {Kind.NMI_REF.name: 1, Kind.MAP.name: 2}.get(probe.kind, 0)
 
 
-def _programs(plan: Plan, events: dict[int, int], order: list[int]) -> Iterator[Program]:
+def _programs(plan: Plan, events: dict[int, int], order: list[int], btf: Btf) -> Iterator[Program]:
     for point in order:
         probe = plan.probes[point]
         kind = bpfgen.PROGRAM_TYPE[probe.mechanism]
         target = str(events[point]) if kind == bpfgen.KPROBE else probe.symbol
-        yield Program(bpfgen.program_name(point), kind, probe.mechanism, target)
+        function = btf.function_id(target) if kind == bpfgen.TRACING else 0
+        if function is None:
+            raise HostError(f"BTF has no function {target}", "record with --backend ftrace")
+        yield Program(bpfgen.program_name(point), kind, probe.mechanism, target, function)
 
 
 def _ask(request: Request, release: str) -> list[int]:

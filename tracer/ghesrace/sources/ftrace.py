@@ -24,17 +24,11 @@ from .accounts import Accounts, clock_now
 from .decode import Attached, Decoder, SlotTable
 from .live import LiveSource
 from .ringbuffer import PageLayout, parse_format, parse_page_layout
+from .room import ring_kb
 
 _PAGES_PER_ROUND = 4096  # bounds a batch to 16 MiB per CPU with 4 KiB pages
 _RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
 _LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
-
-
-def default_buffer_kb(cpus: int, meminfo: str) -> int:
-    """Ring-buffer KiB per CPU: 4 MiB, less where all CPUs together would take over 1/64 of RAM."""
-    total = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.M)
-    share = int(total[1]) // 64 // max(cpus, 1) if total else 4096
-    return max(256, min(4096, share))
 
 
 def event_name(instance: tracefs.Instance, point: int, probe: Probe) -> str:
@@ -83,7 +77,7 @@ class FtraceSource(LiveSource):
         instance = self.instance = tracefs.Instance.create(self._root)
         instance.set("trace_clock", self.plan.clock)
         cpus = len(list((instance.path / "per_cpu").glob("cpu*")))
-        size = self._buffer_kb or default_buffer_kb(cpus, Path("/proc/meminfo").read_text())
+        size = self._buffer_kb or ring_kb(cpus, charged=False)
         instance.set("buffer_size_kb", str(size))
         if (instance.path / "options/record-cmd").exists():
             # Else the kernel notes tasks' names at every sched_switch, which nobody asks for.

@@ -1,0 +1,44 @@
+"""How much memory the rings of one CPU may take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_MOST_KB, _LEAST_KB = 4096, 256
+_OF_RAM, _OF_CGROUP = 64, 4
+
+
+def ring_kb(cpus: int, *, charged: bool, root: Path = Path("/")) -> int:
+    """KiB per CPU: 4 MiB, less where the rings of all *cpus* would take over 1/64 of RAM.
+
+    *charged*: and where they would take over a quarter of what our cgroup may have, as the unit's
+    MemoryHigh=: BPF maps are charged to it (d5299b67dd59, Linux 5.11), the tracing ring buffer is
+    not.
+    """
+    total = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.M)
+    shares = [int(total[1]) // _OF_RAM] if total else []
+    if charged:
+        shares += [limit // 1024 // _OF_CGROUP for limit in _limits(root)]
+    share = min(shares, default=_MOST_KB * max(cpus, 1)) // max(cpus, 1)
+    return max(_LEAST_KB, min(_MOST_KB, share))
+
+
+def _limits(root: Path) -> Iterator[int]:
+    """Bytes that our cgroup and those above it may have (cgroup v2, memory.high and memory.max)."""
+    own = re.search(r"^0::/(.*)$", _text(root / "proc/self/cgroup"), re.M)
+    top = root / "sys/fs/cgroup"
+    parts = own[1].split("/") if own else []
+    for depth in range(len(parts) + 1):
+        for name in ("memory.high", "memory.max"):
+            text = _text(top.joinpath(*parts[:depth], name)).strip()
+            if text.isdecimal():  # not "max"
+                yield int(text)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
