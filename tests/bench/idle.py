@@ -12,14 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import psutil
 
-_PAGE = "http://127.0.0.1:10049/-/ready"
+from lab.watching import daemon
+
 _SETTLE_S = 15.0
-_PATIENCE_S = 300.0  # a compiler in a starved guest takes minutes
 
 
 def measure(process: psutil.Process, seconds: float) -> dict[str, float]:
@@ -37,29 +36,6 @@ def measure(process: psutil.Process, seconds: float) -> dict[str, float]:
     }
 
 
-def daemon(seconds: float, folder: Path, backend: str) -> dict[str, float]:
-    """The daemon as it is installed: all metrics on, nobody scrapes."""
-    config = folder / "ghesrace.toml"
-    config.write_text(
-        f'[source]\nbackend = "{backend}"\n[recorder]\ndirectory = "{folder}/captures"\n'
-    )
-    command = [sys.executable, "-m", "ghesrace.cli", "daemon", "--config", str(config)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            end = time.monotonic() + _PATIENCE_S
-            while True:
-                try:
-                    urllib.request.urlopen(_PAGE, timeout=5).close()
-                    break
-                except OSError:
-                    if time.monotonic() > end or process.poll() is not None:
-                        raise
-                    time.sleep(0.5)
-            return measure(psutil.Process(process.pid), seconds)
-        finally:
-            process.terminate()
-
-
 def rasdaemon(seconds: float) -> dict[str, float] | None:
     """Debian's rasdaemon in the foreground, without its database."""
     if not shutil.which("rasdaemon"):
@@ -74,11 +50,12 @@ def rasdaemon(seconds: float) -> dict[str, float] | None:
 def main() -> None:
     """Measure and print."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
-    with tempfile.TemporaryDirectory() as folder:
-        found = {
-            f"ghesrace, {backend}": daemon(seconds, Path(folder), backend)
-            for backend in ("ftrace", "bpf")
-        }
+    found = {}
+    for backend in ("ftrace", "bpf"):
+        # As it is installed: all metrics on, nobody scrapes.
+        config = f'[source]\nbackend = "{backend}"\n'
+        with tempfile.TemporaryDirectory() as folder, daemon(Path(folder), config) as process:
+            found[f"ghesrace, {backend}"] = measure(process, seconds)
     peer = rasdaemon(seconds)
     if peer is not None:
         found["rasdaemon"] = peer

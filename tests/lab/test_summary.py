@@ -270,13 +270,8 @@ def one_cpu() -> Iterator[None]:
 
 def test_one_cpu_alone(share: Path) -> None:
     """If this fails, what did not happen yet is not predicted from a summary's samples."""
-
-    def traffic() -> None:
-        with one_cpu():
-            run(Parameters(rounds=ROUNDS))
-
-    with inserted():
-        report, _ = compare(record_both(traffic))
+    with inserted(), one_cpu():  # all the time: a CPU that comes online is a loss
+        report, _ = compare(record_both(lambda: run(Parameters(rounds=ROUNDS))))
     assert report.findings
     assert all(f.reordered for f in report.findings)
     assert report.verdict is Verdict.PREDICTED, report.reasons

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,65 +22,27 @@ from tests.soak import replay
 
 REPO = Path(__file__).parents[2]
 _GROWTH = 1.05  # of RSS, from the warm process to the end
-_PAGE = "http://127.0.0.1:10049"
-
-
-def _metrics() -> dict[str, float]:
-    """Sums by name, and by name and cause for losses."""
-    with urllib.request.urlopen(f"{_PAGE}/metrics", timeout=60) as answer:
-        lines = answer.read().decode().splitlines()
-    found: dict[str, float] = {}
-    for line in lines:
-        if not line.startswith("#"):
-            series, _, value = line.rpartition(" ")
-            name = series.partition("{")[0]
-            found[name] = found.get(name, 0.0) + float(value)
-            if name == "ghesrace_lost_events_total":
-                found[series] = float(value)
-    return found
-
-
-def _memory(pid: int) -> dict[str, int]:
-    """RSS by what it is of, in KiB (proc(5), /proc/PID/status)."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
 
 
 def in_guest(minutes: float, share: Path) -> int:
     """In the guest: run the daemon for so long under the scenario `mixed`; figures to the share."""
+    from lab import watching
     from lab.client import Client
 
-    config = share / "ghesrace.toml"
-    config.write_text(f'[recorder]\ndirectory = "{share}/captures"\n[source]\nbuffer_kb = 16384\n')
-    with (share / "daemon.log").open("wb") as log:
-        command = [sys.executable, "-m", "ghesrace.cli", "daemon", "--config", str(config)]
-        # As systemd/ghesrace.service sets it.
-        daemon = subprocess.Popen(command, stderr=log, env={**os.environ, "MALLOC_ARENA_MAX": "2"})
-    end = time.monotonic() + 300
-    while True:
-        try:
-            with urllib.request.urlopen(f"{_PAGE}/-/ready", timeout=10):
-                break
-        except OSError:
-            if time.monotonic() > end or daemon.poll() is not None:
-                return 1
-            time.sleep(1)
     firmware = Client(share)
-    firmware.start("mixed")
     samples, memory = [], []
-    end = time.monotonic() + minutes * 60
-    while time.monotonic() < end and daemon.poll() is None:
-        time.sleep(10)
-        samples.append(_metrics())
-        memory.append(_memory(daemon.pid))
-    truth = firmware.stop()
-    last = _metrics()
-    daemon.terminate()
-    code = daemon.wait()
+    with watching.daemon(share, "[source]\nbuffer_kb = 16384\n") as daemon:
+        firmware.start("mixed")
+        end = time.monotonic() + minutes * 60
+        while time.monotonic() < end:
+            time.sleep(10)
+            samples.append(watching.metrics())
+            memory.append(watching.memory(daemon))
+        truth = firmware.stop()
+        last = watching.metrics()
     warm = samples[min(len(samples) - 1, len(samples) // 5)]
     result = {
         "minutes": minutes,
-        "exit": code,
         "events": last["ghesrace_events_total"],
         "findings": last["ghesrace_findings_total"],
         "lost": {
@@ -94,7 +55,7 @@ def in_guest(minutes: float, share: Path) -> int:
         "firmware": truth,
     }
     (share / "soak.json").write_text(json.dumps(result, indent=1) + "\n")
-    return code
+    return 0
 
 
 def _judge(name: str, result: dict[str, Any]) -> list[str]:

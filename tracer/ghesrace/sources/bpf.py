@@ -30,6 +30,7 @@ _TICK = 0.05
 _COUNT_NS = 150_000_000  # the kernel's counters: more often than what is promised settles
 _MAX_RECORDS, _MIN_RECORDS = 1 << 14, 1 << 8
 _CONTEXTS = 4
+_MOST_KB = 8192  # twice ftrace's: a record takes twice its room, and each context has its own
 _STILL_TRIES, _STILL_S = 20, 10.0
 
 
@@ -82,7 +83,8 @@ class BpfSource(LiveSource):
             if ":" in probe.symbol and probe.mechanism in _KPROBES
         }
         cpus = self._cpus = _possible_cpus()
-        records = ring_records(self._buffer_kb or ring_kb(cpus, charged=True))
+        kilobytes = self._buffer_kb or ring_kb(cpus, most=_MOST_KB, charged=True)
+        records = ring_records(kilobytes)
         self._loaded = bpfload.load(self.plan, events, records=records, cpus=cpus)
         self._accounts = Accounts(instance, points, {}, modules, self.counters, self.plan.clock)
         self._begin(records, cpus)

@@ -27,6 +27,7 @@ from .ringbuffer import PageLayout, parse_format, parse_page_layout
 from .room import ring_kb
 
 _PAGES_PER_ROUND = 4096  # bounds a batch to 16 MiB per CPU with 4 KiB pages
+_MOST_KB = 4096
 _RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
 _LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
 
@@ -77,7 +78,7 @@ class FtraceSource(LiveSource):
         instance = self.instance = tracefs.Instance.create(self._root)
         instance.set("trace_clock", self.plan.clock)
         cpus = len(list((instance.path / "per_cpu").glob("cpu*")))
-        size = self._buffer_kb or ring_kb(cpus, charged=False)
+        size = self._buffer_kb or ring_kb(cpus, most=_MOST_KB, charged=False)
         instance.set("buffer_size_kb", str(size))
         if (instance.path / "options/record-cmd").exists():
             # Else the kernel notes tasks' names at every sched_switch, which nobody asks for.

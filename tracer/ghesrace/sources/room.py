@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_MOST_KB, _LEAST_KB = 4096, 256
+_LEAST_KB = 256
 _OF_RAM, _OF_CGROUP = 64, 4
 
 
-def ring_kb(cpus: int, *, charged: bool, root: Path = Path("/")) -> int:
-    """KiB per CPU: 4 MiB, less where the rings of all *cpus* would take over 1/64 of RAM.
+def ring_kb(cpus: int, *, most: int, charged: bool, root: Path = Path("/")) -> int:
+    """KiB per CPU: *most*, less where the rings of all *cpus* would take over 1/64 of RAM.
 
     *charged*: and where they would take over a quarter of what our cgroup may have, as the unit's
     MemoryHigh=: BPF maps are charged to it (d5299b67dd59, Linux 5.11), the tracing ring buffer is
@@ -21,8 +21,8 @@ def ring_kb(cpus: int, *, charged: bool, root: Path = Path("/")) -> int:
     shares = [int(total[1]) // _OF_RAM] if total else []
     if charged:
         shares += [limit // 1024 // _OF_CGROUP for limit in _limits(root)]
-    share = min(shares, default=_MOST_KB * max(cpus, 1)) // max(cpus, 1)
-    return max(_LEAST_KB, min(_MOST_KB, share))
+    share = min(shares, default=most * max(cpus, 1)) // max(cpus, 1)
+    return max(_LEAST_KB, min(most, share))
 
 
 def _limits(root: Path) -> Iterator[int]:

@@ -1,0 +1,76 @@
+"""A daemon that watches this kernel, and what its metrics say. For use in a guest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from ghesrace.errors import TransientError
+
+_PAGE = "http://127.0.0.1:10049"
+_PATIENCE_S = 300.0  # a compiler in a starved guest takes minutes
+
+
+@contextmanager
+def daemon(folder: Path, config: str = "") -> Iterator[psutil.Process]:
+    """Run `ghesrace daemon`, as the unit does but for its limits; yields when it watches.
+
+    *folder* gets its captures and its log; *config* is added to the configuration. Raises
+    TransientError if it does not come up, or does not end well.
+    """
+    file = folder / "ghesrace.toml"
+    file.write_text(f'[recorder]\ndirectory = "{folder}/captures"\n{config}')
+    command = [sys.executable, "-m", "ghesrace.cli", "daemon", "--config", str(file)]
+    # As systemd/ghesrace.service sets it.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+    with (folder / "daemon.log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, env=environment)
+    try:
+        end = time.monotonic() + _PATIENCE_S
+        while not _ready():
+            if time.monotonic() > end or process.poll() is not None:
+                raise TransientError(f"no daemon: {(folder / 'daemon.log').read_text()}")
+            time.sleep(0.5)
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        code = process.wait()
+    if code:
+        raise TransientError(f"the daemon ended with {code}")
+
+
+def _ready() -> bool:
+    try:
+        urllib.request.urlopen(f"{_PAGE}/-/ready", timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
+def metrics() -> dict[str, float]:
+    """Sums by name, and by name and cause for losses."""
+    with urllib.request.urlopen(f"{_PAGE}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    found: dict[str, float] = {}
+    for line in lines:
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            name = series.partition("{")[0]
+            found[name] = found.get(name, 0.0) + float(value)
+            if name == "ghesrace_lost_events_total":
+                found[series] = float(value)
+    return found
+
+
+def memory(process: psutil.Process) -> dict[str, int]:
+    """RSS by what it is of, in KiB (proc(5), /proc/PID/status)."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}

@@ -1,0 +1,55 @@
+"""A burst on a live kernel: what the daemon keeps, what it says it lost, and what memory it takes.
+
+For use in a guest: python -m lab run --timeout 3600 -- python -m tests.bench.burst [EVENTS]. The
+control module reads on both CPUs without a pause until so many events (10^7) were seen or lost.
+Each read is behind a map: all of them must be there, as events or as losses. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lab.module.device import Parameters
+from lab.module.run import inserted, run
+from lab.watching import daemon, metrics
+
+# As many reads as the module keeps the truth of at once.
+STORM = Parameters(rounds=8000, turns="free", period_us=0, linger_us=0, walker=False)
+_STILL_S = 5.0
+_KEPT, _LOST = "ghesrace_events_total", "ghesrace_lost_events_total"
+
+
+def main() -> None:
+    """Measure and print."""
+    wanted = float(sys.argv[1]) if len(sys.argv) > 1 else 1e7
+    reads = 0
+    with inserted(), tempfile.TemporaryDirectory() as folder, daemon(Path(folder)) as process:
+        first, begin = process.memory_info().rss, time.monotonic()
+        found, most = metrics(), first
+        while found[_KEPT] + found[_LOST] < wanted:
+            reads += run(STORM).summary["reads"]
+            found, most = metrics(), max(most, process.memory_info().rss)
+        seconds = time.monotonic() - begin
+        before = -1.0
+        while found[_KEPT] != before:  # until it has read what is left
+            before = found[_KEPT]
+            time.sleep(_STILL_S)
+            found, most = metrics(), max(most, process.memory_info().rss)
+        result = {
+            "reads": reads,
+            "events": found[_KEPT],
+            "lost": {key: n for key, n in found.items() if key.startswith(f"{_LOST}{{") and n},
+            "findings": found["ghesrace_findings_total"],
+            "seconds": seconds,
+            "daemon's CPU seconds": found["ghesrace_process_cpu_seconds_total"],
+            "RSS, first, most, last": (first, most, process.memory_info().rss),
+        }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
