@@ -162,11 +162,16 @@ X86_PROTOTYPES = {
 }
 
 
+# What programs call to find a per-CPU variable, and their task.
+HELPERS = {"bpf_this_cpu_ptr": ("percpu_ptr",), "bpf_get_current_task_btf": ()}
+
+
 def x86_bpf_btf(*, struct_args: bool = True, without: Sequence[str] = ()) -> bytes:
     """BTF of a fixmap kernel on x86 that BPF programs can be attached to."""
     structs = {"flush_tlb_info": {"mm": 0, "start": 8, "end": 16}}
     structs["btf_func_model"] = {"ret_size": 0, **({"arg_flags": 8} if struct_args else {})}
-    functions = {name: p for name, p in X86_PROTOTYPES.items() if name not in without}
+    functions = {**X86_PROTOTYPES, **HELPERS}
+    functions = {name: p for name, p in functions.items() if name not in without}
     return btf({"fixed_addresses": X86_SLOTS}, structs, functions, ("__preempt_count",))
 
 

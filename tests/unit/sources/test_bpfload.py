@@ -13,6 +13,7 @@ from ghesrace.kallsyms import read_addresses
 from ghesrace.sources.bpfchild import MAPS, Program, Request
 from ghesrace.sources.bpfload import _MAGIC, _refusal, preempt_count
 from tests.unit import trees
+from tests.unit.trees import HELPERS
 
 
 def test_the_preempt_count_is_found_by_feature():
@@ -21,21 +22,26 @@ def test_the_preempt_count_is_found_by_feature():
     assert text == f"*(u32 *)(this_cpu_ptr((void *){_MAGIC:#x}ULL) + 0)"
     [(magic, number)] = variables.items()
     assert (magic, number) == (_MAGIC, Btf(trees.x86_bpf_btf()).variable("__preempt_count"))
-    hot = trees.btf({}, {"pcpu_hot": {"current": 0, "preempt_count": 8}}, {}, ("pcpu_hot",))
+    hot = trees.btf({}, {"pcpu_hot": {"current": 0, "preempt_count": 8}}, HELPERS, ("pcpu_hot",))
     assert preempt_count("x86_64", Btf(hot))[0].endswith("+ 8)")
-    wide = trees.btf({}, {}, {}, ("__preempt_count", "local_interrupt_disable_state"))
+    wide = trees.btf({}, {}, HELPERS, ("__preempt_count", "local_interrupt_disable_state"))
     assert preempt_count("x86_64", Btf(wide))[0].startswith("narrow(*(u32 *)(this_cpu_ptr(")
     task = {"task_struct": {"thread_info": 4}, "thread_info": {"flags": 0, "preempt_count": 16}}
-    assert preempt_count("arm64", Btf(trees.btf({}, task))) == (
+    assert preempt_count("arm64", Btf(trees.btf({}, task, HELPERS))) == (
         "*(u32 *)(current_task() + 20)",
         {},
     )
+    bare = trees.x86_bpf_btf(without=["bpf_this_cpu_ptr"])
+    for btf in (trees.btf(), bare, trees.btf({}, {}, HELPERS)):
+        with pytest.raises(HostError, match="preempt count"):
+            preempt_count("x86_64", Btf(btf))
     with pytest.raises(HostError, match="preempt count"):
-        preempt_count("x86_64", Btf(trees.btf()))
+        preempt_count("arm64", Btf(trees.btf({}, task)))
 
 
 def test_the_preempt_count_without_helpers(tmp_path: Path):
-    """If this fails, 5.4's programs call helpers that it lacks, or read another variable."""
+    """If this fails, programs on 5.4 and 5.10 call helpers that are missing, or read another
+    variable, or the wide layout as the other."""
     (tmp_path / "kallsyms").write_text(
         "000000000001f7d0 A __preempt_count\n"
         "ffffffff82a00000 r __per_cpu_offset_other\n"
@@ -47,8 +53,11 @@ def test_the_preempt_count_without_helpers(tmp_path: Path):
     text = "(u32)memory(memory(0xffffffff82b00000ULL + 8 * me) + 0x1f7d0ULL)"
     btf = Btf(trees.x86_bpf_btf())
     assert preempt_count("x86_64", btf, addresses) == (text, {})
-    with pytest.raises(HostError, match="kallsyms does not say"):
-        preempt_count("x86_64", btf, {})
+    wide = Btf(trees.btf({}, {}, {}, ("__preempt_count", "local_interrupt_disable_state")))
+    known = {**addresses, "local_interrupt_disable_state": 8}
+    for kernel, where in ((btf, {}), (wide, addresses), (btf, known)):
+        with pytest.raises(HostError, match="kallsyms does not say"):
+            preempt_count("x86_64", kernel, where)
     task = {"task_struct": {"thread_info": 4}, "thread_info": {"flags": 0, "preempt_count": 16}}
     assert preempt_count("arm64", Btf(trees.btf({}, task)), {}) == (
         "(u32)memory(bpf_get_current_task() + 20)",

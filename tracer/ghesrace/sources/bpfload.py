@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from .bpfchild import FDS_PER_MESSAGE, MAPS, STATES, Program, Request
 
 _MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
 _PATIENCE_S = 600.0  # LLVM under emulation takes its time
+_CPU_HELPER, _TASK_HELPER = "bpf_this_cpu_ptr", "bpf_get_current_task_btf"
 _OFFSETS = "__per_cpu_offset"  # of each CPU's variables, include/asm-generic/percpu.h
 # struct bpf_prog_info (include/uapi/linux/bpf.h): recursion_misses, Linux 5.12.
 _INFO_SIZE, _RECURSION_MISSES = 256, 208
@@ -35,14 +37,18 @@ def preempt_count(
     arch: str, btf: Btf, addresses: dict[str, int] | None = None
 ) -> tuple[str, dict[int, int]]:
     """The C expression for the preempt count on this kernel, in the layout before 7.3, and the
-    variable behind its magic constant (magic -> BTF id). Raises HostError if BTF does not have it.
+    variable behind its magic constant (magic -> BTF id). Raises HostError if nothing tells it.
 
     *addresses* of symbols are for kernels without the helpers that find a per-CPU variable
-    (eaa6bcb71ef6, Linux 5.10) and the current task as such (3ca1032ab7ab, 5.11).
+    (eaa6bcb71ef6, Linux 5.10) and the current task as such (3ca1032ab7ab, 5.11), or whose BTF has
+    no variables.
     """
     for rule in (rule for family in families() for rule in family.contexts):
         if arch not in rule.arch:
             continue
+        wide = rule.wide_with and btf.variable(rule.wide_with) is not None
+        if addresses is not None and (wide or rule.wide_with in addresses):
+            continue  # kernels with that layout have the helpers
         if addresses is not None and rule.task:
             offset = _path(btf, "task_struct", rule.task)
             if offset is not None:
@@ -53,7 +59,8 @@ def preempt_count(
                 continue
             base = f"memory({addresses[_OFFSETS]:#x}ULL + 8 * me)"
             return f"(u32)memory({base} + {addresses[rule.variable]:#x}ULL)", {}
-        wide = rule.wide_with and btf.variable(rule.wide_with) is not None
+        if btf.function_id(_TASK_HELPER if rule.task else _CPU_HELPER) is None:
+            continue
         form = "narrow({})" if wide else "{}"
         if rule.task:
             offset = _path(btf, "task_struct", rule.task)
@@ -140,12 +147,7 @@ def load(
         raise HostError(
             f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
         ) from error
-    addresses = None
-    if plan.transport == "perf":
-        rules = [rule for family in families() for rule in family.contexts]
-        names = {_OFFSETS, *(rule.variable for rule in rules if rule.variable)}
-        addresses = read_addresses(root / "proc/kallsyms", names)
-    count, variables = preempt_count(plan.arch, btf, addresses)
+    count, variables = _preempt_count(plan, btf, root)
     write = summarygen.source if plan.summary else bpfgen.source
     order = sorted(range(len(plan.probes)), key=lambda point: _lateness(plan.probes[point]))
     request = Request(
@@ -161,6 +163,16 @@ def load(
     for point, fd in zip(order, rest[::2], strict=True):
         programs[point] = fd
     return Loaded(maps, programs, rest[1::2][::-1])
+
+
+def _preempt_count(plan: Plan, btf: Btf, root: Path) -> tuple[str, dict[int, int]]:
+    """By BTF, or else by the addresses in kallsyms."""
+    if plan.transport != "perf":
+        with suppress(HostError):
+            return preempt_count(plan.arch, btf)
+    rules = [rule for family in families() for rule in family.contexts]
+    names = {_OFFSETS, *(name for rule in rules for name in (rule.variable, rule.wide_with))} - {""}
+    return preempt_count(plan.arch, btf, read_addresses(root / "proc/kallsyms", names))
 
 
 def _lateness(probe: Probe) -> int:
