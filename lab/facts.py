@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ghesrace.backends import bpf_refused
 from ghesrace.errors import GhesraceError, HostError, InputError, TransientError
 from ghesrace.kernel import Facts, read_facts
+from ghesrace.mechanism import no_bpf
 from ghesrace.plan import Plan, Probe
 from ghesrace.resolve import resolve
 
@@ -179,7 +179,7 @@ def render(kernel: dict[str, object]) -> str:
     """Both plans of *kernel* as a table: what serves each probe point, by which mechanism."""
     facts = facts_of(kernel)
     head = [f"{kernel['release']} ({kernel['arch']}): {kernel['package']}"]
-    if reason := bpf_refused(facts):
+    if reason := no_bpf(facts):
         head.append(f"bpf is refused: {reason}")
     lines = [*head, "", *_lines(*plans(facts))]
     return "\n".join(line.rstrip() for line in lines) + "\n"

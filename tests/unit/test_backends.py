@@ -65,6 +65,14 @@ def test_a_kernel_without_bpf_refuses_it(tmp_path: Path):
         backends.make_plan("bpf", facts)
 
 
+def test_a_kernel_whose_btf_has_no_variables(tmp_path: Path):
+    """If this fails, Debian's 5.10 is refused, or programs there see every event in one context."""
+    bare = trees.x86_bpf_btf(variables=())
+    assert backends.bpf_refused(facts_of(tmp_path / "a", vmlinux_btf=bare), tmp_path / "a") == ""
+    hidden = facts_of(tmp_path / "b", vmlinux_btf=bare, hidden=True)
+    assert "preempt count" in backends.bpf_refused(hidden, tmp_path / "b")
+
+
 def test_order(tmp_path: Path):
     """If this fails, a wish is not obeyed, or `auto` has nothing to fall back to."""
     facts = facts_of(tmp_path)

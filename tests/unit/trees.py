@@ -103,6 +103,8 @@ def tree(
         lines.append(f"{address:016x} t {name}{owner}")
         if name not in not_traceable and name != "_text":
             hooks.append(f"{name} [{module}]" if module else name)
+    if not hidden:
+        lines += [f"{0x1F7D0:016x} A __preempt_count", f"{BASE - 0x1000:016x} R __per_cpu_offset"]
     files: dict[str, str | bytes] = {
         "proc/kallsyms": "\n".join(lines) + "\n",
         "proc/sys/kernel/osrelease": "6.1.0-test\n",
@@ -162,17 +164,17 @@ X86_PROTOTYPES = {
 }
 
 
-# What programs call to find a per-CPU variable, and their task.
-HELPERS = {"bpf_this_cpu_ptr": ("percpu_ptr",), "bpf_get_current_task_btf": ()}
-
-
-def x86_bpf_btf(*, struct_args: bool = True, without: Sequence[str] = ()) -> bytes:
+def x86_bpf_btf(
+    *,
+    struct_args: bool = True,
+    without: Sequence[str] = (),
+    variables: Sequence[str] = ("__preempt_count",),
+) -> bytes:
     """BTF of a fixmap kernel on x86 that BPF programs can be attached to."""
     structs = {"flush_tlb_info": {"mm": 0, "start": 8, "end": 16}}
     structs["btf_func_model"] = {"ret_size": 0, **({"arg_flags": 8} if struct_args else {})}
-    functions = {**X86_PROTOTYPES, **HELPERS}
-    functions = {name: p for name, p in functions.items() if name not in without}
-    return btf({"fixed_addresses": X86_SLOTS}, structs, functions, ("__preempt_count",))
+    functions = {name: p for name, p in X86_PROTOTYPES.items() if name not in without}
+    return btf({"fixed_addresses": X86_SLOTS}, structs, functions, variables)
 
 
 def x86_btf(

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from .errors import HostError, UsageError
 from .events import Kind
 from .kernel import Facts
-from .mechanism import no_bpf
+from .mechanism import no_bpf, transport
 from .plan import Backend, Plan
 from .resolve import resolve
 from .sources.bpf import BpfSource
-from .sources.bpfload import preempt_count
+from .sources.bpfload import find_preempt_count
 from .sources.bpfsummary import SummarySource
 from .sources.ftrace import FtraceSource
 from .sources.live import LiveSource
@@ -31,7 +31,7 @@ _SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
 
 def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     """What this host lacks for the BPF backend to be the better one, or ""."""
-    if reason := bpf_refused(facts):
+    if reason := bpf_refused(facts, root):
         return reason
     if importlib.util.find_spec("bcc") is None:
         return "no bcc (Debian: python3-bpfcc)"
@@ -48,29 +48,26 @@ def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
     return ""
 
 
-def bpf_refused(facts: Facts) -> str:
-    """Why BPF programs can't watch this kernel, or "".
-
-    Beside `no_bpf`: Debian's 5.10 amd64 has BTF without variables, so without the preempt count.
-    """
+def bpf_refused(facts: Facts, root: Path = Path("/")) -> str:
+    """Why BPF programs can't watch this kernel, or "": `no_bpf`, or no preempt count."""
     if (reason := no_bpf(facts)) or facts.btf is None:
         return reason
     try:
-        preempt_count(facts.arch, facts.btf)
+        find_preempt_count(facts.arch, transport(facts), facts.btf, root)
     except HostError as error:
         return error.what
     return ""
 
 
-def order(wanted: Wanted, facts: Facts) -> Iterator[tuple[Backend, str]]:
+def order(wanted: Wanted, facts: Facts, root: Path = Path("/")) -> Iterator[tuple[Backend, str]]:
     """The backends to try, and why not a better one. Raises HostError if no slot is observable,
     or the one that is wanted can't watch this kernel."""
-    if wanted == "bpf" and (reason := bpf_refused(facts)):
+    if wanted == "bpf" and (reason := bpf_refused(facts, root)):
         raise HostError(f"no BPF backend: {reason}", "record with --backend ftrace")
     if wanted != "auto":
         yield wanted, ""
         return
-    reason = why_not_bpf(facts)
+    reason = why_not_bpf(facts, root)
     if not reason:
         yield "bpf", ""
     yield "ftrace", reason

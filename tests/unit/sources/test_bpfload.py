@@ -13,7 +13,6 @@ from ghesrace.kallsyms import read_addresses
 from ghesrace.sources.bpfchild import MAPS, Program, Request
 from ghesrace.sources.bpfload import _MAGIC, _refusal, preempt_count
 from tests.unit import trees
-from tests.unit.trees import HELPERS
 
 
 def test_the_preempt_count_is_found_by_feature():
@@ -22,21 +21,17 @@ def test_the_preempt_count_is_found_by_feature():
     assert text == f"*(u32 *)(this_cpu_ptr((void *){_MAGIC:#x}ULL) + 0)"
     [(magic, number)] = variables.items()
     assert (magic, number) == (_MAGIC, Btf(trees.x86_bpf_btf()).variable("__preempt_count"))
-    hot = trees.btf({}, {"pcpu_hot": {"current": 0, "preempt_count": 8}}, HELPERS, ("pcpu_hot",))
+    hot = trees.btf({}, {"pcpu_hot": {"current": 0, "preempt_count": 8}}, {}, ("pcpu_hot",))
     assert preempt_count("x86_64", Btf(hot))[0].endswith("+ 8)")
-    wide = trees.btf({}, {}, HELPERS, ("__preempt_count", "local_interrupt_disable_state"))
+    wide = trees.btf({}, {}, {}, ("__preempt_count", "local_interrupt_disable_state"))
     assert preempt_count("x86_64", Btf(wide))[0].startswith("narrow(*(u32 *)(this_cpu_ptr(")
     task = {"task_struct": {"thread_info": 4}, "thread_info": {"flags": 0, "preempt_count": 16}}
-    assert preempt_count("arm64", Btf(trees.btf({}, task, HELPERS))) == (
+    assert preempt_count("arm64", Btf(trees.btf({}, task))) == (
         "*(u32 *)(current_task() + 20)",
         {},
     )
-    bare = trees.x86_bpf_btf(without=["bpf_this_cpu_ptr"])
-    for btf in (trees.btf(), bare, trees.btf({}, {}, HELPERS)):
-        with pytest.raises(HostError, match="preempt count"):
-            preempt_count("x86_64", Btf(btf))
     with pytest.raises(HostError, match="preempt count"):
-        preempt_count("arm64", Btf(trees.btf({}, task)))
+        preempt_count("x86_64", Btf(trees.btf()))
 
 
 def test_the_preempt_count_without_helpers(tmp_path: Path):

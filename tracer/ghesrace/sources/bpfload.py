@@ -19,14 +19,13 @@ from ..btf import Btf
 from ..errors import HostError
 from ..events import Kind
 from ..kallsyms import read_addresses
-from ..plan import Plan, Probe
+from ..plan import Plan, Probe, Transport
 from ..points import families
 from . import bpfcall, bpfgen, summarygen
 from .bpfchild import FDS_PER_MESSAGE, MAPS, STATES, Program, Request
 
 _MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
 _PATIENCE_S = 600.0  # LLVM under emulation takes its time
-_CPU_HELPER, _TASK_HELPER = "bpf_this_cpu_ptr", "bpf_get_current_task_btf"
 _OFFSETS = "__per_cpu_offset"  # of each CPU's variables, include/asm-generic/percpu.h
 # struct bpf_prog_info (include/uapi/linux/bpf.h): recursion_misses, Linux 5.12.
 _INFO_SIZE, _RECURSION_MISSES = 256, 208
@@ -41,7 +40,7 @@ def preempt_count(
 
     *addresses* of symbols are for kernels without the helpers that find a per-CPU variable
     (eaa6bcb71ef6, Linux 5.10) and the current task as such (3ca1032ab7ab, 5.11), or whose BTF has
-    no variables.
+    no variables, as Debian's 5.10 on amd64.
     """
     for rule in (rule for family in families() for rule in family.contexts):
         if arch not in rule.arch:
@@ -59,8 +58,6 @@ def preempt_count(
                 continue
             base = f"memory({addresses[_OFFSETS]:#x}ULL + 8 * me)"
             return f"(u32)memory({base} + {addresses[rule.variable]:#x}ULL)", {}
-        if btf.function_id(_TASK_HELPER if rule.task else _CPU_HELPER) is None:
-            continue
         form = "narrow({})" if wide else "{}"
         if rule.task:
             offset = _path(btf, "task_struct", rule.task)
@@ -77,6 +74,22 @@ def preempt_count(
         "preempt count",
         "record with --backend ftrace",
     )
+
+
+def find_preempt_count(
+    arch: str, transport: Transport, btf: Btf, root: Path = Path("/")
+) -> tuple[str, dict[int, int]]:
+    """`preempt_count` by BTF, or else by the addresses in kallsyms. Raises HostError."""
+    if transport != "perf":
+        with suppress(HostError):
+            return preempt_count(arch, btf)
+    rules = [rule for family in families() for rule in family.contexts]
+    names = {_OFFSETS, *(name for rule in rules for name in (rule.variable, rule.wide_with))} - {""}
+    try:
+        addresses = read_addresses(root / "proc/kallsyms", names)
+    except OSError:
+        addresses = {}
+    return preempt_count(arch, btf, addresses)
 
 
 def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
@@ -147,7 +160,7 @@ def load(
         raise HostError(
             f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
         ) from error
-    count, variables = _preempt_count(plan, btf, root)
+    count, variables = find_preempt_count(plan.arch, plan.transport, btf, root)
     write = summarygen.source if plan.summary else bpfgen.source
     order = sorted(range(len(plan.probes)), key=lambda point: _lateness(plan.probes[point]))
     request = Request(
@@ -163,16 +176,6 @@ def load(
     for point, fd in zip(order, rest[::2], strict=True):
         programs[point] = fd
     return Loaded(maps, programs, rest[1::2][::-1])
-
-
-def _preempt_count(plan: Plan, btf: Btf, root: Path) -> tuple[str, dict[int, int]]:
-    """By BTF, or else by the addresses in kallsyms."""
-    if plan.transport != "perf":
-        with suppress(HostError):
-            return preempt_count(plan.arch, btf)
-    rules = [rule for family in families() for rule in family.contexts]
-    names = {_OFFSETS, *(name for rule in rules for name in (rule.variable, rule.wide_with))} - {""}
-    return preempt_count(plan.arch, btf, read_addresses(root / "proc/kallsyms", names))
 
 
 def _lateness(probe: Probe) -> int:
