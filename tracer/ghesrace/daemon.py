@@ -28,6 +28,7 @@ from .errors import (
 )
 from .events import Cause, Events, Kind
 from .health import Clocks, Health, State, cpus_online
+from .heap import Heap
 from .journal import Log
 from .metrics import Exemplars, publish
 from .notify import Notifier
@@ -105,6 +106,7 @@ class Daemon:
         self._source: LiveSource | None = None
         self._logged: dict[Key, float] = {}
         self._clocks = Clocks()
+        self._heap = Heap()
         self._online = cpus_online()
         self._web_error: str | None = None
         self._textfile_at = self._published_at = 0.0
@@ -261,6 +263,7 @@ class Daemon:
         if online != self._online:
             self.log.say("cpus", "warning", online=online, before=self._online)
             self._online = online
+        self._heap.look()
         losses = batch["aux"][batch["kind"] == Kind.LOSS]
         if (losses == Cause.UNWATCHED).any():
             self._again = "a module brought GHES functions that have no probes: planning anew"
