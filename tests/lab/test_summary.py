@@ -269,12 +269,13 @@ def one_cpu() -> Iterator[None]:
 
 
 def test_one_cpu_alone(share: Path) -> None:
-    """If this fails, what did not happen yet is not predicted from a summary's samples."""
+    """If this fails, a host of one CPU is told of a race with another, by one way or the other."""
     with inserted(), one_cpu():  # all the time: a CPU that comes online is a loss
         report, _ = compare(record_both(lambda: run(Parameters(rounds=ROUNDS))))
-    assert report.findings
-    assert all(f.reordered for f in report.findings)
-    assert report.verdict is Verdict.PREDICTED, report.reasons
+    irq = next(slot for slot in report.slots if slot.name.endswith(":irq"))
+    assert irq.episodes >= ROUNDS
+    assert report.findings == []
+    assert report.verdict is Verdict.CLEAN, report.reasons
 
 
 def test_capture_and_check_agree(share: Path, capsys: pytest.CaptureFixture[str]) -> None:
