@@ -2,7 +2,7 @@
 
 For use in a guest: python -m lab run --timeout 3600 -- python -m tests.bench.burst [EVENTS]. The
 control module reads on both CPUs without a pause until so many events (10^7) were seen or lost.
-Each read is behind a map: all of them must be there, as events or as losses. Prints JSON.
+Each read is behind a map: fewer events and losses than reads end it with an error. Prints JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lab.watching import daemon, metrics
 
 # As many reads as the module keeps the truth of at once.
 STORM = Parameters(rounds=8000, turns="free", period_us=0, linger_us=0, walker=False)
-_STILL_S = 5.0
+_STILL_S = 30.0  # longer than a batch takes
 _KEPT, _LOST = "ghesrace_events_total", "ghesrace_lost_events_total"
 
 
@@ -39,6 +39,7 @@ def main() -> None:
             before = found[_KEPT]
             time.sleep(_STILL_S)
             found, most = metrics(), max(most, process.memory_info().rss)
+        assert found[_KEPT] + found[_LOST] >= reads, "some reads are neither seen nor lost"
         result = {
             "reads": reads,
             "events": found[_KEPT],

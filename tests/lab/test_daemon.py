@@ -32,7 +32,7 @@ DAEMON = "http://127.0.0.1:10049"
 PROMETHEUS = "http://127.0.0.1:9090"
 TRACEFS = Path("/sys/kernel/tracing")
 CAPTURES = Path("/var/lib/ghesrace/captures")
-# What a guest under emulation does in a minute or two; 10^7 events would take it most of an hour.
+# What a guest under emulation does in seconds; tests/bench/burst.py is for 10^7 events.
 STORM = Parameters(turns="free", period_us=0, linger_us=0, walker=False)
 BURST_ROUNDS = 8000
 # Half of an emulated CPU is a hundredth of a real one.

@@ -77,7 +77,12 @@ def test_a_request_survives_the_way_to_the_child():
         ({"error": "compile", "what": "x"}, "main.c:1: error: bad", "main.c:1: error: bad"),
         ({"error": "load", "what": "Operation not permitted"}, "", "CAP_BPF"),
         ({"error": "load", "what": "fentry on f: Invalid"}, "R1 is bad", "R1 is bad"),
-        ({"error": "attach", "what": "p3: Permission denied"}, "", "kernel.perf_event_paranoid=2"),
+        (
+            {"error": "attach", "what": "kprobe on event 3: Permission denied"},
+            "",
+            "kernel.perf_event_paranoid=2",
+        ),
+        ({"error": "attach", "what": "fentry on f: Permission denied"}, "", "can't attach"),
         ({"error": "attach", "what": "fentry on f: Busy"}, "", "can't attach"),
         (None, "Killed", "died: Killed"),
     ],

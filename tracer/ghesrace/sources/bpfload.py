@@ -265,7 +265,7 @@ def _refusal(answer: bytes, log: str, release: str) -> HostError:
         )
     if stage == "load":
         return HostError(f"the kernel refuses our BPF program: {what}: {last}", ftrace[3:])
-    if stage == "attach" and "Permission denied" in what:
+    if stage == "attach" and " on event " in what and "Permission denied" in what:
         # Debian's kernels, whose default is 3: perf_event_open(2) beyond 2 takes CAP_SYS_ADMIN
         # where Linux is content with CAP_PERFMON.
         return HostError(
