@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def x86(tmp_path: Path) -> Plan:
 @pytest.fixture
 def arm64(tmp_path: Path) -> Plan:
     return plan_of(tmp_path, trees.ARM64_GHES, arch="arm64", vmlinux_btf=trees.arm64_btf())
+
+
+def test_one_cpu_is_named(tmp_path: Path):
+    """If this fails, "clean" on a host of one CPU is taken for a word about the kernel."""
+    facts = read_facts(trees.tree(tmp_path, trees.X86_GHES, vmlinux_btf=trees.x86_btf()))
+    alone, two = (resolve(replace(facts, cpus=cpus)) for cpus in ((0,), (0, 1)))
+    assert "hand-offs between CPUs: one CPU is online" in unseen(alone)
+    assert "hand-offs between CPUs" not in unseen(two)
 
 
 def test_x86_slots(x86: Plan):

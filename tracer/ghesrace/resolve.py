@@ -397,6 +397,9 @@ def _unseen(
                 found.append(Unseen(point.what, reason, point.patterns, affected))
     for blind in _blind(facts, loaded, chosen):
         found.append(Unseen(blind.what, blind.why, blind.patterns, slots.names()))
+    if len(facts.cpus) == 1:
+        why = "one CPU is online, so none can happen; with more the same kernel may race"
+        found.append(Unseen("hand-offs between CPUs", why, ("stale", "shootdown"), slots.names()))
     if facts.traceable is None and "available_filter_functions" in facts.problems:
         problem = facts.problems["available_filter_functions"]
         found.append(
