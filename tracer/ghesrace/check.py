@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -114,7 +114,7 @@ class Engine:
         self._lost: dict[Cause, int] = {}
         self._uncountable = False
         self._hid_maps = False
-        self._last: _Step | None = None  # of the last batch
+        self._last: _Step | None = None  # of the last batch; None if that decided nothing
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
 
     def feed(self, batch: Events) -> list[Judged]:
@@ -122,11 +122,17 @@ class Engine:
 
         Raises InputError for records that no source of ours makes (see `validate`).
         """
+        return [slot for judged in self.steps(batch) for slot in judged]
+
+    def steps(self, batch: Events) -> Iterator[list[Judged]]:
+        """`feed` in steps, one at least, so that a follower can follow each of a large batch."""
         validate(batch, self.plan)
         self._count(batch)
-        chunk = self.correlator.feed(self.digest.take(batch))
         self._last = None
-        return [] if chunk is None else self._step(chunk, self.correlator.watermark)
+        for chunk in self.correlator.feed(self.digest.take(batch)):
+            yield self._step(chunk, self.correlator.watermark)
+        if self._last is None:
+            yield []
 
     def follower(self) -> Engine:
         """An engine that reports on what comes from now on, as this one judges it: it is fed by
@@ -136,7 +142,8 @@ class Engine:
         return made
 
     def follow(self, leader: Engine, batch: Events) -> None:
-        """Take *batch*, which the *leader* just took; empty after its `finish`."""
+        """Take *batch*, of which the *leader* just made its first step; empty with its later ones
+        and after its `finish`."""
         self._count(batch)
         if leader._last is not None:
             self._take(leader._last)

@@ -6,6 +6,7 @@ lock hold (at most a second), and the newest few invalidations of each CPU and s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ from .streams import NEVER, Bools, Ints, Streams, present
 
 # Sources mark several times a second; a file of a few MB can claim any number of events.
 MAX_UNMARKED = 1 << 23
+MOST_AT_ONCE = 1 << 16  # events in a step: each takes up to a KB while it is judged
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class Correlator:
-    """Feed it batches; it returns chunks of finished episodes."""
+    """Feed it batches; it yields chunks of finished episodes."""
 
     plan: Plan
     watermark: int = 0
@@ -54,10 +56,11 @@ class Correlator:
     def __post_init__(self) -> None:
         self.addresses = [slot.address for slot in self.plan.slots]
 
-    def feed(self, batch: Events) -> Chunk | None:
-        """Take one batch; return what became decidable by it, or None before the next MARK.
+    def feed(self, batch: Events) -> Iterator[Chunk]:
+        """Take one batch; yield what became decidable by it, nothing before the next MARK.
 
-        Raises InputError if there is none for so long that memory would not be bounded.
+        A chunk must be judged before the next is asked for. Raises InputError if there is no MARK
+        for so long that memory would not be bounded.
         """
         kind = batch["kind"]
         losses, marks = batch[kind == Kind.LOSS], batch["ts"][kind == Kind.MARK]
@@ -68,9 +71,28 @@ class Correlator:
             if sum(map(len, self._pending)) + sum(map(len, self._losses)) > MAX_UNMARKED:
                 what = f"over {MAX_UNMARKED:,} events without a MARK"
                 raise InputError(what, "the file is corrupt, or no capture of ghesrace's")
-            return None
-        self.watermark = max(self.watermark, int(marks.max()))
-        return self._step(final=False)
+            return
+        end = max(self.watermark, int(marks.max()))
+        if sum(map(len, self._pending)) > MOST_AT_ONCE:
+            yield from self._in_pieces(end)
+        self.watermark = end
+        yield self._step(final=False)
+
+    def _in_pieces(self, end: int) -> Iterator[Chunk]:
+        """Steps on the way to the watermark *end*, as if there had been MARKs; what is left of
+        them is pending."""
+        s = Streams.of(joined(self._pending))
+        events, t = s.ev, s.t
+        times = np.sort(t[(t > self.watermark) & (t < end)])[MOST_AT_ONCE::MOST_AT_ONCE]
+        self._pending = []
+        left = np.ones(len(t), np.bool_)
+        for until in np.unique(times).tolist():
+            ready = left & (t < until)
+            left &= ~ready
+            self._pending.append(pick(events, ready))
+            self.watermark = until
+            yield self._step(final=False)
+        self._pending.append(pick(events, left))
 
     def finish(self) -> Chunk:
         """The stream is over: return everything that is left."""

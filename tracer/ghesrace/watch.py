@@ -103,15 +103,19 @@ class Watch:
         begin = time.thread_time()
         if self._held_back(batch):
             return
-        judged = self.engine.feed(batch)
-        checked = time.thread_time()
-        self._window_engine.follow(self.engine, batch)
-        windowed = time.thread_time()
-        self.tally.count(batch, judged)
-        self.cpu.check += checked - begin
-        self.cpu.window += windowed - checked
-        self.cpu.count += time.thread_time() - windowed
-        self._unseen_by_report |= bool(judged) or bool((batch["kind"] != Kind.MARK).any())
+        uncounted = batch
+        for judged in self.engine.steps(batch):
+            checked = time.thread_time()
+            self._window_engine.follow(self.engine, uncounted)
+            windowed = time.thread_time()
+            self.tally.count(uncounted, judged)
+            uncounted = empty()
+            self.cpu.check += checked - begin
+            self.cpu.window += windowed - checked
+            begin = time.thread_time()
+            self.cpu.count += begin - windowed
+            self._unseen_by_report |= bool(judged)
+        self._unseen_by_report |= bool((batch["kind"] != Kind.MARK).any())
         self._window_stale = True
         if self.window is None and self.tally.watermark:
             self.window = Window(self.tally.watermark)

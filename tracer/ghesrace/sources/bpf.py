@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import HostError
 from ..events import Cause, Events, loss
 from ..plan import Plan
+from ..streams import NEVER
 from . import bpfload, tracefs
 from .accounts import Accounts, Gauge, clock_now, parse_cpus
 from .bpfperf import PerfBuffers
@@ -157,7 +158,7 @@ class BpfSource(LiveSource):
         assert self._rings is not None
         self._rings.freeze()
 
-    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], bool]:
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
         assert self._rings is not None
         found, losses = {}, []
         for cpu, (events, lost) in self._rings.read(complete, clock_now(self.plan.clock)).items():
@@ -165,7 +166,7 @@ class BpfSource(LiveSource):
             losses.append(lost)
             for part in lost:
                 self.counters[f"lost:{Cause(int(part['aux'])).name.lower()}"] += int(part["size"])
-        return found, losses, True
+        return found, losses, NEVER
 
     def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
         assert self._rings is not None

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import GhesraceError, TransientError
 from ..events import Cause, Events, empty, loss
 from ..plan import Plan, Probe
+from ..streams import NEVER
 from . import tracefs
 from .accounts import Accounts, clock_now
 from .decode import Attached, Decoder, SlotTable
@@ -26,7 +27,8 @@ from .live import LiveSource
 from .ringbuffer import PageLayout, parse_format, parse_page_layout
 from .room import ring_kb
 
-_PAGES_PER_ROUND = 4096  # bounds a batch to 16 MiB per CPU with 4 KiB pages
+# Pages in a batch, of all CPUs together unless they are many: a burst is taken piece by piece.
+_PAGES, _PAGES_OF_CPU = 1024, 16
 _MOST_KB = 4096
 _RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
 _LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
@@ -143,30 +145,32 @@ class FtraceSource(LiveSource):
         self.instance.set("tracing_on", "0")
         time.sleep(0.01)  # a writer that is inside the ring buffer gets to commit
 
-    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], bool]:
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
         assert self._accounts is not None
         for cpu in set(self._accounts.cpus) - set(self._pipes):
             self._open(cpu)
         chunks: dict[int, bytearray] = {}
-        drained = True
+        left = []
+        pages = max(_PAGES // len(self._pipes), _PAGES_OF_CPU)
         for cpu, fd in self._pipes.items():
-            data, emptied = self._read_pages(cpu, fd)
-            drained &= emptied
+            data, emptied = self._read_pages(cpu, fd, pages)
+            left += [] if emptied else [cpu]
             if data:
                 chunks[cpu] = data
         if not chunks:
-            return {}, [], drained
+            return {}, [], NEVER
         events = self._decoder.feed(chunks, complete)
-        return {cpu: events[events["cpu"] == cpu] for cpu in chunks}, [], drained
+        behind = min((self._decoder.cpus[cpu].last_ts for cpu in left), default=NEVER)
+        return {cpu: events[events["cpu"] == cpu] for cpu in chunks}, [], behind
 
     def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
         counted = accounts.read(stopping=self._stop.is_set())
         return [counted, self._unplaced(accounts, now)] if final else [counted]
 
-    def _read_pages(self, cpu: int, fd: int) -> tuple[bytearray, bool]:
-        """Raw pages of one CPU, in order, and whether the buffer was read empty."""
+    def _read_pages(self, cpu: int, fd: int, pages: int) -> tuple[bytearray, bool]:
+        """Up to so many raw pages of one CPU, in order, and whether the buffer was read empty."""
         data = bytearray()
-        while len(data) < _PAGES_PER_ROUND * self._layout.size:
+        while len(data) < pages * self._layout.size:
             try:
                 page = os.read(fd, self._layout.size)
             except (BlockingIOError, InterruptedError):

@@ -15,6 +15,7 @@ from typing import Any, Self
 from ..errors import GhesraceError, HostError
 from ..events import Cause, Events, Kind, empty, joined, loss, mark
 from ..plan import Plan
+from ..streams import NEVER
 from .accounts import Accounts, clock_now
 from .decode import NmiMatcher
 
@@ -87,9 +88,10 @@ class LiveSource(ABC):
         """Let nothing more be recorded."""
 
     @abstractmethod
-    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], bool]:
-        """New events of each CPU, with the losses that have a place; other losses; whether
-        nothing was left. *complete* (ns): everything before it was read."""
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
+        """New events of each CPU, with the losses that have a place; other losses; up to when
+        those CPUs were read of which something was left (ns), NEVER if nothing was.
+        *complete* (ns): everything before it was read."""
 
     @abstractmethod
     def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
@@ -100,23 +102,25 @@ class LiveSource(ABC):
         accounts = self._accounts
         if accounts is None:
             raise HostError("the source is not attached", "use it in a `with` statement")
-        read: deque[int] = deque()  # when the rings were read empty, the latest 200 ms
+        read: deque[int] = deque()  # when the rings were read, the latest 200 ms
         promised = complete = self._start
         yielded = time.monotonic()
-        final = drained = False
+        final, drained = False, True
         while not (final and drained):
-            if not final and (final := self._stop.wait(self._tick)):
+            if not final and (final := self._stop.wait(self._tick if drained else 0)):
                 self._freeze()
             now = clock_now(self.plan.clock)
-            found, parts, drained = self._drain(complete)
+            found, parts, behind = self._drain(complete)
+            drained = behind == NEVER
             for cpu, events in found.items():
                 parts += self._of_cpu(cpu, events, promised)
             parts += self._count(accounts, final and drained, now)
-            if drained:
-                complete = now
-                read.append(now)
-                while read and (final or read[0] <= now - _SETTLED_NS):
-                    promised = read.popleft()
+            complete = now if drained else complete
+            read.append(now)
+            while read and (final or read[0] <= now - _SETTLED_NS) and read[0] <= behind:
+                promised = read.popleft()
+            if not drained and read and read[0] <= now - _SETTLED_NS:
+                promised = max(promised, behind)
             records = joined([empty(), *parts])
             if final or len(records) or time.monotonic() - yielded >= 0.9:
                 yielded = time.monotonic()
