@@ -56,7 +56,7 @@ def _ready() -> bool:
 
 
 def metrics() -> dict[str, float]:
-    """Sums by name, and by name and cause for losses."""
+    """Sums by name, and by name and labels for losses and the source."""
     with urllib.request.urlopen(f"{_PAGE}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     found: dict[str, float] = {}
@@ -65,7 +65,7 @@ def metrics() -> dict[str, float]:
             series, _, value = line.rpartition(" ")
             name = series.partition("{")[0]
             found[name] = found.get(name, 0.0) + float(value)
-            if name == "ghesrace_lost_events_total":
+            if name in ("ghesrace_lost_events_total", "ghesrace_source_info"):
                 found[series] = float(value)
     return found
 

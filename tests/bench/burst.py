@@ -1,8 +1,9 @@
 """A burst on a live kernel: what the daemon keeps, what it says it lost, and what memory it takes.
 
-For use in a guest: python -m lab run --timeout 3600 -- python -m tests.bench.burst [EVENTS]. The
-control module reads on both CPUs without a pause until so many events (10^7) were seen or lost.
-Each read is behind a map: fewer events and losses than reads end it with an error. Prints JSON.
+For use in a guest: python -m lab run --timeout 3600 -- python -m tests.bench.burst [EVENTS
+[BACKEND]]. The control module reads on both CPUs without a pause until so many events (10^7) were
+seen or lost. Each read is behind a map: fewer events and losses than reads end it with an error.
+Prints JSON.
 """
 
 from __future__ import annotations
@@ -27,8 +28,14 @@ _KEPT, _LOST = "ghesrace_events_total", "ghesrace_lost_events_total"
 def main() -> None:
     """Measure and print."""
     wanted = float(sys.argv[1]) if len(sys.argv) > 1 else 1e7
+    backend = sys.argv[2] if len(sys.argv) > 2 else "auto"
+    config = f'[source]\nbackend = "{backend}"\n'
     reads = 0
-    with inserted(), tempfile.TemporaryDirectory() as folder, daemon(Path(folder)) as process:
+    with (
+        inserted(),
+        tempfile.TemporaryDirectory() as folder,
+        daemon(Path(folder), config) as process,
+    ):
         first, begin = process.memory_info().rss, time.monotonic()
         found, most = metrics(), first
         while found[_KEPT] + found[_LOST] < wanted:
@@ -43,6 +50,7 @@ def main() -> None:
             found, most = metrics(), max(most, process.memory_info().rss)
         assert found[_KEPT] + found[_LOST] >= reads, "some reads are neither seen nor lost"
         result = {
+            "source": [key for key in found if key.startswith("ghesrace_source_info{")],
             "reads": reads,
             "events": found[_KEPT],
             "lost": {key: n for key, n in found.items() if key.startswith(f"{_LOST}{{") and n},

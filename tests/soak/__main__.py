@@ -56,6 +56,7 @@ def in_guest(minutes: float, share: Path) -> int:
     first, final = floors(rss)
     result = {
         "minutes": minutes,
+        "source": [key for key in last if key.startswith("ghesrace_source_info{")],
         "events": last["ghesrace_events_total"],
         "findings": last["ghesrace_findings_total"],
         "lost": {

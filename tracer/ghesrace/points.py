@@ -179,9 +179,11 @@ class Blind:
 class ContextRule:
     """Where BPF programs find the preempt count: `member` of the per-CPU variable `variable`
     ("" if it is the variable itself), or of the current task (`task`: path of members). Where BTF
-    has the variable `wide_with`, it has the wide layout."""
+    has the variable `wide_with`, it has the wide layout. `helper`: the kernel's function behind the
+    BPF helper that finds the variable or the task."""
 
     arch: tuple[str, ...]
+    helper: str
     variable: str = ""
     member: str = ""
     task: tuple[str, ...] = ()

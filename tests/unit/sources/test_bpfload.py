@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ import pytest
 from ghesrace.btf import Btf
 from ghesrace.errors import HostError
 from ghesrace.kallsyms import read_addresses
-from ghesrace.sources.bpfchild import MAPS, Program, Request
-from ghesrace.sources.bpfload import _MAGIC, _refusal, preempt_count
+from ghesrace.sources.bpfcompile import Refused
+from ghesrace.sources.bpfload import _MAGIC, _refusal, find_preempt_count, preempt_count
 from tests.unit import trees
 
 
@@ -58,39 +57,53 @@ def test_the_preempt_count_without_helpers(tmp_path: Path):
         "(u32)memory(bpf_get_current_task() + 20)",
         {},
     )
+    wide_task = trees.btf({}, task, {}, ("local_interrupt_disable_state",))
+    assert preempt_count("arm64", Btf(wide_task), {})[0].startswith("narrow((u32)memory(")
     (tmp_path / "kallsyms").write_text("0000000000000000 A __preempt_count\n")
     assert read_addresses(tmp_path / "kallsyms", wanted) == {}
 
 
-def test_a_request_survives_the_way_to_the_child():
-    """If this fails, the child compiles something else."""
-    program = Program("p0", "tracing", "fentry", "ghes_proc")
-    request = Request("int x;", (program,), {_MAGIC: 3}, 1, MAPS)
-    assert Request.from_json(request.to_json()) == request
+@pytest.mark.parametrize(
+    ("kallsyms", "begin"),
+    [
+        ("ffff800010000000 T bpf_get_current_task_btf\n", "*(u32 *)(current_task()"),
+        ("0000000000000000 T bpf_get_current_task_btf\n", "*(u32 *)(current_task()"),
+        ("ffff800010000000 T bpf_get_current_task\n", "(u32)memory(bpf_get_current_task()"),
+        (None, "*(u32 *)(current_task()"),
+    ],
+)
+def test_helpers_are_found_by_their_functions(tmp_path: Path, kallsyms: str | None, begin: str):
+    """If this fails, Debian's 5.10 on arm64 refuses every program for a helper that it lacks."""
+    if kallsyms is not None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc/kallsyms").write_text(kallsyms)
+    task = {"task_struct": {"thread_info": 4}, "thread_info": {"flags": 0, "preempt_count": 16}}
+    text, variables = find_preempt_count("arm64", "mapped", Btf(trees.btf({}, task)), tmp_path)
+    assert text.startswith(begin)
+    assert variables == {}
 
 
 @pytest.mark.parametrize(
-    ("answer", "log", "words"),
+    ("refused", "words"),
     [
-        ({"error": "bcc", "what": "No module"}, "", "python3-bpfcc"),
-        ({"error": "compile", "what": "x"}, "Unable to find kernel headers.", "linux-headers-6.1"),
-        ({"error": "compile", "what": "x"}, "main.c:1: error: bad", "main.c:1: error: bad"),
-        ({"error": "load", "what": "Operation not permitted"}, "", "CAP_BPF"),
-        ({"error": "load", "what": "fentry on f: Invalid"}, "R1 is bad", "R1 is bad"),
+        (Refused("bcc", "No module"), "python3-bpfcc"),
+        (Refused("compile", "x", "Unable to find kernel headers."), "linux-headers-6.1"),
+        (Refused("compile", "x", "main.c:1: error: bad"), "main.c:1: error: bad"),
+        (Refused("load", "Operation not permitted"), "CAP_BPF"),
+        (Refused("load", "fentry on f: Invalid", "R1 is bad"), "R1 is bad"),
         (
-            {"error": "attach", "what": "kprobe on event 3: Permission denied"},
-            "",
+            Refused("attach", "kprobe on event 3: Permission denied"),
             "kernel.perf_event_paranoid=2",
         ),
-        ({"error": "attach", "what": "fentry on f: Permission denied"}, "", "can't attach"),
-        ({"error": "attach", "what": "fentry on f: Busy"}, "", "can't attach"),
-        (None, "Killed", "died: Killed"),
+        (Refused("attach", "fentry on f: Permission denied"), "can't attach"),
+        (Refused("attach", "fentry on f: Busy"), "can't attach"),
+        (Refused("compiler", "the process that compiles BPF died", "Killed"), "died: Killed"),
     ],
+    ids=lambda value: value if isinstance(value, str) else value.stage,
 )
-def test_refusals_name_the_remedy(answer: dict[str, str] | None, log: str, words: str):
+def test_refusals_name_the_remedy(refused: Refused, words: str):
     """If this fails, a user is told that something failed, and not what to install."""
-    data = json.dumps(answer).encode() if answer else b""
-    error = _refusal(data, log, "6.1")
+    error = _refusal(refused, "6.1")
     assert isinstance(error, HostError)
     assert words in str(error)
     assert "ftrace" in str(error)

@@ -112,14 +112,14 @@ def test_the_order_is_the_buffers(kernel: Kernel, opened: Callable[[], PerfBuffe
     buffers = opened()
     for at, level in enumerate([0, 3, 0, 2, 3, 1]):
         kernel.run(1, level, 10 + at)
-    found = buffers.read(0, 100)
+    found = buffers.read(0, 100)[0]
     assert list(found) == [1]
     events, losses = found[1]
     assert events["ctx"].tolist() == [0, 3, 0, 2, 3, 1]
     assert events["seq"].tolist() == list(range(6))
     assert len(losses) == 0
     assert buffers.delivered == 6
-    assert buffers.read(0, 101) == {}
+    assert buffers.read(0, 101)[0] == {}
 
 
 def test_a_full_buffer_is_a_counted_loss_in_place(
@@ -133,7 +133,7 @@ def test_a_full_buffer_is_a_counted_loss_in_place(
     kernel.waiting[0] += lost(3)
     kernel.run(0, 2, 14)
     kernel.run(0, 3, 15)
-    events, losses = buffers.read(0, 100)[0]
+    events, losses = buffers.read(0, 100)[0][0]
     assert losses[["addr", "ts", "size", "aux", "cpu"]].tolist() == [(10, 14, 3, Cause.OVERRUN, 0)]
     assert events["seq"].tolist() == [0, 4, 5]
     assert buffers.announced == 3
@@ -149,17 +149,17 @@ def test_a_loss_that_nothing_follows(kernel: Kernel, opened: Callable[[], PerfBu
     buffers.read(0, 100 * MS)
     kernel.run(0, 3, 11, kept=False)
     # For a moment an event can be counted and not yet be there.
-    assert buffers.read(0, 200 * MS) == {}
-    events, losses = buffers.read(0, 350 * MS)[0]
+    assert buffers.read(0, 200 * MS)[0] == {}
+    events, losses = buffers.read(0, 350 * MS)[0][0]
     assert len(events) == 0
     assert losses[["addr", "ts", "size", "aux"]].tolist() == [(10, 350 * MS, 1, Cause.OVERRUN)]
-    assert buffers.read(0, 900 * MS) == {}
+    assert buffers.read(0, 900 * MS)[0] == {}
     # What was called lost and comes after all is not counted twice.
     kernel.waiting[0] = sample(1, 3, 11)
-    assert buffers.read(0, 950 * MS) == {}
+    assert buffers.read(0, 950 * MS)[0] == {}
     kernel.run(0, 3, 12, kept=False)
     buffers.freeze()
-    assert buffers.read(0, 960 * MS)[0][1]["size"].tolist() == [1]
+    assert buffers.read(0, 960 * MS)[0][0][1]["size"].tolist() == [1]
     assert buffers.delivered == 1
 
 
@@ -169,21 +169,21 @@ def test_cpus_come_and_go(kernel: Kernel, opened: Callable[[], PerfBuffers]) -> 
     buffers = opened()
     assert kernel.opened == [0]
     kernel.run(1, 0, 10, kept=False)  # before we saw that it is there
-    assert buffers.read(0, 1 * MS) == {}
+    assert buffers.read(0, 1 * MS)[0] == {}
     kernel.online = [0, 1]
     buffers.read(0, 2 * MS)
     kernel.run(1, 0, 20)
-    events, losses = buffers.read(0, 3 * MS)[1]
+    events, losses = buffers.read(0, 3 * MS)[0][1]
     assert len(events) == 1
     assert losses["size"].tolist() == [1]
     kernel.run(1, 0, 30)
     kernel.online = [0]
-    assert len(buffers.read(0, 4 * MS)[1][0]) == 1  # what it left behind
+    assert len(buffers.read(0, 4 * MS)[0][1][0]) == 1  # what it left behind
     assert kernel.opened == [0]
     kernel.run(1, 0, 40, kept=False)
     kernel.run(1, 0, 41, kept=False)
     buffers.read(0, 5 * MS)
-    events, losses = buffers.read(0, 200 * MS)[1]
+    events, losses = buffers.read(0, 200 * MS)[0][1]
     assert losses[["size", "aux"]].tolist() == [(2, Cause.DROPPED)]
     kernel.online = [0, 1]
     buffers.read(0, 201 * MS)
@@ -199,7 +199,7 @@ def test_what_an_nmi_overwrote_is_lost(kernel: Kernel, opened: Callable[[], Perf
     kernel.run(0, 3, 11)
     kernel.waiting[0] += sample(0, 3, 11) + sample(1 << 40, 1, 12) + sample(0, 200, 12)
     kernel.run(0, 0, 13)
-    events, losses = buffers.read(0, 100)[0]
+    events, losses = buffers.read(0, 100)[0][0]
     # The task's event became the NMI's second self: of three with that number one is kept.
     assert events["ctx"].tolist() == [3, 0]
     assert losses["size"].tolist() == [1]
@@ -214,9 +214,9 @@ def test_nested_programs_and_a_start_in_the_middle(
     kernel.rows[1]["hits"] = [1, 0, 1]
     buffers = opened()
     assert buffers.hits().tolist() == [5, 0, 2]
-    assert buffers.read(0, 100) == {}
+    assert buffers.read(0, 100)[0] == {}
     kernel.rows[0]["ring"][0]["nested"] = 2
-    losses = buffers.read(77, 99)[0][1]
+    losses = buffers.read(77, 99)[0][0][1]
     assert losses[["addr", "ts", "size", "aux"]].tolist() == [(77, 99, 2, Cause.DROPPED)]
     assert buffers.counts().seen == 0
     kernel.rows[0]["ring"][0]["seen"] += 1

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from ghesrace.events import EVENT, Cause, Context
+from ghesrace.sources import bpfrings
 from ghesrace.sources.bpfrings import HEADER, LEVELS, RECORD, Rings, cpu_dtype, merged, positions
+from ghesrace.streams import NEVER
 
 RECORDS, POINTS, CPUS = 16, 3, 2
 
@@ -118,12 +120,12 @@ def test_contexts_come_in_program_order(kernel: Kernel) -> None:
     order = [0, 3, 0, 2, 3, 2, 0, 1, 3, 2, 1, 0]
     for level in order:
         kernel.run(0, level)
-    events, losses = rings.read(0, kernel.tick())[0]
+    events, losses = rings.read(0, kernel.tick())[0][0]
     assert events["ctx"].tolist() == order
     assert events["addr"].tolist() == list(range(len(order)))
     assert np.all(np.diff(events["seq"].astype(int)) == 1)
     assert len(losses) == 0
-    assert rings.read(0, kernel.tick()) == {}
+    assert rings.read(0, kernel.tick())[0] == {}
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -135,12 +137,12 @@ def test_interrupts_anywhere_and_reads_anywhere(kernel: Kernel, seed: int) -> No
         steps = (choose.choice((-1,) * 6 + (1, 2, 3)) for _ in range(1000))
         kernel.run(0, choose.choice((0, 0, 1, 2, 3)), steps)
         while rings.fill() > 0.4 or choose.random() < 0.3:
-            more = rings.read(0, kernel.tick())
+            more = rings.read(0, kernel.tick())[0]
             if 0 not in more:
                 break
             got.append(more[0][0])
     for _ in range(5):
-        got += [events for events, _ in rings.read(0, kernel.tick()).values()]
+        got += [events for events, _ in rings.read(0, kernel.tick())[0].values()]
     events = np.concatenate(got)
     numbers = events["addr"].tolist()
     assert sorted(numbers) == sorted(kernel.spans)
@@ -157,11 +159,11 @@ def test_a_lapped_ring_is_a_counted_loss_in_place(kernel: Kernel) -> None:
     """If this fails, records that were overwritten unread are missing without a word."""
     rings = kernel.rings()
     kernel.run(1, 2)
-    first = rings.read(0, kernel.tick())[1][0]
+    first = rings.read(0, kernel.tick())[0][1][0]
     for _ in range(3 * RECORDS):
         kernel.run(1, 2)
     kernel.run(1, 3)
-    events, losses = rings.read(0, kernel.tick())[1]
+    events, losses = rings.read(0, kernel.tick())[0][1]
     assert losses["aux"].tolist() == [Cause.OVERRUN]
     assert losses["cpu"].tolist() == [1]
     # The record at the head may be half written: it is not trusted.
@@ -177,10 +179,10 @@ def test_a_program_that_finds_its_ring_busy_is_counted(kernel: Kernel) -> None:
     rings = kernel.rings()
     kernel.rows[0]["ring"][0]["busy"] = 1
     kernel.run(0, 0)
-    events, losses = rings.read(77, 99)[0]
+    events, losses = rings.read(77, 99)[0][0]
     assert len(events) == 0
     assert losses[["addr", "ts", "size", "aux"]].tolist() == [(77, 99, 1, Cause.DROPPED)]
-    assert rings.read(99, 100) == {}
+    assert rings.read(99, 100)[0] == {}
 
 
 def test_the_identity_is_checked(kernel: Kernel) -> None:
@@ -200,10 +202,35 @@ def test_what_was_there_before_is_left_out(kernel: Kernel) -> None:
     kernel.run(0, 0)
     kernel.filter(0, 0)
     rings = kernel.rings()
-    assert rings.read(0, 1) == {}
+    assert rings.read(0, 1)[0] == {}
     assert rings.counts().seen == 0
     kernel.run(0, 0)
-    assert rings.read(0, 1)[0][0]["addr"].tolist() == [1]
+    assert rings.read(0, 1)[0][0][0]["addr"].tolist() == [1]
+
+
+def test_a_burst_is_read_piece_by_piece(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a burst on many CPUs takes the daemon's memory, a CPU is never read, or what
+    was not read yet passes for complete."""
+    monkeypatch.setattr(bpfrings, "MOST_AT_ONCE", 3)
+    rings = kernel.rings()
+    for cpu in (0, 1):
+        for _ in range(5):
+            kernel.run(cpu, 2)
+    found, behind = rings.read(0, 2000)
+    assert (list(found), behind) == ([0], 5)  # of the other nothing was read since the start
+    for _ in range(5):
+        kernel.run(0, 2)
+    found, behind = rings.read(0, 3000)
+    assert (list(found), behind) == ([1], 2000)
+    found, behind = rings.read(0, 4000)
+    assert (list(found), behind) == ([0], NEVER)
+    for cpu in (0, 1):
+        for _ in range(5):
+            kernel.run(cpu, 2)
+    rings.freeze()
+    found, behind = rings.read(0, 5000)
+    assert (sorted(found), behind) == ([0, 1], NEVER)
+    assert rings.counts().kept == rings.delivered == 25
 
 
 def test_positions_wrap() -> None:

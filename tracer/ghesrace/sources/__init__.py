@@ -1,7 +1,6 @@
 """Where event batches come from. Every source yields the same batches (events.py).
 
-What is imported here, the child that loads BPF programs (bpfchild.py) waits for while nothing is
-watched: no NumPy.
+What is imported here, the child that compiles BPF programs (bpfcompile.py) loads too: no NumPy.
 """
 
 from __future__ import annotations

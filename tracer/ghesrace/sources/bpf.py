@@ -1,7 +1,7 @@
 """The BPF source: attaches a plan as BPF programs and reads the rings that they fill.
 
 Order of things: kprobe events in a private tracefs instance (only for what has no trampoline)
--> compile, load and attach in a child process -> read from here on. At the end the rings are
+-> compile in a child process -> load and attach -> read from here on. At the end the rings are
 read up to where they stand, and only then is anything detached.
 """
 
@@ -20,10 +20,11 @@ from ..plan import Plan
 from ..streams import NEVER
 from . import bpfload, tracefs
 from .accounts import Accounts, Gauge, clock_now, parse_cpus
+from .bpfattach import Loaded
 from .bpfperf import PerfBuffers
 from .bpfrings import RECORD, Rings
 from .ftrace import definition, event_name
-from .live import LiveSource
+from .live import SETTLED_NS, LiveSource
 from .room import ring_kb
 
 _KPROBES = ("kprobe", "kretprobe")
@@ -65,7 +66,7 @@ class BpfSource(LiveSource):
         self._root = Path(root)
         self._buffer_kb = buffer_kb
         self._cpus = 0  # possible ones
-        self._loaded: bpfload.Loaded | None = None
+        self._loaded: Loaded | None = None
         self._rings: Rings | None = None
         self._counted = 0
         self._misses: list[int] = []  # as of `_asked`, ns
@@ -161,12 +162,13 @@ class BpfSource(LiveSource):
     def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
         assert self._rings is not None
         found, losses = {}, []
-        for cpu, (events, lost) in self._rings.read(complete, clock_now(self.plan.clock)).items():
+        news, behind = self._rings.read(complete, clock_now(self.plan.clock))
+        for cpu, (events, lost) in news.items():
             found[cpu] = events
             losses.append(lost)
             for part in lost:
                 self.counters[f"lost:{Cause(int(part['aux'])).name.lower()}"] += int(part["size"])
-        return found, losses, NEVER
+        return found, losses, NEVER if behind == NEVER else behind - SETTLED_NS
 
     def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
         assert self._rings is not None

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ..errors import HostError
 from ..events import EVENT, Cause, Events, empty, joined, loss, pick
+from ..streams import NEVER
 from . import bpfcall
 from .bpfrings import LEVELS, RECORD, Ints, Rings, State, cpu_dtype
 
@@ -88,7 +89,7 @@ class Buffer:
 
 
 class PerfBuffers(Rings):
-    """As Rings, for programs that were compiled with PERF. *fds*: their maps (bpfchild.MAPS);
+    """As Rings, for programs that were compiled with PERF. *fds*: their maps (bpfattach.MAPS);
     *online*: the CPUs that are so now. Raises HostError."""
 
     def __init__(
@@ -136,8 +137,8 @@ class PerfBuffers(Rings):
         """How full the fullest buffer is."""
         return max((buffer.fill() for buffer in self._buffers.values()), default=0.0)
 
-    def read(self, since: int, now: int) -> dict[int, tuple[Events, Events]]:
-        """As Rings.read."""
+    def read(self, since: int, now: int) -> tuple[dict[int, tuple[Events, Events]], int]:
+        """As Rings.read, but always all."""
         gone = self._follow()
         found = {}
         for cpu, state in self._cpus.items():
@@ -160,7 +161,7 @@ class PerfBuffers(Rings):
                 found[cpu] = events, joined([empty(), *losses])
         for buffer in gone.values():
             buffer.close()
-        return found
+        return found, NEVER
 
     def _row(self, cpu: int) -> npt.NDArray[np.void]:
         data = bpfcall.lookup(self._rows_fd, cpu, self._dtype.itemsize)

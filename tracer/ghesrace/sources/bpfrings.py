@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..events import EVENT, Cause, Context, Events, empty, joined, loss, pick
+from ..streams import NEVER
 
 LEVELS = len(Context)
+MOST_AT_ONCE = 1 << 17  # records in a read, or those of one CPU: a burst is taken piece by piece
 RECORD = np.dtype([("event", EVENT), ("at", "<u4", LEVELS)])
 HEADER = np.dtype(
     [(name, "<u8") for name in ("head", "seen", "filtered", "nested", "busy")] + [("pad", "<u8", 3)]
@@ -42,17 +44,18 @@ class Counts:
 @dataclass(slots=True)
 class State:
     """Where reading stands: per context the next position, per CPU the next seq; the last stamp
-    per context bounds what a lapped ring lost."""
+    per context bounds what a lapped ring lost. `read` (ns): up to when all was."""
 
     position: Ints
     last_ts: Ints
+    read: int
     seq: int = 0
     nested: int = 0
     before: Counts = field(default_factory=Counts)
 
 
 class Rings:
-    """The mapped arrays (bpfchild.MAPS) of *cpus* CPUs. *start* (ns): begin of a loss before the
+    """The mapped arrays (bpfattach.MAPS) of *cpus* CPUs. *start* (ns): begin of a loss before the
     first event; *records*: per ring.
 
     Reading begins at the positions of now: what is in the rings already is left out, but
@@ -78,9 +81,11 @@ class Rings:
     def _begin(self, records: int, cpus: int, start: int, from_load: bool = False) -> None:
         self.records = records
         self.delivered = 0
+        self._first = 0  # the CPU to begin with
+        self._frozen = False
         self._cpus: dict[int, State] = {}
         for cpu in range(cpus):
-            state = State(np.zeros(LEVELS, np.int64), np.full(LEVELS, start, np.int64))
+            state = State(np.zeros(LEVELS, np.int64), np.full(LEVELS, start, np.int64), start)
             if not from_load:
                 state.position = self._headers(cpu)["head"].astype(np.int64)
                 state.before = self._counts(cpu)
@@ -99,8 +104,9 @@ class Rings:
             mapped.close()
 
     def freeze(self) -> None:
-        """The next `read` is the last. Programs don't stop all at once: so they run on, and what
-        follows is not read."""
+        """The next `read` is the last, and of all. Programs don't stop all at once: so they run on,
+        and what follows is not read."""
+        self._frozen = True
 
     def _headers(self, cpu: int) -> npt.NDArray[np.void]:
         headers: npt.NDArray[np.void] = self._rows["ring"][cpu]
@@ -143,18 +149,27 @@ class Rings:
         read = np.stack([state.position for state in self._cpus.values()])
         return float((heads - read).max() / self.records)
 
-    def read(self, since: int, now: int) -> dict[int, tuple[Events, Events]]:
-        """CPU -> (its new events in program order, its losses). CPUs with nothing are left out.
+    def read(self, since: int, now: int) -> tuple[dict[int, tuple[Events, Events]], int]:
+        """CPU -> (its new events in program order, its losses), and up to when the CPUs were read
+        that have more (ns), NEVER if none has. CPUs with nothing are left out.
 
         *since* and *now* (ns) bound a loss that left no trace in a ring.
         """
-        found = {}
-        for cpu, state in self._cpus.items():
+        found: dict[int, tuple[Events, Events]] = {}
+        taken, left = 0, list[int]()
+        for cpu in [*range(self._first, len(self._cpus)), *range(self._first)]:
+            state = self._cpus[cpu]
             # Lower contexts' heads first: what precedes a record of theirs is then in reach.
             heads = self._headers(cpu)["head"].astype(np.int64)
             if (heads > state.position).any() or self._headers(cpu)["nested"].sum() > state.nested:
+                if taken >= MOST_AT_ONCE and not self._frozen:
+                    left.append(cpu)
+                    continue
                 found[cpu] = self._read(cpu, state, heads, since, now)
-        return found
+                taken += len(found[cpu][0])
+            state.read = now
+        self._first = left[0] if left else 0
+        return found, min((self._cpus[cpu].read for cpu in left), default=NEVER)
 
     def _read(
         self, cpu: int, state: State, heads: Ints, since: int, now: int

@@ -21,7 +21,7 @@ from .decode import NmiMatcher
 
 # A CPU can be stopped for long between taking a stamp and writing the event (a vCPU that lost its
 # host CPU), so what is promised to be complete was read this long ago.
-_SETTLED_NS = 200_000_000
+SETTLED_NS = 200_000_000
 
 
 class LiveSource(ABC):
@@ -117,9 +117,9 @@ class LiveSource(ABC):
             parts += self._count(accounts, final and drained, now)
             complete = now if drained else complete
             read.append(now)
-            while read and (final or read[0] <= now - _SETTLED_NS) and read[0] <= behind:
+            while read and (final or read[0] <= now - SETTLED_NS) and read[0] <= behind:
                 promised = read.popleft()
-            if not drained and read and read[0] <= now - _SETTLED_NS:
+            if not drained and read and read[0] <= now - SETTLED_NS:
                 promised = max(promised, behind)
             records = joined([empty(), *parts])
             if final or len(records) or time.monotonic() - yielded >= 0.9:
