@@ -119,11 +119,23 @@ def _test(args: argparse.Namespace) -> int:
         except TransientError as error:
             if boot == args.boots:
                 raise
-            print(f"lab: {error}\nlab: boot {boot + 1}, behind the tests that passed")
+            print(f"lab: {error}\n{_console_of(boot, args.share)}")
+            print(f"lab: boot {boot + 1}, behind the tests that passed")
         else:
             # It may have been the guest's end that failed, behind the last test.
             return 0 if boot > 1 and code == _EXIT_NO_TESTS else code
     return _EXIT_LAB
+
+
+def _console_of(boot: int, share: Path) -> str:
+    """What the guest that failed said last; the whole of it is kept from the next one."""
+    from .guest import tail
+
+    console = share / paths.CONSOLE
+    if not console.exists():
+        return "lab: it has no console"
+    kept = console.rename(share / f"{paths.CONSOLE}.{boot}")
+    return f"{tail(kept)}\nlab: its whole console is in {kept}"
 
 
 def _firmware(args: argparse.Namespace) -> int:

@@ -50,7 +50,8 @@ def _private(memory: int) -> Iterator[tuple[Path, Path]]:
         yield home, ram / "ram"
 
 
-def _tail(path: Path) -> str:
+def tail(path: Path) -> str:
+    """The last lines of a file, to be shown below what they explain."""
     try:
         lines = path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
     except FileNotFoundError:
@@ -93,7 +94,7 @@ def _connect(home: Path, process: subprocess.Popen[bytes], seconds: float) -> Ma
     end = time.monotonic() + seconds
     while not (home / "qmp").exists() or not (home / "qtest").exists():
         if process.poll() is not None or time.monotonic() > end:
-            raise TransientError(f"QEMU did not start:\n{_tail(home / 'log')}")
+            raise TransientError(f"QEMU did not start:\n{tail(home / 'log')}")
         time.sleep(_TICK_S)
     return Machine(home / "qmp", home / "qtest")
 
@@ -133,10 +134,10 @@ def _await(settings: Settings, home: Path, process: subprocess.Popen[bytes]) -> 
 
 def _failed(settings: Settings, home: Path, why: str) -> TransientError:
     console = settings.share / paths.CONSOLE
-    said = _tail(home / "log") + _tail(paths.agent(settings.share))
+    said = tail(home / "log") + tail(paths.agent(settings.share))
     started_up = f"\nand what starts QEMU and the lab's agent say:\n{said}" if said else ""
     return TransientError(
-        f"{why}; its console says last:\n{_tail(console)}{started_up}",
+        f"{why}; its console says last:\n{tail(console)}{started_up}",
         f"the whole console is in {console}",
     )
 

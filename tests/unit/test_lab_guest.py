@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace.errors import HostError, UsageError
+from ghesrace.errors import HostError, TransientError, UsageError
 from lab import __main__ as main
 from lab import agent, board, guest, hest, pc
 from lab.board import Settings
@@ -166,3 +166,26 @@ def test_guest_half_needs_no_qemu_library() -> None:
         [sys.executable, "-c", code], cwd=board.REPO, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_guest_that_fails_is_booted_again_and_its_console_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a crash of the lab's kernel leaves no trace once the next guest is up."""
+    boots: list[str] = []
+
+    def fails_once(args: object, command: list[str], scenario: str) -> int:
+        boots.append(scenario)
+        (tmp_path / "console").write_text(f"boot {len(boots)}\nKernel panic\n")
+        if len(boots) == 1:
+            raise TransientError("QEMU is gone")
+        return 0
+
+    monkeypatch.setattr(main, "_run", fails_once)
+    assert main.main(["test", "--share", str(tmp_path)]) == 0
+    assert len(boots) == 2
+    assert (tmp_path / "console.1").read_text() == "boot 1\nKernel panic\n"
+    said = capsys.readouterr().out
+    assert "QEMU is gone" in said
+    assert "Kernel panic" in said
+    assert "console.1" in said
