@@ -28,8 +28,8 @@ _GROWTH = 1.05  # of RSS
 def floors(rss: Sequence[int]) -> tuple[int, int]:
     """The lowest RSS of the first third and of the last, once the process is warm (a fifth of all).
 
-    The arrays of a batch come and go, so two moments compare only what was at work in them; what a
-    leak has taken is missing from the lowest one too.
+    The arrays of a batch come and go, so two moments compare only what was at work in them; a leak
+    raises the lowest one too.
     """
     warm = rss[len(rss) // 5 :]
     third = max(len(warm) // 3, 1)
