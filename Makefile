@@ -6,7 +6,7 @@ VENV := .venv
 PACKAGES := python3-venv python3-bpfcc qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
 	build-essential kmod udev iproute2 file busybox-static acpica-tools trace-cmd \
 	prometheus openssl python3-psutil python3-prometheus-client python3-bcrypt python3-yaml python3-rich
-# For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/arm64/trees.py.
+# For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/kernels/arm64.py.
 ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -17,7 +17,7 @@ say = @printf '\n== %s\n' '$(1)'
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
-	@echo 'make test      ruff, mypy, unit tests, then the tests that need a live kernel'
+	@echo 'make test      ruff, mypy, import rules, unit tests, then the tests that need a live kernel'
 	@echo 'make unit      unit tests only: seconds, no root'
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
@@ -40,6 +40,7 @@ lint: venv
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports importlinter.ini
 
 unit: venv
 	$(call say,unit tests)

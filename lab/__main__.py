@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from ghesrace.errors import GhesraceError, TransientError
+from lab.firmware.scenario import SCENARIOS
 
 from . import paths
-from .scenario import SCENARIOS
 
 # As `docker run` and `timeout` do: 125 is our failure, anything else the command's own code.
 _EXIT_LAB = 125
@@ -74,10 +74,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
     # QEMU's Python library is needed on the host only
-    from .arm64.virt import Virt
-    from .board import Board, Settings
-    from .guest import run
-    from .pc import Pc
+    from lab.boards.board import Board, Settings
+    from lab.boards.pc import Pc
+    from lab.boards.virt import Virt
+
+    from .boot import run
 
     board: Board
     if args.arch == "arm64":
@@ -101,7 +102,7 @@ def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    from .board import REPO
+    from .paths import REPO
 
     tests = [] if any("tests/lab" in a for a in args.pytest) else ["tests/lab"]
     # The guest sees the repository read-only: nothing that wants to keep files in it
@@ -129,7 +130,7 @@ def _test(args: argparse.Namespace) -> int:
 
 def _console_of(boot: int, share: Path) -> str:
     """What the guest that failed said last; the whole of it is kept from the next one."""
-    from .guest import tail
+    from .boot import tail
 
     console = share / paths.CONSOLE
     if not console.exists():
@@ -139,7 +140,7 @@ def _console_of(boot: int, share: Path) -> str:
 
 
 def _firmware(args: argparse.Namespace) -> int:
-    from .client import Client
+    from lab.inside.client import Client
 
     client = Client()
     match args.firmware_verb:

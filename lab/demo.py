@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 
 from ghesrace.errors import EXIT_FINDING, EXIT_INTERNAL, EXIT_OK, GhesraceError
+from lab.boards.board import Settings
+from lab.boards.pc import Pc
+from lab.inside.recording import capture_while, storm
+from lab.module.device import Parameters
+from lab.module.run import inserted, run
 
-from . import guest, paths
-from .board import Settings
-from .live import capture_while, storm
-from .module.device import Parameters
-from .module.run import inserted, run
-from .pc import Pc
+from . import boot, paths
 
 STOCK, CONTROL = "stock.arrows", "control.arrows"
 _STORM_S = 30.0
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             command = [sys.executable, "-m", "lab.demo", "--inside"]
             command += ["--record", "x"] if args.record else []
             _say("Booting Debian's kernel in a guest (software emulation, some 20 s)")
-            code = guest.run(Pc(), Settings(Path(share)), command)
+            code = boot.run(Pc(), Settings(Path(share)), command)
             if args.record:
                 for name in (STOCK, CONTROL):
                     shutil.copy(Path(share) / name, args.record / name)

@@ -28,13 +28,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ghesrace.errors import GhesraceError, HostError, InputError, TransientError
-from ghesrace.kernel import Facts, read_facts
-from ghesrace.mechanism import no_bpf
+from ghesrace.host.facts import Facts, read_facts
 from ghesrace.plan import Plan, Probe
-from ghesrace.resolve import resolve
-
-from . import kernelfile
-from .arm64.debian import Apt, unpack
+from ghesrace.planning.mechanism import no_bpf
+from ghesrace.planning.resolve import resolve
+from lab.kernels import kernelfile
+from lab.kernels.debian import Apt, unpack
 
 REPO = Path(__file__).resolve().parent.parent
 KERNELS = REPO / "tests/unit/fixtures/kernels"

@@ -1,8 +1,10 @@
-"""Names of the files in the folder that host and guest share: one list for both sides."""
+"""Where things lie: this repository, and the files in the folder that host and guest share."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
 
 ENV = "LAB_SHARE"  # in the guest: the shared folder, the same path as on the host
 

@@ -19,4 +19,4 @@ for part in flight s3 gandiva orc cuda; do
         "$folder"/pyarrow/_$part*.so
 done
 rm -f "$folder"/pyarrow/_pyarrow_cpp_tests*.so
-"$python" -I -c "import sys; sys.path.insert(0, '$folder'); import ghesrace.sources.capture, ghesrace.config"
+"$python" -I -c "import sys; sys.path.insert(0, '$folder'); import ghesrace.sources.capture.file, ghesrace.service.config"

@@ -2,7 +2,7 @@
 /*
  * The BPF side of ghesrace: what a program does when its probe fires.
  *
- * tracer/ghesrace/sources/bpfgen.py appends one program per probe of the plan, made of these parts:
+ * tracer/ghesrace/sources/bpf/program.py appends one program per probe of the plan, made of these parts:
  *
  *     int p3(u64 *ctx)
  *     {
@@ -15,10 +15,10 @@
  * Each CPU has a ring per context (task, softirq, irq, nmi) in memory-mapped arrays. Contexts
  * nest, so whoever interrupts a program writes another ring than it: a ring has one writer at a
  * time, and needs no atomics. What could break that (a preempted task, an MCE in an NMI) finds
- * the ring busy, is counted and leaves. The reader on the other side is sources/bpfrings.py.
+ * the ring busy, is counted and leaves. The reader on the other side is sources/bpf/rings.py.
  *
  * With PERF, for kernels without arrays that user space can map, an event goes into its CPU's perf
- * buffer instead (sources/bpfperf.py); the rings' headers count all the same.
+ * buffer instead (sources/bpf/perf.py); the rings' headers count all the same.
  *
  * No kernel header is included: the only kernel structures here are the arguments.
  *

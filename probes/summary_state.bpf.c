@@ -1,5 +1,5 @@
 /*
- * `--summary`: the rules of tracer/ghesrace/tlb.py, kept by the kernel, hit by hit.
+ * `--summary`: the rules of tracer/ghesrace/checker/core/judge.py, kept by the kernel, hit by hit.
  *
  * The slot's lock puts its episodes in a row, numbered from 1. Of that row the last episode and
  * the last one with another frame can matter, and per CPU the first row that its own structural
@@ -11,7 +11,7 @@
  *
  * Locals are 64 bits wide: older BPF has no others, and clang shifts narrower ones up and down.
  *
- * tracer/ghesrace/sources/summarygen.py makes the programs. Defined by it: SLOTS; ACCESSES: the
+ * tracer/ghesrace/sources/bpf/summary/program.py makes the programs. Defined by it: SLOTS; ACCESSES: the
  * access is probed.
  */
 

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ghesrace.errors import EXIT_FINDING, EXIT_OK, GhesraceError
+from lab import boot
+from lab.boards.board import Board, Settings
+from lab.boards.pc import Pc
+from lab.boards.virt import Virt
+from lab.inside.matrix import BACKENDS, TRAFFIC
+from lab.kernels.fetch import kernel, known
+from lab.paths import REPO
 
-from .. import guest
-from ..arm64.virt import Virt
-from ..board import REPO, Board, Settings
-from ..kernels import kernel, known
-from ..pc import Pc
 from . import cells, page
-from .inside import BACKENDS, TRAFFIC
 
 BUILD = REPO / "build" / "matrix"
 PAGE = REPO / "docs" / "kernels.md"
@@ -41,10 +42,10 @@ def _measure(suite: str, arch: str) -> list[dict[str, Any]]:
     """Boot one kernel; what came of it with each backend."""
     with tempfile.TemporaryDirectory(prefix="ghesrace-matrix-") as folder:
         share, why = Path(folder), ""
-        command = [PYTHON[arch], "-m", "lab.matrix.inside", arch]
+        command = [PYTHON[arch], "-m", "lab.inside.matrix", arch]
         try:
             board: Board = Virt(suite) if arch == "arm64" else Pc(kernel(suite, arch).image)
-            code = guest.run(board, Settings(share), command)
+            code = boot.run(board, Settings(share), command)
             why = f"its guest ended with {code}" if code else ""
         except GhesraceError as error:
             why = str(error)

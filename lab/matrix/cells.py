@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ghesrace.check import Engine
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class, Judged
 from ghesrace.events import Context
 from ghesrace.plan import Plan
-from ghesrace.sources.capture import CaptureSource
-from ghesrace.tlb import Class, Judged
+from ghesrace.sources.capture.file import CaptureSource
 
 NOTIFICATIONS = ("nmi", "irq", "polled", "sea")
 

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab import guest, paths
-from lab.board import Settings
-from lab.pc import Pc
+from lab import boot, paths
+from lab.boards.board import Settings
+from lab.boards.pc import Pc
 
 RESULT = "bench.json"
 WHOLE = "bpftrace, the same events"
@@ -53,7 +53,7 @@ def main() -> int:
             # A guest's nanosecond is then one instruction, whatever the host does.
             qemu=("-icount shift=0",),
         )
-        code = guest.run(Pc(), settings, [sys.executable, "-m", "tests.bench", "--inside"])
+        code = boot.run(Pc(), settings, [sys.executable, "-m", "tests.bench", "--inside"])
         if code:
             return code
         found: dict[str, int] = json.loads((Path(folder) / RESULT).read_text())

@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from lab.inside.daemon import daemon, metrics
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
-from lab.watching import daemon, metrics
 
 # As many reads as the module keeps the truth of at once.
 STORM = Parameters(rounds=8000, turns="free", period_us=0, linger_us=0, walker=False)

@@ -17,13 +17,13 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-from ghesrace import tracecmd
 from ghesrace.backends import attach
-from ghesrace.kernel import Facts, read_facts
+from ghesrace.host.facts import Facts, read_facts
 from ghesrace.plan import Backend, Plan
-from ghesrace.resolve import resolve
+from ghesrace.planning.resolve import resolve
+from ghesrace.render import tracecmd
 from ghesrace.sources import tracefs
-from lab.client import Client
+from lab.inside.client import Client
 
 T = TypeVar("T")
 NMIS = 30

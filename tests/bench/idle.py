@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from lab.watching import daemon
+from lab.inside.daemon import daemon
 
 _SETTLE_S = 15.0
 

@@ -19,14 +19,14 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from ghesrace.check import Engine
+from ghesrace.checker.engine import Engine
 from ghesrace.events import Kind
-from ghesrace.kernel import read_facts
-from ghesrace.resolve import resolve
-from ghesrace.sources.accounts import clock_now
-from ghesrace.sources.bpf import BpfSource
-from ghesrace.sources.bpfsummary import SummarySource
-from ghesrace.summary import summarised
+from ghesrace.host.clocks import clock_now
+from ghesrace.host.facts import read_facts
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.bpf.source import BpfSource
+from ghesrace.sources.bpf.summary.plan import summarised
+from ghesrace.sources.bpf.summary.source import SummarySource
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab import paths
-from lab.client import Client
+from lab.inside.client import Client
 
 
 def pytest_sessionstart() -> None:

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from ghesrace import cli
-from ghesrace.check import Engine, Report, Verdict
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class, Judged
+from ghesrace.checker.report import Report, Verdict
 from ghesrace.events import Context, Events, Kind
-from ghesrace.kernel import Facts, read_facts
-from ghesrace.resolve import resolve
-from ghesrace.sources.bpf import BpfSource
-from ghesrace.sources.capture import CaptureSource
-from ghesrace.sources.ftrace import FtraceSource
-from ghesrace.tlb import Class, Judged
-from lab.client import Client
-from lab.live import Recorder, capture_while, storm
+from ghesrace.host.facts import Facts, read_facts
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.bpf.source import BpfSource
+from ghesrace.sources.capture.file import CaptureSource
+from ghesrace.sources.ftrace.source import FtraceSource
+from lab.inside.client import Client
+from lab.inside.recording import Recorder, capture_while, storm
 from lab.module.device import JUNK, Outcome, Parameters
 from lab.module.run import inserted, run
 

@@ -14,20 +14,21 @@ import numpy as np
 import psutil
 import pytest
 
-from ghesrace.check import Engine, Report, Verdict
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class, Judged, Why
+from ghesrace.checker.report import Report, Verdict
 from ghesrace.errors import HostError
 from ghesrace.events import Cause, Context, Events, Kind
-from ghesrace.kernel import BPF_FEATURES, Facts, read_facts
+from ghesrace.host.facts import BPF_FEATURES, Facts, read_facts
 from ghesrace.plan import Backend, Plan, Probe
-from ghesrace.resolve import resolve
-from ghesrace.sources import bpfcall
-from ghesrace.sources.bpf import BpfSource
-from ghesrace.sources.bpfperf import PerfBuffers
-from ghesrace.sources.ftrace import FtraceSource
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.bpf import syscalls
+from ghesrace.sources.bpf.perf import PerfBuffers
+from ghesrace.sources.bpf.source import BpfSource
+from ghesrace.sources.ftrace.source import FtraceSource
 from ghesrace.sources.live import LiveSource
-from ghesrace.tlb import Class, Judged, Why
-from lab.client import Client
-from lab.live import Recorder
+from lab.inside.client import Client
+from lab.inside.recording import Recorder
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
@@ -309,7 +310,7 @@ def test_misses_are_told_without_the_system_call(
         Client().stop()
         time.sleep(1)
         told = source._loaded.misses()
-        monkeypatch.setattr(bpfcall, "info", refuse)
+        monkeypatch.setattr(syscalls, "info", refuse)
         assert source._loaded.misses() == told
         assert sum(told) > 0, "nothing was missed: nothing was tested"
 

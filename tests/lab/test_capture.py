@@ -13,24 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ghesrace.commands.record import record
 from ghesrace.errors import InputError
 from ghesrace.events import Cause, Events, Kind
-from ghesrace.kernel import read_facts
+from ghesrace.host.facts import read_facts
 from ghesrace.plan import Plan
-from ghesrace.record import record
-from ghesrace.resolve import resolve
-from ghesrace.sources.capture import CaptureSource, CaptureWriter
-from ghesrace.sources.ftrace import FtraceSource
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
+from ghesrace.sources.ftrace.source import FtraceSource
 from ghesrace.sources.tracefs import remove_strays
-from lab.client import Client
+from lab.inside.client import Client
 
 TRACEFS = Path("/sys/kernel/tracing")
 RECORDER = """
 import sys
 from ghesrace.plan import Plan
-from ghesrace.record import record, stop_on_signals
-from ghesrace.sources.capture import CaptureWriter
-from ghesrace.sources.ftrace import FtraceSource
+from ghesrace.commands.record import record, stop_on_signals
+from ghesrace.sources.capture.file import CaptureWriter
+from ghesrace.sources.ftrace.source import FtraceSource
 plan = Plan.from_json(open(sys.argv[1]).read())
 source = FtraceSource(plan, {})
 with stop_on_signals(source.stop), source, CaptureWriter(sys.argv[2], plan, {}) as writer:

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from dashboards.build import build
-from lab.box import Box
-from lab.client import Client
+from lab.inside.client import Client
+from lab.inside.systemd import Box
 from lab.module import device
 from lab.module.build import build as build_module
 from lab.module.device import Parameters

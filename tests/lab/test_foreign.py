@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghesrace import tracecmd
-from ghesrace.check import Engine, Report, Verdict
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.report import Report, Verdict
 from ghesrace.events import Kind
-from ghesrace.kernel import read_facts
-from ghesrace.resolve import resolve
-from ghesrace.sources import FileSource, open_file
-from lab.live import capture_while
+from ghesrace.host.facts import read_facts
+from ghesrace.planning.resolve import resolve
+from ghesrace.render import tracecmd
+from ghesrace.sources import FileSource
+from ghesrace.sources.files import open_file
+from lab.inside.recording import capture_while
 from lab.module.device import Outcome, Parameters
 from lab.module.run import inserted, run
 

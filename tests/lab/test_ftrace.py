@@ -14,11 +14,11 @@ import pytest
 
 from ghesrace.errors import HostError
 from ghesrace.events import ALL_CPUS, Cause, Context, Events, Kind
-from ghesrace.kernel import read_facts
+from ghesrace.host.facts import read_facts
 from ghesrace.plan import Plan, Probe
-from ghesrace.resolve import resolve
-from ghesrace.sources.ftrace import FtraceSource
-from lab.client import Client
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.ftrace.source import FtraceSource
+from lab.inside.client import Client
 
 TRACEFS = Path("/sys/kernel/tracing")
 CPU1 = Path("/sys/devices/system/cpu/cpu1/online")

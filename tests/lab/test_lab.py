@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import hest
-from lab.client import Client
+from lab.firmware import hest
+from lab.inside.client import Client
 
 TRACEFS = Path("/sys/kernel/tracing")
 EVENT = "p:labtest/setfix native_set_fixmap idx=$arg1:u32 phys=$arg2:x64"

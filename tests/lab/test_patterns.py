@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace.check import Engine, Report, Verdict
-from ghesrace.sources import open_file
-from ghesrace.tlb import Class
-from lab.live import capture_while, storm
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class
+from ghesrace.checker.report import Report, Verdict
+from ghesrace.sources.files import open_file
+from lab.inside.recording import capture_while, storm
 from lab.module.device import JUNK, Outcome, Parameters
 from lab.module.run import inserted, run
 from tests.oracle.compare import witness_reaches_stale

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ghesrace import doctor, tracecmd
-from ghesrace.kernel import read_facts
-from ghesrace.resolve import resolve
-from lab.client import Client
+from ghesrace.doctor import checks as doctor
+from ghesrace.host.facts import read_facts
+from ghesrace.planning.resolve import resolve
+from ghesrace.render import tracecmd
+from lab.inside.client import Client
 
 TRACEFS = Path("/sys/kernel/tracing")
 

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 
 from ghesrace import cli
-from ghesrace.check import Engine, Report, SlotCounts, Verdict
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class
+from ghesrace.checker.report import Report, SlotCounts, Verdict
 from ghesrace.events import Events, Kind, mark
-from ghesrace.kernel import read_facts
+from ghesrace.host.clocks import clock_now
+from ghesrace.host.facts import read_facts
 from ghesrace.plan import Plan
-from ghesrace.resolve import resolve
-from ghesrace.sources.accounts import clock_now
-from ghesrace.sources.bpf import BpfSource
-from ghesrace.sources.bpfsummary import SummarySource
-from ghesrace.summary import NEEDS_EVENTS, summarised
-from ghesrace.tlb import Class
-from lab.client import Client
-from lab.live import Recorder, capture_while, storm
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.bpf.source import BpfSource
+from ghesrace.sources.bpf.summary.plan import NEEDS_EVENTS, summarised
+from ghesrace.sources.bpf.summary.source import SummarySource
+from lab.inside.client import Client
+from lab.inside.recording import Recorder, capture_while, storm
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ghesrace import cli
-from ghesrace.check import Engine, Report, Verdict
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class, Judged
+from ghesrace.checker.report import Report, Verdict
 from ghesrace.events import Cause, Kind
-from ghesrace.sources.capture import CaptureSource
-from ghesrace.tlb import Class, Judged
-from lab.live import capture_while, storm
+from ghesrace.sources.capture.file import CaptureSource
+from lab.inside.recording import capture_while, storm
 from lab.module.device import JUNK, Outcome, Parameters
 from lab.module.run import inserted, run
 

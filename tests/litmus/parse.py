@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ghesrace.checker.patterns.torn_edit import OTHER_TABLE, SAME_TABLE
 from ghesrace.events import (
     ALL_CPUS,
     NO_POINT,
@@ -22,7 +23,6 @@ from ghesrace.events import (
     loss,
     mark,
 )
-from ghesrace.patterns.torn_edit import OTHER_TABLE, SAME_TABLE
 from ghesrace.plan import Plan, Probe, Slot
 from ghesrace.points import IMPLIES
 

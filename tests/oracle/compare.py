@@ -12,10 +12,11 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from ghesrace.check import Engine, Report
-from ghesrace.patterns import Finding
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.findings import Finding
+from ghesrace.checker.model import Class
+from ghesrace.checker.report import Report
 from ghesrace.plan import Plan
-from ghesrace.tlb import Class
 
 from . import stream
 from .machine import Program, Seen, Stale, reachable, replay

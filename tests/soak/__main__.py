@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.soak import replay
+from . import replay
 
 REPO = Path(__file__).parents[2]
 _GROWTH = 1.05  # of RSS
@@ -38,8 +38,8 @@ def floors(rss: Sequence[int]) -> tuple[int, int]:
 
 def in_guest(minutes: float, share: Path) -> int:
     """In the guest: run the daemon for so long under the scenario `mixed`; figures to the share."""
-    from lab import watching
-    from lab.client import Client
+    from lab.inside import daemon as watching
+    from lab.inside.client import Client
 
     firmware = Client(share)
     samples, memory = [], []

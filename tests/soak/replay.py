@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from ghesrace.config import Recorder
 from ghesrace.events import Cause, Context, Events, Kind, loss, mark
-from ghesrace.health import Health, State
-from ghesrace.metrics import publish
 from ghesrace.plan import Slot
-from ghesrace.recorder import FlightRecorder
-from ghesrace.watch import Watch
-from tests.unit.trace import A, B, C, Trace, V, plan
+from ghesrace.service.config import Recorder
+from ghesrace.service.evidence.recorder import FlightRecorder
+from ghesrace.service.health import Health, State
+from ghesrace.service.metrics.families import publish
+from ghesrace.service.watch import Watch
+from tests.build.trace import A, B, C, Trace, V, plan
 
 CPUS = 4
 _REPORTS = 2500  # per block

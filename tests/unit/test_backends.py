@@ -9,8 +9,8 @@ import pytest
 
 from ghesrace import backends
 from ghesrace.errors import HostError
-from ghesrace.kernel import Facts, read_facts
-from tests.unit import trees
+from ghesrace.host.facts import Facts, read_facts
+from tests.build import trees
 
 FUNCTIONS = (*trees.X86_GHES, *trees.TRAMPOLINES)
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dashboards.build import GRAFANA, build, text
-from ghesrace.metrics import PREFIX, TABLE
+from ghesrace.service.metrics.families import PREFIX, TABLE
 
 REPO = Path(__file__).parents[2]
 PROMETHEUS = REPO / "dashboards" / "prometheus"
@@ -109,7 +109,7 @@ def test_labels_in_queries_exist() -> None:
 def test_values_in_matchers_exist() -> None:
     """If this fails, an alert waits for a severity, cause or answer that is never exported."""
     from ghesrace.events import Cause
-    from ghesrace.metrics import SEVERITIES
+    from ghesrace.service.metrics.families import SEVERITIES
 
     values = {
         "severity": set(SEVERITIES),

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace.check import Engine
-from ghesrace.tlb import Class
-
-from ..litmus.parse import CASES, LitmusError, load, parse
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class
+from tests.litmus.parse import CASES, LitmusError, load, parse
 
 FILES = sorted(CASES.glob("*.litmus"))
 

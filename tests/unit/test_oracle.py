@@ -9,18 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from ghesrace.check import Engine
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.findings import Step
 from ghesrace.events import Context, Kind
-from ghesrace.patterns import Step
-
-from ..oracle import compare, stream
-from ..oracle.__main__ import eight_steps, show_steps
-from ..oracle.compare import disagreement, oracle, predicted, witness_reaches_stale
-from ..oracle.machine import counterexample, reachable, replay
-from ..oracle.programs import CONFIGURATIONS, QUICK, Configuration, traces
-from ..oracle.protocol import PROTOCOLS, Op, notification
-from ..oracle.traces import canonical, interleavings
-from .trace import A, B, Trace, plan
+from tests.build.trace import A, B, Trace, plan
+from tests.oracle import compare, stream
+from tests.oracle.__main__ import eight_steps, show_steps
+from tests.oracle.compare import disagreement, oracle, predicted, witness_reaches_stale
+from tests.oracle.machine import counterexample, reachable, replay
+from tests.oracle.programs import CONFIGURATIONS, QUICK, Configuration, traces
+from tests.oracle.protocol import PROTOCOLS, Op, notification
+from tests.oracle.traces import canonical, interleavings
 
 RACY = PROTOCOLS[0]
 

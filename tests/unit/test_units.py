@@ -68,8 +68,8 @@ def test_both_units_are_hardened_alike() -> None:
 
 def test_restart_policy_knows_the_exit_codes() -> None:
     """If this fails, systemd restarts what can't work, or leaves down what would."""
-    from ghesrace.daemon import EXIT_AGAIN
     from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_USAGE
+    from ghesrace.service.daemon import EXIT_AGAIN
 
     text = (SYSTEMD / "ghesrace.service").read_text()
     assert f"RestartPreventExitStatus={EXIT_USAGE} {EXIT_INCONCLUSIVE}\n" in text

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from ghesrace.host.facts import Facts
+from ghesrace.planning.mechanism import no_bpf, transport
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.bpf.load import find_preempt_count
+from ghesrace.sources.bpf.source import BpfSource
+from ghesrace.sources.bpf.summary.plan import summarised
+from ghesrace.sources.bpf.summary.source import SummarySource
+from ghesrace.sources.ftrace.source import FtraceSource
+from ghesrace.sources.live import LiveSource
+from ghesrace.sources.tracefs import TRACEFS
+
 from .errors import HostError, UsageError
 from .events import Kind
-from .kernel import Facts
-from .mechanism import no_bpf, transport
 from .plan import Backend, Plan
-from .resolve import resolve
-from .sources.bpf import BpfSource
-from .sources.bpfload import find_preempt_count
-from .sources.bpfsummary import SummarySource
-from .sources.ftrace import FtraceSource
-from .sources.live import LiveSource
-from .sources.tracefs import TRACEFS
-from .summary import summarised
 
 Wanted = Literal["auto", "ftrace", "bpf"]
 WANTED = ("auto", "ftrace", "bpf")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__
+from ghesrace import __version__
+
 from .errors import EXIT_INTERNAL, GhesraceError
 
 _EPILOG = """\
@@ -141,9 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     try:
         # Imported here so that each command loads only what it needs.
-        from . import commands
-
-        code: int = getattr(commands, args.command)(args)
+        module = importlib.import_module(f"ghesrace.commands.{args.command}")
+        code: int = getattr(module, args.command)(args)
         sys.stdout.flush()
         return code
     except GhesraceError as error:

@@ -178,3 +178,24 @@ def mark(ts: int) -> Events:
     record = empty(1)
     record["kind"], record["ts"], record["cpu"] = Kind.MARK, ts, ALL_CPUS
     return record
+
+
+Ints = npt.NDArray[np.int64]
+
+Bools = npt.NDArray[np.bool_]
+
+NEVER = 2**63 - 1  # a time or position that was not seen
+
+
+def of_kind(kind: npt.NDArray[np.uint8], kinds: tuple[Kind, ...]) -> Bools:
+    """Which of the events with these *kind*s are of one of the *kinds*."""
+    kind = np.ascontiguousarray(kind)  # a column of records is slow to walk
+    found = np.zeros(len(kind), np.bool_)
+    for one in kinds:
+        found |= kind == one
+    return found
+
+
+def present(column: npt.NDArray[np.integer[Any]]) -> Ints:
+    """The distinct values of a column of small numbers, sorted, much sooner than `np.unique`."""
+    return np.flatnonzero(np.bincount(column))

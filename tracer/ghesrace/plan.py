@@ -7,12 +7,12 @@ implies and what stays unseen.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
 from .events import ALL_CPUS, Kind
-from .typed import misfit
 
 PLAN_VERSION = 1
 MAX_SLOTS = 1024  # the x86 fixmap has fewer indices in all
@@ -153,7 +153,7 @@ class Plan:
     def _refuse_nonsense(self) -> None:
         """Raise InputError unless every value is one that `resolve` could have made."""
         for part in (*self.slots, *self.probes, *self.unseen, self):
-            wrong = misfit(part)
+            wrong = _misfit(part)
             if wrong is None:
                 wrong = part._nonsense(self) if isinstance(part, Slot | Probe) else None
             if wrong is not None:
@@ -176,3 +176,35 @@ class Plan:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"the plan in the file is not JSON: {error}") from error
+
+
+def _misfit(instance: Any) -> str | None:
+    """The first field of a dataclass *instance* that its type hint does not allow, or None.
+
+    It knows what a plan uses: int, str, bool, None, Literal, unions, dict, tuple[T, ...]. A str
+    must be printable: it ends on a terminal.
+    """
+    hints = get_type_hints(type(instance))
+    names = (f.name for f in fields(instance))
+    return next((n for n in names if not _fits(getattr(instance, n), hints[n])), None)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, parts[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items()
+        )
+    if hint is str:
+        return isinstance(value, str) and value.isprintable()
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (bool, None, NoneType):
+        return isinstance(value, hint or NoneType)
+    return isinstance(value, hint)

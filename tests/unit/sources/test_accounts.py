@@ -11,7 +11,9 @@ import pytest
 
 from ghesrace.errors import HostError, TransientError
 from ghesrace.events import ALL_CPUS, NO_POINT, Cause, Events
-from ghesrace.sources.accounts import Accounts, clock_now, parse_cpus, parse_profile, parse_stats
+from ghesrace.host.clocks import clock_now
+from ghesrace.host.cpus import parse_cpus
+from ghesrace.sources.accounts import Accounts, parse_profile, parse_stats
 from ghesrace.sources.tracefs import Instance
 
 STATS = (
@@ -168,8 +170,8 @@ def test_files_are_kept_open_and_let_go(host: Host) -> None:
 
 def test_parsers() -> None:
     """If this fails, counters are read from the wrong line."""
-    assert parse_cpus("0-3,8,10-11\n") == [0, 1, 2, 3, 8, 10, 11]
-    assert parse_cpus("\n") == []
+    assert parse_cpus("0-3,8,10-11\n") == (0, 1, 2, 3, 8, 10, 11)
+    assert parse_cpus("\n") == ()
     stats = parse_stats(STATS.format(overrun=7, commit=1, dropped=2))
     assert (stats["overrun"], stats["commit overrun"], stats["dropped events"]) == (7, 1, 2)
     assert parse_profile("  p3_4_5_set      12      7\n junk\n") == {"p3_4_5_set": (12, 7)}

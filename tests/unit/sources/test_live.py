@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghesrace.events import Cause, Context, Events, Kind, empty, joined
+from ghesrace.events import NEVER, Cause, Context, Events, Kind, empty, joined
 from ghesrace.plan import Plan, Probe
 from ghesrace.sources import live
 from ghesrace.sources.accounts import Accounts
-from ghesrace.streams import NEVER
 
 SECOND = 1_000_000_000
 PLAN = Plan("x86_64", "t", (), (Probe("x", "MAP", "f", "kprobe"),))

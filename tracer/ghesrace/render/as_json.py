@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..check import Report, SlotCounts
-from ..patterns import Finding, Occurrence
-from ..tlb import Class
+from ghesrace.checker.findings import Finding, Occurrence
+from ghesrace.checker.model import Class, class_word
+from ghesrace.checker.report import Report, SlotCounts
+
 from .names import frame_source, slot_sources
 
 
@@ -42,11 +43,6 @@ def report(result: Report, host: dict[str, Any], file: str | None = None) -> dic
             for u in result.unseen
         ],
     }
-
-
-def class_word(cls: Class) -> str:
-    """The class as users see it."""
-    return cls.name.lower().replace("_", "-")
 
 
 def _slot(slot: SlotCounts, host: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..events import PAGE_SIZE
+from ghesrace.events import PAGE_SIZE
 
 _BY_SLOT = {"nmi": ("NMI",), "sea": ("SEA",), "sdei": ("SDEI",)}
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
-from ..plan import Plan, Probe, Slot, Unseen
+from ghesrace.plan import Plan, Probe, Slot, Unseen
 
 WIDTH = 80
 _IMPLIED = {

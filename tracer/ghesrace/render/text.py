@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..check import Report, Verdict
-from ..patterns import Finding
-from ..tlb import Class
-from .as_json import class_word
+from ghesrace.checker.findings import Finding
+from ghesrace.checker.model import Class, class_word
+from ghesrace.checker.report import Report, Verdict
+
 from .names import frame_source, slot_sources
 
 WIDTH = 80

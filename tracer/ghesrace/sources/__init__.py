@@ -1,19 +1,16 @@
 """Where event batches come from. Every source yields the same batches (events.py).
 
-What is imported here, the child that compiles BPF programs (bpfcompile.py) loads too: no NumPy.
+What is imported here, the child that compiles BPF programs (bpf/compile.py) loads too: no NumPy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import UsageError
-
 if TYPE_CHECKING:
-    from ..events import Events
-    from ..plan import Plan
+    from ghesrace.events import Events
+    from ghesrace.plan import Plan
 
 
 class Source(Protocol):
@@ -33,10 +30,6 @@ class Source(Protocol):
         ...
 
 
-# The continuation marker before the first message of an Arrow stream.
-ARROW_STREAM = b"\xff\xff\xff\xff"
-
-
 class FileSource(Source, Protocol):
     """A source that reads a file: known after `batches()` is exhausted, what was wrong with it."""
 
@@ -44,29 +37,14 @@ class FileSource(Source, Protocol):
     warnings: list[str]
 
 
-def open_file(path: Path, map_file: Path | None = None) -> FileSource:
-    """The source that reads *path*, chosen by its content: a capture, or a foreign trace.
+class LiveSource(Source, Protocol):
+    """A source that goes on until it is told to stop."""
 
-    *map_file* says what a foreign trace's events are (docs/foreign-traces.md). Raises InputError
-    if nothing can read the file, UsageError for a map file with a capture.
-    """
-    # Imported here: a capture needs none of the foreign readers, and they import this module.
-    from .capture import CaptureSource
-    from .eventmap import load_map
-    from .foreign import ForeignSource
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What was read, kept and lost so far, by cause."""
+        ...
 
-    if not path.is_file() or _begins(path, ARROW_STREAM):
-        if map_file is not None:
-            raise UsageError(
-                f"{path} is a capture of ghesrace: it needs no map file", "leave --map out"
-            )
-        return CaptureSource(path)
-    return ForeignSource(path, None if map_file is None else load_map(map_file))
-
-
-def _begins(path: Path, magic: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(magic)) == magic
-    except OSError:
-        return True  # whoever reads it will say why it can't
+    def stop(self) -> None:
+        """Make `batches()` end after one more, final batch."""
+        ...

@@ -9,47 +9,19 @@ Each touches everything between the previous read and this one.
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import HostError, TransientError
-from ..events import ALL_CPUS, NO_POINT, Cause, Events, empty, loss
-from ..kallsyms import read_symbols
-from ..points import families
+from ghesrace.errors import TransientError
+from ghesrace.events import ALL_CPUS, NO_POINT, Cause, Events, empty, loss
+from ghesrace.host.clocks import clock_now
+from ghesrace.host.cpus import parse_cpus
+from ghesrace.host.kallsyms import read_symbols
+from ghesrace.points import families
+
 from .tracefs import Instance
-
-_CLOCKS = {
-    "mono": time.CLOCK_MONOTONIC,
-    "mono_raw": time.CLOCK_MONOTONIC_RAW,
-    "boot": time.CLOCK_BOOTTIME,
-}
-
-
-def clock_now(clock: str) -> int:
-    """Now, in ns, on the trace clock *clock* (kernel/trace/trace.c:trace_clocks[]).
-
-    Raises HostError for one that user space can't read.
-    """
-    try:
-        return time.clock_gettime_ns(_CLOCKS[clock])
-    except KeyError:
-        raise HostError(
-            f"the trace clock {clock!r} has no counterpart in user space",
-            f"use one of {', '.join(_CLOCKS)}",
-        ) from None
-
-
-def parse_cpus(text: str) -> list[int]:
-    """CPU list ("0-3,8") as in /sys/devices/system/cpu/online."""
-    cpus: list[int] = []
-    for part in text.strip().split(","):
-        if part:
-            low, _, high = part.partition("-")
-            cpus.extend(range(int(low), int(high or low) + 1))
-    return cpus
 
 
 def parse_stats(text: str) -> dict[str, int]:
@@ -148,11 +120,12 @@ class Accounts:
     def _gauge(self, path: Path) -> Gauge:
         return self._gauges.setdefault(path, Gauge(path))
 
-    def online(self) -> list[int]:
+    def online(self) -> tuple[int, ...]:
         """CPUs that are online now."""
         text = self._gauge(self._system / "sys/devices/system/cpu/online").text()
         if text is None:
-            return sorted(int(p.name[3:]) for p in (self._instance.path / "per_cpu").glob("cpu*"))
+            found = (self._instance.path / "per_cpu").glob("cpu*")
+            return tuple(sorted(int(path.name[3:]) for path in found))
         return parse_cpus(text)
 
     def _stats(self, cpu: int) -> dict[str, int]:

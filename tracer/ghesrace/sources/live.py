@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import GhesraceError, HostError
-from ..events import Cause, Events, Kind, empty, joined, loss, mark
-from ..plan import Plan
-from ..streams import NEVER
-from .accounts import Accounts, clock_now
-from .decode import NmiMatcher
+from ghesrace.errors import GhesraceError, HostError
+from ghesrace.events import NEVER, Cause, Events, Kind, empty, joined, loss, mark
+from ghesrace.host.clocks import clock_now
+from ghesrace.plan import Plan
+
+from .accounts import Accounts
+from .nmi import NmiMatcher
 
 # A CPU can be stopped for long between taking a stamp and writing the event (a vCPU that lost its
 # host CPU), so what is promised to be complete was read this long ago.

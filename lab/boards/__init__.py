@@ -1,0 +1,1 @@
+"""The machines that QEMU plays: a PC, and arm64's virt with UEFI and ACPI."""

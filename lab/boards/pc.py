@@ -1,0 +1,144 @@
+"""The amd64 guest: a kernel and the root of this host's on QEMU's `pc`, by virtme-ng."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from ghesrace.errors import HostError, UsageError
+from lab import paths
+from lab.firmware import hest
+from lab.firmware.firmware import Memory
+from lab.firmware.hest import Placed
+from lab.module.build import build
+from lab.paths import REPO
+from lab.qemu import Machine
+
+from .board import HANG, Settings
+
+BOOT = Path("/boot")
+
+# Drivers of QEMU's devices and CPU features that nothing here needs; loading them takes
+# udev longer than all the rest of the boot.
+_UNUSED_DRIVERS = (
+    "kvm_amd,kvm,ccp,powernow_k8,acpi_cpufreq,ata_piix,ata_generic,sr_mod,sg,floppy,pcspkr,"
+    "psmouse,serio_raw,evdev,i2c_piix4,i6300esb,button,aesni_intel,ghash_clmulni_intel,"
+    "crct10dif_pclmul,crc32_pclmul,crc32c_intel,sha512_ssse3,sha256_ssse3,sha1_ssse3,qemu_fw_cfg"
+)
+# hw/i386/pc.c names the I/O APIC after the host bridge: i440fx on -machine pc
+_IOAPIC = "/machine/i440fx/ioapic"
+
+
+def newest_kernel() -> Path:
+    """Return the newest kernel image of this host. Raises HostError if there is none."""
+    images = sorted(BOOT.glob("vmlinuz-*"), key=lambda p: p.stat().st_mtime)
+    if not images:
+        raise HostError(
+            f"no kernel image in {BOOT}", "apt-get install linux-image-amd64, or use --kernel IMAGE"
+        )
+    return images[-1]
+
+
+def _vng() -> str:
+    beside = Path(sys.executable).parent / "vng"
+    found = str(beside) if beside.exists() else shutil.which("vng")
+    if not found:
+        raise HostError("vng (virtme-ng) is not installed", "make venv, or pip install virtme-ng")
+    return found
+
+
+class Pc:
+    """`-machine pc`: NMIs, a polled source, an interrupt shared with an e1000."""
+
+    name = "pc"
+    ram_base = 0
+    sources = hest.SOURCES
+
+    def __init__(self, kernel: Path | None = None) -> None:
+        self.kernel = (kernel or newest_kernel()).resolve()
+
+    def check(self, settings: Settings) -> None:
+        """Raise UsageError or HostError if this board can't be started."""
+        if not self.kernel.is_file():
+            raise UsageError(f"no kernel image at {self.kernel}", "name one with --kernel IMAGE")
+        if not shutil.which("qemu-system-x86_64"):
+            raise HostError(
+                "qemu-system-x86_64 is not installed", "apt-get install qemu-system-x86"
+            )
+        low, high = (hest.BASE + hest.REGION >> 20) + 256, 3072
+        if not low <= settings.memory <= high:
+            raise UsageError(f"--memory {settings.memory} MiB is not within {low} and {high}")
+
+    def warm(self) -> None:
+        """Build the control module here: the guest can keep nothing, and would take minutes."""
+        release = self.kernel.name.removeprefix("vmlinuz-")
+        if (Path("/lib/modules") / release / "build").exists():
+            build(release)
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """Of the process: virtme-ng looks its own parts up on PATH, and leaves files behind when
+        it is killed.
+        """
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+        return {**os.environ, "PATH": path, "TMPDIR": str(home)}
+
+    def command(self, settings: Settings, home: Path, ram: Path) -> list[str]:
+        """The command line that boots the guest and starts the lab's agent in it."""
+        qemu = [
+            # INTx lines on ISA-style inputs (10, 11) that a HEST vector can share: not so on q35
+            "-machine pc,memory-backend=ram,i8042=off,smbus=off -nodefaults",
+            f"-object memory-backend-file,id=ram,size={settings.memory}M,mem-path={ram},share=on",
+            f"-acpitable file={home / 'hest'}",
+            "-netdev user,id=lan,restrict=on -device e1000,netdev=lan",
+            f"-qmp unix:{home / 'qmp'},server=on,wait=off",
+            f"-qtest unix:{home / 'qtest'},server=on,wait=off -qtest-log none",
+            # virtme-ng sends the console to /dev/null, or into the command's output
+            f"-set chardev.console.path={settings.share / paths.CONSOLE}",
+            *settings.qemu,
+        ]
+        kernel = [
+            "loglevel=7",
+            f"modprobe.blacklist={_UNUSED_DRIVERS}",
+            f"memmap={hest.REGION // 1024}K${hest.BASE:#x}",
+            # QEMU's vCPUs have one TSC. Linux does not believe that of an AMD CPU without
+            # CONSTANT_TSC (unsynchronized_tsc()), and would read the HPET for each stamp: a device
+            # access, under the lock that all vCPUs share.
+            "tsc=reliable",
+            # LINT1 of every CPU, not of the boot CPU alone (setup_local_APIC())
+            "apic_extnmi=all",
+            HANG,
+            *settings.append,
+        ]
+        return [
+            _vng(),
+            f"--run={self.kernel}",
+            "--disable-kvm",
+            "--disable-microvm",
+            "--force-9p",
+            f"--cpus={settings.cpus}",
+            f"--memory={settings.memory}M",
+            f"--rwdir={settings.share}",
+            *(f"--append={a}" for a in kernel),
+            *(f"--qemu-opts={q}" for q in qemu),
+            "--",
+            "env",
+            f"PYTHONPATH={REPO}",
+            "PYTHONDONTWRITEBYTECODE=1",
+            sys.executable,
+            "-m",
+            "lab.inside.agent",
+            str(settings.share),
+        ]
+
+    def prepare(self, home: Path, memory: Memory) -> None:
+        """Write the table that QEMU takes at its start, and the blocks' addresses into *memory*."""
+        placed = hest.place(self.sources)
+        (home / "hest").write_bytes(hest.table(placed))
+        memory.write(hest.BASE, hest.registers(placed))
+
+    def place(self, machine: Machine, memory: Memory, console: Path) -> tuple[Placed, ...]:
+        """Where the sources are once the machine runs."""
+        machine.wire(_IOAPIC)
+        return hest.place(self.sources)

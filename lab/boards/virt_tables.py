@@ -1,0 +1,97 @@
+"""Put ACPI tables of ours in the place of QEMU's, in a stopped arm64 guest's memory.
+
+`-machine virt,ras=on` has a HEST with one SEA source, whose block UEFI rounds up to 64 KiB of
+ACPI NVS: all that the kernel will not touch. Ours goes there, and the root table's entries are
+turned to it. x86 takes -acpitable; arm64 does not (hw/arm/virt-acpi-build.c).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from ghesrace.errors import TransientError
+from lab.firmware import hest
+from lab.firmware.firmware import Memory
+from lab.firmware.hest import PAGE_SIZE, Placed, Source
+
+_HEADER = 36
+_NVS = 0x1_0000
+# Of QEMU's HEST: header, count, then the first source, whose status address is at +24
+_BLOCK_POINTER = _HEADER + 4 + 24
+_LENGTH, _CHECKSUM = 4, 9
+# UEFI puts tables below the kernel's end of memory, never further down than this.
+_LOOK_BACK = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """The XSDT: its address, and where in it the entry of each table (by signature) is."""
+
+    address: int
+    length: int
+    entries: dict[bytes, int]
+
+
+def install(memory: Memory, ssdt: bytes, sources: tuple[Source, ...]) -> tuple[Placed, ...]:
+    """Let the kernel find a HEST with *sources* and *ssdt*; return where the sources are.
+
+    The guest must be stopped, after UEFI made its tables and before the kernel reads them.
+    Raises TransientError if the tables are not there.
+    """
+    root = _root(memory)
+    given = _u64(memory, _table(memory, root, b"HEST") + _BLOCK_POINTER)
+    nvs = given & -_NVS
+    if given - nvs + hest.BLOCK_LENGTH > PAGE_SIZE:
+        raise TransientError(f"QEMU's error block is at {given:#x}, not where UEFI's area begins")
+    tables = nvs + PAGE_SIZE
+    placed = hest.place(sources, tables + PAGE_SIZE, nvs + _NVS)
+    ours = hest.table(placed)
+    memory.write(tables, ours)
+    memory.write(tables + PAGE_SIZE // 2, ssdt)
+    memory.write(placed[0].register, hest.registers(placed))
+    _turn(memory, root, b"HEST", tables)
+    _turn(memory, root, b"DBG2", tables + PAGE_SIZE // 2)  # a debug port that no one misses
+    _sum_up(memory, root)
+    return placed
+
+
+def _root(memory: Memory) -> _Root:
+    start = memory.end - _LOOK_BACK
+    at: int | None = start
+    while at is not None:
+        at = memory.find(b"XSDT", at, memory.end)
+        if at is None:
+            break
+        length = int.from_bytes(memory.read(at + _LENGTH, 4), "little")
+        if _HEADER < length < PAGE_SIZE and sum(memory.read(at, length)) & 0xFF == 0:
+            entries = {}
+            for entry in range(at + _HEADER, at + length, 8):
+                table = _u64(memory, entry)
+                if start <= table < memory.end:
+                    entries[memory.read(table, 4)] = entry
+            if b"HEST" in entries:
+                return _Root(at, length, entries)
+        at += 4
+    raise TransientError("UEFI made no root table with a HEST: is QEMU's virt run with ras=on?")
+
+
+def _table(memory: Memory, root: _Root, name: bytes) -> int:
+    return _u64(memory, root.entries[name])
+
+
+def _turn(memory: Memory, root: _Root, name: bytes, address: int) -> None:
+    if name not in root.entries:
+        raise TransientError(f"QEMU's tables have no {name.decode()} to take the place of")
+    memory.write(root.entries[name], struct.pack("<Q", address))
+
+
+def _sum_up(memory: Memory, root: _Root) -> None:
+    memory.write(root.address + _CHECKSUM, b"\0")
+    memory.write(
+        root.address + _CHECKSUM, bytes([-sum(memory.read(root.address, root.length)) & 0xFF])
+    )
+
+
+def _u64(memory: Memory, address: int) -> int:
+    return int.from_bytes(memory.read(address, 8), "little")

@@ -1,0 +1,222 @@
+"""Boot a real kernel under QEMU/TCG, run one command in it, tidy up."""
+
+from __future__ import annotations
+
+import compileall
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from codecs import getincrementaldecoder
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from ghesrace.errors import TransientError, UsageError
+from lab.boards.board import Board, Settings
+from lab.firmware.firmware import Firmware, Memory
+from lab.firmware.scenario import Player, named
+from lab.firmware.server import Control
+
+from . import paths
+from .paths import REPO
+from .qemu import Machine
+
+_TICK_S = 0.05
+_QUIT_S = 10.0
+_TAIL_LINES = 30
+_GIB = 1 << 30
+
+
+@contextmanager
+def _private(memory: int) -> Iterator[tuple[Path, Path]]:
+    """Yield a private folder for sockets and the path of a RAM file of *memory* MiB."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ghesrace-lab-")))
+        # In RAM if it fits: a file on disk is written back again and again.
+        shm = Path("/dev/shm")
+        room = os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > (memory << 20) + _GIB
+        ram = home
+        if room:
+            ram = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="ghesrace-lab-", dir=shm))
+            )
+        with (ram / "ram").open("wb") as file:
+            file.truncate(memory << 20)
+        yield home, ram / "ram"
+
+
+def tail(path: Path) -> str:
+    """The last lines of a file, to be shown below what they explain."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+    except FileNotFoundError:
+        return ""
+    return "\n".join(f"  | {line}" for line in lines)
+
+
+class _Follow:
+    """Copies what is appended to a file of the share to a stream of ours."""
+
+    def __init__(self, path: Path, stream: IO[str]) -> None:
+        self._file = path.open("rb")
+        self._stream = stream
+        # A read may end in the middle of a character
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+
+    def pump(self) -> None:
+        if text := self._decoder.decode(self._file.read()):
+            self._stream.write(text)
+            self._stream.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _prepare(board: Board, settings: Settings, command: Sequence[str]) -> None:
+    share = settings.share
+    shutil.rmtree(paths.private(share), ignore_errors=True)
+    paths.private(share).mkdir(parents=True)
+    for name in (paths.STDOUT, paths.STDERR, paths.CONSOLE):
+        (share / name).write_bytes(b"")
+    for name in (paths.FIRMWARE, paths.GUEST):
+        (share / name).unlink(missing_ok=True)
+    spec = {"command": list(command), "scenario": settings.scenario, "board": board.name}
+    paths.spec(share).write_text(json.dumps(spec))
+
+
+def _connect(home: Path, process: subprocess.Popen[bytes], seconds: float) -> Machine:
+    """Wait for QEMU's sockets. Raises TransientError if it ends first or is too slow."""
+    end = time.monotonic() + seconds
+    while not (home / "qmp").exists() or not (home / "qtest").exists():
+        if process.poll() is not None or time.monotonic() > end:
+            raise TransientError(f"QEMU did not start:\n{tail(home / 'log')}")
+        time.sleep(_TICK_S)
+    return Machine(home / "qmp", home / "qtest")
+
+
+def _await(settings: Settings, home: Path, process: subprocess.Popen[bytes]) -> int:
+    """Wait for the command's exit code, showing its output as it comes."""
+    share = settings.share
+    started = time.monotonic()
+    ready: float | None = None
+    with ExitStack() as stack:
+        follow = [
+            _Follow(share / paths.STDOUT, sys.stdout),
+            _Follow(share / paths.STDERR, sys.stderr),
+        ]
+        for f in follow:
+            stack.callback(f.close)
+        while True:
+            # Look first, copy then: what came before the end is shown in any case
+            ended, done = process.poll() is not None, paths.exit_code(share).exists()
+            for f in follow:
+                f.pump()
+            if done:
+                return int(paths.exit_code(share).read_text())
+            now = time.monotonic()
+            if ready is None and paths.ready(share).exists():
+                ready = now
+            if ended:
+                raise _failed(settings, home, "the guest ended before its command did (a crash?)")
+            if ready is None and now - started > settings.boot_s:
+                raise _failed(settings, home, f"the guest was not up after {settings.boot_s:.0f} s")
+            if ready is not None and now - ready > settings.command_s:
+                raise _failed(
+                    settings, home, f"the command did not end within {settings.command_s:.0f} s"
+                )
+            time.sleep(_TICK_S)
+
+
+def _failed(settings: Settings, home: Path, why: str) -> TransientError:
+    console = settings.share / paths.CONSOLE
+    said = tail(home / "log") + tail(paths.agent(settings.share))
+    started_up = f"\nand what starts QEMU and the lab's agent say:\n{said}" if said else ""
+    return TransientError(
+        f"{why}; its console says last:\n{tail(console)}{started_up}",
+        f"the whole console is in {console}",
+    )
+
+
+def _end(process: subprocess.Popen[bytes], patience_s: float = _QUIT_S) -> None:
+    """End vng, the shells below it and QEMU, politely first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, number)
+    process.wait()
+
+
+@contextmanager
+def _tidy_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the guest as Ctrl-C does, so that it never outlives us."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def run(board: Board, settings: Settings, command: Sequence[str]) -> int:
+    """Run *command* in a guest and return its exit code; its results are in the share.
+
+    The scenario plays from the command's start to its end. What the firmware did is in
+    firmware.json, the guest's view of it in guest.json. Whatever happens, Ctrl-C included,
+    the guest is gone afterwards and so is everything outside the share. Raises UsageError,
+    HostError, and TransientError when the guest crashes, hangs or is too slow.
+    """
+    named(settings.scenario)
+    if settings.cpus < 1:
+        raise UsageError(f"--cpus {settings.cpus}: a guest has at least one")
+    board.check(settings)
+    settings.share.mkdir(parents=True, exist_ok=True)
+    # The guest sees the repository read-only: no byte code would outlive a process there
+    for folder in ("tracer", "probes", "lab", "tests"):
+        compileall.compile_dir(REPO / folder, quiet=2)
+    board.warm()
+    with ExitStack() as stack:
+        stack.enter_context(_tidy_on_signals())
+        home, ram = stack.enter_context(_private(settings.memory))
+        memory = Memory(ram, board.ram_base)
+        stack.callback(memory.close)
+        _prepare(board, settings, command)
+        board.prepare(home, memory)
+        log = stack.enter_context((home / "log").open("wb"))
+        process = subprocess.Popen(
+            board.command(settings, home, ram),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=board.environment(home),
+            start_new_session=True,
+        )
+        stack.callback(_end, process)
+        machine = stack.enter_context(_connect(home, process, settings.boot_s))
+        stack.callback(machine.quit)
+        placed = board.place(machine, memory, settings.share / paths.CONSOLE)
+        firmware = Firmware(memory, machine, placed)
+        player = Player(firmware)
+        stack.callback(_write_truth, settings.share, firmware, player)
+        control = Control(settings.share, firmware, player)
+        stack.callback(control.close)
+        return _await(settings, home, process)
+
+
+def _write_truth(share: Path, firmware: Firmware, player: Player) -> None:
+    try:
+        player.stop()
+    finally:
+        truth = {**firmware.counts(), "scenarios": player.log}
+        (share / paths.FIRMWARE).write_text(json.dumps(truth, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""The firmware on the host: a HEST, CPER records, scenarios."""

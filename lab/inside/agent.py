@@ -1,0 +1,224 @@
+"""Guest side of `python -m lab run`: prepare the guest, run the command, write the results.
+
+Started by virtme-ng's init as `python -m lab.inside.agent SHARE`. The command's output goes to
+files in the share, the kernel's to the console, so neither overwrites the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from ghesrace.errors import TransientError
+from lab import paths
+from lab.firmware import hest
+
+from .client import Client
+
+# Filesystems a tracer needs; virtme-ng's init mounts them where the kernel has them.
+_MOUNTS = {"/sys/kernel/tracing": "tracefs", "/sys/kernel/debug": "debugfs"}
+
+_BOUNCE_S = 0.02
+_LOOK_S = 0.5
+_COMMAND_NOT_FOUND = 127
+# Made on the host by lab.boards.virt; there is none on x86, where no load ends in an SEA.
+SEA = paths.REPO / "build" / "arm64" / "sea"
+
+
+def _mount() -> None:
+    mounted = {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
+    for where, kind in _MOUNTS.items():
+        if where not in mounted and Path(where).is_dir():
+            subprocess.run(["mount", "-t", kind, kind, where], check=True)
+
+
+_HEST = Path("/sys/firmware/acpi/tables/HEST")
+
+
+def _bind_late() -> None:
+    """Let GHES take the sources that it refused because nobody had mapped their GSI yet.
+
+    arm64: acpi_gsi_to_irq() finds a mapping, it makes none; ghes_probe() runs before the devices
+    that make it. Raises TransientError if the host exchanged the tables too late in the boot.
+    """
+    if _HEST.read_bytes()[10:16] != hest.OEM:  # the header's OEM id
+        raise TransientError("the kernel read QEMU's HEST before the lab exchanged it", "run again")
+    for device in Path("/sys/bus/platform/devices").glob("GHES.*"):
+        if not (device / "driver").exists():
+            Path("/sys/bus/platform/drivers/GHES/bind").write_text(device.name)
+
+
+def _bring_up_shared_device() -> None:
+    """Let the e1000 request the interrupt line that it shares with GHES."""
+    subprocess.run(["modprobe", "e1000"], check=True)
+    for net in Path("/sys/class/net").iterdir():
+        driver = net / "device" / "driver"
+        if driver.exists() and driver.resolve().name == "e1000":
+            subprocess.run(["ip", "link", "set", "dev", net.name, "up"], check=True)
+
+
+_INTERRUPTS = Path("/proc/interrupts")
+_GHES = "GHES IRQ"  # as ghes_probe() names it
+
+
+def interrupts(table: Path = _INTERRUPTS) -> dict[str, list[int]]:
+    """Return the counts per CPU of /proc/interrupts for NMIs and for the GHES IRQ's line."""
+    head, *lines = table.read_text().splitlines()
+    cpus = len(head.split())
+    counts = {}
+    for line in lines:
+        name, _, rest = line.partition(":")
+        if name.strip() == "NMI" or _GHES in rest:
+            key = "nmi" if name.strip() == "NMI" else "irq"
+            counts[key] = [int(n) for n in rest.split()[:cpus]]
+    return counts
+
+
+def ghes_irq(table: Path = _INTERRUPTS) -> int | None:
+    """Return the Linux IRQ number of the external-interrupt sources, None if they failed."""
+    for line in table.read_text().splitlines():
+        if _GHES in line:
+            return int(line.partition(":")[0])
+    return None
+
+
+class Bouncer:
+    """Moves the GHES IRQ from CPU to CPU while the firmware plays a scenario that wants it.
+
+    x86 moves a level-triggered interrupt when it next fires (irq_move_masked_irq()).
+    """
+
+    def __init__(self, share: Path, irq: int) -> None:
+        self._playing = paths.playing(share)
+        self._affinity = Path(f"/proc/irq/{irq}/smp_affinity")
+        self._end = threading.Event()
+        self.moves = 0
+        self._thread = threading.Thread(target=self._bounce, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop moving; the interrupt stays where it is."""
+        self._end.set()
+        self._thread.join()
+
+    def _wanted(self) -> bool:
+        try:
+            return bool(json.loads(self._playing.read_text())["bounce"])
+        except FileNotFoundError:
+            return False
+
+    def _bounce(self) -> None:
+        # Ahead of the command, or a guest that is busy with tracing hardly moves it
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # 0: this thread
+        cpus = os.cpu_count() or 1
+        wanted, looked = False, 0.0
+        while not self._end.wait(_BOUNCE_S if wanted else _LOOK_S):
+            if time.monotonic() - looked > _LOOK_S:
+                wanted, looked = self._wanted(), time.monotonic()
+            if wanted:
+                self.moves += 1
+                # EBUSY: the move before is still pending; the next turn tries again
+                with contextlib.suppress(OSError):
+                    self._affinity.write_text(f"{1 << self.moves % cpus:x}\n")
+
+
+class Loads:
+    """Takes SEAs, on each CPU in turn, while the firmware plays a scenario that wants them."""
+
+    def __init__(self, share: Path) -> None:
+        self._playing = paths.playing(share)
+        self._end = threading.Event()
+        self._taken: list[int] = []
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[int]:
+        """Take no more; return how many each CPU took."""
+        self._end.set()
+        self._thread.join()
+        return self._taken
+
+    def _wanted(self) -> float:
+        try:
+            return float(json.loads(self._playing.read_text())["loads"])
+        except FileNotFoundError:
+            return 0.0
+
+    def _follow(self) -> None:
+        rate, process = 0.0, None
+        while not self._end.wait(_LOOK_S):
+            wanted = self._wanted()
+            if wanted != rate:
+                self._reap(process)
+                rate, process = wanted, None
+            if rate and process is None:
+                process = subprocess.Popen([SEA, str(int(1e6 / rate))], stdout=subprocess.PIPE)
+        self._reap(process)
+
+    def _reap(self, process: subprocess.Popen[bytes] | None) -> None:
+        if process is None:
+            return
+        process.terminate()
+        said, _ = process.communicate()
+        counts = [int(word) for word in said.split()]
+        self._taken = [a + b for a, b in zip_longest(self._taken, counts, fillvalue=0)]
+
+
+_PREPARE = {"pc": _bring_up_shared_device, "virt": _bind_late}
+
+
+def _run(share: Path, command: list[str]) -> int:
+    environment = {
+        **os.environ,
+        paths.ENV: str(share),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+    }
+    with (share / paths.STDOUT).open("ab") as out, (share / paths.STDERR).open("ab") as err:
+        try:
+            code = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
+            ).returncode
+        except OSError as error:
+            err.write(f"{command[0]}: {error.strerror}\n".encode())
+            return _COMMAND_NOT_FOUND
+    return code if code >= 0 else 128 - code  # as a shell shows a signal
+
+
+def main(share: Path) -> None:
+    """Do what the spec in *share* says; the exit code goes to the host through the share."""
+    spec: dict[str, Any] = json.loads(paths.spec(share).read_text())
+    _mount()
+    # The boot log is for a boot that fails; from here on only errors are worth the time.
+    Path("/proc/sys/kernel/printk").write_text("4\n")
+    _PREPARE[spec["board"]]()
+    irq = ghes_irq()
+    bouncer = Bouncer(share, irq) if irq is not None else None
+    loads = Loads(share) if spec["board"] == "virt" else None
+    client = Client(share)
+    before = interrupts()
+    client.start(spec["scenario"])
+    paths.publish(paths.ready(share), "")
+    code = _run(share, spec["command"])
+    client.stop()
+    if bouncer:
+        bouncer.stop()
+    report = {
+        "ghes_irq": irq,
+        "loads": loads.stop() if loads else [],
+        "moves": bouncer.moves if bouncer else 0,
+        "interrupts": {"before": before, "after": interrupts()},
+    }
+    (share / paths.GUEST).write_text(json.dumps(report, indent=2) + "\n")
+    paths.publish(paths.exit_code(share), str(code))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

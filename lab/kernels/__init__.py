@@ -1,0 +1,1 @@
+"""Kernels to boot, and what can be read of their images."""

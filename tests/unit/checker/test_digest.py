@@ -1,0 +1,160 @@
+"""What losses, PTI and bad files do to the kernel's own judgements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import Class
+from ghesrace.checker.report import Report, Verdict
+from ghesrace.errors import InputError
+from ghesrace.events import MOST_AGAIN, Cause, Events, Kind, Sample, Trait, empty, loss, mark
+from ghesrace.plan import Plan
+from tests.build.trace import A, B, plan
+
+T = 5_000_000_000
+PLAN = replace(plan(), summary=True)
+
+
+def record(kind: Kind, cpu: int = 0, **fields: int) -> Events:
+    event = empty(1)
+    event["kind"], event["cpu"], event["reserved"], event["slot"] = kind, cpu, cpu, 0
+    event["ts"] = T
+    for name, value in fields.items():
+        event[name] = value
+    return event
+
+
+def count(cls: Class, n: int, traits: int = 0, **fields: int) -> Events:
+    return record(Kind.COUNT, **{"addr": T - 100, "aux": cls, "size": n, "flags": traits, **fields})
+
+
+THREAT = record(Kind.THREAT, 1, reserved=0, addr=T - 300, size=T - 200, phys=A)
+NONE = record(Kind.EPISODE, 1, addr=T - 100, size=T, phys=B, aux=Class.NONE, flags=Trait.HANDOFF)
+
+
+def judge(*records: Events, of: Plan = PLAN) -> Report:
+    engine = Engine(of)
+    engine.feed(np.concatenate([*records, mark(T + 1)]))
+    engine.finish()
+    return engine.report()
+
+
+def test_counts_and_episodes_are_added_up() -> None:
+    """If this fails, a summary's numbers are not those of the full stream."""
+    traits = int(Trait.HANDOFF | Trait.LATENT)
+    report = judge(count(Class.MAP_FLUSH, 7, traits), count(Class.FRESH, 2), THREAT, NONE)
+    [slot] = report.slots
+    assert (slot.episodes, slot.handoffs, slot.latent) == (10, 8, 7)
+    assert (slot.classes[Class.MAP_FLUSH], slot.classes[Class.NONE]) == (7, 1)
+    assert report.verdict is Verdict.OBSERVED
+    [finding] = report.findings
+    assert (finding.cpus, finding.frames, finding.count) == ((0, 1), (A, B), 1)
+    # Real stamps only: nothing that the kernel did not see is in the witness with a time.
+    assert {s.ts for s in finding.steps} <= {None, T - 300, T - 200, T - 100, T}
+    assert [s.n for s in finding.steps] == [2, 3, 4, 5, 7, 8, None]
+
+
+def test_a_loss_makes_counts_and_episodes_uncertain() -> None:
+    """If this fails, what a loss hid becomes clean, or a race."""
+    lost = loss(T - 150, T - 50, Cause.MISSED, count=1)
+    report = judge(lost, count(Class.FRESH, 2), count(Class.FRESH, 3, Trait.FLUSHED), THREAT, NONE)
+    assert report.slots[0].classes[Class.UNCERTAIN] == 3
+    assert report.slots[0].classes[Class.FRESH] == 3
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert not report.findings
+
+
+def test_a_lost_threat_is_no_witness() -> None:
+    """If this fails, a finding has a made-up witness."""
+    report = judge(NONE)
+    assert report.slots[0].classes[Class.UNCERTAIN] == 1
+    assert not report.findings
+
+
+FIRST = NONE.copy()
+FIRST["flags"] = Trait.HANDOFF | Trait.FIRST
+AGAIN = record(Kind.AGAIN, 1, addr=T - 100, size=5, aux=Class.NONE)
+
+
+def test_repetitions_are_those_of_the_first() -> None:
+    """If this fails, what was counted instead of recorded is missing from the report."""
+    report = judge(THREAT, FIRST, AGAIN)
+    [slot] = report.slots
+    assert (slot.episodes, slot.handoffs, slot.classes[Class.NONE]) == (6, 6, 6)
+    [finding] = report.findings
+    assert (finding.cpus, finding.frames, finding.count) == ((0, 1), (A, B), 6)
+    assert len(finding.occurrences) == 1  # the others' times are not known
+
+
+def test_a_loss_since_the_first_makes_repetitions_uncertain() -> None:
+    """If this fails, an invalidation that a loss hid is taken for none."""
+    engine = Engine(PLAN)
+    later = AGAIN.copy()
+    later["ts"] = T + 500
+    first = THREAT, FIRST, count(Class.FRESH, 2), mark(T + 1)
+    lost = loss(T + 300, T + 400, Cause.MISSED, count=1)
+    for batch in (first, (lost, later, mark(T + 501))):
+        engine.feed(np.concatenate(batch))
+    engine.finish()
+    [slot] = engine.report().slots
+    assert (slot.classes[Class.NONE], slot.classes[Class.UNCERTAIN]) == (1, 5)
+    assert judge(AGAIN).slots[0].classes[Class.UNCERTAIN] == 5  # of a first one that was lost
+
+
+def test_repetitions_are_bounded() -> None:
+    """If this fails, a hostile file of a few kilobytes takes gigabytes."""
+    many = AGAIN.copy()
+    many["size"] = MOST_AGAIN
+    with pytest.raises(InputError, match="repeats more"):
+        judge(THREAT, FIRST, *[many] * 17)
+
+
+def test_pti() -> None:
+    """If this fails, a CR3 write that nobody sees is taken for a race."""
+    report = judge(THREAT, NONE, of=replace(PLAN, pti=True))
+    assert report.slots[0].classes[Class.UNCERTAIN] == 1
+
+
+def test_samples_predict_and_losses_forbid_it() -> None:
+    """If this fails, prediction needs the full stream, or believes what a loss touched."""
+    x = record(Kind.SAMPLE, 0, addr=T - 300, size=T - 200, phys=A, aux=Sample.EXPOSES, pid=1)
+    y = record(Kind.SAMPLE, 1, addr=T - 100, size=T - 50, phys=B, aux=Sample.VULNERABLE, pid=1)
+    safe = count(Class.FRESH, 2)
+    report = judge(x, y, safe)
+    assert report.verdict is Verdict.PREDICTED
+    assert report.findings[0].reordered
+    lost = loss(T - 320, T - 310, Cause.MISSED, count=1)
+    assert judge(lost, x, y, safe).verdict is Verdict.INCONCLUSIVE
+
+
+def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
+    """If this fails, no summary is ever clean."""
+    traits = int(Trait.STARTED | Trait.UNMAPPED)
+    start = record(Kind.EPISODE, addr=T - 90, size=T - 80, aux=Class.UNCERTAIN, flags=traits)
+    assert judge(start).verdict is Verdict.INCONCLUSIVE
+    assert judge(start, count(Class.MAP_FLUSH, 1, cpu=1)).verdict is Verdict.INCONCLUSIVE
+    report = judge(start, count(Class.MAP_FLUSH, 1))
+    assert (report.verdict, report.slots[0].uncertain_at_start) == (Verdict.CLEAN, 1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        count(Class.NONE, 1),
+        count(Class.FRESH, 1, addr=T + 1),
+        count(Class.FRESH, 2**63),
+        record(Kind.EPISODE, aux=Class.FRESH),
+        record(Kind.EPISODE, aux=77),
+        record(Kind.AGAIN, addr=T - 100, size=MOST_AGAIN + 1),
+        record(Kind.SAMPLE, aux=9),
+        record(Kind.THREAT, slot=-1),
+    ],
+)
+def test_nonsense_is_refused(bad: Events) -> None:
+    """If this fails, a damaged file crashes the checker or changes its verdict."""
+    with pytest.raises(InputError, match="summary"):
+        judge(bad)

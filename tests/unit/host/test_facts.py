@@ -1,0 +1,114 @@
+"""Facts read from made-up file trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ghesrace.host import facts as kernel
+from ghesrace.host import kallsyms
+from lab.firmware import hest as firmware
+from tests.build import trees
+
+
+def test_symbols_with_suffixes_and_modules(tmp_path: Path):
+    """A name would be found inside a longer one, or its module or suffix be lost."""
+    path = tmp_path / "kallsyms"
+    path.write_text(
+        "ffffffff81000010 T flush_tlb_all\n"
+        "ffffffff81000020 t __flush_tlb_all\n"
+        "ffffffff81000030 t flush_tlb_all_nodes\n"
+        "ffffffff81000040 t ghes_proc.isra.0\n"
+        "ffffffff81000050 t ghes_proc.isra.0.cold\n"
+        "ffffffff81000060 d flush_tlb_all\n"
+        "ffffffffc0000070 t ghes_proc\t[ghes2015]\n"
+        "rubbish\n"
+        "xyz t flush_tlb_all\n"
+        "ffffffff81000080 W flush_tlb_all"
+    )
+    found = kallsyms.read_symbols(path, ["flush_tlb_all", "ghes_proc", "absent"])
+    assert found == {
+        "flush_tlb_all": (
+            kallsyms.Symbol("flush_tlb_all", 0xFFFFFFFF81000010, ""),
+            kallsyms.Symbol("flush_tlb_all", 0xFFFFFFFF81000080, ""),
+        ),
+        "ghes_proc": (
+            kallsyms.Symbol("ghes_proc.isra.0", 0xFFFFFFFF81000040, ""),
+            kallsyms.Symbol("ghes_proc", 0xFFFFFFFFC0000070, "ghes2015"),
+        ),
+    }
+    assert [s.place for s in found["ghes_proc"]] == ["ghes_proc.isra.0", "ghes2015:ghes_proc"]
+
+
+def test_traceable_functions(tmp_path: Path):
+    """A module's function would vouch for vmlinux's of the same name."""
+    path = tmp_path / "available_filter_functions"
+    path.write_text("a_ghes_proc\nghes_proc [m]\nghes_proc.isra.0\nghes_procs\n")
+    assert kallsyms.read_traceable(path, ["ghes_proc"]) == {
+        ("m", "ghes_proc"),
+        ("", "ghes_proc.isra.0"),
+    }
+
+
+def test_facts_of_a_whole_host(tmp_path: Path):
+    """The plan and the capture's metadata would describe another host."""
+    table = firmware.table(firmware.place())
+    root = trees.tree(
+        tmp_path, vmlinux_btf=trees.x86_btf(), hest=table, modules={"m": trees.VMAREA}
+    )
+    (root / "proc/vmallocinfo").write_text(
+        "0xffffc90000004000-0xffffc90000007000   12288 ghes_init+0x1a/0x2f [m] ioremap\n"
+        "0x0000000060316335-0x00000000c27a1a11   12288 ghes_init+0x1a/0x2f ioremap\n"
+        "0xffffc90000010000-0xffffc90000021000   69632 ghes_estatus_pool_init+0x2e/0x90 vmalloc\n"
+    )
+    (root / "sys/kernel/security").mkdir(parents=True)
+    (root / "sys/kernel/security/lockdown").write_text("none [integrity] confidentiality\n")
+    facts = kernel.read_facts(root)
+    assert (facts.arch, facts.release, facts.cpus) == ("x86_64", "6.1.0-test", (0, 1))
+    assert facts.features == {"kprobe-events", "instances", "arg", "retval"}
+    assert facts.tracepoints == {"nmi:nmi_handler": 97}
+    assert (facts.lockdown, facts.clocksource) == ("integrity", "tsc")
+    assert [s.notification for s in facts.hest or ()][:1] == ["NMI"]
+    # Hashed addresses (%pK) and other GHES areas are not the slots' pages.
+    assert facts.areas == (kernel.Area(0xFFFFC90000004000, 0xFFFFC90000006000, "ghes_init", "m"),)
+    assert set(facts.problems) == {"kprobe blacklist", "BTF of m"}
+    host = facts.to_host()
+    assert host["hest"][0]["notification"] == "NMI"
+    assert host["release"] == "6.1.0-test"
+
+
+def test_an_empty_tree_is_only_problems(tmp_path: Path):
+    """A container without /proc or /sys would be a traceback instead of facts."""
+    facts = kernel.read_facts(tmp_path)
+    assert (facts.tracefs, facts.btf, facts.hest, facts.cpus) == (None, None, None, ())
+    assert {"kallsyms", "BTF", "HEST", "kprobe blacklist"} <= set(facts.problems)
+    assert "No such file" in facts.problems["BTF"]
+
+
+def test_a_list_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """EPERM on available_filter_functions (seen on a kernel without kprobes) would crash."""
+
+    def refuse(path: Path, wanted: object) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(kallsyms, "read_traceable", refuse)
+    facts = kernel.read_facts(trees.tree(tmp_path))
+    assert facts.traceable is None
+    assert facts.problems["available_filter_functions"] == "Operation not permitted"
+
+
+def test_damaged_btf_and_hest_are_problems(tmp_path: Path):
+    """One damaged table would hide every other fact."""
+    facts = kernel.read_facts(trees.tree(tmp_path, vmlinux_btf=b"\x9f\xeb", hest=b"HEST"))
+    assert "no header" in facts.problems["BTF"]
+    assert "no header" in facts.problems["HEST"]
+    assert facts.symbols
+
+
+def test_module_arity_comes_from_the_modules_btf(tmp_path: Path):
+    """A module's ghes_copy_tofrom_phys would be probed with vmlinux's arguments."""
+    root = trees.tree(tmp_path, vmlinux_btf=trees.x86_btf(), modules={"m": trees.VMAREA})
+    facts = kernel.read_facts(root)
+    arities = {s.module: facts.arity(s) for s in facts.symbols["ghes_copy_tofrom_phys"]}
+    assert arities == {"": 5, "m": None}

@@ -1,0 +1,472 @@
+"""Facts in, a plan out, on made-up hosts of every kind that the probe files know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ghesrace.errors import HostError, InputError
+from ghesrace.host.facts import read_facts
+from ghesrace.plan import Plan, Probe
+from ghesrace.planning.resolve import resolve
+from ghesrace.points import families, load
+from ghesrace.render.plan import WIDTH, render_plan_text
+from lab.firmware import hest as firmware
+from tests.build import trees
+
+FPROBES = "\t           f[:[<group>/][<event>]] <func-name>[%return] [<args>]\n"
+
+
+def plan_of(root: Path, functions=trees.X86_GHES, **host) -> Plan:
+    return resolve(read_facts(trees.tree(root, functions, **host)))
+
+
+def one(plan: Plan, point: str, kind: str | None = None) -> Probe:
+    found = [p for p in plan.probes if p.point == point and kind in (None, p.kind)]
+    assert found, f"no {point} in the plan"
+    return found[0]
+
+
+def names(plan: Plan) -> list[str]:
+    return [probe.point for probe in plan.probes]
+
+
+def unseen(plan: Plan) -> str:
+    return "; ".join(f"{u.what}: {u.why}" for u in plan.unseen)
+
+
+@pytest.fixture
+def x86(tmp_path: Path) -> Plan:
+    return plan_of(tmp_path, vmlinux_btf=trees.x86_btf())
+
+
+@pytest.fixture
+def arm64(tmp_path: Path) -> Plan:
+    return plan_of(tmp_path, trees.ARM64_GHES, arch="arm64", vmlinux_btf=trees.arm64_btf())
+
+
+def test_one_cpu_is_named(tmp_path: Path):
+    """If this fails, "clean" on a host of one CPU is taken for a word about the kernel."""
+    facts = read_facts(trees.tree(tmp_path, trees.X86_GHES, vmlinux_btf=trees.x86_btf()))
+    alone, two = (resolve(replace(facts, cpus=cpus)) for cpus in ((0,), (0, 1)))
+    assert "hand-offs between CPUs: one CPU is online" in unseen(alone)
+    assert "hand-offs between CPUs" not in unseen(two)
+
+
+def test_x86_slots(x86: Plan):
+    """Reads and flushes would be matched to the wrong addresses (6.1: kernel-facts' image)."""
+    found = {s.name: (s.index, s.address, s.lock) for s in x86.slots}
+    assert found == {
+        "GHES_IRQ": (644, 0xFFFFFFFFFF57B000, "report"),
+        "GHES_NMI": (645, 0xFFFFFFFFFF57A000, "report"),
+    }
+
+
+def test_x86_setter(x86: Plan):
+    """Maps and unmaps would not be told apart, or the flush inside be counted twice."""
+    setter = one(x86, "fixmap-set")
+    assert (setter.symbol, setter.kind, setter.clear_kind) == ("native_set_fixmap", "MAP", "UNMAP")
+    assert setter.filter == "index == 644 || index == 645"
+    assert setter.implies == ("flush-inside",)
+    assert "not __native_set_fixmap" in setter.why
+    assert not x86.not_checked
+
+
+def test_edits_are_filtered_by_the_slots_page_table(x86: Plan):
+    """Each vmalloc of the system would be recorded, or an edit of a slot's table would not."""
+    assert {"edit-unmap", "edit-map", "edit-map-pages"} <= set(names(x86))
+    for probe in (p for p in x86.probes if p.kind == "EDIT"):
+        assert probe.filter == "(addr < 0xffffffffff600000 && end > 0xffffffffff400000)"
+    assert one(x86, "edit-unmap", "EDIT_END").mechanism == "kretprobe"
+    assert one(x86, "edit-map", "EDIT").implies == ("may-allocate", "may-free")
+    assert one(x86, "edit-unmap", "EDIT").implies == ()
+
+
+def test_an_old_kernels_unmap_has_its_length_in_an_argument(tmp_path: Path):
+    """A filter can't add begin and length: one that names `end` would be refused."""
+    functions = [f for f in trees.X86_GHES if "vunmap_range" not in f]
+    plan = plan_of(
+        tmp_path, (*functions, "unmap_kernel_range_noflush"), vmlinux_btf=trees.x86_btf()
+    )
+    probe = one(plan, "edit-unmap", "EDIT")
+    assert (probe.fields["size"], probe.filter) == ("$arg2:x64", "addr < 0xffffffffff600000")
+
+
+def test_shootdowns_are_filtered_by_callback_and_context(x86: Plan):
+    """Every IPI of the system would be recorded, or called a hazard."""
+    condition = one(x86, "shootdown").filter or ""
+    wait, callbacks, context = condition.split(" && ")
+    assert (wait, context) == ("(wait & 1)", "(common_flags & 0x49)")
+    assert callbacks.count("func == 0x") == 3  # of the six, those that this kernel has
+
+
+def test_what_no_probe_can_see_is_not_checked(tmp_path: Path, arm64: Plan):
+    """A pattern without a single probe point would look as if it had been watched."""
+    assert arm64.not_checked == {
+        "shootdown": "there are none: TLBI invalidates other CPUs without their help"
+    }
+    plan = plan_of(tmp_path / "x", trees.X86_GHES[:-5], vmlinux_btf=trees.x86_btf())
+    assert set(plan.not_checked) == {"torn_edit", "shootdown"}
+    assert "no smp_call_function_many_cond" in plan.not_checked["shootdown"]
+
+
+def test_hidden_addresses_leave_shootdowns_unchecked(tmp_path: Path):
+    """Without the callbacks' addresses every IPI would pass, or none."""
+    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(), hidden=True)
+    assert "kptr_restrict" in plan.not_checked["shootdown"]
+    assert "shootdown" not in names(plan)
+
+
+def test_the_status_words_window_needs_its_member(tmp_path: Path):
+    """Kernels whose handlers read no mapped status word have no such window."""
+    functions = (*trees.X86_GHES, "ghes_remove")
+    before = plan_of(tmp_path / "6", functions, vmlinux_btf=trees.x86_btf())
+    assert "edit-status" not in names(before)
+    btf = trees.x86_btf(structs={"ghes": {"error_status_vaddr": 64}})
+    probe = one(plan_of(tmp_path / "7", functions, vmlinux_btf=btf), "edit-status", "EDIT")
+    assert (probe.symbol, probe.fields) == ("ghes_remove", {})
+    assert probe.implies == ("unmaps-status",)
+
+
+def test_symbols_not_on_the_path_are_never_probed(x86: Plan):
+    """A probe would attach and never fire: an invalidation that is there would look absent."""
+    never = {n.symbol for family in families() for n in family.never}
+    assert never.isdisjoint(p.symbol for p in x86.probes)
+    candidates = {c.symbol for f in families() for p in f.points for c in p.candidates}
+    assert never.isdisjoint(candidates)
+
+
+def test_no_user_address_is_recorded(x86: Plan, tmp_path: Path):
+    """User pages would flood the buffer and leak into the capture."""
+    assert "native_flush_tlb_one_user" not in {p.symbol for p in x86.probes}
+    rest = [name for name in trees.X86_GHES if name != "flush_tlb_one_kernel"]
+    plan = plan_of(tmp_path / "without", rest, vmlinux_btf=trees.x86_btf())
+    flush = one(plan, "inv-page")
+    assert (flush.symbol, flush.filter) == (
+        "native_flush_tlb_one_user",
+        "addr >= 0xff00000000000000",
+    )
+
+
+def test_implied_flush_where_none_can_be_probed(tmp_path: Path):
+    """The setter's own flush would be taken as absent: every hand-off a false race."""
+    rest = [name for name in trees.X86_GHES if "flush_tlb_one" not in name]
+    setter = one(plan_of(tmp_path, rest, vmlinux_btf=trees.x86_btf()), "fixmap-set")
+    assert setter.implies == ("page-after-set", "page-after-clear")
+
+
+def test_xen_pv_uses_its_own_setter(tmp_path: Path):
+    """On Xen PV native_set_fixmap is there but never called."""
+    root = trees.tree(tmp_path, vmlinux_btf=trees.x86_btf())
+    (root / "sys/hypervisor").mkdir(parents=True)
+    (root / "sys/hypervisor/guest_type").write_text("PV\n")
+    assert one(resolve(read_facts(root)), "fixmap-set").symbol == "xen_set_fixmap"
+
+
+def test_copy_without_an_index_argument(tmp_path: Path):
+    """Linux 4.15 to 5.0: a fifth argument would be fetched that is not there, and the IRQ slot's
+    lock is one page."""
+    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(trees.COPY_5[:4]))
+    assert "index" not in one(plan, "copy").fields
+    assert {s.name: s.lock for s in plan.slots} == {"GHES_IRQ": "page", "GHES_NMI": "report"}
+
+
+def test_without_btf_the_copy_names_the_slots(tmp_path: Path):
+    """Without BTF nothing could be planned, or an index be made up."""
+    plan = plan_of(tmp_path)
+    assert [(s.index, s.address) for s in plan.slots] == [(None, None), (None, None)]
+    assert "index" in one(plan, "copy").fields
+    assert one(plan, "fixmap-set").filter is None
+    assert "no BTF" in unseen(plan)
+
+
+def test_module_with_its_own_vm_area_beside_vmlinux(tmp_path: Path):
+    """The control module would not be watched, or instead of vmlinux; names that are in both
+    would be refused by the kernel (EADDRNOTAVAIL); or "clean" would hide what it assumes."""
+    plan = plan_of(tmp_path, modules={"ghes2015": trees.VMAREA}, vmlinux_btf=trees.x86_btf())
+    assert {(s.name, s.family, s.lock) for s in plan.slots} == {
+        ("ghes2015:irq", "vmarea", "page"),
+        ("ghes2015:nmi", "vmarea", "report"),
+        ("GHES_IRQ", "fixmap", "report"),
+        ("GHES_NMI", "fixmap", "report"),
+    }
+    slot = [s.name for s in plan.slots].index("ghes2015:irq")
+    back = one(plan, "vmarea-map-irq", "MAP_END")
+    assert (back.symbol, back.mechanism) == ("ghes2015:ghes_ioremap_pfn_irq", "kretprobe")
+    assert (back.fields, back.slot) == ({"addr": "$retval:x64"}, slot)
+    assert one(plan, "vmarea-unmap-irq").fields == {"addr": "$arg1:x64"}
+    assert one(plan, "vmarea-unmap-irq").implies == ()
+    assert one(plan, "apei-flush").symbol == "ghes2015:arch_apei_flush_tlb_one"
+    copies = {p.symbol: p for p in plan.probes if p.point == "copy" and p.kind == "COPY"}
+    order = [u.slots for u in plan.unseen if "order inside" in u.what]
+    assert order == [("ghes2015:irq", "ghes2015:nmi")]
+    offset = trees.X86_GHES.index("ghes_copy_tofrom_phys") * 0x1000
+    assert set(copies) == {f"_text+{offset:#x}", "ghes2015:ghes_copy_tofrom_phys"}
+    assert "index" not in copies["ghes2015:ghes_copy_tofrom_phys"].fields
+    # No filter may drop an invalidation of pages whose address is not known yet.
+    assert one(plan, "inv-page").filter is None
+    reference = one(plan, "nmi-reference").filter or ""
+    assert reference.count("handler == 0x") == 2
+
+
+def test_module_that_inlines_its_flush(tmp_path: Path):
+    """vmlinux's flush, which a module can't call, would pass for the module's own: its unmap
+    would not flush, and a CPU's own older page be taken for a race."""
+    functions = [name for name in trees.VMAREA if name != "arch_apei_flush_tlb_one"]
+    plan = plan_of(tmp_path, modules={"m": functions}, vmlinux_btf=trees.x86_btf())
+    assert "inv-page" in names(plan)
+    assert one(plan, "vmarea-unmap-irq").implies == ("page-after-clear",)
+    assert [u.slots for u in plan.unseen if "inlined" in u.what] == [("m:irq", "m:nmi")]
+
+
+def test_two_modules(tmp_path: Path):
+    """The second module's slots would be lost or merged with the first's."""
+    modules = {"a": trees.VMAREA, "b": trees.VMAREA}
+    plan = plan_of(tmp_path, modules=modules, vmlinux_btf=trees.x86_btf())
+    assert [s.name for s in plan.slots[:4]] == ["a:irq", "a:nmi", "b:irq", "b:nmi"]
+    assert {p.symbol for p in plan.probes if p.point == "apei-flush"} == {
+        "a:arch_apei_flush_tlb_one",
+        "b:arch_apei_flush_tlb_one",
+    }
+
+
+def test_old_vmlinux(tmp_path: Path):
+    """Before 4.15 the setter, which exists but is not on the path, would be taken for the map."""
+    functions = [*trees.VMAREA, "register_kprobe", "native_set_fixmap", "flush_tlb_all"]
+    plan = plan_of(tmp_path, functions)
+    assert [s.name for s in plan.slots] == ["vmarea:irq", "vmarea:nmi"]
+    assert "fixmap-set" not in names(plan)
+    assert one(plan, "vmarea-unmap-nmi").implies == ()
+
+
+def test_older_vmlinux_flushes_inline(tmp_path: Path):
+    """Before 3.18 the unmap's INVLPG has no symbol: it would be taken as absent."""
+    functions = [name for name in trees.VMAREA if name != "arch_apei_flush_tlb_one"]
+    unmap = one(plan_of(tmp_path, [*functions, "register_kprobe"]), "vmarea-unmap-irq")
+    assert unmap.implies == ("page-after-clear",)
+    assert unmap.fields == {}
+
+
+def test_unmap_that_cannot_be_seen(tmp_path: Path):
+    """A stale verdict would be given on maps alone."""
+    functions = [name for name in trees.VMAREA if "iounmap" not in name]
+    plan = plan_of(tmp_path, [*functions, "register_kprobe"])
+    assert "ghes_iounmap_irq" in plan.not_checked["stale"]
+    assert [u.slots for u in plan.unseen if u.what == "unmapping of the irq page"] == [
+        ("vmarea:irq",)
+    ]
+
+
+def test_arm64_clear_is_a_broadcast(arm64: Plan):
+    """Each unmap would look local only: false races on every arm64 host."""
+    setter = one(arm64, "fixmap-set")
+    assert (setter.symbol, setter.implies) == ("__set_fixmap", ("broadcast-after-clear",))
+    assert [(s.name, s.index, s.address) for s in arm64.slots] == [
+        ("GHES_IRQ", 1027, None),
+        ("GHES_SEA", 1028, None),
+    ]
+    assert arm64.slots[one(arm64, "notify-sea").slot or 0].name == "GHES_SEA"
+    assert "TLBI is an inline instruction" in unseen(arm64)
+
+
+def test_no_kprobe_in_an_sdei_handler(tmp_path: Path):
+    """A BRK inside an SDEI handler can kill the machine."""
+    table = bytearray(firmware.table(firmware.place()))
+    table[40 + 32] = 11
+    with pytest.raises(HostError, match="SDEI"):
+        plan_of(
+            tmp_path,
+            trees.ARM64_GHES,
+            arch="arm64",
+            vmlinux_btf=trees.arm64_btf(),
+            hest=bytes(table),
+        )
+
+
+def test_a_local_invalidation_of_arm64_is_not_taken_for_the_broadcast(tmp_path: Path):
+    """The control's unmap would be clean: no kernel's arm64 code ever unmapped without a broadcast,
+    so one is taken for granted where the module shows no invalidation of its own."""
+
+    def unmap_of(name: str, *functions: str) -> Plan:
+        return plan_of(
+            tmp_path / name,
+            trees.ARM64_GHES,
+            arch="arm64",
+            vmlinux_btf=trees.arm64_btf(),
+            modules={"m": (*(f for f in trees.VMAREA if "flush" not in f), *functions)},
+        )
+
+    inline = unmap_of("inline")
+    assert one(inline, "vmarea-unmap-irq").implies == ("broadcast-after-clear",)
+    assert "no flush function" in unseen(inline)
+    local = unmap_of("local", "ghes2015_flush_tlb_one_local")
+    assert one(local, "vmarea-unmap-irq").implies == ()
+    assert one(local, "apei-flush-local").kind == "INV_PAGE"
+    assert "no flush function" not in unseen(local)
+    both = unmap_of("both", "ghes2015_flush_tlb_one_local", "arch_apei_flush_tlb_one")
+    assert one(both, "vmarea-unmap-irq").implies == ()
+    assert one(both, "apei-flush-broadcast").kind == "BCAST_RANGE"
+    assert "no flush function" not in unseen(both)  # its map may allocate, which is no flush
+
+
+def test_hazards_of_kprobes_are_named(arm64: Plan, x86: Plan):
+    """Whoever attaches must know what a BRK in the wrong place does."""
+    assert "single-steps" in unseen(arm64)
+    assert "single-steps" not in unseen(x86)
+
+
+def test_a_kvm_guest_of_arm64_is_told(tmp_path: Path, arm64: Plan):
+    """A local TLBI that the hypervisor spreads would be taken for enough."""
+    host = {"arch": "arm64", "vmlinux_btf": trees.arm64_btf()}
+    root = trees.tree(tmp_path / "kvm", trees.ARM64_GHES, **host)
+    product = root / "sys/class/dmi/id/product_name"
+    product.parent.mkdir(parents=True)
+    product.write_text("KVM Virtual Machine\n")
+    plan = resolve(read_facts(root))
+    assert plan.forced_broadcast
+    assert "HCR_EL2.FB" in unseen(plan)
+    assert not arm64.forced_broadcast
+
+
+def test_fprobes_where_the_kernel_has_them(tmp_path: Path):
+    """NMIs that interrupt a probe handler would be missed on kernels that can do better."""
+    readme = (trees.FIXTURES / "README-6.1").read_text() + FPROBES
+    plan = plan_of(
+        tmp_path, readme=readme, modules={"m": trees.VMAREA}, vmlinux_btf=trees.x86_btf()
+    )
+    assert one(plan, "fixmap-set").mechanism == "fprobe"
+    assert one(plan, "broadcast-all", "BCAST_END").mechanism == "fretprobe"
+    assert one(plan, "copy").mechanism == "kprobe"  # its name is in the module too
+    assert one(plan, "vmarea-map-irq").mechanism == "kprobe"
+    assert "fprobes that the kernel may have skipped" in unseen(plan)  # nothing counts those
+
+
+def test_suffixed_symbols(tmp_path: Path):
+    """Arguments that the compiler moved would be fetched, or the function not be probed at all."""
+    changed = {
+        "ghes_proc": "ghes_proc.isra.0",
+        "do_kernel_range_flush": "do_kernel_range_flush.part.0",
+    }
+    functions = [changed.get(name, name) for name in trees.X86_GHES]
+    plan = plan_of(tmp_path, functions, vmlinux_btf=trees.x86_btf())
+    proc = one(plan, "notify-proc")
+    assert (proc.symbol, proc.fields) == ("ghes_proc.isra.0", {})
+    assert "inv-range" not in names(plan)
+    assert "do_kernel_range_flush.part.0" in unseen(plan)
+
+
+def test_functions_that_ftrace_cannot_hook(tmp_path: Path):
+    """Attaching would fail at run time instead of being planned around."""
+    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(), not_traceable=["memcpy_fromio"])
+    assert "read" not in names(plan)
+    assert "ftrace cannot hook memcpy_fromio" in unseen(plan)
+
+
+def test_blacklisted_functions(tmp_path: Path):
+    """Attaching would fail at run time instead of being planned around."""
+    root = trees.tree(tmp_path, vmlinux_btf=trees.x86_btf())
+    path = root / "sys/kernel/debug/kprobes/blacklist"
+    path.parent.mkdir(parents=True)
+    path.write_text("0xffffffff9e200990-0xffffffff9e2009b0\tflush_tlb_all\n")
+    assert "broadcast-all" not in names(resolve(read_facts(root)))
+
+
+def test_pti_is_told(tmp_path: Path, x86: Plan):
+    """Without global pages a CR3 write may save an episode: `none` would be too sure."""
+    plan = plan_of(tmp_path / "pti", vmlinux_btf=trees.x86_btf(), flags="fpu pti")
+    assert plan.pti
+    assert "CR3 writes" in unseen(plan)
+    assert not x86.pti
+
+
+def test_hidden_addresses(tmp_path: Path):
+    """`handler == 0` would match nothing: every missed NMI would go unnoticed, unsaid."""
+    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(), hidden=True)
+    assert "nmi-reference" not in names(plan)
+    assert "kptr_restrict" in unseen(plan)
+
+
+def test_no_second_count_of_a_full_flush(x86: Plan, tmp_path: Path):
+    """One flush would be recorded three times, or, without the innermost function, never."""
+    assert [p.symbol for p in x86.probes if p.kind == "INV_ALL"] == ["native_flush_tlb_global"]
+    rest = [name for name in trees.X86_GHES if name != "native_flush_tlb_global"]
+    plan = plan_of(tmp_path / "without", rest, vmlinux_btf=trees.x86_btf())
+    found = {p.symbol for p in plan.probes if p.kind == "INV_ALL"}
+    assert found == {"do_flush_tlb_all", "__flush_tlb_all"}
+
+
+def test_registers_where_there_is_no_arg(tmp_path: Path):
+    """Before 4.20 tracefs refuses $argN: nothing could be attached."""
+    readme = (trees.FIXTURES / "README-6.1").read_text().replace("$arg<N>", "")
+    setter = one(plan_of(tmp_path, readme=readme, vmlinux_btf=trees.x86_btf()), "fixmap-set")
+    assert setter.fields["phys"] == "%si:x64"
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ({"kprobes": False}, "no kprobe events"),
+        ({"functions": ["register_kprobe"]}, "no ACPI APEI GHES code"),
+        ({"tracefs": False}, "tracefs is not mounted"),
+    ],
+)
+def test_hosts_without_a_slot(tmp_path: Path, host, words: str):
+    """`plan` would print an empty plan with exit 0, or not say what is missing."""
+    with pytest.raises(HostError, match=words) as caught:
+        plan_of(tmp_path, vmlinux_btf=trees.x86_btf(), **host)
+    assert caught.value.exit_code == 3
+
+
+def test_plan_survives_json(x86: Plan):
+    """A capture's plan could not be read back."""
+    assert Plan.from_dict(x86.to_dict()) == x86
+
+
+def test_text_fits_80_columns(x86: Plan, arm64: Plan):
+    """The plan would wrap on a terminal, or leave out a probe or a blind spot."""
+    for plan in (x86, arm64):
+        text = render_plan_text(plan)
+        assert max(map(len, text.splitlines())) <= WIDTH
+        assert all(probe.symbol in text for probe in plan.probes)
+        assert all(u.what.split()[0] in text for u in plan.unseen)
+
+
+GOOD = """
+family = "f"
+[[point]]
+name = "p"
+kind = "MAP"
+what = "w"
+[[point.candidate]]
+symbol = "s"
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "words"),
+    [
+        ("kind", "knid", "unknown key `knid`"),
+        ('"MAP"', '"MPA"', "'MPA' is not one of"),
+        ('kind = "MAP"', "kind = 1", "`kind` is 1"),
+        ("symbol", "symbl", "unknown key `symbl`"),
+        ('symbol = "s"', 'symbol = "s"\nfields = { adr = "$arg1" }', "'adr' is not one of"),
+        ('symbol = "s"', 'symbol = "s"\nfilter = "x"', "'x' is not one of"),
+        ('symbol = "s"', 'symbol = "s"\narch = "x86_64"', "`arch` must be a list"),
+        ('symbol = "s"', "", "needs either"),
+        ("[[point]]", "[point", "f.toml"),
+    ],
+)
+def test_mistakes_in_a_probe_file(wrong: str, right: str, words: str):
+    """A typo in a probe file would silently leave a probe out."""
+    assert load({"f.toml": GOOD})[0].points[0].candidates[0].symbol == "s"
+    with pytest.raises(InputError, match=words) as caught:
+        load({"f.toml": GOOD.replace(wrong, right)})
+    assert "f.toml" in str(caught.value)
+
+
+def test_a_point_that_does_not_exist():
+    """`unless` would name a point that is not there, and never apply."""
+    with pytest.raises(InputError, match="'q' is not one of p"):
+        load({"f.toml": GOOD.replace('what = "w"', 'what = "w"\nunless = ["q"]')})

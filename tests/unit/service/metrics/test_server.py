@@ -1,0 +1,283 @@
+"""HTTP: pages, access, TLS, and clients that behave badly."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import bcrypt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ghesrace.errors import HostError, UsageError
+from ghesrace.service.health import Health, State
+from ghesrace.service.metrics.access import WebConfig, load
+from ghesrace.service.metrics.families import publish
+from ghesrace.service.metrics.server import Board, Page, WebServer
+from ghesrace.service.watch import Watch
+from tests.build.trace import plan
+
+Start = Callable[..., tuple[Board, int]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    servers = []
+
+    def make(config: str = "", connections: int = 64, runbooks: str = "") -> tuple[Board, int]:
+        board = Board(lambda: (True, "fine"), lambda: (False, "attaching"), runbooks)
+        shown = publish(Watch(plan(), 3600), Health(State.WATCHING, "ftrace"))
+        board.page = Page(shown, (("verdict", "clean & <quiet>"),), (("stale, observed", "x"),))
+        server = WebServer([("127.0.0.1", 0)], board, WebConfig(config), connections)
+        servers.append(server)
+        return board, server.ports[0]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def port(start: Start) -> int:
+    """Of one server for all examples: starting and ending one takes a third of a second."""
+    return start()[1]
+
+
+def get(port: int, path: str, **headers: str) -> tuple[int, str, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, answer.getheader("Content-Type") or "", body
+
+
+def test_pages(start: Start, tmp_path: Path) -> None:
+    """If this fails, a scrape, a probe, or a person who looks gets nothing."""
+    (tmp_path / "race-observed.md").write_text("# what to do")
+    board, port = start(runbooks=str(tmp_path))
+    status, kind, body = get(port, "/metrics")
+    assert (status, kind.partition(";")[0]) == (200, "text/plain")
+    assert "ghesrace_watching 1.0" in body
+    status, kind, body = get(port, "/metrics", Accept="application/openmetrics-text")
+    assert kind.startswith("application/openmetrics-text")
+    assert body.endswith("# EOF\n")
+    assert get(port, "/-/healthy")[::2] == (200, "fine\n")
+    assert get(port, "/-/ready")[::2] == (503, "attaching\n")
+    status, kind, body = get(port, "/")
+    assert "clean &amp; &lt;quiet&gt;" in body
+    assert 'href="/runbooks/x"' in body
+    assert get(port, "/runbooks/race-observed")[2] == "# what to do"
+    for bad in ("/nope", "/runbooks/none", "/runbooks/..%2f..%2fetc%2fpasswd", "/runbooks/"):
+        assert get(port, bad)[0] == 404
+    assert board.codes["200"] == 5
+
+
+def test_only_get_and_head(start: Start) -> None:
+    """If this fails, a method that we never meant does something."""
+    _, port = start()
+    for method, code in (("HEAD", 200), ("POST", 501), ("DELETE", 501)):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request(method, "/metrics")
+        answer = connection.getresponse()
+        assert answer.status == code
+        assert method != "HEAD" or answer.read() == b""
+        connection.close()
+
+
+def test_fifty_clients_at_once(start: Start) -> None:
+    """If this fails, a second Prometheus costs scrapes."""
+    board, port = start()
+    codes: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: codes.append(get(port, "/metrics")[0])) for _ in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [200] * 50
+    assert len(board.page.encoded) == 1
+
+
+def test_too_many_connections_get_503_and_nobody_waits(start: Start) -> None:
+    """If this fails, idle clients keep a scraper out, or threads grow without end."""
+    board, port = start(connections=2)
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+    time.sleep(0.2)
+    assert get(port, "/metrics")[0] == 503
+    for client in idle:
+        client.close()
+    time.sleep(0.2)
+    assert get(port, "/metrics")[0] == 200
+    assert board.codes["503"] == 1
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    junk=st.binary(max_size=300)
+    | st.sampled_from(
+        [
+            b"GET\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"\x16\x03\x01\x02\x00",
+            b"GET /" + b"a" * 70_000,
+            b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+            b"GET //[ HTTP/1.0\r\n\r\n",
+        ]
+    )
+)
+def test_malformed_requests_harm_nobody(port: int, junk: bytes) -> None:
+    """If this fails, a port scanner takes the metrics down."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(junk)
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(10)
+        try:
+            while client.recv(4096):
+                pass
+        except ConnectionError:
+            pass
+    assert get(port, "/-/healthy")[0] == 200
+
+
+def test_address_in_use_is_a_host_error(start: Start) -> None:
+    """If this fails, a second daemon ends in a traceback."""
+    board, port = start()
+    with pytest.raises(HostError, match=str(port)):
+        WebServer([("127.0.0.1", port)], board, WebConfig(""), 1)
+
+
+def hashed(password: str) -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+
+
+def basic(name: str, password: str) -> str:
+    return "Basic " + b64encode(f"{name}:{password}".encode()).decode()
+
+
+def test_basic_auth(start: Start, tmp_path: Path) -> None:
+    """If this fails, a password opens nothing, or anything does."""
+    config = tmp_path / "web.yml"
+    config.write_text(f"basic_auth_users:\n  eve: {hashed('right')}\n")
+    _, port = start(str(config))
+    assert get(port, "/metrics")[0] == 401
+    for header in (basic("eve", "wrong"), basic("bob", "right"), "Basic %%", "Bearer x", "Basic"):
+        assert get(port, "/metrics", Authorization=header)[0] == 401
+    for _ in range(2):
+        assert get(port, "/metrics", Authorization=basic("eve", "right"))[0] == 200
+    assert get(port, "/", Authorization=basic("eve", "wrong"))[0] == 401
+    assert get(port, "/-/healthy")[0] == 200
+    config.write_text(f"basic_auth_users:\n  eve: {hashed('new')} \n")
+    assert get(port, "/metrics", Authorization=basic("eve", "right"))[0] == 401
+    assert get(port, "/metrics", Authorization=basic("eve", "new"))[0] == 200
+    config.write_text("basic_auth: {}\n")  # broken: the last good one holds
+    assert get(port, "/metrics")[0] == 401
+    assert get(port, "/metrics", Authorization=basic("eve", "new"))[0] == 200
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost, and one for a client, each its own authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("server", "client", "other"):
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-keyout",
+                folder / f"{name}.key",
+                "-out",
+                folder / f"{name}.crt",
+            ],
+            check=True,
+            capture_output=True,
+        )
+    return folder
+
+
+def get_tls(port: int, folder: Path, client: str | None = None) -> int:
+    context = ssl.create_default_context(cafile=str(folder / "server.crt"))
+    if client:
+        context.load_cert_chain(folder / f"{client}.crt", folder / f"{client}.key")
+    connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_tls_and_client_certificates(start: Start, certificates: Path) -> None:
+    """If this fails, metrics travel in the clear, or anybody reads them."""
+    config = certificates / "web.yml"
+    config.write_text(
+        "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+        "  min_version: TLS13\n"
+    )
+    _, port = start(str(config))
+    assert get_tls(port, certificates) == 200
+    with pytest.raises((http.client.HTTPException, OSError)):
+        get(port, "/metrics")
+    config.write_text(
+        config.read_text()
+        + "  client_ca_file: client.crt\n  client_auth_type: RequireAndVerifyClientCert\n"
+    )
+    assert get_tls(port, certificates, "client") == 200
+    for client in (None, "other"):
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)):
+            get_tls(port, certificates, client)
+    assert get_tls(port, certificates, "client") == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("basic_auth_user: {}", ("basic_auth_user", "basic_auth_users?")),
+        ("tls_server_config: {cert: x}", ("tls_server_config.cert", "cert_file?")),
+        ("http_server_config: {http2: true}", ("http_server_config", "not supported")),
+        ("basic_auth_users: {eve: secret}", ("basic_auth_users.eve", "bcrypt")),
+        ("basic_auth_users: [eve]", ("basic_auth_users",)),
+        ("tls_server_config: {cert_file: a}", ("key_file",)),
+        ("tls_server_config: {cert_file: a, key_file: b}", ("certificates",)),
+        ("tls_server_config: {cert_file: a, key_file: b, min_version: SSL3}", ("SSL3",)),
+        ("tls_server_config: {cert_file: a, key_file: b, client_ca_file: c}", ("go together",)),
+        ("tls_server_config: {cert_file: a, key_file: b, client_auth_type: X}", ("'X'",)),
+        ("a: [", ("not YAML",)),
+        ("- a", ("no mapping",)),
+    ],
+)
+def test_web_config_refusals(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    """If this fails, somebody believes in a protection that is not there."""
+    path = tmp_path / "web.yml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load(path)
+    for word in ("web.yml", *words):
+        assert word in str(caught.value)
+
+
+def test_missing_web_config(tmp_path: Path) -> None:
+    """If this fails, a wrong path means plain HTTP for everybody."""
+    with pytest.raises(UsageError, match="web configuration"):
+        WebConfig(str(tmp_path / "none.yml"))

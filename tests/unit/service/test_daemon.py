@@ -1,0 +1,361 @@
+"""The daemon on a made-up source: states, signals, reload, exit codes, what systemd hears."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ghesrace import cli
+from ghesrace.backends import WANTED
+from ghesrace.errors import HostError, TransientError
+from ghesrace.events import Cause, Events, Kind, empty, loss, mark
+from ghesrace.plan import Unseen
+from ghesrace.service import config
+from ghesrace.service.daemon import EXIT_AGAIN, STALE_S, Daemon
+from ghesrace.service.evidence.recorder import shown
+from ghesrace.service.health import Clocks, Health, State, missing_points, threads_with_capabilities
+from ghesrace.service.journal import Log
+from ghesrace.service.sdnotify import Notifier
+from ghesrace.service.startup import check_coverage
+from tests.build.trace import A, B, Trace, plan
+
+Rest = Callable[[int], Events | None]
+
+
+class Live:
+    """A source that plays a race, then quiet batches; *extra* adds to batch number n."""
+
+    def __init__(self, extra: Rest | None = None, race: bool = True) -> None:
+        self.plan, self.host = plan(), {"arch": "x86_64", "release": "test"}
+        self.counters: Counter[str] = Counter(late=2)
+        self._extra, self._race = extra, race
+        self._stopped = threading.Event()
+        self.left = False
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def batches(self) -> Iterator[Events]:
+        trace, number, final = Trace(time.monotonic_ns()), 0, False
+        while not final:
+            final = self._stopped.wait(0.02)
+            number += 1
+            if self._race and number == 3:
+                for cpu, frame in ((0, A), (1, B)):
+                    trace.report(cpu, frame)
+            parts = [*trace.records, empty()]
+            trace.records.clear()
+            trace.now += 2_000_000_000
+            more = self._extra(number) if self._extra else None
+            yield np.concatenate([*parts, more if more is not None else empty(), mark(trace.now)])
+
+
+class Manager:
+    """What systemd would hear."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "notify")
+        self.lines: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        with self._socket:
+            while (text := self._socket.recv(4096).decode()) != "END":
+                self.lines += text.splitlines()
+
+    def heard(self) -> list[str]:
+        """Everything that was said; nobody listens any more."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(b"END", self.path)
+        self._thread.join()
+        return self.lines
+
+
+class Rig:
+    """A daemon in a thread of the test, driven by *script* from another one."""
+
+    def __init__(self, tmp_path: Path, source: Live, **text: str) -> None:
+        self.file = tmp_path / "ghesrace.toml"
+        self.configure(tmp_path, **text)
+        self.manager = Manager(tmp_path)
+        self.log = io.StringIO()
+        self.source = source
+        environment = {"NOTIFY_SOCKET": self.manager.path, "WATCHDOG_USEC": "400000"}
+        self.daemon = Daemon(
+            config.load(self.file),
+            self.file,
+            Log("debug", self.log),
+            Notifier(environment),
+            self.attach,
+        )
+
+    def configure(self, tmp_path: Path, more: str = "", window: str = "3600") -> None:
+        self.file.write_text(
+            f'[recorder]\ndirectory = "{tmp_path}/captures"\nafter_seconds = 0.1\n'
+            f'[web]\nlisten = ["127.0.0.1:0"]\n[window]\nseconds = {window}\n{more}'
+        )
+
+    def attach(self, stack: ExitStack, settings: Any, health: Health, *rest: Any) -> Live:
+        health.backend = "fake"
+        stack.callback(lambda: setattr(self.source, "left", True))
+        return self.source
+
+    def run(self, script: Callable[[], None]) -> int:
+        failed: list[BaseException] = []
+
+        def act() -> None:
+            try:
+                until(lambda: self.daemon.health.state is State.WATCHING)
+                script()
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        code = self.daemon.run()
+        thread.join()
+        if failed:
+            raise failed[0]
+        return code
+
+    def get(self, path: str) -> tuple[int, str]:
+        url = f"http://127.0.0.1:{self.daemon.server.ports[0]}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _patient() -> Iterator[None]:
+    """A stray SIGTERM of a failed script must not kill pytest."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_finding_is_told_everywhere_and_sigterm_ends_it_well(tmp_path: Path) -> None:
+    """If this fails, the race appears and metrics, log, evidence or systemd don't know."""
+    rig = Rig(tmp_path, Live())
+
+    def script() -> None:
+        until(lambda: 'reproduced="yes"} 1.0' in rig.get("/metrics")[1])
+        text = rig.get("/metrics")[1]
+        assert 'ghesrace_findings_total{pattern="stale",severity="observed"} 1.0' in text
+        assert 'ghesrace_window_verdict{verdict="race-observed"} 1.0' in text
+        assert "ghesrace_late_events_total 2.0" in text
+        assert rig.get("/-/ready") == (200, "watching\n")
+        assert "race-observed" in rig.get("/")[1]
+        until(lambda: any("race-observed" in line for line in rig.manager.lines))
+
+    assert rig.run(script) == 0
+    lines = rig.manager.heard()
+    assert rig.source.left
+    assert "READY=1" in lines
+    assert lines.count("WATCHDOG=1") >= 2
+    assert lines.index("READY=1") < lines.index("STOPPING=1")
+    [capture] = (tmp_path / "captures").glob("*.arrows")
+    key = ("stale", "observed", "read", "irq")
+    assert shown(capture, [key]) == [key]
+    log = rig.log.getvalue()
+    assert log.count(": finding ") + log.count("error: finding") >= 1
+    assert f"capture={capture.stem}" in log
+    assert "end exit_code=0" in log
+
+
+def test_reload_takes_over_and_a_broken_one_keeps_the_old(tmp_path: Path) -> None:
+    """If this fails, a typo stops the watch, or an operator believes in a change that is not."""
+    rig = Rig(tmp_path, Live(race=False))
+
+    def script() -> None:
+        rig.file.write_text("[recoder]\n")
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: rig.daemon.health.reload_failures == 1)
+        assert rig.daemon.settings.window.seconds == 3600
+        rig.configure(tmp_path, window="60", more="[source]\nstrict = true\n")
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: rig.daemon.health.reloads == 1)
+        assert rig.daemon.settings.window.seconds == 60
+        assert not rig.daemon.settings.source.strict
+        until(lambda: "ghesrace_config_reloads_total 1.0" in rig.get("/metrics")[1])
+        text = rig.get("/metrics")[1]
+        assert "ghesrace_config_reload_failures_total 1.0" in text
+        assert "ghesrace_config_last_reload_successful 1.0" in text
+
+    assert rig.run(script) == 0
+    log = rig.log.getvalue()
+    assert "[recorder]?" in log
+    assert "needs-restart key=source" in log
+    heard = rig.manager.heard()
+    assert heard.count("RELOADING=1") == 2
+    assert heard.count("READY=1") == 3
+
+
+def test_a_module_that_was_not_planned_for_ends_in_another_start(tmp_path: Path) -> None:
+    """If this fails, the daemon watches an old plan while a module maps GHES pages unseen."""
+
+    def unwatched(number: int) -> Events | None:
+        return loss(1, 2, Cause.UNWATCHED) if number == 10 else None
+
+    rig = Rig(tmp_path, Live(unwatched))
+    assert rig.daemon.run() == EXIT_AGAIN
+    assert "planning anew" in rig.log.getvalue()
+    assert list((tmp_path / "captures").glob("*.arrows"))  # what was found is kept
+
+
+def test_source_that_goes_away_ends_in_another_start(tmp_path: Path) -> None:
+    """If this fails, the daemon stays up and blind when its tracing instance is removed."""
+
+    def gone(number: int) -> Events | None:
+        if number == 20:
+            raise TransientError("the instance is gone", "start again")
+        return None
+
+    rig = Rig(tmp_path, Live(gone))
+    assert rig.daemon.run() == EXIT_AGAIN
+    assert 'error="the instance is gone"' in rig.log.getvalue()
+    [capture] = (tmp_path / "captures").iterdir()  # what was begun is finished
+    key = ("stale", "observed", "read", "irq")
+    assert shown(capture, [key]) == [key]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(HostError("no kprobes"), 3), (TransientError("busy"), EXIT_AGAIN)]
+)
+def test_exit_codes_of_a_failed_start(tmp_path: Path, error: Exception, code: int) -> None:
+    """If this fails, systemd restarts what can't work, or leaves down what would."""
+    rig = Rig(tmp_path, Live())
+
+    def refuse(*_: Any) -> Live:
+        raise error
+
+    rig.daemon._attach = refuse
+    assert rig.daemon.run() == code
+
+
+def test_stalled_engine_is_neither_healthy_nor_fed(tmp_path: Path) -> None:
+    """If this fails, a daemon that hangs looks alive: to the probe, or to the watchdog."""
+    rig = Rig(tmp_path, Live())
+    rig.daemon.health.state = State.WATCHING
+    assert rig.daemon._healthy()[0]
+    rig.daemon._beat -= STALE_S + 1
+    assert not rig.daemon._healthy()[0]
+    assert not rig.daemon._ready()[0]
+    assert "WATCHDOG=1" not in rig.manager.heard()  # only a batch feeds it
+
+
+def test_textfile_follows_and_ends_with_not_watching(tmp_path: Path) -> None:
+    """If this fails, node_exporter tells of a living daemon long after it ended."""
+    (tmp_path / "text").mkdir()
+    rig = Rig(tmp_path, Live(), more=f'[textfile]\ndirectory = "{tmp_path}/text"\n')
+    file = tmp_path / "text" / "ghesrace.prom"
+    assert rig.run(lambda: until(file.exists)) == 0
+    text = file.read_text()
+    assert "ghesrace_watching 0.0" in text
+    assert 'ghesrace_state{state="stopping"} 1.0' in text
+
+
+def test_bad_configuration_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, --check-config says yes to a file that the daemon refuses."""
+    file = tmp_path / "x.toml"
+    file.write_text("[web]\nlissten = []\n")
+    assert cli.main(["daemon", "--check-config", "--config", str(file)]) == 2
+    assert "web.listen?" in capsys.readouterr().err
+    assert cli.main(["daemon", "--config", str(file)]) == 2
+    file.write_text('[web]\nconfig_file = "/none.yml"\n')
+    assert cli.main(["daemon", "--check-config", "--config", str(file)]) == 2
+    file.write_text("")
+    assert cli.main(["daemon", "--check-config", "--config", str(file)]) == 0
+
+
+def test_backends_are_the_same_as_of_a_capture() -> None:
+    """If this fails, the configuration takes a backend that nothing attaches, or lacks one."""
+    for name in WANTED:
+        assert config.parse(f'[source]\nbackend = "{name}"').source.backend == name
+
+
+def test_strict_refuses_what_only_warns_otherwise() -> None:
+    """If this fails, strict starts blind, or a host with a blind spot can't be watched at all."""
+    lacking = Unseen("the read", "no symbol", ("stale",), ("irq",))
+    always = Unseen("page walks", "no event", ("stale",), ("irq",))
+    p = replace(plan(), unseen=(lacking, always))
+    health = Health(missing=missing_points(p, frozenset({"the read"})))
+    assert health.missing == (lacking,)
+    log = io.StringIO()
+    check_coverage(p, health, False, Log("info", log))
+    assert "the read" in log.getvalue()
+    with pytest.raises(HostError, match="the read"):
+        check_coverage(p, health, True, Log("info", log))
+    check_coverage(plan(), Health(), True, Log("info", log))
+
+
+def test_log_lines_are_one_line_and_quoted() -> None:
+    """If this fails, a value with a blank or a newline breaks the log's parsers."""
+    out = io.StringIO()
+    log = Log("info", out, journald=True)
+    log.say("x", "warning", a="b c", n=1, t='say "hi"\n')
+    log.say("y", "debug")
+    assert out.getvalue() == '<4>x a="b c" n=1 t="say \\"hi\\"\\n"\n'
+
+
+def test_suspend_and_clock_steps_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a night asleep looks like a night watched."""
+    readings = iter([(0.0, 100.0), (0.0, 100.2), (3600.0, 3700.2), (3600.0, 3640.0)])
+    monkeypatch.setattr(Clocks, "_read", staticmethod(lambda: next(readings)))
+    clocks, health = Clocks(), Health()
+    assert clocks.look(health) == []
+    assert clocks.look(health) == [("suspended", 3600.0)]
+    [(event, moved)] = clocks.look(health)
+    assert (event, round(moved)) == ("clock-step", -60)
+    assert (health.suspends, health.clock_steps) == (1, 1)
+
+
+def test_threads_with_capabilities(tmp_path: Path) -> None:
+    """If this fails, a thread that kept root's powers goes unnoticed."""
+    for thread, held in ((1, 0), (2, 1 << 21)):
+        (tmp_path / str(thread)).mkdir()
+        (tmp_path / str(thread) / "status").write_text(f"Name:\tx\nCapPrm:\t{held:016x}\n")
+    assert threads_with_capabilities(tmp_path) == [2]
+
+
+def test_marks_only_is_quiet(tmp_path: Path) -> None:
+    """If this fails, a quiet host's window is clean, or its daemon not ready."""
+    rig = Rig(tmp_path, Live(race=False))
+
+    def script() -> None:
+        until(lambda: rig.daemon.health.heartbeat > 0)
+        until(lambda: 'reason="no-traffic"} 1.0' in rig.get("/metrics")[1])
+        assert rig.get("/-/ready")[0] == 200
+
+    assert rig.run(script) == 0
+    assert not list((tmp_path / "captures").iterdir())
+    assert Kind.MARK > Kind.LOSS

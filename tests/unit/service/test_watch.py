@@ -1,0 +1,146 @@
+"""The daemon's two engines and its counters, on streams written by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.report import Verdict
+from ghesrace.events import Cause, Context, Kind, loss, mark
+from ghesrace.service.tally import STAGES, Tally
+from ghesrace.service.watch import Watch
+from tests.build.trace import A, B, Trace, batches, plan
+
+
+def bounce(trace: Trace, rounds: int = 6, **how: object) -> Trace:
+    for i in range(rounds):
+        trace.report(i % 2, (A, B)[i % 2], **how)
+    return trace
+
+
+def fed(watch: Watch, *parts: np.ndarray) -> Watch:
+    for part in parts:
+        watch.feed(part)
+    return watch
+
+
+def test_counts_what_the_engine_counts() -> None:
+    """If this fails, the metrics tell another story than `ghesrace check` of the same events."""
+    stream = bounce(Trace()).stream()
+    watch, engine = Watch(plan(), 3600), Engine(plan())
+    fed(watch, *batches(stream, 7, 23, 40))
+    engine.feed(stream)
+    watch.finish()
+    engine.finish()
+    grown = watch.look()
+    expected = engine.report()
+    assert {(f.cpus, f.frames, f.count) for f in grown} == {
+        (f.cpus, f.frames, f.count) for f in expected.findings
+    }
+    assert watch.report.verdict is expected.verdict is Verdict.OBSERVED
+    assert watch.findings["stale", "observed"] == expected.patterns["stale"].observed > 0
+    assert watch.tally.kinds.sum() == expected.events
+    assert watch.tally.kinds[Kind.MAP, Context.IRQ] == 6
+    assert watch.tally.remap.sum() == sum(s.handoffs for s in expected.slots) == 5
+
+
+def test_look_tells_a_finding_once_and_again_when_it_recurs() -> None:
+    """If this fails, a finding is logged for ever, or its recurrence is never recorded."""
+    trace = bounce(Trace(), 2)
+    watch = fed(Watch(plan(), 3600), trace.stream())
+    watch.feed(mark(trace.now + 2_000_000_000))
+    first = watch.look(now=True)
+    assert len(first) == 1
+    assert watch.look(now=True) == []
+    trace.records.clear()
+    trace.now += 3_000_000_000
+    bounce(trace, 4)
+    watch.feed(trace.stream())
+    watch.feed(mark(trace.now + 2_000_000_000))
+    again = watch.look(now=True)
+    assert first[0].cpus in {f.cpus for f in again}
+
+
+def test_window_forgets_losses_but_findings_cross_its_border() -> None:
+    """If this fails, one lost event makes every later window inconclusive, or a race whose two
+    halves lie in two windows is in neither."""
+    watch = Watch(plan(), 10)
+    trace = bounce(Trace(), 6, flush=True)
+    trace.lose(0, trace.now, cause=Cause.OVERRUN, count=3)
+    fed(watch, trace.stream())
+    watch.look(now=True)
+    assert watch.window is not None
+    assert watch.window.verdict is Verdict.INCONCLUSIVE
+    assert any(r.startswith("losses") for r in watch.window.reasons)
+    trace.records.clear()
+    trace.now += 11_000_000_000
+    trace.report(0, A)  # x of a race, the last thing of the first window
+    watch.feed(trace.stream())
+    watch.look(now=True)
+    assert sum(watch.windows.values()) == 1
+    trace.records.clear()
+    trace.now += 2_000_000_000
+    trace.report(1, B)
+    watch.feed(trace.stream())
+    watch.feed(mark(trace.now + 2_000_000_000))
+    assert len(watch.look(now=True)) == 1
+    assert watch.window.verdict is Verdict.OBSERVED
+
+
+def test_quiet_window_is_not_clean() -> None:
+    """If this fails, a host on which nothing happens, or a blind one, looks proven safe."""
+    watch = fed(Watch(plan(), 3600), mark(1_000), mark(2_000_000))
+    watch.look(now=True)
+    assert watch.window is not None
+    assert (watch.window.verdict, watch.window.reasons) == (Verdict.INCONCLUSIVE, ["no-traffic"])
+
+
+def test_losses_by_cause_and_probe_and_who_is_gone() -> None:
+    """If this fails, a loss is not accounted for, or a dead probe looks alive."""
+    tally = Tally(plan())
+    batch = np.concatenate(
+        [
+            loss(0, 5, Cause.MISSED, count=7, point=2),
+            loss(0, 5, Cause.OVERRUN, cpu=1, count=4),
+            loss(0, 5, Cause.CPU_ONLINE, cpu=1),
+            loss(0, 5, Cause.PROBE_GONE, point=3),
+            mark(5),
+        ]
+    )
+    tally.count(batch, [])
+    assert tally.losses.sum() == 4
+    assert (tally.lost[Cause.MISSED], tally.lost[Cause.OVERRUN]) == (7, 4)
+    assert tally.missed[2] == 7
+    assert tally.gone == {3}
+    assert tally.cpu_lost == {1: 4}
+    tally.count(np.concatenate([loss(5, 9, Cause.PROBE_GONE), mark(9)]), [])
+    assert len(tally.gone) == len(plan().probes)
+    tally.count(mark(12), [])
+    assert tally.gone == set()
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_a_stage(cause: Cause) -> None:
+    """If this fails, a new cause of loss has no series and no alert."""
+    assert STAGES[cause] in ("buffer", "probe", "host", "file")
+
+
+def test_state_stays_bounded() -> None:
+    """If this fails, months of traffic end in the memory limit of the unit."""
+    watch, trace = Watch(plan(), 1), Trace()
+    sizes = []
+    for _ in range(40):
+        trace.records.clear()
+        trace.now += 500_000_000
+        bounce(trace, 20)
+        watch.feed(trace.stream())
+        watch.look(now=True)
+        pending = sum(map(len, watch.engine.correlator._pending))
+        sizes.append(
+            pending
+            + sum(len(p.store.kept) for p in watch.engine.patterns if hasattr(p, "store"))
+            + len(watch._grown)
+        )
+    assert max(sizes[20:]) <= max(sizes[:20])
+    assert sum(watch.windows.values()) >= 10

@@ -1,0 +1,236 @@
+"""Mutated captures, foreign traces and map files: only typed errors may come out, and soon.
+
+python -m tests.unit.sources.foreign.fuzz [CASES [SEED [NAME...]]]
+
+By default 100000 cases of each corpus file.
+
+Fails on any exception that is not typed, a case that takes over a second of CPU, or more than
+512 MB of memory; it prints file, seed and case, which make the same bytes again.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.validate import validate
+from ghesrace.errors import GhesraceError
+from ghesrace.events import EVENT, Events
+from ghesrace.plan import Plan
+from ghesrace.sources.capture.file import CaptureSource
+from ghesrace.sources.files import open_file
+from ghesrace.sources.foreign.eventmap import parse_map
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "foreign"
+EXAMPLES = Path(__file__).parents[4] / "examples"
+CORPUS = ("v6.dat", "v7-zstd.dat", "trace.txt", "perf-script.txt")
+CAPTURES = ("stock.arrows", "control.arrows")
+MAPS, RECORDS = "map file", "records"  # a map file's text; a capture's records, packed well
+SLOWEST_S, MOST_BYTES = 1.0, 512 << 20
+# Where a trace.dat says what is where; the rest of the file is pages and text of formats.
+HEAD = 4096
+MAP = """\
+arch = "x86_64"
+clock_error_ns = 2000
+[[slot]]
+name = "irq"
+index = 645
+address = "0xffffffffff57a000"
+lock = "page"
+[[event]]
+event = "other/setfix"
+kind = "map"
+clear_kind = "unmap"
+fields = { phys = "phys", index = "idx", prot = "prot" }
+implies = ["page-after-clear"]
+end = { event = "other/setfix_ret", fields = { addr = "ret" } }
+[[event]]
+event = "other/flush1k"
+ignore = true
+"""
+# perf script prints no symbols: its events are named.
+PERF_MAP = """\
+[[event]]
+event = "other/setfix"
+kind = "map"
+clear_kind = "unmap"
+fields = { phys = "phys", index = "idx", prot = "prot" }
+[[event]]
+event = "other/flush1k"
+kind = "inv-page"
+fields = { addr = "addr" }
+"""
+_WORDS = (b"\0", b"\xff" * 8, b"\0" * 8, b"\x7f\xff\xff\xff", b"\n", b"[", b"0x", b"9" * 40, b'"')
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """One to eight changes: bits, bytes, numbers, pieces cut out, doubled, moved or added."""
+    made = bytearray(data)
+    for _ in range(rng.randint(1, 8)):
+        if not made:
+            break
+        limit = min(len(made), HEAD) if rng.random() < 0.5 else len(made)
+        at = rng.randrange(limit)
+        size = min(rng.choice((1, 2, 4, 8, 64, 4096)), len(made) - at)
+        match rng.randrange(7):
+            case 0:
+                made[at] ^= 1 << rng.randrange(8)
+            case 1:
+                made[at : at + size] = rng.randbytes(size)
+            case 2:
+                word = rng.choice(_WORDS)
+                made[at : at + len(word)] = word
+            case 3:
+                del made[at : at + size]
+            case 4:
+                made[at:at] = made[at : at + size]
+            case 5:
+                other = rng.randrange(len(made))
+                made[at : at + size] = made[other : other + size]
+            case 6 if rng.random() < 0.2:
+                del made[at:]
+    return bytes(made)
+
+
+def _progress(name: str, case: int, outcomes: Counter[str], slowest: float) -> None:
+    """Say now and then how far it is, so that a run which is ended early says what it did."""
+    if case % 10_000 == 9_999:
+        done = f"{name}: {case + 1:,} cases so far, {dict(outcomes)}, slowest {slowest:.2f} s"
+        print(done, file=sys.stderr, flush=True)
+
+
+def judge(path: Path, map_file: Path | None, whole: bool) -> str:
+    """What became of one file: a verdict, or the name of a typed error. Not *whole*: its events
+    are held against the contract (check.validate) only, which takes a tenth of the time."""
+    try:
+        source = open_file(path, map_file)
+        Plan.from_dict(source.plan.to_dict())
+        engine = Engine(source.plan)
+        for batch in source.batches():
+            if whole:
+                engine.feed(batch)
+            else:
+                validate(batch, source.plan)
+        if not whole:
+            return "read"
+        engine.finish()
+        return engine.report().verdict.word
+    except GhesraceError as error:
+        return type(error).__name__
+
+
+def run_files(name: str, cases: int, seed: int, folder: Path) -> tuple[Counter[str], float]:
+    """Outcomes of *cases* mutations of one fixture, and the slowest case in seconds."""
+    data = ((EXAMPLES if name in CAPTURES else FIXTURES) / name).read_bytes()
+    path, map_file = folder / "case", folder / "map.toml"
+    map_file.write_text(PERF_MAP)
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    for case in range(cases):
+        rng = random.Random(f"{name} {seed} {case}")
+        path.write_bytes(mutate(data, rng))
+        begin = time.process_time()
+        try:
+            given = map_file if name.startswith("perf") else None
+            outcomes[judge(path, given, whole=case % 20 == 0)] += 1
+        except Exception:
+            print(f"{name}: seed {seed}, case {case}", file=sys.stderr)
+            raise
+        slowest = max(slowest, time.process_time() - begin)
+        _progress(name, case, outcomes, slowest)
+    return outcomes, slowest
+
+
+def run_maps(cases: int, seed: int) -> tuple[Counter[str], float]:
+    """Outcomes of *cases* mutated map files, and the slowest case in seconds."""
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    for case in range(cases):
+        rng = random.Random(f"map {seed} {case}")
+        text = mutate(MAP.encode(), rng).decode("utf-8", "replace")
+        begin = time.process_time()
+        try:
+            parse_map(text)
+            outcomes["read"] += 1
+        except GhesraceError as error:
+            outcomes[type(error).__name__] += 1
+        except Exception:
+            print(f"{MAPS}: seed {seed}, case {case}", file=sys.stderr)
+            raise
+        slowest = max(slowest, time.process_time() - begin)
+        _progress(MAPS, case, outcomes, slowest)
+    return outcomes, slowest
+
+
+def run_records(cases: int, seed: int) -> tuple[Counter[str], float]:
+    """Outcomes of *cases* pieces of a capture whose records were damaged, and the slowest."""
+    source = CaptureSource(EXAMPLES / "control.arrows")
+    whole = np.concatenate(list(source.batches()))
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    for case in range(cases):
+        rng = random.Random(f"{RECORDS} {seed} {case}")
+        at = rng.randrange(len(whole) - 200)
+        piece = whole[at : at + rng.randint(1, 200)].copy()
+        for _ in range(rng.randint(1, 20)):
+            name = rng.choice(EVENT.names or ())
+            row, other = rng.randrange(len(piece)), rng.randrange(len(whole))
+            value = rng.choice((0, 1, 2**63, rng.randrange(2**64), int(whole[name][other])))
+            limit = np.iinfo(EVENT[name])
+            piece[name][row] = min(max(value, int(limit.min)), int(limit.max))
+        begin = time.process_time()
+        try:
+            outcomes[judge_records(source.plan, piece)] += 1
+        except Exception:
+            print(f"{RECORDS}: seed {seed}, case {case}", file=sys.stderr)
+            raise
+        slowest = max(slowest, time.process_time() - begin)
+        _progress(RECORDS, case, outcomes, slowest)
+    return outcomes, slowest
+
+
+def judge_records(plan: Plan, piece: Events) -> str:
+    """A verdict, or the name of a typed error."""
+    engine = Engine(plan)
+    try:
+        engine.feed(piece)
+        engine.finish()
+        return engine.report().verdict.word
+    except GhesraceError as error:
+        return type(error).__name__
+
+
+def main() -> int:
+    """Run all kinds; the first exception that is not typed ends it, with its seed and case."""
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sys.argv[3:] or (*CORPUS, *CAPTURES, RECORDS, MAPS):
+            begin = time.monotonic()
+            if name == MAPS:
+                outcomes, slowest = run_maps(cases, seed)
+            elif name == RECORDS:
+                outcomes, slowest = run_records(cases, seed)
+            else:
+                outcomes, slowest = run_files(name, cases, seed, Path(folder))
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            bad += slowest > SLOWEST_S or most > MOST_BYTES
+            print(
+                f"{name}: {sum(outcomes.values()):,} cases in {time.monotonic() - begin:.0f} s, "
+                f"{dict(outcomes)}, slowest {slowest:.2f} s of CPU, {most >> 20} MB so far",
+                flush=True,
+            )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

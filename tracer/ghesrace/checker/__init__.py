@@ -1,0 +1,1 @@
+"""What batches of events mean: the rule, its findings and the verdict. It knows no host."""

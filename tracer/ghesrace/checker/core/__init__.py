@@ -1,0 +1,1 @@
+"""The rule itself, over events in program order; only the engine and the patterns run it."""

@@ -1,0 +1,240 @@
+"""The checker's side of a summary: records of what the kernel judged become judged episodes,
+samples and counts. What losses, PTI and the end of the stream change is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ghesrace.errors import InputError
+from ghesrace.events import NEVER, Bools, Events, Ints, Kind, Sample, Trait, empty, of_kind, pick
+from ghesrace.plan import Plan
+
+from .losses import INVALIDATIONS, MAPS, Windows, hides
+from .model import EPISODE, FORCE_CLOSE_NS, Class, Judged, Mark, Table, Why
+from .witness import Key, key
+
+MOST_AT_ONCE = 1 << 20  # repeated episodes in a step: bounds what a hostile file can make of it
+KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN)
+_MARKS = {
+    Trait.FLUSHED: Mark.MAP_FLUSH,
+    Trait.WRITES: Mark.WRITE,
+    Trait.UNMAPPED: Mark.UNMAPPED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """*n* episodes of *cpu* at *slot*, all of class `cls` (`why` if uncertain), that were safe."""
+
+    slot: int
+    cpu: int
+    cls: Class
+    why: Why
+    traits: Trait
+    n: int
+
+
+@dataclass(slots=True)
+class Digested:
+    """What a step yields: `judged` episodes; `samples`, which are in it or in the counts too;
+    `counts`; and the raw events, as far as the kernel stamped them, of all episodes named."""
+
+    judged: list[Judged]
+    samples: list[Judged]
+    counts: list[Count]
+    events: dict[Key, Events]
+
+
+@dataclass(slots=True)
+class Digest:
+    """Takes a summary's records out of batches, and judges what losses did to them once no
+    more losses of their time can come."""
+
+    plan: Plan
+    _waiting: list[Events] = field(default_factory=list)
+    _threats: dict[tuple[int, int], np.void] = field(default_factory=dict)  # by CPU and slot
+    # By CPU, slot and begin: the first of a shape, and its threat.
+    _first: dict[tuple[int, int, int], tuple[np.void, np.void | None]] = field(default_factory=dict)
+    _loss_end: dict[str, int] = field(default_factory=lambda: {"map": -1, "inv": -1})
+
+    def take(self, batch: Events) -> Events:
+        """Keep the summary's records; return the others."""
+        mine = of_kind(batch["kind"], KINDS)
+        if not mine.any():
+            return batch
+        self._waiting.append(pick(batch, mine))
+        return pick(batch, ~mine)
+
+    def step(self, watermark: int, losses: Events) -> Digested:
+        """Judge what was recorded before *watermark* (ns). *losses* are those delivered so far
+        that are not older than a second."""
+        records = np.concatenate([empty(), *self._waiting])
+        ready = records["ts"] < np.uint64(watermark)
+        self._waiting = [records[~ready]] if not ready.all() else []
+        records = records[ready]
+        hidden = {
+            what: hides(self.plan, losses, kinds)
+            for what, kinds in (("map", MAPS), ("inv", INVALIDATIONS))
+        }
+        error = self.plan.clock_error_ns
+        windows = {
+            what: Windows.of(losses, mask, error, self._loss_end[what])
+            for what, mask in hidden.items()
+        }
+        found = Digested([], [], [], {})
+        self._episodes(records, windows, found)
+        self._samples(records[records["kind"] == Kind.SAMPLE], windows, found)
+        found.counts = _counts(records[records["kind"] == Kind.COUNT], windows["map"])
+        self._repeated(records[records["kind"] == Kind.AGAIN], windows["inv"], found)
+        for what, mask in hidden.items():
+            ends = losses["ts"][mask].astype(np.int64)
+            self._loss_end[what] = max(self._loss_end[what], int(ends.max(initial=-1)))
+        return found
+
+    def _episodes(self, records: Events, windows: dict[str, Windows], found: Digested) -> None:
+        by_slot: dict[int, tuple[list[np.void], list[np.void], list[int]]] = {}
+        # Records of unsafe episodes only: a handful where there is no race.
+        for record in records[np.isin(records["kind"], (Kind.EPISODE, Kind.THREAT))]:
+            name = int(record["cpu"]), int(record["slot"])
+            if record["kind"] == Kind.THREAT:
+                self._threats[name] = record.copy()
+                continue
+            episodes, threats, which = by_slot.setdefault(name[1], ([], [], []))
+            threat = self._threats.pop(name, None)
+            if record["flags"] & Trait.FIRST:
+                self._first[*name, int(record["addr"])] = record.copy(), threat
+            which.append(-1 if threat is None else len(threats))
+            threats += [] if threat is None else [threat]
+            episodes.append(record)
+        for slot, (episodes, threats, which) in sorted(by_slot.items()):
+            judged = self._judged(np.array(episodes), np.array(which), slot)
+            judged.threats = _rows(np.array(threats)) if threats else judged.threats
+            self._degrade(judged, windows["inv"])
+            found.judged.append(judged)
+            found.events |= _raw(judged.episodes) | _raw(judged.threats)
+
+    def _repeated(self, records: Events, losses: Windows, found: Digested) -> None:
+        """More of a shape that was recorded once. A loss since may have hidden what saved them.
+
+        Raises InputError for more than any host makes.
+        """
+        if int(records["size"].sum()) > MOST_AT_ONCE:
+            raise InputError("a summary repeats more episodes than any host makes", "corrupt")
+        for record in records:
+            cpu, slot, n = int(record["cpu"]), int(record["slot"]), int(record["size"])
+            first = self._first.get((cpu, slot, int(record["addr"])))
+            if first is None:  # it was lost
+                found.counts.append(Count(slot, cpu, Class.UNCERTAIN, Why.LOSS, Trait(0), n))
+                continue
+            episode, threat = first
+            which = np.full(n, -1 if threat is None else 0)
+            judged = self._judged(np.repeat(np.array([episode]), n), which, slot)
+            judged.threats = judged.threats if threat is None else _rows(np.array([threat]))
+            self._degrade(judged, losses, until=int(record["ts"]))
+            found.judged.append(judged)
+            found.events |= _raw(judged.episodes[:1]) | _raw(judged.threats)
+
+    def _judged(self, records: Events, threat: Ints, slot: int) -> Judged:
+        rows, n = _rows(records), len(records)
+        cls = records["aux"].astype(np.int64)
+        started = (records["flags"] & Trait.STARTED) != 0
+        why = np.where(cls == Class.UNCERTAIN, int(Why.ORDER), 0)
+        why[(cls == Class.UNCERTAIN) & started] = Why.START
+        no = np.zeros(n, np.bool_)
+        return Judged(
+            slot,
+            rows,
+            cls,
+            why,
+            (records["flags"] & Trait.LATENT) != 0,
+            (records["flags"] & Trait.HANDOFF) != 0,
+            threat,
+            rows[:0],
+            no,
+            no,
+            no,
+        )
+
+    def _degrade(self, judged: Judged, losses: Windows, until: int = 0) -> None:
+        """What a loss, or a CR3 write with PTI, may have hidden; see tlb.Judge."""
+        rows, cls, why = judged.episodes, judged.cls, judged.why
+        unsafe = ((cls == Class.NONE) | (cls == Class.INCIDENTAL)) & (judged.threat >= 0)
+        if unsafe.any():
+            threat = judged.threats[np.maximum(judged.threat, 0)]
+            begin = np.where(threat["t_unmap"] == NEVER, threat["t_map"], threat["t_unmap"])
+            end = np.where(rows["t_read_end"] == NEVER, rows["t_close"], rows["t_read_end"])
+            hidden = losses.touch(begin, np.maximum(end, until)) & unsafe
+            cls[hidden], why[hidden] = Class.UNCERTAIN, Why.LOSS
+        # Its threat was lost: so it can't be shown, and is not certain.
+        alone = ((cls == Class.NONE) | (cls == Class.INCIDENTAL)) & (judged.threat < 0)
+        cls[alone], why[alone] = Class.UNCERTAIN, Why.LOSS
+        if self.plan.pti:
+            why[cls == Class.NONE] = Why.PTI
+            cls[cls == Class.NONE] = Class.UNCERTAIN
+
+    def _samples(self, records: Events, windows: dict[str, Windows], found: Digested) -> None:
+        for slot in np.unique(records["slot"]):
+            mine = records[records["slot"] == slot]
+            judged = self._judged(mine, np.full(len(mine), -1), int(slot))
+            judged.exposes = mine["aux"] == Sample.EXPOSES
+            judged.vulnerable = mine["aux"] == Sample.VULNERABLE
+            rows = judged.episodes
+            for losses in windows.values():
+                judged.touched = judged.touched | losses.touch(rows["t_hold"], rows["t_close"])
+            found.samples.append(judged)
+            found.events |= _raw(rows)
+
+
+def _counts(records: Events, losses: Windows) -> list[Count]:
+    """A loss that could hide a map makes safe episodes uncertain, but for their own map flush."""
+    begin, end = records["addr"].astype(np.int64), records["ts"].astype(np.int64)
+    hidden: Bools = losses.touch(begin, end) & (records["flags"] & Trait.FLUSHED == 0)
+    return [
+        Count(
+            int(record["slot"]),
+            int(record["cpu"]),
+            Class.UNCERTAIN if lost else Class(int(record["aux"])),
+            Why.LOSS if lost else Why.CERTAIN,
+            Trait(int(record["flags"])),
+            int(record["size"]),
+        )
+        for record, lost in zip(records, hidden, strict=True)
+    ]
+
+
+def _rows(records: Events) -> Table:
+    """Records as EPISODE rows. Their stamp stands for their place in the program."""
+    rows = np.zeros(len(records), EPISODE)
+    rows["slot"], rows["cpu"], rows["ctx"] = records["slot"], records["reserved"], records["ctx"]
+    rows["frame"] = records["phys"]
+    for trait, mark in _MARKS.items():
+        rows["marks"] |= np.where(records["flags"] & trait != 0, int(mark), 0).astype(np.uint8)
+    begin, end = records["addr"].astype(np.int64), records["size"].astype(np.int64)
+    end = np.where(end == 0, NEVER, end)
+    rows["seq_hold"] = rows["seq_entry"] = records["pid"]
+    # Where its lock hold began was not stamped: at most so long before.
+    rows["t_hold"] = np.maximum(begin - FORCE_CLOSE_NS, 0)
+    rows["t_pre"] = NEVER
+    for name in ("map", "read"):
+        rows[f"seq_{name}"] = rows[f"t_{name}"] = begin
+    for name in ("seq_read_end", "t_read_end", "t_unmap", "seq_clear", "t_clear", "seq_close"):
+        rows[name] = end
+    rows["t_close"] = np.where(end == NEVER, records["ts"].astype(np.int64), end)
+    return rows
+
+
+def _raw(rows: Table) -> dict[Key, Events]:
+    """The events of each episode that the kernel stamped: its map and its unmap."""
+    found = {}
+    for row in rows:
+        events = empty(2)
+        events["kind"] = Kind.MAP, Kind.UNMAP
+        events["ts"] = events["seq"] = row["t_map"], row["t_unmap"]
+        for name in ("cpu", "ctx", "slot"):
+            events[name] = row[name]
+        events["phys"][0] = row["frame"]
+        found[key(row)] = events[: 2 if row["t_unmap"] != NEVER else 1]
+    return found

@@ -1,0 +1,106 @@
+"""`ghesrace check`: judge captures, and traces of other tools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.report import Report, Verdict
+from ghesrace.errors import (
+    EXIT_FINDING,
+    EXIT_INCONCLUSIVE,
+    EXIT_OK,
+    GhesraceError,
+    InputError,
+    UsageError,
+)
+from ghesrace.render import as_json
+from ghesrace.render.text import new_console, print_report
+from ghesrace.sources import Source
+from ghesrace.sources.files import open_file
+
+# Several files: the code of the worst one, in this order.
+_PRECEDENCE = (4, 2, 1, 3, 0)
+
+
+def exit_code(result: Report, fail_on: str) -> int:
+    """The exit code of a report (README, "Exit codes")."""
+    threshold = Verdict.OBSERVED if fail_on == "observed" else Verdict.PREDICTED
+    if result.verdict >= threshold:
+        return EXIT_FINDING
+    if result.verdict is Verdict.INCONCLUSIVE or result.truncated or result.reasons:
+        return EXIT_INCONCLUSIVE
+    return EXIT_OK
+
+
+def check(args: argparse.Namespace) -> int:
+    """`ghesrace check FILE...`"""
+    codes, documents = [], []
+    with ExitStack() as stack:
+        out: Any = sys.stdout
+        if args.output is not None:
+            out = stack.enter_context(_open_report(args.output))
+        console = new_console(out)
+        for i, path in enumerate(args.files):
+            try:
+                result, host, warnings = _judge_file(path, args.map, args.all)
+            except GhesraceError as error:
+                print(f"ghesrace: {error}", file=sys.stderr)
+                codes.append(error.exit_code)
+                continue
+            for warning in warnings:
+                print(f"ghesrace: warning: {warning}", file=sys.stderr)
+            codes.append(exit_code(result, args.fail_on))
+            if args.format == "json":
+                documents.append(as_json.report(result, host, str(path)))
+                continue
+            if i:
+                console.rule(characters="=")
+            print_report(console, result, host, str(path))
+        if args.format == "json" and (documents or len(args.files) > 1):
+            answer = documents if len(args.files) > 1 else documents[0]
+            print(json.dumps(answer, indent=1), file=out)
+    return next(code for code in _PRECEDENCE if code in codes)
+
+
+def _open_report(path: Path) -> Any:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"can't write {path}: {error.strerror}", "choose another place with -o"
+        ) from error
+
+
+def _judge_file(
+    path: Path, map_file: Path | None, all_occurrences: bool
+) -> tuple[Report, dict[str, Any], list[str]]:
+    source = open_file(path, map_file)
+    engine = Engine(source.plan, all_occurrences=all_occurrences)
+    try:
+        _judge(source, engine, path.name)
+    except InputError as error:
+        if str(path) in error.what:
+            raise
+        raise InputError(f"{path}: {error.what}", error.hint) from error
+    return engine.report(), source.host, source.warnings
+
+
+def _judge(source: Source, engine: Engine, name: str) -> None:
+    """Feed everything to the engine; on a terminal, say how far it is."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = new_console(sys.stderr)
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name)
+        for batch in source.batches():
+            engine.feed(batch)
+            bar.update(task, description=f"{name}: {engine.events:,} events")
+        engine.finish()

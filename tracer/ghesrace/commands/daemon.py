@@ -1,0 +1,20 @@
+"""`ghesrace daemon`: watch this host for good."""
+
+from __future__ import annotations
+
+import argparse
+
+from ghesrace.errors import EXIT_OK
+
+
+def daemon(args: argparse.Namespace) -> int:
+    """`ghesrace daemon`"""
+    from ghesrace.service import daemon as service
+
+    if args.check_config:
+        service.check_config(args.config)
+        return EXIT_OK
+    if args.clean_up:
+        service.clean_up()
+        return EXIT_OK
+    return service.run(args.config)

@@ -1,0 +1,28 @@
+"""`ghesrace doctor`: try everything that a capture needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ghesrace.errors import EXIT_OK
+from ghesrace.render.text import new_console
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """`ghesrace doctor`"""
+    from ghesrace.doctor import checks as tries
+    from ghesrace.doctor.text import print_check, print_summary
+
+    console, checks = new_console(), []
+    for made in tries.run():
+        checks.append(made)
+        if args.format == "text":
+            print_check(made, console)
+    code = tries.exit_code(checks)
+    if args.format == "json":
+        document = {"ready": code == EXIT_OK, "checks": [c.to_dict() for c in checks]}
+        print(json.dumps(document, indent=1))
+    else:
+        print_summary(code == EXIT_OK, console)
+    return code

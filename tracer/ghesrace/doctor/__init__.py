@@ -1,0 +1,1 @@
+"""What this host lacks for a capture: each thing is tried, with a remedy."""

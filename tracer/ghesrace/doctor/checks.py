@@ -1,0 +1,397 @@
+"""Try each thing that a run needs and say, one line each, what it means and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_OK, GhesraceError
+from ghesrace.host.clocks import ASSUMED_NS, Comparison
+from ghesrace.host.facts import KPROBES, Facts, read_facts
+from ghesrace.plan import Plan
+from ghesrace.planning.resolve import resolve
+
+from .attempts import Attempts
+
+State = Literal["ok", "degraded", "missing"]
+_LITTLE_SPACE, _NO_SPACE = 1 << 30, 64 << 20
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing tried: its state, what was found, what that means, what to do ("" if nothing).
+
+    `needed` says that no capture can run while the state is "missing".
+    """
+
+    name: str
+    state: State
+    found: str
+    meaning: str = ""
+    remedy: str = ""
+    needed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def exit_code(checks: Iterable[Check]) -> int:
+    """0 if a capture can run, 3 if something that it needs is missing."""
+    stuck = any(check.needed and check.state == "missing" for check in checks)
+    return EXIT_INCONCLUSIVE if stuck else EXIT_OK
+
+
+def run(
+    root: Path = Path("/"), output: Path = Path(), attempts: Attempts | None = None
+) -> Iterator[Check]:
+    """Yield the checks of the host whose files are at *root*, each as soon as it is known.
+
+    *output* is where a capture would be written. Everything tried is undone.
+    """
+    attempts = attempts or Attempts()
+    facts = read_facts(root)
+    plan, no_plan = _plan(facts)
+    yield _tracefs(facts)
+    yield _instance(facts, attempts)
+    yield from _probe_events(facts, plan, attempts)
+    yield _symbols(facts)
+    yield _ghes(facts)
+    yield _hest(facts)
+    yield _resolved(plan, no_plan)
+    if plan and facts.tracefs:
+        yield _accepted(facts.tracefs, plan, attempts)
+    yield _btf(facts)
+    yield _bpf(attempts)
+    yield _bcc(attempts)
+    yield _headers(root, facts)
+    yield _lockdown(facts)
+    yield _clock(facts)
+    yield _clock_error(attempts)
+    yield _cpus(facts)
+    yield _space(output)
+
+
+def _plan(facts: Facts) -> tuple[Plan | None, GhesraceError | None]:
+    try:
+        return resolve(facts), None
+    except GhesraceError as error:
+        return None, error
+
+
+def _tried(do: Callable[[], object]) -> tuple[str, str]:
+    """("", "") if it works, else what went wrong and what to do."""
+    try:
+        do()
+    except GhesraceError as error:
+        return error.what, error.hint
+    except OSError as error:
+        return error.strerror or str(error), ""
+    return "", ""
+
+
+def _tracefs(facts: Facts) -> Check:
+    if facts.tracefs is None:
+        return Check(
+            "tracefs",
+            "missing",
+            "not mounted, or not for this user",
+            "nothing can be traced",
+            "as root: mount -t tracefs tracefs /sys/kernel/tracing",
+            needed=True,
+        )
+    return Check("tracefs", "ok", f"mounted at {facts.tracefs}", needed=True)
+
+
+def _instance(facts: Facts, attempts: Attempts) -> Check:
+    where = facts.tracefs
+    if where is None:
+        what, hint = "not tried: no tracefs", ""
+    else:
+        what, hint = _tried(lambda: attempts.instance(where))
+    if what:
+        return Check(
+            "private instance", "missing", what, "a run has no buffer of its own", hint, needed=True
+        )
+    return Check("private instance", "ok", "made and removed one", needed=True)
+
+
+def _probe_events(facts: Facts, plan: Plan | None, attempts: Attempts) -> Iterator[Check]:
+    """The kernel's two mechanisms; a run needs one of them."""
+    fprobe = _fprobe_events(facts, attempts)
+    kprobe = _kprobe_events(facts, plan, attempts)
+    yield kprobe
+    yield fprobe
+
+
+def _kprobe_events(facts: Facts, plan: Plan | None, attempts: Attempts) -> Check:
+    name = "kprobe events"
+    where = facts.tracefs
+    if where is None and KPROBES in facts.symbols:
+        return Check(name, "missing", "the kernel has kprobes; not tried: no tracefs", needed=True)
+    if where is None or "kprobe-events" not in facts.features:
+        return Check(
+            name,
+            "missing",
+            "this kernel has no kprobes (no kprobe_events, no register_kprobe)"
+            if KPROBES not in facts.symbols
+            else "this kernel has kprobes but no kprobe_events",
+            "its functions cannot be probed, so no map, unmap or flush is seen",
+            "boot a kernel with CONFIG_KPROBE_EVENTS=y",
+            needed=True,
+        )
+    functions = [p.symbol for p in plan.probes if p.mechanism == "kprobe"] if plan else []
+    symbol = (functions or ["kfree"])[0]
+    what, hint = _tried(lambda: attempts.probe(where, "p", symbol))
+    if what:
+        return Check(name, "missing", what, "no function can be probed", hint, needed=True)
+    return Check(name, "ok", f"made and removed one on {symbol}", needed=True)
+
+
+def _fprobe_events(facts: Facts, attempts: Attempts) -> Check:
+    name = "fprobe events"
+    where = facts.tracefs
+    if where is None or "fprobe-events" not in facts.features:
+        return Check(
+            name,
+            "degraded",
+            "this kernel has none",
+            "kprobes serve: they miss an NMI inside a probe handler; misses are counted",
+        )
+    what, hint = _tried(lambda: attempts.probe(where, "f", "kfree"))
+    if what:
+        return Check(name, "degraded", what, "the plan's fprobes cannot be attached", hint)
+    return Check(name, "ok", "made and removed one: guarded per context, so an NMI fires them too")
+
+
+def _symbols(facts: Facts) -> Check:
+    name = "kernel symbols"
+    if not facts.symbols:
+        return Check(
+            name,
+            "missing",
+            facts.problems.get("kallsyms", "none of the functions we look for"),
+            "there is no function to probe",
+            "run as root on a kernel with CONFIG_KALLSYMS=y",
+        )
+    hidden = not any(s.address for found in facts.symbols.values() for s in found)
+    if hidden:
+        return Check(
+            name,
+            "degraded",
+            "addresses are hidden",
+            "GHES NMIs cannot be told from others, so a missed one is not noticed",
+            "run as root, with kernel.kptr_restrict below 2",
+        )
+    problem = facts.problems.get("available_filter_functions")
+    if problem:
+        return Check(
+            name,
+            "degraded",
+            f"available_filter_functions: {problem}",
+            "whether ftrace can hook a function is only known when it is tried",
+        )
+    return Check(name, "ok", f"{len(facts.symbols)} of the functions that the probe files name")
+
+
+def _ghes(facts: Facts) -> Check:
+    if any(name.startswith("ghes_") for name in facts.symbols):
+        modules = {
+            s.module for n, found in facts.symbols.items() for s in found if n[:5] == "ghes_"
+        }
+        where = ", ".join(sorted(module or "vmlinux" for module in modules))
+        return Check("GHES driver", "ok", f"in {where}", needed=True)
+    return Check(
+        "GHES driver",
+        "missing",
+        "this kernel has no ACPI APEI GHES code",
+        "it maps no firmware error records, so there is nothing to watch",
+        "boot a kernel with CONFIG_ACPI_APEI_GHES=y",
+        needed=True,
+    )
+
+
+def _hest(facts: Facts) -> Check:
+    if facts.hest is None:
+        return Check(
+            "HEST",
+            "degraded",
+            f"no table: {facts.problems.get('HEST', 'not read')}",
+            "no source is announced: a run will see no traffic",
+            "enable firmware-first error handling (APEI) in the firmware set-up",
+        )
+    if not facts.hest:
+        return Check(
+            "HEST", "degraded", "a table without a GHES source", "a run will see no traffic"
+        )
+    found = ", ".join(f"{source.id} {source.notification}" for source in facts.hest)
+    blocks = sum(source.block is not None for source in facts.hest)
+    if blocks < len(facts.hest):
+        return Check(
+            "HEST",
+            "ok",
+            f"{found}; {blocks} of {len(facts.hest)} status blocks located",
+            "the other frames are shown without the name of their source",
+        )
+    return Check("HEST", "ok", f"{found}; all status blocks located")
+
+
+def _resolved(plan: Plan | None, error: GhesraceError | None) -> Check:
+    if plan is None:
+        what = error.what if error else "no plan"
+        return Check("plan", "missing", what, "no slot can be observed", needed=True)
+    found = f"{len(plan.slots)} slots, {len(plan.probes)} probes"
+    if plan.not_checked:
+        reasons = "; ".join(f"{name}: {why}" for name, why in plan.not_checked.items())
+        return Check("plan", "degraded", f"{found}; not checked: {reasons}", needed=True)
+    return Check("plan", "ok", f"{found}; see `ghesrace plan`", needed=True)
+
+
+def _accepted(where: Path, plan: Plan, attempts: Attempts) -> Check:
+    name, meaning = "the plan's probes", "a capture that attaches them fails"
+    refused: dict[str, str] = {}
+    what, hint = _tried(lambda: refused.update(attempts.refused(where, plan)))
+    if what:
+        return Check(name, "missing", what, meaning, hint, needed=True)
+    if refused:
+        found = "; ".join(f"{symbol}: {why}" for symbol, why in refused.items())
+        return Check(name, "missing", f"refused: {found}", meaning, needed=True)
+    return Check(name, "ok", f"made and removed all {len(plan.probes)}", needed=True)
+
+
+def _btf(facts: Facts) -> Check:
+    if facts.btf is None:
+        return Check(
+            "BTF",
+            "degraded",
+            facts.problems.get("BTF", "not read"),
+            "slots are named in the order in which they are first used, and have no address",
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        )
+    return Check("BTF", "ok", "read /sys/kernel/btf/vmlinux")
+
+
+def _bpf(attempts: Attempts) -> Check:
+    what, _ = _tried(attempts.bpf)
+    if what:
+        return Check(
+            "BPF load",
+            "missing",
+            what,
+            "no BPF backend; the ftrace one needs none",
+            "run as root on a kernel with CONFIG_BPF_SYSCALL=y, not locked down",
+        )
+    return Check("BPF load", "ok", "loaded a program")
+
+
+def _bcc(attempts: Attempts) -> Check:
+    if attempts.bcc():
+        return Check("bcc", "ok", "Python finds it")
+    return Check(
+        "bcc",
+        "missing",
+        "Python finds no bcc",
+        "no BPF backend; the ftrace one needs none",
+        "apt install python3-bpfcc, and a venv that sees system packages",
+    )
+
+
+def _headers(root: Path, facts: Facts) -> Check:
+    build = root / "lib/modules" / facts.release / "build"
+    archive = root / "sys/kernel/kheaders.tar.xz"
+    for place in (build, archive):
+        if place.exists():
+            return Check("kernel headers", "ok", f"/{place.relative_to(root)}")
+    return Check(
+        "kernel headers",
+        "missing",
+        f"none for {facts.release}",
+        "bcc cannot compile; the ftrace backend needs none",
+        f"apt install linux-headers-{facts.release}",
+    )
+
+
+def _lockdown(facts: Facts) -> Check:
+    mode = facts.lockdown
+    if mode is None:
+        return Check("lockdown", "ok", "not in this kernel, or securityfs is not mounted")
+    if mode == "none":
+        return Check("lockdown", "ok", "off")
+    forbids = "kprobes, /dev/mem and BPF reads" if mode == "confidentiality" else "/dev/mem"
+    return Check(
+        "lockdown",
+        "missing" if mode == "confidentiality" else "degraded",
+        mode,
+        f"the kernel refuses {forbids}",
+        "boot without lockdown=, or with Secure Boot off" if mode == "confidentiality" else "",
+        needed=True,
+    )
+
+
+def _clock(facts: Facts) -> Check:
+    source = facts.clocksource or "unknown"
+    if facts.tracefs is not None and "mono" not in facts.clocks:
+        return Check(
+            "clock",
+            "missing",
+            f"ftrace has no clock `mono` (it has {', '.join(facts.clocks) or 'none'})",
+            "stamps cannot be compared with anything else's",
+            needed=True,
+        )
+    return Check("clock", "ok", f"mono, from clocksource {source}")
+
+
+def _clock_error(attempts: Attempts) -> Check:
+    name = "clock error"
+    found: list[Comparison] = []
+    what, hint = _tried(lambda: found.append(attempts.clocks()))
+    if what:
+        return Check(name, "degraded", what, f"{ASSUMED_NS} ns are assumed", hint)
+    [seen] = found
+    if seen.warp_ns:
+        return Check(
+            name,
+            "degraded",
+            f"the clocks of two CPUs contradict each other by {seen.warp_ns} ns",
+            "closer events of two CPUs have no certain order, which costs verdicts",
+            "choose another clocksource, or look why this one is not synchronised",
+        )
+    if seen.bound_ns > ASSUMED_NS:
+        return Check(
+            name,
+            "ok",
+            f"no contradiction between CPUs; {seen.error_ns} ns are assumed, as this busy or "
+            f"emulated host proves no less than {seen.bound_ns} ns",
+        )
+    return Check(name, "ok", f"at most {seen.bound_ns} ns between two CPUs")
+
+
+def _cpus(facts: Facts) -> Check:
+    if len(facts.cpus) == 1:
+        return Check(
+            "CPUs", "degraded", "1 online", "no hand-off between CPUs can happen, so no race"
+        )
+    return Check("CPUs", "ok", f"{len(facts.cpus)} online")
+
+
+def _space(output: Path) -> Check:
+    try:
+        free = shutil.disk_usage(output).free
+    except OSError as error:
+        return Check(
+            "free space",
+            "missing",
+            f"{output}: {error.strerror}",
+            "a capture has nowhere to go",
+            "choose another folder with -o",
+            needed=True,
+        )
+    found = f"{free // _MIB} MiB in {output.absolute()}"
+    if free >= _LITTLE_SPACE:
+        return Check("free space", "ok", found, needed=True)
+    state: State = "degraded" if free >= _NO_SPACE else "missing"
+    return Check("free space", state, found, "a long capture may fill it", "free some", needed=True)

@@ -1,0 +1,43 @@
+"""The doctor's checks as text, 80 columns; colour only where the console is a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from .checks import Check
+
+WIDTH = 80
+_NAME, _STATE = 19, 10
+_COLOUR = {"ok": "green", "degraded": "yellow", "missing": "red"}
+
+
+def print_check(check: Check, console: Console) -> None:
+    """Print one check: a line for what was found, then what it means and what to do.
+
+    A missing thing that no capture needs is not shown as an alarm.
+    """
+    alarm = check.state != "missing" or check.needed
+    head = Text(check.name.ljust(_NAME), "bold")
+    head.append(check.state.ljust(_STATE), _COLOUR[check.state if alarm else "degraded"])
+    indent = _NAME + _STATE
+    rest = [(check.found, ""), (check.meaning, ""), (check.remedy, "-> ")]
+    lines = [
+        line for text, mark in rest if text for line in _wrap(mark + text, WIDTH - indent, console)
+    ]
+    for number, line in enumerate(lines):
+        prefix = head if number == 0 else Text(" " * indent)
+        console.print(prefix + line, soft_wrap=True)
+
+
+def print_summary(ready: bool, console: Console) -> None:
+    """Print the last line: whether a capture can run here."""
+    if ready:
+        console.print(Text("A capture can run here.", "bold green"), soft_wrap=True)
+    else:
+        text = "No capture can run here: see what is missing above."
+        console.print(Text(text, "bold red"), soft_wrap=True)
+
+
+def _wrap(text: str, width: int, console: Console) -> list[Text]:
+    return list(Text(text).wrap(console, width))

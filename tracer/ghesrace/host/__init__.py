@@ -1,0 +1,1 @@
+"""What this machine is: symbols, BTF, HEST, clocks, CPUs, memory."""

@@ -1,0 +1,1 @@
+"""Facts and probe points in, a plan out."""

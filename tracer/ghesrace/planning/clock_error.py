@@ -1,0 +1,26 @@
+"""A plan with the measured error of this host's clocks; what is assumed is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ghesrace.host import clocks
+from ghesrace.plan import Plan, Unseen
+
+
+def with_clock_error(plan: Plan) -> Plan:
+    """*plan* with the error of the order of two CPUs' stamps, as this host shows it now."""
+    try:
+        measured = clocks.compare()
+    except OSError as error:
+        return _assumed(plan, f"it could not be measured: {error.strerror}")
+    plan = replace(plan, clock_error_ns=measured.error_ns)
+    if measured.bound_ns > measured.error_ns:
+        why = f"this host is too busy or too slow to prove less than {measured.bound_ns:,} ns"
+        return _assumed(plan, why)
+    return plan
+
+
+def _assumed(plan: Plan, why: str) -> Plan:
+    what = f"the clocks' error between CPUs: {plan.clock_error_ns:,} ns is assumed"
+    return replace(plan, unseen=(*plan.unseen, Unseen(what, why)))

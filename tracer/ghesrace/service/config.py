@@ -1,0 +1,203 @@
+"""The daemon's configuration: TOML in, a checked `Config` out. Example: systemd/ghesrace.toml.
+
+msgspec converts and checks types and ranges; what it says is turned into a sentence that names the
+file, the key and, for a key that does not exist, the nearest one that does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from ghesrace.errors import UsageError
+
+DEFAULT = Path("/etc/ghesrace/ghesrace.toml")
+PORT = 10049
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
+Interval = Annotated[float, msgspec.Meta(ge=1, le=2_592_000)]
+MiB = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Source(_Section, frozen=True):
+    """Where events come from. A change needs a restart."""
+
+    backend: Literal["auto", "ftrace", "bpf"] = "auto"
+    strict: bool = False
+    buffer_kb: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)] = 0
+
+
+class Window(_Section, frozen=True):
+    """The running window, whose verdict is a metric."""
+
+    seconds: Interval = 3600.0
+
+
+class Recorder(_Section, frozen=True):
+    """The flight recorder."""
+
+    enabled: bool = True
+    directory: str = "/var/lib/ghesrace/captures"
+    memory_mib: MiB = 32
+    after_seconds: Seconds = 5.0
+    budget_mib: MiB = 1024
+    repeat_seconds: Seconds = 3600.0
+    captures_per_hour: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 12
+
+
+class Web(_Section, frozen=True):
+    """The HTTP server of the metrics; `config_file` as in Prometheus' exporter-toolkit."""
+
+    listen: tuple[str, ...] = (f"127.0.0.1:{PORT}",)
+    config_file: str = ""
+    connections: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
+    runbooks: str = "/usr/share/doc/ghesrace/runbooks"
+
+
+class Textfile(_Section, frozen=True):
+    """Metrics as a file for node_exporter's textfile collector."""
+
+    directory: str = ""
+    seconds: Interval = 15.0
+
+
+class Metrics(_Section, frozen=True):
+    """What is exported."""
+
+    per_cpu: bool = False
+
+
+class Log(_Section, frozen=True):
+    """What is said."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section, frozen=True):
+    """The whole file; a section or key that is missing has its default."""
+
+    source: Source = Source()
+    window: Window = Window()
+    recorder: Recorder = Recorder()
+    web: Web = Web()
+    textfile: Textfile = Textfile()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+
+
+# Taken at start only: a reload that changes one says so and keeps the old value.
+FIXED = ("source", "web.listen", "web.connections", "recorder.memory_mib")
+
+
+def keys() -> list[str]:
+    """Every key as SECTION.KEY, in order."""
+    return [
+        f"{section.name}.{key.name}"
+        for section in msgspec.structs.fields(Config)
+        for key in msgspec.structs.fields(section.type)
+    ]
+
+
+def load(path: Path) -> Config:
+    """Read and check the file at *path*. Raises UsageError that says what, where, what to do."""
+    try:
+        return parse(path.read_bytes().decode(), str(path))
+    except OSError as error:
+        raise UsageError(
+            f"can't read the configuration {path}: {error.strerror}",
+            "name another with --config, or copy the commented example",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8: {error.reason}", "save it as UTF-8") from error
+
+
+def parse(text: str, name: str = "configuration") -> Config:
+    """Check TOML *text*; *name* is how messages call it. Raises UsageError."""
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{name}: not TOML: {error}", "see https://toml.io") from error
+    unknown(data, name)
+    try:
+        config = msgspec.convert(data, Config)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise UsageError(
+            f"{name}: {where.rstrip('`') or 'top level'}: {what}",
+            "the commented example says what each key takes",
+        ) from error
+    for address in config.web.listen:
+        split_address(address, name)
+    for key in ("recorder.directory", "web.config_file", "textfile.directory", "web.runbooks"):
+        value = getattr(getattr(config, key.partition(".")[0]), key.partition(".")[2])
+        if value and not value.startswith("/"):
+            raise UsageError(f"{name}: {key}: {value!r} is relative", "give an absolute path")
+    return config
+
+
+def unknown(data: dict[str, object], name: str) -> None:
+    """Raise UsageError for the first key of *data* that `Config` does not have."""
+    known = keys()
+    sections = list(dict.fromkeys(key.partition(".")[0] for key in known))
+    for section, content in data.items():
+        if section not in sections:
+            raise _no_such(name, f"[{section}]" if isinstance(content, dict) else section, known)
+        for key in content if isinstance(content, dict) else ():
+            if f"{section}.{key}" not in known:
+                raise _no_such(name, f"{section}.{key}", known)
+
+
+def _no_such(name: str, wanted: str, known: list[str]) -> UsageError:
+    hint = f"keys are {', '.join(known)}"
+    section, _, key = wanted.strip("[]").rpartition(".")
+    if wanted.startswith("["):
+        names = list(dict.fromkeys(k.partition(".")[0] for k in known))
+        near = [f"[{n}]" for n in difflib.get_close_matches(key, names, 1, 0.5)]
+    else:
+        near = difflib.get_close_matches(wanted, known, 1, 0.7)
+        # A right key in the wrong section, or one like it.
+        tails = {k.partition(".")[2]: k for k in known}
+        near = near or [tails[t] for t in difflib.get_close_matches(key, tails, 1, 0.6)]
+        near = near or [
+            k for k in known if k.startswith(f"{section}.") and k.count("_") and key in k
+        ]
+    if near:
+        hint = f"did you mean {near[0]}?"
+    return UsageError(f"{name}: unknown key {wanted}", hint)
+
+
+def split_address(address: str, name: str) -> tuple[str, int]:
+    """Host and port of "HOST:PORT" or "[V6]:PORT". Raises UsageError."""
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.%\w]+\]|[^:\[\]]*):(\d{1,5})", address)
+    if not found or int(found[2]) > 65535:
+        raise UsageError(
+            f"{name}: web.listen: {address!r} is no address and port",
+            f'write it like "127.0.0.1:{PORT}" or "[::1]:{PORT}"',
+        )
+    return found[1].strip("[]"), int(found[2])
+
+
+def keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
+    """*new* with the values of *old* for what only a restart can change, and their keys."""
+    changed = []
+    for name in FIXED:
+        section, _, key = name.partition(".")
+        before, after = getattr(old, section), getattr(new, section)
+        if key and getattr(before, key) != getattr(after, key):
+            after = msgspec.structs.replace(after, **{key: getattr(before, key)})
+        elif not key and before != after:
+            after = before
+        else:
+            continue
+        changed.append(name)
+        new = msgspec.structs.replace(new, **{section: after})
+    return new, changed

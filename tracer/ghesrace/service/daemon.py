@@ -1,0 +1,400 @@
+"""`ghesrace daemon`: source + watch + recorder + metrics, for months.
+
+One thread reads, judges, records and publishes; HTTP threads only hand out what it left. The start
+is a sequence of visible steps (health.State). Exit codes: 0 stopped as told, 2 bad configuration, 3
+this host can't, 4 internal error, 75 start me again (the source is gone, or the plan out of date).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ghesrace import __version__
+from ghesrace.checker.findings import Finding
+from ghesrace.errors import (
+    EXIT_INTERNAL,
+    EXIT_OK,
+    GhesraceError,
+    HostError,
+    InputError,
+    TransientError,
+)
+from ghesrace.events import Cause, Events, Kind
+from ghesrace.service.evidence.recorder import FlightRecorder, Key, key, shown
+from ghesrace.service.metrics import textfile
+from ghesrace.service.metrics.access import WebConfig
+from ghesrace.service.metrics.families import Exemplars, publish
+from ghesrace.service.metrics.server import Board, Page, WebServer
+from ghesrace.sources import LiveSource
+
+from . import config
+from .config import Config
+from .health import Clocks, Health, State, cpus_online
+from .heap import Heap
+from .journal import Log
+from .sdnotify import Notifier
+from .startup import Attach, attach_host
+from .watch import Watch
+
+EXIT_AGAIN = 75  # EX_TEMPFAIL, sysexits.h
+STALE_S = 15.0  # without a batch for so long, the engine is stalled: a quiet host has one a second
+_PUBLISH_S = 1.0
+
+
+def load(path: Path | None) -> Config:
+    """The configuration at *path*; without one the default file, or defaults if there is none.
+
+    Raises UsageError.
+    """
+    if path is None and not config.DEFAULT.exists():
+        return Config()
+    return config.load(path or config.DEFAULT)
+
+
+def check_config(path: Path | None) -> None:
+    """Read all that a start would read of the configuration. Raises UsageError."""
+    WebConfig(load(path).web.config_file)
+    name = path or config.DEFAULT
+    print(f"{name}: good" if name.exists() else f"{name}: none, so defaults hold")
+
+
+def clean_up() -> None:
+    """Remove instances and probes of runs that were killed. Raises HostError."""
+    from ghesrace.host.facts import find_tracefs
+    from ghesrace.sources.tracefs import TRACEFS, remove_strays
+
+    for name in remove_strays(find_tracefs() or TRACEFS):
+        print(f"removed {name}")
+
+
+def run(path: Path | None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises UsageError before anything."""
+    settings = load(path)
+    log = Log(settings.log.level, journald="JOURNAL_STREAM" in os.environ)
+    return Daemon(settings, path, log, Notifier()).run()
+
+
+class Daemon:
+    """One run; *attach* makes the source (see startup.py)."""
+
+    def __init__(
+        self,
+        settings: Config,
+        path: Path | None,
+        log: Log,
+        notifier: Notifier,
+        attach: Attach = attach_host,
+    ) -> None:
+        self._attach = attach
+        self.settings = settings
+        self.path = path
+        self.log = log
+        self.notify = notifier
+        self.health = Health()
+        self.exemplars = Exemplars()
+        self.web = WebConfig(settings.web.config_file)
+        self.board = Board(self._healthy, self._ready, settings.web.runbooks)
+        self.board.codes = self.health.http
+        self._beat = time.monotonic()
+        self._stop = threading.Event()
+        self._reload = threading.Event()
+        self._again: str | None = None
+        self._source: LiveSource | None = None
+        self._logged: dict[Key, float] = {}
+        self._clocks = Clocks()
+        self._heap = Heap()
+        self._online = cpus_online()
+        self._web_error: str | None = None
+        self._textfile_at = self._published_at = 0.0
+        self._textfile_ok = True
+
+    # -- the whole run -------------------------------------------------------------------
+
+    def run(self) -> int:
+        """See the function of this name."""
+        self.log.say("start", version=__version__, pid=os.getpid())
+        code = EXIT_INTERNAL
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self._signals())
+                watch, recorder, source = self._start(stack)
+                code = self._watch(watch, recorder, source)
+        except TransientError as error:
+            self.log.say("failed", "error", error=error.what, hint=error.hint)
+            code = EXIT_AGAIN
+        except InputError as error:  # of a batch of our own: no input of the user's
+            self.log.say("internal-error", "error", error=error.what)
+            code = EXIT_INTERNAL
+        except GhesraceError as error:
+            self.log.say("failed", "error", error=error.what, hint=error.hint)
+            code = error.exit_code
+        if self._stop.is_set() and code == EXIT_AGAIN:
+            code = EXIT_OK
+        self.log.say("end", exit_code=code)
+        return code
+
+    def enter(self, state: State, text: str) -> None:
+        """A step begins: to be seen in log, status and metrics."""
+        self.health.state = state
+        self.log.say("state", state=state, text=text)
+        if state not in (State.WATCHING, State.STOPPING):
+            self.notify.starting(text)
+
+    def _start(self, stack: ExitStack) -> tuple[Watch, FlightRecorder, LiveSource]:
+        self._source = source = self._attach(
+            stack, self.settings.source, self.health, self.enter, self.log, self._stop.is_set
+        )
+        watch = Watch(source.plan, self.settings.window.seconds)
+        recorder = FlightRecorder(
+            self.settings.recorder, source.plan, source.host, self._say_recorder, self._captured
+        )
+        recorder.start()
+        stack.callback(self._end, watch, recorder)  # also when the source goes away
+        self._verified = recorder.counters.verified
+        self.enter(State.LISTEN, "opening the metrics")
+        self._publish(watch, recorder, now=True)
+        addresses = [config.split_address(a, "web.listen") for a in self.settings.web.listen]
+        self.server = WebServer(addresses, self.board, self.web, self.settings.web.connections)
+        stack.callback(self.server.close)
+        return watch, recorder, source
+
+    def _end(self, watch: Watch, recorder: FlightRecorder) -> None:
+        """What is begun is finished, and the last textfile says that nobody watches."""
+        self.enter(State.STOPPING, "stopping")
+        self.notify.stopping()
+        recorder.stop()
+        self._publish(watch, recorder, now=True)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def stop(number: int, _frame: Any) -> None:
+            self._stop.set()
+            if self._source is not None:
+                self._source.stop()
+
+        def reload(number: int, _frame: Any) -> None:
+            self._reload.set()
+
+        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+        before = {number: signal.signal(number, to) for number, to in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # -- watching ------------------------------------------------------------------------
+
+    def _watch(self, watch: Watch, recorder: FlightRecorder, source: LiveSource) -> int:
+        self.enter(State.WATCHING, "watching")
+        self._published_at = 0.0  # the page so far says that it is not: the first batch corrects it
+        self.notify.ready()
+        batches = source.batches()
+        while True:
+            begin = time.thread_time()
+            batch = next(batches, None)
+            self.health.cpu_source += time.thread_time() - begin
+            if batch is None:
+                break
+            watch.feed(batch)
+            begin = time.thread_time()
+            recorder.add(batch)
+            self.health.cpu_record += time.thread_time() - begin
+            self.health.late = source.counters.get("late", 0)
+            self._round(watch, recorder, batch)
+            if self._stop.is_set() or self._again:
+                source.stop()
+        watch.finish()
+        self._news(watch, recorder, watch.look(now=True))
+        if self._again and not self._stop.is_set():
+            self.log.say("again", "warning", why=self._again)
+            return EXIT_AGAIN
+        return EXIT_OK
+
+    def _round(self, watch: Watch, recorder: FlightRecorder, batch: Events) -> None:
+        """What follows each batch."""
+        self._beat = time.monotonic()
+        self.health.heartbeat = time.time()
+        self.notify.progress()
+        self._news(watch, recorder, watch.look())
+        begin = time.thread_time()
+        recorder.tick()
+        self.health.cpu_record += time.thread_time() - begin
+        self._look_at_host(batch)
+        if self._reload.is_set():
+            self._reload.clear()
+            self._take_over(watch, recorder)
+        self._publish(watch, recorder)
+
+    def _news(self, watch: Watch, recorder: FlightRecorder, findings: list[Finding]) -> None:
+        if not findings:
+            return
+        now = time.monotonic()
+        for finding in findings:
+            name = key(finding)
+            if now - self._logged.get(name, -1e18) < self.settings.recorder.repeat_seconds:
+                continue
+            self._logged.pop(name, None)
+            self._logged[name] = now
+            if len(self._logged) > 4096:
+                del self._logged[next(iter(self._logged))]
+            self.log.say(
+                "finding",
+                "error" if finding.severity == "observed" else "warning",
+                pattern=finding.pattern,
+                severity=finding.severity,
+                slot=finding.slot or "-",
+                access=finding.access or "-",
+                cpus=",".join(map(str, finding.cpus)),
+                count=finding.count,
+                explanation=finding.explanation,
+                runbook=f"{self.settings.web.runbooks}/{runbook(finding.severity)}.md",
+            )
+        recorder.found(findings)
+
+    def _look_at_host(self, batch: Events) -> None:
+        for event, seconds in self._clocks.look(self.health):
+            self.log.say(event, "warning", seconds=seconds)
+        online = cpus_online()
+        if online != self._online:
+            self.log.say("cpus", "warning", online=online, before=self._online)
+            self._online = online
+        self._heap.look()
+        losses = batch["aux"][batch["kind"] == Kind.LOSS]
+        if (losses == Cause.UNWATCHED).any():
+            self._again = "a module brought GHES functions that have no probes: planning anew"
+
+    # -- configuration -------------------------------------------------------------------
+
+    def _take_over(self, watch: Watch, recorder: FlightRecorder) -> None:
+        self.notify.reloading()
+        try:
+            settings, fixed = config.keep_fixed(self.settings, load(self.path))
+            web = WebConfig(settings.web.config_file)
+        except GhesraceError as error:
+            self.health.reload_failures += 1
+            self.health.reload_ok = False
+            self.log.say("reload-refused", "error", error=error.what, hint=error.hint)
+        else:
+            for name in fixed:
+                self.log.say("needs-restart", "warning", key=name)
+            self.settings, self.web = settings, web
+            self.log.level = settings.log.level
+            self.board.runbooks = settings.web.runbooks
+            self.server.reload(web)
+            watch.window_s = settings.window.seconds
+            recorder.reload(settings.recorder)
+            self.health.reloads += 1
+            self.health.reload_ok = True
+            self.log.say("reloaded")
+        self.notify.ready()
+
+    # -- telling -------------------------------------------------------------------------
+
+    def _publish(self, watch: Watch, recorder: FlightRecorder, *, now: bool = False) -> None:
+        moment = time.monotonic()
+        if not now and moment - self._published_at < _PUBLISH_S:
+            return
+        self._published_at = moment
+        begin = time.thread_time()
+        per_cpu = self.settings.metrics.per_cpu
+        made = publish(watch, self.health, recorder, self.exemplars, per_cpu=per_cpu)
+        window = watch.window
+        verdict = window.verdict.word if window else "inconclusive"
+        reasons = f" ({'; '.join(window.reasons)})" if window and window.reasons else ""
+        found = sum(watch.findings.values())
+        self.board.page = Page(made, self._facts(watch, verdict + reasons), _findings(watch))
+        if self.health.state is State.WATCHING:
+            blind = f", {len(watch.tally.gone)} PROBES FAILED" if watch.tally.gone else ""
+            self.notify.status(f"{verdict}{reasons[:200]}, {found:,} findings{blind}")
+        if self.web.error != self._web_error:
+            self._web_error = self.web.error
+            if self._web_error:
+                self.log.say("web-config-refused", "error", error=self._web_error)
+        if self.settings.textfile.directory and (now or moment >= self._textfile_at):
+            self._textfile_at = moment + self.settings.textfile.seconds
+            self._write_textfile(made)
+        self.health.cpu_publish += time.thread_time() - begin
+
+    def _write_textfile(self, made: Any) -> None:
+        try:
+            textfile.write(Path(self.settings.textfile.directory), made)
+        except HostError as error:
+            if self._textfile_ok:
+                self.log.say("textfile-failed", "error", error=error.what)
+            self._textfile_ok = False
+        else:
+            self._textfile_ok = True
+
+    def _facts(self, watch: Watch, verdict: str) -> tuple[tuple[str, str], ...]:
+        attached = len(watch.plan.probes) - len(watch.tally.gone)
+        beat = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.health.heartbeat))
+        return (
+            ("Running window", verdict),
+            ("State", self.health.state),
+            ("Kernel", f"{watch.plan.release} ({watch.plan.arch})"),
+            ("Backend", self.health.backend),
+            (
+                "Probes",
+                f"{attached} attached, {len(watch.tally.gone)} failed, "
+                f"{len(self.health.missing)} missing",
+            ),
+            ("Last batch", beat),
+            ("Events", f"{int(watch.tally.kinds.sum()):,}"),
+            ("Lost", f"{int(watch.tally.lost.sum()):,}"),
+        )
+
+    def _healthy(self) -> tuple[bool, str]:
+        age = time.monotonic() - self._beat
+        if age > STALE_S and self.health.state is State.WATCHING:
+            return False, f"the engine stands still: no batch for {age:.0f} s"
+        return True, f"{self.health.state}"
+
+    def _ready(self) -> tuple[bool, str]:
+        good, why = self._healthy()
+        if not good or self.health.state is not State.WATCHING:
+            return False, why
+        return True, "watching"
+
+    def _say_recorder(self, event: str, **fields: object) -> None:
+        self.log.say(event, "error" if event == "recorder-failed" else "info", **fields)
+
+    def _captured(self, path: Path, keys: list[Key]) -> None:
+        """A capture was written: name it in the exemplars, and see whether it proves anything."""
+        for pattern, severity, _, _ in keys:
+            self.exemplars.add(pattern, severity, path.stem)
+        threading.Thread(target=self._verify, args=(path, keys), daemon=True).start()
+
+    def _verify(self, path: Path, keys: list[Key]) -> None:
+        try:
+            found = shown(path, keys)
+            missing = [name for name in keys if name not in found]
+        except GhesraceError as error:
+            self.log.say("capture-unreadable", "error", capture=path.stem, error=error.what)
+            missing = keys
+        good = not missing
+        self._verified["yes" if good else "no"] += 1
+        self.log.say("verified", "info" if good else "warning", capture=path.stem, reproduced=good)
+
+
+def runbook(severity: str) -> str:
+    """The runbook for a finding of this severity."""
+    return f"race-{severity}"
+
+
+def _findings(watch: Watch) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (
+            f"{f.pattern}, {f.severity}: {f.count:,} times at {f.slot or 'no slot'}, "
+            f"CPUs {f.cpus[0]} and {f.cpus[1]}",
+            runbook(f.severity),
+        )
+        for f in watch.report.findings[:20]
+    )

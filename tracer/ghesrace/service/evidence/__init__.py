@@ -1,0 +1,1 @@
+"""The flight recorder: what is kept of a finding."""

@@ -1,0 +1,1 @@
+"""What Prometheus sees: the families, node_exporter's textfile, HTTP."""

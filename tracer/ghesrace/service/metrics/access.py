@@ -1,0 +1,208 @@
+"""Access to the metrics: a web config file as Prometheus' exporters take it.
+
+Format: exporter-toolkit, docs/web-configuration.md. Taken are `tls_server_config` (cert_file,
+key_file, client_ca_file, client_auth_type, min_version) and `basic_auth_users` (name: bcrypt);
+any other key is refused, so that nobody believes in a protection that is not there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import hashlib
+import hmac
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import yaml
+
+from ghesrace.errors import UsageError
+
+_TLS_KEYS = ("cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version")
+_TOP_KEYS = ("tls_server_config", "basic_auth_users")
+_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+# Go's crypto/tls.ClientAuthType, as far as Python's ssl can do the same.
+_CLIENT_AUTH = {
+    "": ssl.CERT_NONE,
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+# A hash to compare with for a user who does not exist, so that the time tells nothing.
+_NOBODY = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8eYyFdLdlEQmIhqoLJDGrVJoyKv4LG"
+_CACHED = 64
+
+
+@dataclass(slots=True)
+class Access:
+    """Who may read: `tls` (None for plain HTTP) and `users` (name -> bcrypt hash; {} for all)."""
+
+    tls: ssl.SSLContext | None = None
+    users: Mapping[str, bytes] = field(default_factory=dict)
+    _known: dict[bytes, None] = field(default_factory=dict)
+    _key: bytes = field(default_factory=lambda: os.urandom(32))
+
+    def allowed(self, header: str | None) -> bool:
+        """Whether the Authorization *header* names a user with the right password.
+
+        bcrypt is slow on purpose: what was right once is remembered, as a keyed hash.
+        """
+        if not self.users:
+            return True
+        name, password = _credentials(header)
+        hashed = self.users.get(name, _NOBODY)
+        text = b"\0".join((name.encode(), password, hashed))
+        token = hmac.digest(self._key, text, hashlib.sha256)
+        if token in self._known:
+            return True
+        try:
+            good = bcrypt.checkpw(password[:72], hashed) and name in self.users
+        except ValueError:
+            return False
+        if good:
+            self._known[token] = None
+            if len(self._known) > _CACHED:
+                self._known.pop(next(iter(self._known)), None)
+        return good
+
+
+def _credentials(header: str | None) -> tuple[str, bytes]:
+    scheme, _, value = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return "", b""
+    try:
+        name, _, password = base64.b64decode(value.strip(), validate=True).partition(b":")
+        return name.decode(), password
+    except (binascii.Error, ValueError):
+        return "", b""
+
+
+def load(path: Path) -> Access:
+    """Read the file. Raises UsageError that names the file and the key."""
+    try:
+        data = yaml.safe_load(path.read_bytes()) or {}
+    except OSError as error:
+        raise UsageError(
+            f"can't read the web configuration {path}: {error.strerror}",
+            'correct web.config_file, or set it to ""',
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = str(getattr(error, "problem_mark", "") or error).strip()
+        raise UsageError(f"{path}: not YAML: {where}", "see exporter-toolkit's docs") from error
+    data = _mapping(data, path, "the file")
+    _known(data, _TOP_KEYS, path, "")
+    tls = _mapping(data.get("tls_server_config") or {}, path, "tls_server_config")
+    _known(tls, _TLS_KEYS, path, "tls_server_config.")
+    users = _mapping(data.get("basic_auth_users") or {}, path, "basic_auth_users")
+    return Access(_context(tls, path) if tls else None, _users(users, path))
+
+
+def _mapping(value: Any, path: Path, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UsageError(f"{path}: {what} is no mapping", "see exporter-toolkit's docs")
+    return value
+
+
+def _known(data: dict[str, Any], keys: tuple[str, ...], path: Path, prefix: str) -> None:
+    for key in data:
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, 1, 0.6)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"keys are {', '.join(keys)}"
+            raise UsageError(f"{path}: {prefix}{key} is not supported", hint)
+
+
+def _users(users: dict[str, Any], path: Path) -> dict[str, bytes]:
+    found = {}
+    for name, hashed in users.items():
+        if not isinstance(hashed, str) or not _is_bcrypt(hashed.encode()):
+            raise UsageError(
+                f"{path}: basic_auth_users.{name} is no bcrypt hash",
+                "make one with `htpasswd -nBC 10 NAME`",
+            )
+        found[name] = hashed.encode()
+    return found
+
+
+def _is_bcrypt(hashed: bytes) -> bool:
+    try:
+        return bool(bcrypt.hashpw(b"", hashed[:7] + b"." * 22)) and len(hashed) == 60
+    except ValueError:
+        return False
+
+
+def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
+    for key, value in tls.items():
+        if not isinstance(value, str):
+            raise UsageError(f"{path}: tls_server_config.{key} is no text", "quote it")
+    mode = tls.get("client_auth_type", "")
+    if mode not in _CLIENT_AUTH:
+        raise UsageError(
+            f"{path}: tls_server_config.client_auth_type {mode!r} is not supported",
+            f"use one of {', '.join(filter(None, _CLIENT_AUTH))}",
+        )
+    version = tls.get("min_version", "TLS12")
+    if version not in _VERSIONS:
+        raise UsageError(
+            f"{path}: tls_server_config.min_version {version!r} is not supported",
+            f"use one of {', '.join(_VERSIONS)}",
+        )
+    # As in exporter-toolkit: paths in the file are relative to it.
+    files = {k: path.parent / v for k, v in tls.items() if k.endswith("_file") and v}
+    if "cert_file" not in files or "key_file" not in files:
+        raise UsageError(f"{path}: tls_server_config needs cert_file and key_file", "name both")
+    authority = files.get("client_ca_file")
+    if (authority is None) != (_CLIENT_AUTH[mode] is ssl.CERT_NONE):
+        raise UsageError(
+            f"{path}: client_ca_file and a client_auth_type that verifies go together",
+            "give both or neither",
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[version]
+    try:
+        context.load_cert_chain(files["cert_file"], files["key_file"])
+        if authority is not None:
+            context.load_verify_locations(authority)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"{path}: the certificates can't be used: {error}", "check the files that it names"
+        ) from error
+    context.verify_mode = _CLIENT_AUTH[mode]
+    return context
+
+
+class WebConfig:
+    """The access of *path*, read anew when it changed; a change that is broken is not taken over
+    (`error` says why), so that a typo neither opens nor closes the door.
+
+    Raises UsageError if the first reading fails.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path) if path else None
+        self.error: str | None = None
+        self._seen = self._stamp()
+        self._access = load(self.path) if self.path is not None else Access()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self.path.stat() if self.path is not None else None
+        except OSError:
+            return None
+        return (status.st_mtime_ns, status.st_size) if status else None
+
+    def access(self) -> Access:
+        """What holds now. Never raises."""
+        stamp = self._stamp()
+        if self.path is not None and stamp != self._seen:
+            self._seen = stamp
+            try:
+                self._access, self.error = load(self.path), None
+            except UsageError as error:
+                self.error = error.what
+        return self._access

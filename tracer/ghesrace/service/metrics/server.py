@@ -1,0 +1,229 @@
+"""HTTP: /metrics, /-/healthy, /-/ready, the runbooks, and a plain page with the verdict.
+
+A thread per connection, so many at most; each has a time limit. What a scrape gets was made by the
+engine's thread and is encoded once per format, so that fifty scrapers cost little more than one.
+"""
+
+from __future__ import annotations
+
+import html
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from prometheus_client.exposition import choose_encoder
+
+from ghesrace import __version__
+from ghesrace.errors import HostError
+
+from .access import WebConfig
+from .families import CODES, Published
+
+_PATIENCE_S = 10.0
+_TEXT = "text/plain; charset=utf-8"
+_BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+
+@dataclass(slots=True)
+class Page:
+    """What the server tells; replaced as a whole by the engine's thread.
+
+    `ready` and `healthy` come with a sentence that says why (not). `facts` and `findings` are the
+    landing page's lines, `findings` as (text, runbook).
+    """
+
+    published: Published = field(default_factory=Published)
+    facts: tuple[tuple[str, str], ...] = ()
+    findings: tuple[tuple[str, str], ...] = ()
+    encoded: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Board:
+    """Where the engine's thread leaves the newest page, and what answers the two probes."""
+
+    healthy: Callable[[], tuple[bool, str]]
+    ready: Callable[[], tuple[bool, str]]
+    runbooks: str = ""
+    page: Page = field(default_factory=Page)
+    codes: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, code: int) -> None:
+        """An answer was given."""
+        name = str(code) if str(code) in CODES else "other"
+        with self.lock:
+            self.codes[name] = self.codes.get(name, 0) + 1
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The newest metrics in the format that *accept* asks for."""
+        page = self.page
+        encoder, kind = choose_encoder(accept)
+        with self.lock:
+            if kind not in page.encoded:
+                page.encoded[kind] = encoder(page.published.registry)
+            return page.encoded[kind], kind
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Listener
+    server_version = f"ghesrace/{__version__}"
+    sys_version = ""
+    timeout = _PATIENCE_S
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: answers are counted, not logged."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        self.server.board.count(int(code) if isinstance(code, int | HTTPStatus) else 0)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        board, path = self.server.board, urlsplit(self.path).path
+        if path in ("/-/healthy", "/-/ready"):
+            good, why = board.healthy() if path == "/-/healthy" else board.ready()
+            self._answer(200 if good else 503, _TEXT, f"{why}\n".encode())
+        elif not self.server.web.access().allowed(self.headers.get("Authorization")):
+            self._answer(401, _TEXT, b"no\n", ("WWW-Authenticate", "Basic"))
+        elif path == "/metrics":
+            body, kind = board.metrics(self.headers.get("Accept", ""))
+            self._answer(200, kind, body)
+        elif path == "/":
+            self._answer(200, "text/html; charset=utf-8", landing(board.page).encode())
+        elif path.startswith("/runbooks/"):
+            self._runbook(unquote(path.removeprefix("/runbooks/")))
+        else:
+            self._answer(404, _TEXT, b"not here: see /\n")
+
+    def _runbook(self, name: str) -> None:
+        if not name.replace("-", "").isalnum() or not self.server.board.runbooks:
+            self._answer(404, _TEXT, b"no such runbook\n")
+            return
+        try:
+            text = (Path(self.server.board.runbooks) / f"{name}.md").read_bytes()
+        except OSError:
+            self._answer(404, _TEXT, b"no such runbook\n")
+            return
+        self._answer(200, "text/plain; charset=utf-8", text)
+
+    def _answer(self, code: int, kind: str, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Security-Policy", "default-src 'none'")
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self, address: tuple[str, int], board: Board, web: WebConfig, slots: threading.Semaphore
+    ) -> None:
+        self.board, self.web, self._slots = board, web, slots
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._slots.acquire(blocking=False):
+            self.board.count(503)
+            if self.web.access().tls is None:
+                with suppress(OSError):
+                    request.settimeout(0.1)
+                    request.sendall(_BUSY)
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            tls = self.web.access().tls
+            request.settimeout(_PATIENCE_S)
+            if tls is not None:  # the handshake is here, so that a slow one blocks nobody else
+                request = tls.wrap_socket(request, server_side=True)
+            super().process_request_thread(request, client_address)
+        except (OSError, ssl.SSLError, ValueError):
+            self.shutdown_request(request)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, or spoke no HTTP, is no error of ours."""
+        self.board.count(0)
+
+
+class WebServer:
+    """Listens on all *addresses* (host, port) until `close`. Raises HostError if it can't."""
+
+    def __init__(
+        self, addresses: list[tuple[str, int]], board: Board, web: WebConfig, connections: int
+    ) -> None:
+        self._listeners: list[_Listener] = []
+        slots = threading.Semaphore(connections)
+        for address in addresses:
+            try:
+                listener = _Listener(address, board, web, slots)
+            except OSError as error:
+                self.close()
+                raise HostError(
+                    f"can't listen on {address[0] or '*'}:{address[1]}: {error.strerror}",
+                    "choose another address with web.listen",
+                ) from error
+            self._listeners.append(listener)
+            threading.Thread(target=listener.serve_forever, daemon=True).start()
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports, those that the kernel chose (0) included."""
+        return [listener.server_address[1] for listener in self._listeners]
+
+    def reload(self, web: WebConfig) -> None:
+        """Take another web configuration for new connections."""
+        for listener in self._listeners:
+            listener.web = web
+
+    def close(self) -> None:
+        """Stop listening."""
+        for listener in self._listeners:
+            listener.shutdown()
+            listener.server_close()
+        self._listeners.clear()
+
+
+def landing(page: Page) -> str:
+    """The page at /: facts, findings with their runbooks, links. No script, no style sheet."""
+    rows = "".join(
+        f"<tr><th align=left>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>\n"
+        for name, value in page.facts
+    )
+    found = "".join(
+        f'<li>{html.escape(text)} (<a href="/runbooks/{html.escape(book)}">runbook</a>)</li>\n'
+        for text, book in page.findings
+    )
+    return (
+        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8><title>ghesrace</title></head>"
+        f"<body>\n<h1>ghesrace</h1>\n<table>\n{rows}</table>\n"
+        + (f"<h2>Findings</h2>\n<ul>\n{found}</ul>\n" if found else "<p>No finding.</p>\n")
+        + '<p><a href="/metrics">metrics</a> · <a href="/-/healthy">healthy</a> · '
+        '<a href="/-/ready">ready</a></p>\n</body></html>\n'
+    )

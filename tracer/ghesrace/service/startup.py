@@ -1,0 +1,80 @@
+"""The start of the daemon on a host: plan, attach, drop privileges, strict check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from ghesrace.errors import HostError, TransientError
+from ghesrace.plan import Plan
+from ghesrace.sources import LiveSource
+
+from . import privileges
+from .config import Source as Settings
+from .health import Health, State, missing_points
+from .journal import Log
+
+Enter = Callable[[State, str], None]
+Attach = Callable[[ExitStack, Settings, Health, Enter, Log, Callable[[], bool]], LiveSource]
+
+
+def attach_host(
+    stack: ExitStack,
+    settings: Settings,
+    health: Health,
+    enter: Enter,
+    log: Log,
+    stopped: Callable[[], bool],
+) -> LiveSource:
+    """Attach to this kernel, then give up all capabilities; the source is left with *stack*.
+
+    *enter* is told each step, *stopped* asked between them. Raises UsageError, HostError,
+    TransientError (also when stopped).
+    """
+    # They read /sys and much else: only a start on a host pays for them.
+    from ghesrace.backends import attach
+    from ghesrace.host.facts import read_facts
+    from ghesrace.planning.clock_error import with_clock_error
+    from ghesrace.points import families
+
+    enter(State.PLAN, "reading the kernel, choosing probe points")
+    facts = read_facts()
+    _unless(stopped())
+    source = attach(
+        settings.backend,
+        facts,
+        finished=with_clock_error,
+        started=lambda s: enter(
+            State.ATTACH, f"attaching {len(s.plan.probes)} probes by {s.plan.backend}"
+        ),
+        tell=lambda text: log.say("fallback", "warning", why=text),
+        buffer_kb=settings.buffer_kb or None,
+    )
+    stack.push(source)
+    health.backend = source.plan.backend
+    _unless(stopped())
+    enter(State.DROP, "dropping privileges")
+    privileges.drop()
+    enter(State.STRICT, "checking what stays unseen")
+    whats = frozenset(point.what for family in families() for point in family.points)
+    health.missing = missing_points(source.plan, whats)
+    check_coverage(source.plan, health, settings.strict, log)
+    return source
+
+
+def check_coverage(plan: Plan, health: Health, strict: bool, log: Log) -> None:
+    """Say what stays unseen; with *strict* it ends the start. Raises HostError."""
+    lacking = [u.what for u in health.missing]
+    lacking += [f"{name}: {why}" for name, why in plan.not_checked.items()]
+    for what in lacking:
+        log.say("missing", "warning", what=what)
+    if lacking and strict:
+        raise HostError(
+            f"strict: {len(lacking)} probe points or patterns are missing, first: {lacking[0]}",
+            "see `ghesrace plan`; source.strict = false watches what can be seen",
+        )
+
+
+def _unless(stopped: bool) -> None:
+    if stopped:
+        raise TransientError("stopped while starting")

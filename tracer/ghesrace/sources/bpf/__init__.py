@@ -1,0 +1,1 @@
+"""Events by eBPF: compile, load, attach, read."""

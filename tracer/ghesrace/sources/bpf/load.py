@@ -1,0 +1,184 @@
+"""A plan's BPF programs: what is to be compiled and attached, and what a refusal means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ghesrace.errors import HostError
+from ghesrace.events import Kind
+from ghesrace.host.btf import Btf
+from ghesrace.host.kallsyms import read_addresses, read_symbols
+from ghesrace.plan import Plan, Probe, Transport
+from ghesrace.points import families
+
+from . import program as c_program
+from .attach import Loaded, Program, attached
+from .compile import Refused, compiled
+
+_MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
+_OFFSETS = "__per_cpu_offset"  # of each CPU's variables, include/asm-generic/percpu.h
+_LOG_LINES = 6
+
+
+def preempt_count(
+    arch: str, btf: Btf, addresses: dict[str, int] | None = None
+) -> tuple[str, dict[int, int]]:
+    """The C expression for the preempt count on this kernel, in the layout before 7.3, and the
+    variable behind its magic constant (magic -> BTF id). Raises HostError if nothing tells it.
+
+    *addresses* of symbols are for kernels without a rule's helper, or whose BTF has no variables,
+    as Debian's 5.10 on amd64.
+    """
+    for rule in (rule for family in families() for rule in family.contexts):
+        if arch not in rule.arch:
+            continue
+        named = rule.wide_with in (addresses or {})
+        wide = named or bool(rule.wide_with and btf.variable(rule.wide_with) is not None)
+        form = "narrow({})" if wide else "{}"
+        if rule.task:
+            offset = _path(btf, "task_struct", rule.task)
+            read = "*(u32 *)(current_task() + {})"
+            if addresses is not None:
+                read = "(u32)memory(bpf_get_current_task() + {})"
+            if offset is not None:
+                return form.format(read.format(offset)), {}
+            continue
+        if addresses is not None:
+            # Kernels with the wide layout have the helper, and pahole wrote their variables.
+            if wide or rule.member or not {rule.variable, _OFFSETS} <= addresses.keys():
+                continue
+            base = f"memory({addresses[_OFFSETS]:#x}ULL + 8 * me)"
+            return f"(u32)memory({base} + {addresses[rule.variable]:#x}ULL)", {}
+        variable = btf.variable(rule.variable)
+        offset = btf.offsets(rule.variable).get(rule.member) if rule.member else 0
+        if variable is not None and offset is not None:
+            address = f"this_cpu_ptr((void *){_MAGIC:#x}ULL)"
+            return form.format(f"*(u32 *)({address} + {offset})"), {_MAGIC: variable}
+    raise HostError(
+        f"{'BTF' if addresses is None else 'kallsyms'} does not say where this kernel keeps its "
+        "preempt count",
+        "record with --backend ftrace",
+    )
+
+
+def find_preempt_count(
+    arch: str, transport: Transport, btf: Btf, root: Path = Path("/")
+) -> tuple[str, dict[int, int]]:
+    """`preempt_count` by BTF, or else by the addresses in kallsyms. Raises HostError."""
+    rules = [rule for family in families() for rule in family.contexts if arch in rule.arch]
+    helpers = {rule.helper for rule in rules}
+    names = {_OFFSETS, *(name for rule in rules for name in (rule.variable, rule.wide_with))} - {""}
+    kallsyms = root / "proc/kallsyms"
+    missing, addresses = set[str](), dict[str, int]()
+    with suppress(OSError):
+        missing = helpers - read_symbols(kallsyms, helpers).keys()
+        addresses = read_addresses(kallsyms, names)
+    if transport != "perf" and not missing:
+        with suppress(HostError):
+            return preempt_count(arch, btf)
+    return preempt_count(arch, btf, addresses)
+
+
+def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
+    """Offset of a member of a member of struct *struct*; each member is the next struct's name,
+    but for the last."""
+    offset = 0
+    for member in members:
+        found = btf.offsets(struct).get(member)
+        if found is None:
+            return None
+        offset, struct = offset + found, member
+    return offset
+
+
+def load(
+    plan: Plan,
+    events: dict[int, int],
+    *,
+    write: Callable[..., str],
+    maps: tuple[str, ...],
+    records: int,
+    cpus: int,
+    root: Path = Path("/"),
+) -> Loaded:
+    """Compile and attach every probe of *plan*.
+
+    *events*: probe point -> id of its kprobe event, made beforehand; *write* makes the C text of
+    the plan (program.source, or summary.program.source), which has the *maps*; *records*: per
+    ring; *cpus*: possible CPUs. Raises HostError: what is missing, and the package that brings it.
+    """
+    try:
+        btf = Btf.read(root / "sys/kernel/btf/vmlinux")
+    except OSError as error:
+        raise HostError(
+            f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
+        ) from error
+    count, variables = find_preempt_count(plan.arch, plan.transport, btf, root)
+    text = write(plan, btf, records=records, cpus=cpus, preempt_count=count)
+    programs = tuple(_programs(plan, events, btf))
+    try:
+        return attached(
+            compiled(text, tuple(program.function for program in programs)),
+            programs,
+            maps=maps,
+            variables=variables,
+            cpu=plan.cpus[0] if plan.cpus else 0,
+        )
+    except Refused as refused:
+        raise _refusal(refused, plan.release) from refused
+
+
+def _lateness(probe: Probe) -> int:
+    """Maps come last, and go first: of an episode that is seen all is seen. The reference count
+    of NMIs comes after the entries that it refers to."""
+    return {Kind.NMI_REF.name: 1, Kind.MAP.name: 2}.get(probe.kind, 0)
+
+
+def _programs(plan: Plan, events: dict[int, int], btf: Btf) -> Iterator[Program]:
+    for point, probe in enumerate(plan.probes):
+        kind = c_program.PROGRAM_TYPE[probe.mechanism]
+        target = str(events[point]) if kind == c_program.KPROBE else probe.symbol
+        function = btf.function_id(target) if kind == c_program.TRACING else 0
+        if function is None:
+            raise HostError(f"BTF has no function {target}", "record with --backend ftrace")
+        name = c_program.program_name(point)
+        yield Program(name, kind, probe.mechanism, target, function, _lateness(probe))
+
+
+def _refusal(refused: Refused, release: str) -> HostError:
+    """The same in words that say what to do."""
+    stage, what, log = refused.stage, refused.what, refused.log
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    last = "; ".join(lines[-_LOG_LINES:])
+    ftrace = "or record with --backend ftrace"
+    headers = re.search(r"kernel headers|kheaders", log, re.I)
+    if stage == "bcc":
+        return HostError(f"Python finds no bcc ({what})", f"apt install python3-bpfcc, {ftrace}")
+    if stage == "compile" and headers:
+        return HostError(
+            f"bcc finds no kernel headers for {release}",
+            f"apt install linux-headers-{release}, {ftrace}",
+        )
+    if stage == "compile":
+        return HostError(f"bcc can't compile our program: {last or what}", f"report it, {ftrace}")
+    if "Operation not permitted" in what or "privileges" in what:
+        return HostError(
+            f"the kernel refuses BPF programs: {what}",
+            "run as root (CAP_BPF and CAP_PERFMON); if you are, lockdown or the container forbids "
+            f"it: see `ghesrace doctor`, {ftrace}",
+        )
+    if stage == "load":
+        return HostError(f"the kernel refuses our BPF program: {what}: {last}", ftrace[3:])
+    if stage == "attach" and " on event " in what and "Permission denied" in what:
+        # Debian's kernels, whose default is 3: perf_event_open(2) beyond 2 takes CAP_SYS_ADMIN
+        # where Linux is content with CAP_PERFMON.
+        return HostError(
+            f"the kernel refuses perf events, which kprobes need: {what}",
+            f"sysctl kernel.perf_event_paranoid=2, or CAP_SYS_ADMIN, {ftrace}",
+        )
+    if stage == "attach":
+        return HostError(f"the kernel can't attach our BPF program: {what}", ftrace[3:])
+    return HostError(f"{what}: {last}" if last else what, ftrace[3:])

@@ -1,0 +1,258 @@
+"""The rings that BPF programs fill (probes/ghesrace.bpf.c), read as NumPy arrays: no system call
+and no callback per record.
+
+Each CPU has one ring per context. A record carries its own position and those of the CPU's other
+rings when it was written, so the order across contexts of a CPU is known without the clock.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ghesrace.events import EVENT, NEVER, Cause, Context, Events, empty, joined, loss, pick
+
+LEVELS = len(Context)
+MOST_AT_ONCE = 1 << 17  # records in a read, or those of one CPU: a burst is taken piece by piece
+RECORD = np.dtype([("event", EVENT), ("at", "<u4", LEVELS)])
+HEADER = np.dtype(
+    [(name, "<u8") for name in ("head", "seen", "filtered", "nested", "busy")] + [("pad", "<u8", 3)]
+)
+
+Ints = npt.NDArray[np.int64]
+
+
+def cpu_dtype(points: int) -> np.dtype[np.void]:
+    """struct cpu of the C file: a ring's header per context, and hits per probe point."""
+    return np.dtype([("ring", HEADER, LEVELS), ("hits", "<u8", max(points, 1))])
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one CPU's programs did since the start: seen = kept + filtered; nested: turned away."""
+
+    seen: int = 0
+    kept: int = 0
+    filtered: int = 0
+    nested: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """Where reading stands: per context the next position, per CPU the next seq; the last stamp
+    per context bounds what a lapped ring lost. `read` (ns): up to when all was."""
+
+    position: Ints
+    last_ts: Ints
+    read: int
+    seq: int = 0
+    nested: int = 0
+    before: Counts = field(default_factory=Counts)
+
+
+class Rings:
+    """The mapped arrays (attach.MAPS) of *cpus* CPUs. *start* (ns): begin of a loss before the
+    first event; *records*: per ring.
+
+    Reading begins at the positions of now: what is in the rings already is left out, but
+    *from_load*.
+    """
+
+    def __init__(
+        self,
+        fds: list[int],
+        *,
+        records: int,
+        points: int,
+        cpus: int,
+        start: int,
+        from_load: bool = False,
+    ) -> None:
+        self._maps = list[mmap.mmap]()
+        self._rows = self._mapped(fds[0], cpu_dtype(points), cpus)
+        shape = cpus, LEVELS, records
+        self._records = self._mapped(fds[1], RECORD, cpus * LEVELS * records).reshape(shape)
+        self._begin(records, cpus, start, from_load)
+
+    def _begin(self, records: int, cpus: int, start: int, from_load: bool = False) -> None:
+        self.records = records
+        self.delivered = 0
+        self._first = 0  # the CPU to begin with
+        self._frozen = False
+        self._cpus: dict[int, State] = {}
+        for cpu in range(cpus):
+            state = State(np.zeros(LEVELS, np.int64), np.full(LEVELS, start, np.int64), start)
+            if not from_load:
+                state.position = self._headers(cpu)["head"].astype(np.int64)
+                state.before = self._counts(cpu)
+                state.nested = state.before.nested
+            self._cpus[cpu] = state
+
+    def _mapped(self, fd: int, dtype: np.dtype[np.void], count: int) -> npt.NDArray[np.void]:
+        size = -(-dtype.itemsize * count // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._maps.append(mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ))
+        return np.frombuffer(self._maps[-1], dtype, count)
+
+    def close(self) -> None:
+        """Unmap. Nothing that `read` returned points into the maps."""
+        del self._rows, self._records
+        for mapped in self._maps:
+            mapped.close()
+
+    def freeze(self) -> None:
+        """The next `read` is the last, and of all. Programs don't stop all at once: so they run on,
+        and what follows is not read."""
+        self._frozen = True
+
+    def _headers(self, cpu: int) -> npt.NDArray[np.void]:
+        headers: npt.NDArray[np.void] = self._rows["ring"][cpu]
+        return headers
+
+    def _counts(self, cpu: int) -> Counts:
+        h = self._headers(cpu)
+        seen, filtered = int(h["seen"].sum()), int(h["filtered"].sum())
+        return Counts(seen, int(h["head"].sum()), filtered, int(h["nested"].sum()))
+
+    def counts(self) -> Counts:
+        """All CPUs together, since the start."""
+        total = Counts()
+        for cpu, state in self._cpus.items():
+            now = self._counts(cpu)
+            for name in ("seen", "kept", "filtered", "nested"):
+                more = getattr(now, name) - getattr(state.before, name)
+                setattr(total, name, getattr(total, name) + more)
+        return total
+
+    def violated(self) -> bool:
+        """Whether seen = kept + filtered is broken somewhere; asked while nobody writes, or
+        of a ring that was still for the time that it takes to ask."""
+        for cpu in self._cpus:
+            first = self._headers(cpu).copy()
+            again = self._headers(cpu)
+            still = (first == again) & (first["busy"] == 0)
+            broken = first["seen"] != first["head"] + first["filtered"]
+            if (still & broken).any():
+                return True
+        return False
+
+    def hits(self) -> Ints:
+        """Of each probe point, how often its program ran for a kprobe; all CPUs."""
+        return np.asarray(self._rows["hits"].sum(axis=0, dtype=np.int64))
+
+    def fill(self) -> float:
+        """How full the fullest ring is: 1 means that it is about to be lapped."""
+        heads = self._rows["ring"]["head"].astype(np.int64)
+        read = np.stack([state.position for state in self._cpus.values()])
+        return float((heads - read).max() / self.records)
+
+    def read(self, since: int, now: int) -> tuple[dict[int, tuple[Events, Events]], int]:
+        """CPU -> (its new events in program order, its losses), and up to when the CPUs were read
+        that have more (ns), NEVER if none has. CPUs with nothing are left out.
+
+        *since* and *now* (ns) bound a loss that left no trace in a ring.
+        """
+        found: dict[int, tuple[Events, Events]] = {}
+        taken, left = 0, list[int]()
+        for cpu in [*range(self._first, len(self._cpus)), *range(self._first)]:
+            state = self._cpus[cpu]
+            # Lower contexts' heads first: what precedes a record of theirs is then in reach.
+            heads = self._headers(cpu)["head"].astype(np.int64)
+            if (heads > state.position).any() or self._headers(cpu)["nested"].sum() > state.nested:
+                if taken >= MOST_AT_ONCE and not self._frozen:
+                    left.append(cpu)
+                    continue
+                found[cpu] = self._read(cpu, state, heads, since, now)
+                taken += len(found[cpu][0])
+            state.read = now
+        self._first = left[0] if left else 0
+        return found, min((self._cpus[cpu].read for cpu in left), default=NEVER)
+
+    def _read(
+        self, cpu: int, state: State, heads: Ints, since: int, now: int
+    ) -> tuple[Events, Events]:
+        rings: list[npt.NDArray[np.void]] = []
+        losses: list[Events] = []
+        limits = heads.copy()
+        for level in range(LEVELS):
+            position = int(state.position[level])
+            taken = self._copy(cpu, level, position, int(heads[level]))
+            at = positions(taken, state.position)
+            # A record that follows what we have not read yet waits for it.
+            early = (at[:, :level] <= limits[:level]).all(axis=1)
+            ready = len(taken) if early.all() else int(np.argmin(early))
+            taken = taken[:ready]
+            first = int(taken["event"]["seq"][0]) if ready else int(state.position[level])
+            lapped = first - position
+            if lapped > 0:
+                end = int(taken["event"]["ts"][0])
+                begin = min(int(state.last_ts[level]), end)
+                losses.append(loss(begin, end, Cause.OVERRUN, cpu, lapped))
+            limits[level] = position + max(lapped, 0) + ready
+            rings.append(taken)
+        nested = int(self._headers(cpu)["nested"].sum())
+        order = merged(rings, [positions(ring, state.position) for ring in rings])
+        events = pick(joined(rings)["event"], order)
+        skipped = sum(int(part["size"][0]) for part in losses)
+        events["seq"] = state.seq + skipped + np.arange(len(events), dtype=np.uint64)
+        state.seq += skipped + len(events)
+        for level, ring in enumerate(rings):
+            if len(ring):
+                state.last_ts[level] = int(ring["event"]["ts"][-1])
+        if nested > state.nested:
+            losses.append(loss(since, now, Cause.DROPPED, cpu, nested - state.nested))
+            state.nested = nested
+        state.position = limits
+        self.delivered += len(events)
+        return events, joined([empty(), *losses])
+
+    def _copy(self, cpu: int, level: int, begin: int, end: int) -> npt.NDArray[np.void]:
+        """Records [begin, end) of a ring, without those that were overwritten meanwhile."""
+        begin = max(begin, end - self.records)
+        ring = self._records[cpu, level]
+        at, stop = begin % self.records, end - begin
+        first = ring[at : at + stop]
+        taken = joined([first, ring[: stop - len(first)]])
+        # One more than the ring holds: the record at the head may be half written.
+        now = int(self._headers(cpu)["head"][level])
+        return taken[max(now + 1 - self.records - begin, 0) :]
+
+
+def positions(records: npt.NDArray[np.void], near: Ints) -> Ints:
+    """The 64-bit positions (n x contexts) behind the 32-bit ones of *records*, which are at most
+    2^31 from *near*."""
+    delta = records["at"] - near.astype(np.uint32)
+    return np.asarray(near + delta.view(np.int32).astype(np.int64))
+
+
+def merged(rings: list[npt.NDArray[np.void]], at: list[Ints]) -> npt.NDArray[np.intp]:
+    """The program order of one CPU's records, as indices into the rings put end to end.
+
+    A record r of a lower context and a record h of a higher one: h came first iff its position
+    is below the one that r saw of h's ring. From the highest context down each ring is merged
+    into what is there, between the neighbours of the context just above that it saw: where an
+    interrupt came between two of its looks these bound the others. (An event that interrupts a
+    program may stand on either side of its record: the effect follows the program.)
+    """
+    offsets = np.cumsum([0, *(len(ring) for ring in rings)])
+    order = np.arange(offsets[LEVELS - 1], offsets[LEVELS])  # of those merged so far
+    for level in range(LEVELS - 2, -1, -1):
+        mine = np.arange(offsets[level], offsets[level + 1])
+        if not len(mine):
+            continue
+        low, high = np.zeros(len(mine), np.int64), np.full(len(mine), len(order), np.int64)
+        for above in range(level + 1, LEVELS):
+            # Places in `order` of this higher ring's records, and how many of them came before.
+            inside = (order >= offsets[above]) & (order < offsets[above + 1])
+            places = np.flatnonzero(inside)
+            seqs = rings[above]["event"]["seq"].astype(np.int64)
+            before = np.searchsorted(seqs, at[level][:, above])
+            after_last = np.append(-1, places)[before] + 1
+            next_one = np.append(places, len(order))[before]
+            low = np.clip(after_last, low, high)
+            high = np.clip(next_one, low, high)
+        where = np.maximum.accumulate(low)
+        order = np.insert(order, where, mine)
+    return order

@@ -1,0 +1,261 @@
+"""The BPF source: attaches a plan as BPF programs and reads the rings that they fill.
+
+Order of things: kprobe events in a private tracefs instance (only for what has no trampoline)
+-> compile in a child process -> load and attach -> read from here on. At the end the rings are
+read up to where they stand, and only then is anything detached.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ghesrace.errors import HostError
+from ghesrace.events import NEVER, Cause, Events, loss
+from ghesrace.host.clocks import clock_now
+from ghesrace.host.cpus import parse_cpus
+from ghesrace.host.memory import ring_kb
+from ghesrace.plan import Plan
+from ghesrace.sources import tracefs
+from ghesrace.sources.accounts import Accounts, Gauge
+from ghesrace.sources.live import SETTLED_NS, LiveSource
+from ghesrace.sources.tracefs import definition, event_name
+
+from . import load, program
+from .attach import MAPS, Loaded
+from .perf import PerfBuffers
+from .rings import RECORD, Rings
+
+_KPROBES = ("kprobe", "kretprobe")
+_TICK = 0.05
+_COUNT_NS = 150_000_000  # the kernel's counters: more often than what is promised settles
+_MAX_RECORDS, _MIN_RECORDS = 1 << 14, 1 << 8
+_CONTEXTS = 4
+_MOST_KB = 8192  # twice ftrace's: a record takes twice its room, and each context has its own
+_STILL_TRIES, _STILL_S = 20, 10.0
+
+
+def ring_records(kilobytes: int) -> int:
+    """Records per ring, a power of two, so that one CPU's rings take at most *kilobytes*."""
+    fit = kilobytes * 1024 // (_CONTEXTS * RECORD.itemsize)
+    return max(_MIN_RECORDS, min(_MAX_RECORDS, 1 << max(fit.bit_length() - 1, 0)))
+
+
+class BpfSource(LiveSource):
+    """Live events of one plan (`backend` "bpf") through BPF programs; see LiveSource.
+
+    *root*: tracefs; *buffer_kb*: rings per CPU (None: by memory). `counters["other"]`: hits that
+    the plan's filters rejected in the kernel. Raises HostError if this host can't attach the
+    plan (what is missing, and the package that brings it), TransientError if it can't now.
+    """
+
+    # The C text of the plan, and the maps that it has.
+    _write = staticmethod(program.source)
+    _maps: tuple[str, ...] = MAPS
+
+    def __init__(
+        self,
+        plan: Plan,
+        host: dict[str, Any],
+        *,
+        root: str = tracefs.TRACEFS,
+        buffer_kb: int | None = None,
+        tick: float = _TICK,
+    ) -> None:
+        super().__init__(plan, host, tick)
+        if plan.backend != "bpf":
+            raise HostError("the plan is not for BPF", "see `ghesrace plan --backend bpf`")
+        self.instance: tracefs.Instance | None = None
+        self._root = Path(root)
+        self._buffer_kb = buffer_kb
+        self._cpus = 0  # possible ones
+        self._loaded: Loaded | None = None
+        self._rings: Rings | None = None
+        self._counted = 0
+        self._misses: list[int] = []  # as of `_asked`, ns
+        self._asked = 0
+        self._unrun: dict[int, int] = {}  # kprobe point -> hits without a run, as of `_settled`
+        self._settled: dict[int, int] = {}
+
+    def _attach(self) -> None:
+        instance = self.instance = tracefs.Instance.create(self._root)
+        instance.set("buffer_size_kb", "4")  # nothing is recorded there
+        points = self._define(instance)
+        events = {point: _event_id(instance, name) for name, point in points.items()}
+        modules = {
+            probe.symbol.partition(":")[0]: point
+            for point, probe in enumerate(self.plan.probes)
+            if ":" in probe.symbol and probe.mechanism in _KPROBES
+        }
+        cpus = self._cpus = _possible_cpus()
+        kilobytes = self._buffer_kb or ring_kb(cpus, most=_MOST_KB, charged=True)
+        records = ring_records(kilobytes)
+        self._loaded = load.load(
+            self.plan, events, write=self._write, maps=self._maps, records=records, cpus=cpus
+        )
+        self._accounts = Accounts(instance, points, {}, modules, self.counters, self.plan.clock)
+        self._begin(records, cpus)
+
+    def _begin(self, records: int, cpus: int) -> None:
+        """Wait until what was counted while we attached is known, and read from there on."""
+        assert self._accounts is not None
+        assert self._loaded is not None
+        deadline = time.monotonic() + _STILL_S
+        while len(self._unrun) < len(self._accounts.hits()):
+            if time.monotonic() > deadline:
+                raise HostError(
+                    "some kprobe is hit so often that the runs that BPF skips can't be counted",
+                    "record with --backend ftrace",
+                )
+            self._rings = self._open(records, cpus, 0)
+            self._unrun.update(self._certain(self._accounts))
+            self._rings.close()
+            self._rings = None
+        self._start = self._asked = clock_now(self.plan.clock)
+        self._settled = dict.fromkeys(self._unrun, self._start)
+        self._misses = self._loaded.misses()
+        self._rings = self._open(records, cpus, self._start)
+        self.counters.clear()
+
+    def _open(self, records: int, cpus: int, start: int) -> Rings:
+        """The plan's transport, to be read from now on."""
+        assert self._accounts is not None
+        assert self._loaded is not None
+        maps, points = self._loaded.maps, len(self.plan.probes)
+        if self.plan.transport == "perf":
+            online = self._accounts.online
+            return PerfBuffers(
+                maps, records=records, points=points, cpus=cpus, start=start, online=online
+            )
+        return Rings(
+            maps,
+            records=records,
+            points=points,
+            cpus=cpus,
+            start=start,
+            from_load=self.plan.summary,
+        )
+
+    def _define(self, instance: tracefs.Instance) -> dict[str, int]:
+        """Make the kprobe events; event name -> probe point."""
+        points = {}
+        for point, probe in enumerate(self.plan.probes):
+            if probe.mechanism in _KPROBES:
+                name = event_name(instance, point, probe)
+                instance.define(definition(probe, instance.name, name))
+                points[name] = point
+        return points
+
+    def _detach(self) -> None:
+        if self._rings is not None:
+            self._rings.close()
+            self._rings = None
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+        if self._accounts is not None:
+            self._accounts.close()
+            self._accounts = None
+        if self.instance is not None:
+            self.instance.remove()
+            self.instance = None
+
+    def _freeze(self) -> None:
+        assert self._rings is not None
+        self._rings.freeze()
+
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
+        assert self._rings is not None
+        found, losses = {}, []
+        news, behind = self._rings.read(complete, clock_now(self.plan.clock))
+        for cpu, (events, lost) in news.items():
+            found[cpu] = events
+            losses.append(lost)
+            for part in lost:
+                self.counters[f"lost:{Cause(int(part['aux'])).name.lower()}"] += int(part["size"])
+        return found, losses, NEVER if behind == NEVER else behind - SETTLED_NS
+
+    def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
+        assert self._rings is not None
+        assert self._loaded is not None
+        if not final and now - self._counted < _COUNT_NS:
+            return []
+        self._counted = now
+        # Its own buffer is unused, so that tracing is off in it says nothing.
+        parts = [accounts.read(stopping=True), *self._skipped(), *self._not_run(accounts, final)]
+        counts = self._rings.counts()
+        self.counters["seen"], self.counters["other"] = counts.seen + counts.nested, counts.filtered
+        self.counters["kept"] = self._rings.delivered
+        if self._rings.violated():
+            self.counters["violations"] += 1
+            self.counters["uncounted losses"] += 1
+            parts.append(loss(self._start, now, Cause.DROPPED))
+        return parts
+
+    def _skipped(self) -> list[Events]:
+        """Runs that the kernel skipped because the program ran on that CPU already: an NMI hit
+        it. Somewhere since we asked before."""
+        assert self._loaded is not None
+        before = clock_now(self.plan.clock)
+        misses = self._loaded.misses()
+        now = clock_now(self.plan.clock)
+        found = [
+            self._missed(self._asked, now, more, point)
+            for point, more in enumerate(np.subtract(misses, self._misses).tolist())
+            if more > 0
+        ]
+        self._misses, self._asked = misses, before
+        return found
+
+    def _not_run(self, accounts: Accounts, final: bool) -> list[Events]:
+        """Hits of kprobes whose program did not run (bpf_prog_active): the kernel counts the
+        hits, the program its runs. Asked before anything is detached, which hits some itself.
+
+        At the end (*final*) what could not be told is a loss of unknown size.
+        """
+        before = clock_now(self.plan.clock)
+        unrun = self._certain(accounts)
+        now = clock_now(self.plan.clock)
+        found = [
+            self._missed(self._settled[point], now, more, point)
+            for point, count in unrun.items()
+            if (more := count - self._unrun[point]) > 0
+        ]
+        for point in self._unrun.keys() - unrun.keys() if final else ():
+            self.counters["uncounted losses"] += 1
+            found.append(loss(self._settled[point], now, Cause.MISSED, point=point))
+        self._unrun.update(unrun)
+        self._settled.update(dict.fromkeys(unrun, before))
+        return found
+
+    def _certain(self, accounts: Accounts) -> dict[int, int]:
+        """Hits without a run, so far, of the kprobe points that were not hit while we asked."""
+        assert self._rings is not None
+        certain: dict[int, int] = {}
+        for _ in range(_STILL_TRIES):
+            ran, hit = self._rings.hits(), accounts.hits()
+            still = ran == self._rings.hits()
+            for point, count in hit.items():
+                if point not in certain and still[point]:
+                    certain[point] = count - int(ran[point])
+            if len(certain) == len(hit):
+                break
+        return certain
+
+    def _missed(self, begin: int, end: int, count: int, point: int) -> Events:
+        self.counters["lost:missed"] += count
+        return loss(begin, end, Cause.MISSED, count=count, point=point)
+
+
+def _event_id(instance: tracefs.Instance, name: str) -> int:
+    return int(tracefs.read(instance.root / "events" / instance.name / name / "id"))
+
+
+def _possible_cpus() -> int:
+    """One more than the highest CPU number that can ever be online."""
+    text = Gauge(Path("/sys/devices/system/cpu/possible")).text()
+    return max(parse_cpus(text), default=0) + 1 if text else os.cpu_count() or 1

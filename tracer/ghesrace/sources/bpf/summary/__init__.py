@@ -1,0 +1,1 @@
+"""The BPF programs that judge in the kernel and keep no events."""

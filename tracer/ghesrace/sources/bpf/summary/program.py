@@ -1,0 +1,205 @@
+"""A summary's plan as BPF C: probes/summary_*.bpf.c and, behind them, one program per probe.
+
+A program finds the slots that its event concerns, and calls the function of the C files that knows
+what that kind of event does to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ghesrace.events import PAGE_MASK, PAGE_SHIFT, Kind
+from ghesrace.host.btf import Btf
+from ghesrace.plan import Plan
+from ghesrace.sources.bpf import program
+
+FILES = ("summary_state.bpf.c", "summary_episode.bpf.c", "summary_flush.bpf.c")
+KNOWN = 8  # unsafe shapes per CPU and slot whose repetitions are only counted
+ACCESSES = (Kind.READ.name, Kind.WRITE.name)
+
+
+def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str) -> str:
+    """The C text for a plan of which `summary` is set; see ghesrace.sources.bpf.program.source."""
+    head = program.begin(plan, records=records, cpus=cpus, preempt_count=preempt_count)
+    accesses = any(probe.kind in ACCESSES for probe in plan.probes)
+    inside = [
+        n
+        for probe in plan.probes
+        if "flush-inside" in probe.implies
+        for n in range(len(plan.slots))
+        if probe.slot in (None, n) and (probe.slot == n or plan.slots[n].index is not None)
+    ]
+    pages = [n for n, slot in enumerate(plan.slots) if slot.lock == "page"]
+    defines = (
+        f"#define SLOTS {len(plan.slots)}\n#define ACCESSES {int(accesses)}\n"
+        f"#define KNOWN {KNOWN}\n"
+        f"#define FLUSH_INSIDE(k) ({_any(inside)})\n#define PAGE_LOCK(k) ({_any(pages)})\n"
+        f"#define THREAT_KIND {int(Kind.THREAT)}\n#define EPISODE_KIND {int(Kind.EPISODE)}\n"
+    )
+    programs = (_Program(plan, n, btf).text() for n in range(len(plan.probes)))
+    return "\n".join([head, defines, *map(program.c_file, FILES), *programs]) + "\n"
+
+
+def _any(slots: list[int]) -> str:
+    return " || ".join(f"(k) == {n}" for n in slots) or "0"
+
+
+class _Program(program.ProgramText):
+    """The program of one probe."""
+
+    enter = "HERE();"
+    reject = "return 0;"
+
+    def _body(self) -> Iterator[str]:
+        yield from self.arguments()
+        yield from _BODIES[Kind[self.probe.kind]](self)
+        yield "return 0;"
+
+    def count_hit(self) -> str:
+        return f"HIT({self.point});"
+
+    # -- which slot ----------------------------------------------------------------------
+
+    def _named(self) -> str | None:
+        """C for the number of the slot that the event names; SLOTS for none of ours."""
+        if self.probe.slot is not None:
+            return str(self.probe.slot)
+        if "index" not in self.probe.fields:
+            return None
+        known = [(s.index, n) for n, s in enumerate(self.plan.slots) if s.index is not None]
+        return "".join(f"(u32)index == {index} ? {n} : " for index, n in known) + "SLOTS"
+
+    def _at_page(self, otherwise: str) -> Iterator[str]:
+        """Set `at` to the slot of the page at `addr`; *otherwise*: the function of the C file that
+        tells whether it is that of a slot whose address is not known yet."""
+        yield f"u64 page = addr & {PAGE_MASK:#x}ULL;"
+        slots = list(enumerate(self.plan.slots))
+        known = [(s.address, n) for n, s in slots if s.address is not None]
+        chain = "".join(f"page == {address:#x}ULL ? {n} : " for address, n in known)
+        yield f"u64 at = {chain}SLOTS;"
+        for n, slot in slots:
+            if slot.address is None:
+                found = f"{otherwise}(level, st, {n}, slot_of({n}), page)"
+                yield f"if (at >= SLOTS && {found}) at = {n};"
+
+    def _one(self, *then: str) -> Iterator[str]:
+        """Do *then* with the slot `at`, if it is one."""
+        for n in range(len(self.plan.slots)):
+            yield f"if (at == {n}) {{ const u64 k = {n}; struct slot *s = slot_of(k);"
+            yield "if (!s) return 0;"
+            yield from then
+            yield "return 0; }"
+
+    def _each(self, call: str, covers: Callable[[int], str]) -> Iterator[str]:
+        """Do *call* with every slot that the event covers."""
+        for n in range(len(self.plan.slots)):
+            yield f"{{ const u64 k = {n}; struct slot *s = slot_of(k);"
+            yield f"if (s && ({covers(n)})) {call}; }}"
+
+    def _covers(self, slot: int) -> str:
+        if Kind[self.probe.kind] in (Kind.INV_ALL, Kind.BCAST_ALL):
+            return "1"
+        end = "end" if "end" in self.probe.fields else "addr + size"
+        known = self.plan.slots[slot].address
+        at = "s->address" if known is None else f"{known:#x}ULL"
+        return f"{at} && {at} >= (addr & {PAGE_MASK:#x}ULL) && {at} < {end}"
+
+    def _learn(self) -> str:
+        unknown = [n for n, slot in enumerate(self.plan.slots) if slot.address is None]
+        if "addr" not in self.probe.fields or not unknown:
+            return ""
+        page = f"addr & {PAGE_MASK:#x}ULL"
+        return f"if (!s->address && ({_any(unknown).replace('(k)', 'k')})) s->address = {page};"
+
+    # -- what it does --------------------------------------------------------------------
+
+    def map(self) -> Iterator[str]:
+        """MAP, and UNMAP by the same function."""
+        fields = self.probe.fields
+        yield f"u64 at = {self._named() or 'SLOTS'};"
+        frame = f"pfn << {PAGE_SHIFT}" if "pfn" in fields else f"phys & {PAGE_MASK:#x}ULL"
+        implied = int("page-after-set" in self.probe.implies)
+        mapped = f"map(me, level, st, k, s, {frame}, PAGE_LOCK(k), {implied});"
+        if self.probe.clear_kind is None:
+            yield from self._one("end(me, level, st, k, s, 0);", mapped)
+            return
+        clears = " && ".join(f"!{name}" for name in ("phys", "prot") if name in fields)
+        yield f"u64 unmaps = {clears};"
+        ends = "if (!end(me, level, st, k, s, unmaps)) return 0;"
+        yield from self._one(ends, "if (unmaps)", self._unmapped(), "else", mapped)
+
+    def unmap(self) -> Iterator[str]:
+        """UNMAP."""
+        yield f"u64 at = {self._named() or 'SLOTS'};"
+        ends = "if (!end(me, level, st, k, s, 1)) return 0;"
+        yield from self._one(self._learn(), ends, self._unmapped())
+
+    def _unmapped(self) -> str:
+        implies = self.probe.implies
+        flushed, told = (
+            int(what in implies) for what in ("page-after-clear", "broadcast-after-clear")
+        )
+        return f"unmap(level, st, k, s, {flushed}, {told});"
+
+    def map_end(self) -> Iterator[str]:
+        """MAP_END."""
+        yield f"u64 at = {self._named() or 'SLOTS'};"
+        yield from self._one(self._learn(), "map_end(level, &st->own[k]);")
+
+    def inv_page(self) -> Iterator[str]:
+        """INV_PAGE."""
+        if (named := self._named()) is not None:
+            yield f"u64 at = {named};"
+        else:
+            yield from self._at_page("flushed_in")
+        yield from self._one("inv_page(level, st, k, s);")
+
+    def inv_more(self) -> Iterator[str]:
+        """INV_RANGE, INV_ALL."""
+        yield from self._each("inv_more(level, st, k, s)", self._covers)
+
+    def broadcast(self) -> Iterator[str]:
+        """BCAST_RANGE, BCAST_ALL."""
+        page = int(self.probe.kind == Kind.BCAST_RANGE.name)
+        yield from self._each(f"broadcast(level, st, k, s, {page})", self._covers)
+
+    def broadcast_end(self) -> Iterator[str]:
+        """BCAST_END."""
+        yield from self._each("broadcast_end(level, st, k, s)", lambda _: "1")
+
+    def access(self) -> Iterator[str]:
+        """READ, WRITE."""
+        yield from self._at_page("accessed_in")
+        write = int(self.probe.kind == Kind.WRITE.name)
+        yield from self._one(self._learn(), f"access(level, &st->own[k], s, {write});")
+
+    def notify(self) -> Iterator[str]:
+        """NOTIFY, NOTIFY_END."""
+        yield "if (st->clearing > level) cleared(level, st);"
+        yield "st->edge[level & 3]++;"
+        if self.probe.kind == Kind.NOTIFY.name:
+            yield "if (level == 3) st->notified = 1;"
+
+    def reference(self) -> Iterator[str]:
+        """NMI_REF: recorded only where the NMI's entry was not seen."""
+        yield "if (st->notified) { st->notified = 0; return 0; }"
+        yield f"reference(me, level, {self.point}, {int(Kind.NMI_REF)}, delta_ns);"
+
+
+_BODIES: dict[Kind, Callable[[_Program], Iterator[str]]] = {
+    Kind.MAP: _Program.map,
+    Kind.UNMAP: _Program.unmap,
+    Kind.MAP_END: _Program.map_end,
+    Kind.INV_PAGE: _Program.inv_page,
+    Kind.INV_RANGE: _Program.inv_more,
+    Kind.INV_ALL: _Program.inv_more,
+    Kind.BCAST_RANGE: _Program.broadcast,
+    Kind.BCAST_ALL: _Program.broadcast,
+    Kind.BCAST_END: _Program.broadcast_end,
+    Kind.READ: _Program.access,
+    Kind.WRITE: _Program.access,
+    Kind.NOTIFY: _Program.notify,
+    Kind.NOTIFY_END: _Program.notify,
+    Kind.NMI_REF: _Program.reference,
+}
+KINDS = tuple(_BODIES)

@@ -1,0 +1,187 @@
+"""The summary source: what the kernel judged by itself (probes/summary_*.bpf.c), as batches.
+
+Episodes that are not safe come through the rings, like events. Counters and samples are read
+from the mapped state at every tick, and become records of the same stream.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ghesrace.events import MOST_AGAIN, NO_POINT, Events, Kind, Sample, Trait, empty
+from ghesrace.host.clocks import clock_now
+from ghesrace.plan import Plan
+from ghesrace.sources.accounts import Accounts
+from ghesrace.sources.bpf.attach import MAPS, STATES
+from ghesrace.sources.bpf.source import BpfSource
+from ghesrace.sources.nmi import NmiMatcher
+
+from . import program
+from .program import KNOWN
+
+SHAPE = np.dtype(
+    [
+        ("frame", "<u8"),
+        ("begin", "<u8"),
+        ("end", "<u8"),
+        ("call", "<u4"),
+        ("level", "u1"),
+        ("traits", "u1"),
+        ("pad", "<u2"),
+    ]
+)
+SHAPES = np.dtype([("known", "<u4"), ("sure", "<u4"), ("of", SHAPE, 4)])
+AGAIN = np.dtype(
+    [
+        ("begin", "<u8"),
+        ("threat", "<u8"),
+        ("frame", "<u8"),
+        ("n", "<u4"),
+        ("threat_cpu", "<u2"),
+        ("cls", "u1"),
+        ("traits", "u1"),
+    ]
+)
+COUNTERS = 32
+_WORDS = (
+    *("number", "since", "covered", "hold", "lucky", "maybe", "pending", "later"),
+    *("met", "later_met", "pre", "pre_maybe", "after", "after_of", "casting"),
+)
+_BYTES = ("state", "level", "base", "traits", "pre_level", "cast_level", "waits", "stuck")
+OWN = np.dtype(
+    [
+        ("counts", "<u8", COUNTERS),
+        ("shapes", SHAPES, 3),
+        ("again", AGAIN, KNOWN),
+        *((name, "<u8") for name in _WORDS),
+        ("call", "<u4"),
+        ("pre_call", "<u4"),
+        *((name, "u1") for name in _BYTES),
+    ]
+)
+# What the index of a counter says, above the class: FLUSHED, HANDOFF, LATENT.
+_CLASSES = 4
+_TRAITS = (Trait.FLUSHED, Trait.HANDOFF, Trait.LATENT)
+_SAMPLES = (Sample.EXPOSES, Sample.VULNERABLE, Sample.VULNERABLE)  # of shapes[3]
+
+
+def state_dtype(slots: int) -> np.dtype[np.void]:
+    """struct state of the C file."""
+    parts = [("edge", "<u4", 4), ("pid", "<u4"), ("notified", "u1"), ("pending", "u1")]
+    parts += [("clearing", "u1"), ("pad", "u1")]
+    return np.dtype([*parts, ("own", OWN, slots)])
+
+
+def counter(index: int) -> tuple[int, Trait]:
+    """Class and traits that counter *index* counts."""
+    bits = index // _CLASSES
+    traits = [trait for n, trait in enumerate(_TRAITS) if bits >> n & 1]
+    return index % _CLASSES, Trait(sum(traits))
+
+
+class States:
+    """The mapped state of *cpus* CPUs at *slots* slots; hands out what is new."""
+
+    def __init__(self, fd: int, *, slots: int, cpus: int, start: int) -> None:
+        dtype = state_dtype(slots)
+        size = -(-dtype.itemsize * cpus // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._rows: npt.NDArray[np.void] = np.frombuffer(self._map, dtype, cpus)["own"]
+        self._counted = np.zeros((cpus, slots, COUNTERS), np.uint64)
+        self._sampled = np.zeros((cpus, slots, len(_SAMPLES)), np.uint32)
+        self._again = np.ones((cpus, slots, KNOWN), np.uint32)  # the first was recorded
+        self._read = start
+
+    def close(self) -> None:
+        """Unmap."""
+        del self._rows
+        self._map.close()
+
+    def read(self, now: int, final: bool) -> list[Events]:
+        """COUNT, AGAIN, SAMPLE records of what is new, at *now* (ns). *final*: no program runs."""
+        counts = self._rows["counts"].copy()
+        samples = self._new_samples(now, final)
+        more = counts - self._counted
+        at = np.nonzero(more)
+        records = empty(len(at[0]))
+        records["kind"], records["ts"], records["addr"] = Kind.COUNT, now, self._read
+        records["cpu"] = records["reserved"] = at[0]
+        records["slot"], records["size"] = at[1], more[at]
+        said = [counter(int(index)) for index in at[2]]
+        records["aux"], records["flags"] = [c for c, _ in said], [int(t) for _, t in said]
+        self._counted, self._read = counts, now
+        return [*samples, records, self._repeated(now)]
+
+    def _repeated(self, now: int) -> Events:
+        n = np.maximum(self._rows["again"]["n"], 1)
+        more = np.minimum(n - self._again, MOST_AGAIN)
+        at = np.nonzero(more)
+        first = self._rows["again"][at]
+        records = empty(len(first))
+        records["kind"], records["ts"], records["addr"] = Kind.AGAIN, now, first["begin"]
+        records["cpu"] = records["reserved"] = at[0]
+        records["slot"], records["size"], records["aux"] = at[1], more[at], first["cls"]
+        records["flags"], records["phys"] = first["traits"], first["frame"]
+        records["point"] = NO_POINT
+        self._again += more
+        return records
+
+    def _new_samples(self, now: int, final: bool) -> list[Events]:
+        # A hold that goes on may yet tell all CPUs; at the end no hold goes on.
+        known = self._rows["shapes"]["known" if final else "sure"].astype(np.uint32)
+        found = []
+        for cpu, slot, sort in zip(*np.nonzero(known > self._sampled), strict=True):
+            first, last = self._sampled[cpu, slot, sort], known[cpu, slot, sort]
+            shapes = self._rows["shapes"]["of"][cpu, slot, sort][first:last]
+            records = empty(len(shapes))
+            records["kind"], records["ts"], records["aux"] = Kind.SAMPLE, now, _SAMPLES[sort]
+            records["addr"], records["size"] = shapes["begin"], shapes["end"]
+            records["phys"], records["pid"] = shapes["frame"], shapes["call"]
+            records["cpu"] = records["reserved"] = cpu
+            records["slot"], records["ctx"] = slot, shapes["level"]
+            records["flags"], records["point"] = shapes["traits"], NO_POINT
+            found.append(records)
+            self._sampled[cpu, slot, sort] = last
+        return found
+
+
+class SummarySource(BpfSource):
+    """Live batches of a summary; see BpfSource. All that was counted since the programs were
+    attached is in the first one."""
+
+    _write = staticmethod(program.source)
+    _maps = (*MAPS, STATES)
+
+    def __init__(self, plan: Plan, host: dict[str, Any], **how: Any) -> None:
+        super().__init__(plan, host, **how)
+        self._states: States | None = None
+
+    def _attach(self) -> None:
+        before = clock_now(self.plan.clock)
+        super()._attach()
+        assert self._loaded is not None
+        after, cpus = self._start, self._cpus
+        self._matchers = {cpu: NmiMatcher(after) for cpu in range(cpus)}
+        self._start = self._asked = before
+        # All misses count as losses, from the first hit on: the state is as old.
+        self._misses = [0] * len(self.plan.probes)
+        self._unrun = dict.fromkeys(self._unrun, 0)
+        self._settled = dict.fromkeys(self._settled, before)
+        self._states = States(
+            self._loaded.maps[-1], slots=len(self.plan.slots), cpus=cpus, start=before
+        )
+
+    def _detach(self) -> None:
+        if self._states is not None:
+            self._states.close()
+            self._states = None
+        super()._detach()
+
+    def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
+        parts = super()._count(accounts, final, now)
+        assert self._states is not None
+        return [*parts, *self._states.read(clock_now(self.plan.clock), final)]

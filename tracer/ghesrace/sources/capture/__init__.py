@@ -1,0 +1,1 @@
+"""Captures of our own: an Arrow IPC stream."""

@@ -1,0 +1,321 @@
+"""The capture file: an Arrow IPC *stream* of event batches, with the plan and host in its schema.
+
+Columns are the fields of events.EVENT. A stream needs no footer, so what was flushed before a
+crash can be read; a run that ended well has Arrow's end-of-stream marker, a cut one has not.
+Any Arrow reader opens the file: `pyarrow.ipc.open_stream(path).read_pandas()`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import time
+from collections.abc import Iterator
+from io import BufferedReader, BufferedWriter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ghesrace import __version__
+from ghesrace.errors import GhesraceError, HostError, InputError, TransientError
+from ghesrace.events import EVENT, Cause, Events, Kind, empty, loss, mark
+from ghesrace.plan import Plan
+
+from . import guard
+
+FORMAT = "1"
+MAX_ROWS = 1 << 20  # of one batch: bounds a reader's memory to some 60 MB
+_MAX_METADATA = 64 << 20  # of the schema message, which carries the plan and the host facts
+_CONTINUATION = b"\xff\xff\xff\xff"
+_COLUMNS = [
+    (name, pa.from_numpy_dtype(EVENT[name]), EVENT[name].itemsize) for name in EVENT.names or ()
+]
+
+
+def schema(plan: Plan, host: dict[str, Any]) -> pa.Schema:
+    """The schema of a capture of *plan* on *host*."""
+    metadata: dict[str | bytes, str | bytes] = {
+        "ghesrace.format": FORMAT,
+        "ghesrace.version": __version__,
+        "ghesrace.plan": json.dumps(plan.to_dict()),
+        "ghesrace.host": json.dumps(host),
+    }
+    return pa.schema([pa.field(n, t, nullable=False) for n, t, _ in _COLUMNS], metadata)
+
+
+class CaptureWriter:
+    """Writes batches to *path*. Use as a context manager or call `close()`: only then does the file
+    end with the marker of a run that ended well.
+
+    Batches are collected for up to *interval* seconds, then written and flushed to the OS:
+    a kill -9 loses at most what came since. Raises TransientError if the disk is full,
+    HostError if the file can't be written.
+    """
+
+    def __init__(
+        self, path: str | Path, plan: Plan, host: dict[str, Any], *, interval: float = 0.9
+    ) -> None:
+        self.path = Path(path)
+        self.rows = 0
+        self._interval = interval
+        self._pending: list[Events] = []
+        self._written = time.monotonic()
+        self._schema = schema(plan, host)
+        self._failed = False
+        try:
+            self._file: BufferedWriter | None = open(self.path, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise self._error(error) from error
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pa.ipc.new_stream(self._file, self._schema, options=options)
+        # Arrow writes the schema with the first batch: an empty one brings it to disk now.
+        self._pending.append(empty())
+        try:
+            self.flush()
+        except GhesraceError:
+            self.close(ended_well=False)
+            raise
+
+    def write(self, batch: Events) -> None:
+        """Take one batch (shape (n,), dtype EVENT)."""
+        self._pending.append(batch)
+        waiting = sum(map(len, self._pending))
+        if waiting >= MAX_ROWS or time.monotonic() - self._written >= self._interval:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was collected and hand it to the OS."""
+        if not self._pending:
+            return
+        rows = np.concatenate(self._pending)
+        self._pending.clear()
+        try:
+            for first in range(0, max(len(rows), 1), MAX_ROWS):
+                part = rows[first : first + MAX_ROWS]
+                columns = [_column(part[name], kind) for name, kind, _ in _COLUMNS]
+                self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+        except OSError as error:
+            self._failed = True
+            raise self._error(error) from error
+        self._flush()
+        self.rows += len(rows)
+        self._written = time.monotonic()
+
+    def close(self, ended_well: bool = True) -> None:
+        """Write the rest; *ended_well*: and the end-of-stream marker. Idempotent."""
+        if self._file is None:
+            return
+        try:
+            if not self._failed:
+                self.flush()
+                if ended_well:
+                    self._writer.close()
+                self._flush()
+        finally:
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except OSError as error:
+                if not self._failed:
+                    raise self._error(error) from error
+
+    def __enter__(self) -> CaptureWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close(ended_well=error is None)
+        except GhesraceError:
+            if error is None:
+                raise
+
+    def _flush(self) -> None:
+        assert self._file is not None
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._failed = True
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> GhesraceError:
+        what = f"can't write {self.path}: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return TransientError(
+                what,
+                "free some space or use -o on another disk; what was written before is readable",
+            )
+        return HostError(what, "choose another file with -o")
+
+
+class CaptureSource:
+    """Reads a capture file. `plan` and `host` are there at once, batches one at a time.
+
+    After `batches()` is exhausted: `truncated` says that the file ends without its marker or
+    in damage (`warnings` say what), and the last batch then holds a LOSS (TRUNCATED).
+    Memory is bounded whatever the file claims. Raises InputError if it is no capture, or
+    if it is cut before its first intact batch.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.truncated = False
+        self.warnings: list[str] = []
+        with self._open() as file:
+            self._schema, self._begin = self._read_schema(file)
+        metadata = self._schema.metadata or {}
+        try:
+            self.plan = Plan.from_json(metadata[b"ghesrace.plan"])
+            self.host: dict[str, Any] = json.loads(metadata[b"ghesrace.host"])
+            json.dumps(self.host, ensure_ascii=False).encode()  # half a surrogate can't be printed
+        except (KeyError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{self.path}: the plan or host facts in it are damaged: {error}",
+                "record the capture again",
+            ) from error
+        host = self.host if isinstance(self.host, dict) else {"release": None}
+        names = [host.get(name, "") for name in ("arch", "release")]
+        if not all(isinstance(name, str) and name.isprintable() for name in names):
+            raise InputError(f"{self.path}: the host facts in it are damaged")
+
+    def batches(self) -> Iterator[Events]:
+        """See sources.Source."""
+        self.truncated, self.warnings = False, []
+        marked = newest = 0
+        intact = False
+        with self._open() as file:
+            file.seek(self._begin)
+            while True:
+                try:
+                    events = self._next(file)
+                except InputError as error:
+                    self.truncated = True
+                    self.warnings.append(f"{self.path}: {error.what}")
+                    break
+                if events is None:
+                    return
+                if not len(events):
+                    continue
+                intact = True
+                real = events["kind"] < Kind.LOSS
+                newest = max(newest, int(events["ts"][real].max(initial=0)))
+                marks = events["ts"][events["kind"] == Kind.MARK]
+                marked = max(marked, int(marks.max(initial=0)))
+                yield events
+        if not intact:
+            raise InputError(
+                f"{self.path}: {self.warnings[-1].partition(': ')[2]} before the first batch",
+                "the capture was cut too early to be judged: record again",
+            )
+        end = max(marked, newest)
+        yield np.concatenate((loss(marked, end, Cause.TRUNCATED), mark(end)))
+
+    def _open(self) -> BufferedReader:
+        try:
+            file = open(self.path, "rb", opener=_no_wait)  # noqa: SIM115
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"can't read {self.path}: {why}", "give the path of a capture file"
+            ) from error
+        return file
+
+    def _read_schema(self, file: BufferedReader) -> tuple[pa.Schema, int]:
+        foreign = InputError(
+            f"{self.path} is not a ghesrace capture",
+            "give a file written by `ghesrace capture -o FILE`",
+        )
+        if not self.path.is_file():
+            raise foreign
+        try:
+            message = self._message(file)
+            if message is None or message[0].kind != guard.SCHEMA or message[0].body:
+                raise foreign
+            _, metadata, _ = message
+            found = pa.ipc.read_schema(pa.py_buffer(_framed(metadata)))
+            columns = [(f.name, f.type) for f in found]
+        except (InputError, pa.ArrowException, OSError, ValueError) as error:
+            raise foreign from error
+        version = (found.metadata or {}).get(b"ghesrace.format")
+        if version is None:
+            raise foreign
+        if version != FORMAT.encode():
+            raise InputError(
+                f"{self.path}: capture format {version!r}, this ghesrace reads {FORMAT}",
+                "read it with the ghesrace that wrote it",
+            )
+        if columns != [(n, t) for n, t, _ in _COLUMNS]:
+            raise InputError(f"{self.path}: its columns are not those of format {FORMAT}")
+        return found, file.tell()
+
+    def _message(self, file: BufferedReader) -> tuple[guard.Header, bytes, bytes] | None:
+        """The next message (header, metadata, body); None at the end-of-stream marker.
+
+        Encapsulated message format, arrow.apache.org/docs/format/Columnar.html.
+        """
+        left = os.fstat(file.fileno()).st_size - file.tell()
+        prefix = file.read(8)
+        if len(prefix) == 0:
+            raise InputError("the file ends without its end marker")
+        if len(prefix) < 8:
+            raise InputError("the file ends in the middle of a batch")
+        if prefix[:4] != _CONTINUATION:
+            raise InputError("damaged: no message where one should be")
+        (length,) = struct.unpack("<i", prefix[4:])
+        if length == 0:
+            return None
+        if length < 0 or length > _MAX_METADATA:
+            raise InputError("damaged: a message of impossible length")
+        if length > left - 8:
+            raise InputError("the file ends in the middle of a batch")
+        metadata = file.read(length)
+        head = guard.header(metadata)
+        if head.body < 0 or head.body > 2 * MAX_ROWS * EVENT.itemsize:
+            raise InputError("damaged: a batch of impossible length")
+        if head.body > left - 8 - length:
+            raise InputError("the file ends in the middle of a batch")
+        return head, metadata, file.read(head.body)
+
+    def _next(self, file: BufferedReader) -> Events | None:
+        message = self._message(file)
+        if message is None:
+            return None
+        head, metadata, body = message
+        if head.kind != guard.RECORD_BATCH:
+            raise InputError("damaged: a message that is no batch")
+        rows = guard.check_batch(metadata, body, [w for _, _, w in _COLUMNS], MAX_ROWS)
+        try:
+            framed = pa.py_buffer(_framed(metadata) + body)
+            batch = pa.ipc.read_record_batch(pa.ipc.read_message(framed), self._schema)
+            batch.validate(full=True)
+            events = empty(rows)
+            for name, _, _ in _COLUMNS:
+                events[name] = batch.column(name).to_numpy(zero_copy_only=True)
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+            raise InputError(f"damaged batch: {str(error).splitlines()[0]}") from error
+        return events
+
+
+def _no_wait(path: str, flags: int) -> int:
+    # A FIFO without a writer would block the opening itself.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _column(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array[Any]:
+    # pa.array() looks for pandas and masked arrays at its first call: seconds under emulation.
+    data = pa.py_buffer(np.ascontiguousarray(values).data)
+    return pa.Array.from_buffers(kind, len(values), [None, data])
+
+
+def _framed(metadata: bytes) -> bytes:
+    return _CONTINUATION + struct.pack("<i", len(metadata)) + metadata

@@ -1,0 +1,1 @@
+"""Traces of other tools: trace.dat, ftrace text, perf script."""

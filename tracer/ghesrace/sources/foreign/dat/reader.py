@@ -1,0 +1,140 @@
+"""A trace.dat as a foreign trace: its pages as they are, its symbols, clock and counters."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ghesrace.errors import InputError
+from ghesrace.host.kallsyms import Symbol, find_symbols
+from ghesrace.plan import Unseen
+from ghesrace.points import families, symbols
+from ghesrace.sources.accounts import parse_profile
+from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventType
+from ghesrace.sources.foreign.reader import Block
+from ghesrace.sources.ring.pages import Field, PageLayout, Records
+
+from .header import Buffer, TraceDat, read_head
+from .pages import PageFile
+
+_DEFAULT_ERROR_NS = 1000
+# kernel/trace/trace.c:trace_clocks[]; what is not here is in ns and in step on all CPUs.
+_COARSE_NS = {"uptime": 10_000_000}
+_NO_TIME = ("counter", "x86-tsc", "ppc-tb")
+_COMMON = ("common_type", "common_flags", "common_pid")
+
+
+class DatReader:
+    """One buffer of a trace.dat; see survey.Reader. Raises InputError."""
+
+    def __init__(self, path: Path, data: mmap.mmap | bytes, head: TraceDat, buffer: Buffer) -> None:
+        self.buffer = buffer
+        self.layout = PageLayout(
+            head.layout.commit_offset, head.layout.data_offset, buffer.page_size
+        )
+        self.formats = {event.id: (system, event) for system, event in head.events}
+        self.clock = buffer.clock
+        self.release, self.arch = _host(head.uname)
+        self.stats = head.stats
+        self._pages = PageFile(data, buffer, head.compression, path)
+        self.truncated = self._pages.truncated
+        self._entries = [
+            s for found in find_symbols(head.kallsyms, _wanted()).values() for s in found
+        ]
+        for _, event in self.formats.values():
+            for name in _COMMON:
+                if event.fields.get(name) != head.events[0][1].fields.get(name):
+                    raise InputError(
+                        f"{path}: event {event.name} has no {name} where the others have it",
+                        "the file is damaged: record again",
+                    )
+        if self.formats and any(n not in head.events[0][1].fields for n in _COMMON):
+            raise InputError(f"{path}: its events have no {', '.join(_COMMON)}")
+        self.missed = _missed(path)
+        self.unseen = [*_clock_notes(buffer.clock, head.tsc)]
+        self.clock_error_ns = _COARSE_NS.get(buffer.clock, _DEFAULT_ERROR_NS)
+        if not self.missed:
+            what = "probe hits that the kernel skipped (kprobe_profile)"
+            why = f"not in a trace.dat, and there is no {path.name}.missed beside it"
+            self.unseen.append(Unseen(what, why, ("stale",)))
+
+    @property
+    def pages(self) -> int:
+        """Ring-buffer pages of all CPUs."""
+        return self._pages.count
+
+    def blocks(self) -> Iterator[Block]:
+        """See survey.Reader."""
+        return self._pages.blocks()
+
+    def event_type(self, ident: int, records: Records | None, row: int) -> EventType:
+        """See survey.Reader. Where a probe sits comes from its record and the file's kallsyms."""
+        system, event = self.formats[ident]
+        returns = "__probe_ret_ip" in event.fields
+        place: Field | None = event.fields.get("__probe_func" if returns else "__probe_ip")
+        symbol = None
+        if place is not None and records is not None:
+            ip = int(records.column(place, np.array([row]))[0])
+            symbol = self._symbol(ip)
+        if symbol is None:
+            return EventType(system, event.name, event, returns=returns)
+        return EventType(system, event.name, event, symbol.plain, symbol.module, returns)
+
+    def _symbol(self, ip: int) -> Symbol | None:
+        inside = [s for s in self._entries if s.address and 0 <= ip - s.address < ENTRY_BYTES]
+        return max(inside, key=lambda s: s.address, default=None)
+
+    def addresses(self, name: str) -> set[int]:
+        """Addresses of the functions called *name*, as far as the file tells."""
+        return {s.address for s in self._entries if s.plain == name and s.address}
+
+
+def open_dat(path: Path) -> list[DatReader]:
+    """A reader for each buffer of *path* that holds pages. Raises InputError."""
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise InputError(f"can't read {path}: {error}", "give a trace.dat of trace-cmd") from error
+    head = read_head(data, path)
+    readers = [DatReader(path, data, head, buffer) for buffer in head.buffers]
+    full = [reader for reader in readers if reader.pages]
+    if not full:
+        raise InputError(f"{path}: no ring-buffer page is in it", "record again, for longer")
+    return full
+
+
+def _wanted() -> frozenset[str]:
+    return symbols(families()) - {""}
+
+
+def _host(uname: str) -> tuple[str, str]:
+    """Release and architecture of "Linux NODE RELEASE MACHINE", as trace-cmd writes it."""
+    words = uname.split()
+    if len(words) < 4:
+        return "", ""
+    machine = {"aarch64": "arm64"}.get(words[3], words[3])
+    release = "".join(c for c in words[2] if c.isprintable())[:64]
+    return release, machine if machine in ("x86_64", "arm64") else ""
+
+
+def _missed(path: Path) -> dict[str, int]:
+    """Skipped hits by event, from the FILE.missed that our trace-cmd script leaves."""
+    try:
+        with path.with_name(f"{path.name}.missed").open("rb") as file:
+            text = file.read(1 << 20).decode("utf-8", "replace")
+    except OSError:
+        return {}
+    return {event: missed for event, (_, missed) in parse_profile(text).items()}
+
+
+def _clock_notes(clock: str, tsc: bool) -> Iterator[Unseen]:
+    if clock in _NO_TIME or tsc:
+        what = f"times in nanoseconds: the clock {clock!r} counts something else"
+        yield Unseen(what, "stamps are taken as they are; only their order means something")
+    elif clock in ("local", "perf", ""):
+        what = "how far the CPUs' clocks are apart"
+        yield Unseen(what, f"the clock {clock or '?'!r} is per CPU: record with `-C mono`")

@@ -1,0 +1,180 @@
+"""The first pass over a foreign trace: which of its events are ours, the plan they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ghesrace.errors import InputError
+from ghesrace.events import PAGE_SHIFT, PAGE_SIZE
+from ghesrace.sources.ring.decode import CONTEXT_OF
+from ghesrace.sources.ring.pages import Records, decode
+
+from .eventmap import EventMap, EventType, Rule, Unusable, recognise
+from .reader import Reader
+
+MAX_SLOTS = 64
+_MAPPERS = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")
+FLUSHES = ("INV_", "BCAST_")
+
+
+@dataclass(slots=True)
+class Use:
+    """One event type that is ours, its rule, and how many records there are."""
+
+    event: EventType
+    rule: Rule
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the first pass found. `skipped` counts records of events that are none of ours."""
+
+    uses: dict[int, Use] = field(default_factory=dict)
+    unusable: dict[str, Unusable] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    indices: dict[int, set[int]] = field(default_factory=dict)  # fixmap index -> contexts
+    copied: set[int] = field(default_factory=set)  # indices that the copy was called with
+    pages: set[int] = field(default_factory=set)  # addresses that slots without a name have
+    flushed: dict[int, Counter[int]] = field(default_factory=dict)  # index -> pages
+    doubles: list[str] = field(default_factory=list)  # labels of events left out
+    handlers: set[int] = field(default_factory=set)
+    cpus: set[int] = field(default_factory=set)
+    first_ts: int = 2**62
+    last_ts: int = 0
+
+    @classmethod
+    def of(cls, reader: Reader, given: EventMap) -> Survey:
+        """Read everything once. Raises InputError."""
+        survey = cls()
+        known: dict[int, Rule | None] = {}
+        for block in reader.blocks():
+            records = decode(b"".join(block.chunks.values()), reader.layout)
+            survey.cpus |= block.chunks.keys()
+            if len(records):
+                survey._block(reader, given, known, records)
+        for ident in reader.formats:  # recorded, but it never happened
+            if ident not in known:
+                survey._meet(reader.event_type(ident, None, 0), ident, given)
+        survey._drop_doubles()
+        return survey
+
+    def _drop_doubles(self) -> None:
+        """Two probes on one function would show each map twice: the one that fired more stays."""
+        best: dict[tuple[str, str, str], int] = {}
+        for ident, use in list(self.uses.items()):
+            if not use.event.symbol or not use.rule.point:
+                continue
+            key = (use.rule.kind, use.rule.symbol, use.rule.scope)
+            other = best.setdefault(key, ident)
+            if other == ident:
+                continue
+            less = ident if use.count <= self.uses[other].count else other
+            best[key] = other if less == ident else ident
+            self.doubles.append(self.uses.pop(less).event.label)
+
+    def _meet(self, event: EventType, ident: int, given: EventMap) -> Rule | None:
+        rule = recognise(event, given)
+        if isinstance(rule, Unusable):
+            self.unusable[event.label] = rule
+            return None
+        if rule is not None:
+            self.uses[ident] = Use(event, rule)
+        return rule
+
+    def _block(
+        self,
+        reader: Reader,
+        given: EventMap,
+        known: dict[int, Rule | None],
+        records: Records,
+    ) -> None:
+        first = next(iter(reader.formats.values()), None)
+        if first is None:
+            return
+        common = first[1].fields
+        everything = np.arange(len(records))
+        types = records.column(common["common_type"], everything).astype(np.int64)
+        contexts = CONTEXT_OF[records.column(common["common_flags"], everything) & 0xFF]
+        if int(records.ts.max()) >= 2**62:
+            raise InputError("an event has an impossible time stamp", "the file is damaged")
+        self.first_ts = min(self.first_ts, int(records.ts.min()))
+        self.last_ts = max(self.last_ts, int(records.ts.max()))
+        flush_of = np.zeros(len(records), np.uint64)
+        for ident, count in zip(*np.unique(types, return_counts=True), strict=True):
+            rows = np.flatnonzero(types == ident)
+            if ident not in known:
+                if int(ident) not in reader.formats:
+                    known[int(ident)] = None
+                else:
+                    event = reader.event_type(int(ident), records, int(rows[0]))
+                    known[int(ident)] = self._meet(event, int(ident), given)
+            rule = known[int(ident)]
+            if rule is None:
+                name = reader.formats[int(ident)][1].name if ident in reader.formats else "?"
+                self.skipped[name] += int(count)
+                continue
+            use = self.uses[int(ident)]
+            use.count += int(count)
+            self._columns(use, records, rows, contexts)
+            if rule.kind == "INV_PAGE":
+                flush_of[rows] = self._column(use, records, rows, "addr")
+        self._flushes_after_maps(records, types, flush_of)
+
+    @staticmethod
+    def _column(
+        use: Use, records: Records, rows: npt.NDArray[np.intp], ours: str
+    ) -> npt.NDArray[np.uint64]:
+        return records.column(use.event.format.fields[use.rule.fields[ours]], rows)
+
+    def _columns(
+        self,
+        use: Use,
+        records: Records,
+        rows: npt.NDArray[np.intp],
+        contexts: npt.NDArray[np.uint8],
+    ) -> None:
+        rule = use.rule
+        if "index" in rule.fields and rule.kind in ("MAP", "COPY"):
+            index = self._column(use, records, rows, "index")
+            for value in np.unique(index)[: MAX_SLOTS + 1].tolist():
+                seen = np.unique(contexts[rows[index == np.uint64(value)]]).tolist()
+                self.indices.setdefault(value, set()).update(seen)
+                if rule.kind == "COPY":
+                    self.copied.add(value)
+        if "addr" in rule.fields and rule.kind in _MAPPERS and not rule.role:
+            pages = self._column(use, records, rows, "addr") >> np.uint64(PAGE_SHIFT)
+            self.pages.update(v << PAGE_SHIFT for v in np.unique(pages)[: MAX_SLOTS + 1].tolist())
+            self.pages.discard(0)
+        if "handler" in rule.fields:
+            self.handlers.update(np.unique(self._column(use, records, rows, "handler")).tolist())
+        if max(len(self.indices), len(self.pages)) > 4 * MAX_SLOTS:
+            self._too_many()
+
+    def _too_many(self) -> None:
+        raise InputError(
+            "its events map more addresses than GHES has slots",
+            "a map file can name the slots, or ignore events that are none: --map",
+        )
+
+    def _flushes_after_maps(
+        self,
+        records: Records,
+        types: npt.NDArray[np.int64],
+        flush_of: npt.NDArray[np.uint64],
+    ) -> None:
+        """x86's fixmap setter ends in the invalidation of the page: so it shows its address."""
+        for ident, use in self.uses.items():
+            if use.rule.kind != "MAP" or "index" not in use.rule.fields:
+                continue
+            rows = np.flatnonzero((types[:-1] == ident) & (flush_of[1:] != 0))
+            index = self._column(use, records, rows, "index")
+            pages = flush_of[rows + 1] & ~np.uint64(PAGE_SIZE - 1)
+            for value in np.unique(index)[:MAX_SLOTS].tolist():
+                found, counts = np.unique(pages[index == np.uint64(value)], return_counts=True)
+                best = int(counts.argmax())
+                self.flushed.setdefault(value, Counter())[int(found[best])] += int(counts[best])

@@ -1,0 +1,174 @@
+"""The foreign source: judges traces that other tools recorded. Two passes over the file: the
+first finds out what is in it (scan.py) and makes a plan, the second yields the batches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ghesrace.errors import InputError
+from ghesrace.events import Cause, Events, Kind, loss, mark
+from ghesrace.plan import Plan, Unseen
+from ghesrace.sources.foreign.dat.header import MAGIC
+from ghesrace.sources.foreign.dat.reader import DatReader, open_dat
+from ghesrace.sources.foreign.text.reader import TextReader, form_of
+from ghesrace.sources.nmi import NmiMatcher
+from ghesrace.sources.ring.decode import Decoder, SlotTable
+
+from .eventmap import EventMap
+from .joiner import Joiner, needs_joining
+from .plan import attached, make_plan, without_reference
+from .reader import Reader
+from .scan import Survey
+
+_SAMPLE = 1 << 18  # bytes that tell what a file is
+
+
+class ForeignSource:
+    """A trace of another tool; see sources.Source. `truncated`, `warnings`: as CaptureSource's.
+
+    Raises InputError if the file is damaged or nothing in it maps a GHES slot.
+    """
+
+    def __init__(self, path: str | Path, given: EventMap | None = None) -> None:
+        self.path = Path(path)
+        self.counters: Counter[str] = Counter()
+        self.warnings: list[str] = []
+        self.truncated = False
+        given = given or EventMap()
+        try:
+            self._reader, self._survey, others = _choose(self.path, given)
+            self.plan = _planned(self._survey, self._reader, given, others)
+        except InputError as error:
+            if str(path) in error.what:
+                raise
+            raise InputError(f"{path}: {error.what}", error.hint) from error
+        self.host: dict[str, Any] = {
+            "release": self._reader.release,
+            "arch": self.plan.arch,
+            "source": self.path.name,
+        }
+
+    def batches(self) -> Iterator[Events]:
+        """See sources.Source."""
+        survey, plan = self._survey, self.plan
+        start = min(survey.first_ts, survey.last_ts)
+        self.counters.clear()
+        self.truncated = bool(self._reader.truncated)
+        self.warnings = [f"{self.path}: {why}" for why in self._reader.truncated]
+        probes = attached(survey, plan)
+        decoder = Decoder(SlotTable(plan), probes, self._reader.layout, start, self.counters)
+        joiner = Joiner(plan) if needs_joining(plan) else None
+        references = any(p.kind == Kind.NMI_REF.name for p in plan.probes)
+        matchers: dict[int, NmiMatcher] = {}
+        promised = start
+        end = survey.last_ts + 1
+        for block in self._reader.blocks():
+            final = block.mark is None
+            events = decoder.feed(block.chunks, promised)
+            parts = [events]
+            for cpu in block.chunks if references else ():
+                matcher = matchers.setdefault(cpu, NmiMatcher(start))
+                parts.append(matcher.feed(events[events["cpu"] == cpu], cpu))
+            parts += _late(events, promised)
+            if joiner is not None:
+                parts[0] = joiner.feed(events, final)
+            promised = max(promised, end if final else min(block.mark or 0, end))
+            if final:
+                parts += self._unplaced(start, end)
+            done = promised if joiner is None or final else min(promised, joiner.oldest)
+            yield np.concatenate((*parts, mark(done)))
+
+    def _unplaced(self, start: int, end: int) -> Iterator[Events]:
+        """Losses that the trace counts or shows without saying when."""
+        for stats in self._reader.stats:
+            cpu = stats.get("CPU", -1)
+            if cpu not in self._survey.cpus:
+                continue
+            dropped = stats.get("dropped events", 0) + stats.get("commit overrun", 0)
+            if dropped > 0:
+                yield loss(start, end, Cause.DROPPED, cpu, dropped)
+        told = sum(max(s.get("overrun", 0), 0) for s in self._reader.stats)
+        more = told - self.counters["lost:overrun"]
+        if more > 0 and not self.counters["uncounted losses"]:
+            yield loss(start, end, Cause.OVERRUN, count=more)
+        for point, use in enumerate(self._survey.uses.values()):
+            missed = self._reader.missed.get(use.event.name, 0)
+            if missed > 0:
+                yield loss(start, end, Cause.MISSED, count=missed, point=point)
+        if self.truncated:
+            yield loss(start, end, Cause.TRUNCATED)
+
+
+def _choose(path: Path, given: EventMap) -> tuple[Reader, Survey, list[str]]:
+    """The reader of the buffer with the most events of ours; names of others that have some."""
+    found: list[tuple[Reader, Survey, str]] = []
+    for reader in readers(path, given):
+        survey = Survey.of(reader, given)
+        name = reader.buffer.name if isinstance(reader, DatReader) else ""
+        found.append((reader, survey, name))
+    counts = [sum(u.count for u in survey.uses.values()) for _, survey, _ in found]
+    best = int(np.argmax(counts))
+    others = [
+        f"{name or 'the top buffer'}: {count:,}"
+        for i, ((_, _, name), count) in enumerate(zip(found, counts, strict=True))
+        if i != best and count
+    ]
+    return found[best][0], found[best][1], others
+
+
+def readers(path: Path, given: EventMap) -> list[Reader]:
+    """What can read *path*, by its content: one reader per buffer. Raises InputError."""
+    sample = _sample(path)
+    if sample.startswith(MAGIC):
+        return list(open_dat(path))
+    form = form_of(sample)
+    if form is None:
+        raise InputError(
+            f"{path} is neither a capture nor a trace that can be read",
+            "give a file of `ghesrace capture`, a trace.dat, the text of ftrace's `trace` or of "
+            "`trace-cmd report`, or of `perf script`",
+        )
+    return [TextReader(path, form, given)]
+
+
+def _sample(path: Path) -> bytes:
+    if not path.is_file():
+        raise InputError(f"can't read {path}: not a file", "give the path of a trace")
+    try:
+        with path.open("rb") as file:
+            return file.read(_SAMPLE)
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"can't read {path}: {why}", "give the path of a trace") from error
+
+
+def _planned(survey: Survey, reader: Reader, given: EventMap, others: list[str]) -> Plan:
+    plan = make_plan(survey, reader, given)
+    if survey.handlers and isinstance(reader, DatReader):
+        known = reader.addresses("ghes_notify_nmi")
+        ours = any(u.event.system.startswith("ghesrace_") for u in survey.uses.values())
+        # Our script's filter lets GHES handlers pass only.
+        if not ours and not survey.handlers <= known:
+            plan = without_reference(survey, plan, "nmi:nmi_handler was recorded for others too")
+    if others:
+        what = f"events in other buffers of the file: {', '.join(others)}"
+        why = "one buffer is judged, the one with the most: only in one is their order known"
+        checked = {**plan.not_checked, "stale": f"{what} are not judged"}
+        plan = replace(
+            plan, unseen=(*plan.unseen, Unseen(what, why, ("stale",))), not_checked=checked
+        )
+    return plan
+
+
+def _late(events: Events, promised: int) -> Iterator[Events]:
+    """A LOSS (CLOCK) where events are older than an earlier MARK said."""
+    late = (events["ts"] < promised) & (events["kind"] != Kind.LOSS)
+    for cpu in np.unique(events["cpu"][late]).tolist():
+        yield loss(int(events["ts"][late].min()), promised, Cause.CLOCK, cpu)

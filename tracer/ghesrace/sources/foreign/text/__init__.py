@@ -1,0 +1,1 @@
+"""Text of ftrace, trace-cmd report and perf script."""

@@ -1,0 +1,106 @@
+"""Columns of parsed events -> ring-buffer pages, so that text goes the way of everything else.
+
+The pages are ringbuffer.decode()'s, of one record layout: an absolute stamp, then a record with
+the common fields and FIELDS numbers of 8 bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ghesrace.sources.ring.pages import EventFormat, Field, PageLayout
+
+FIELDS = 10
+MAX_TS = 1 << 59  # ns: what an absolute stamp of the ring buffer holds
+UNKNOWN = -1
+_HEAD_WORDS = 4  # of a page: stamp, committed bytes
+_PAYLOAD_WORDS = 2 + 2 * FIELDS
+_WORDS = 3 + _PAYLOAD_WORDS
+_PER_PAGE = 64
+_MISSED, _STORED = 1 << 31, 1 << 30
+# Behind the records there is room for the number of missed events.
+LAYOUT = PageLayout(8, 16, 4 * (_HEAD_WORDS + _PER_PAGE * _WORDS) + 8)
+_COMMON = {
+    "common_type": Field(0, 2, False),
+    "common_flags": Field(2, 1, False),
+    "common_pid": Field(4, 4, True),
+}
+
+Ints = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+
+def text_format(name: str, ident: int, fields: list[str]) -> EventFormat:
+    """The format of an event with at most FIELDS numbers, in this order."""
+    own = {field: Field(8 + 8 * n, 8, False) for n, field in enumerate(fields[:FIELDS])}
+    return EventFormat(name, ident, _COMMON | own)
+
+
+@dataclass(slots=True)
+class Columns:
+    """Events in file order. `lost`: events lost on that CPU right before this one (UNKNOWN: some);
+    `values`: shape (n, FIELDS)."""
+
+    cpu: Ints
+    ts: Ints
+    pid: Ints
+    flags: Ints
+    ident: Ints
+    lost: Ints
+    values: U64
+
+
+def pages(columns: Columns) -> dict[int, bytearray]:
+    """The events as whole pages of LAYOUT, by CPU."""
+    found = {}
+    for cpu in np.unique(columns.cpu).tolist():
+        found[cpu] = _pages(columns, np.flatnonzero(columns.cpu == cpu))
+    return found
+
+
+def lost_page(ts: int, count: int) -> bytearray:
+    """A page without events that says that *count* events (or UNKNOWN) are lost before *ts*."""
+    page = np.zeros(LAYOUT.size // 4, np.uint32)
+    head = page[:4].view("<u8")
+    head[0], head[1] = ts, _MISSED | (_STORED if count > 0 else 0)
+    page[4:6].view("<u8")[0] = max(count, 0)
+    return bytearray(page.tobytes())
+
+
+def _pages(columns: Columns, rows: npt.NDArray[np.intp]) -> bytearray:
+    ts, lost = columns.ts[rows].astype(np.uint64), columns.lost[rows]
+    at = np.arange(len(rows))
+    cut = lost != 0
+    cut[0] = True
+    segment = np.maximum.accumulate(np.where(cut, at, 0))
+    opens = (at - segment) % _PER_PAGE == 0
+    page = np.cumsum(opens) - 1
+    first = np.flatnonzero(opens)
+    record = at - first[page]
+    words = np.zeros((int(page[-1]) + 1, LAYOUT.size // 4), np.uint32)
+    base = _HEAD_WORDS + record * _WORDS
+    # enum ring_buffer_type: 31 is an absolute stamp; a data record's type is its words.
+    words[page, base] = (ts & np.uint64((1 << 27) - 1)) << np.uint64(5) | np.uint64(31)
+    words[page, base + 1] = ts >> np.uint64(27)
+    words[page, base + 2] = _PAYLOAD_WORDS
+    words[page, base + 3] = columns.ident[rows] | columns.flags[rows] << 16
+    words[page, base + 4] = columns.pid[rows]
+    values = np.ascontiguousarray(columns.values[rows]).view("<u4")
+    words[page[:, None], base[:, None] + 5 + np.arange(2 * FIELDS)] = values
+    used = np.bincount(page) * (4 * _WORDS)
+    commit = used.astype(np.uint64)
+    gone = lost[first]
+    commit[gone != 0] |= np.uint64(_MISSED)
+    commit[gone > 0] |= np.uint64(_STORED)
+    heads = words[:, :_HEAD_WORDS].copy().view("<u8")
+    heads[:, 0] = np.minimum.reduceat(ts, first)
+    heads[:, 1] = commit
+    words[:, :_HEAD_WORDS] = heads.view("<u4")
+    for number in np.flatnonzero(gone > 0).tolist():  # per loss, not per event
+        end = _HEAD_WORDS + int(used[number]) // 4
+        words[number, end] = int(gone[number]) & 0xFFFFFFFF
+        words[number, end + 1] = int(gone[number]) >> 32
+    return bytearray(words.tobytes())

@@ -1,0 +1,55 @@
+"""Which GHES NMIs the entry probe missed, told by nmi:nmi_handler."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ghesrace.events import Cause, Context, Events, Kind, empty
+
+
+class NmiMatcher:
+    """Matches every NMI_REF (nmi:nmi_handler, after a GHES handler returned) to the NOTIFY
+    that the handler's entry probe should have left on that CPU; the others are losses.
+
+    kprobes are skipped when an NMI interrupts a kprobe handler (kprobe_running()), the
+    tracepoint never is, so an unmatched reference is an NMI whose events were all missed.
+    The match is by buffer order: NMIs don't nest, so the NOTIFY stands after the previous
+    reference, and no event of another context stands between the two. Stamps would mislead: a
+    vCPU can lose its host CPU for milliseconds between the handler's return and the stamp.
+
+    `slack_ns` widens the window [ts - duration, ts] of a loss: the duration is taken with
+    another clock, before the stamp (local_clock(), arch/x86/kernel/nmi.c:nmi_handle()).
+    An NMI that began before `start` (ns) is no loss: its entry came before the recording.
+    """
+
+    def __init__(self, start: int = 0, slack_ns: int = 100_000) -> None:
+        self.start, self.slack_ns = start, slack_ns
+        self._open = False  # the last batch ended between a NOTIFY and its reference
+
+    def feed(self, events: Events, cpu: int) -> Events:
+        """LOSS records (NMI_UNMATCHED, one event each) for *events* of one CPU in buffer order."""
+        kind = events["kind"]
+        opens = (kind == Kind.NOTIFY) & (events["ctx"] == Context.NMI)
+        refs = kind == Kind.NMI_REF
+        closes = refs | ((events["ctx"] != Context.NMI) & (kind != Kind.LOSS))
+        at = np.arange(len(events))
+        opened = np.maximum.accumulate(np.where(opens, at, -1))
+        closed = np.maximum.accumulate(np.where(closes & ~refs, at, -1))
+        # Of references, only earlier ones close.
+        closed = np.maximum(
+            closed, np.append(-1, np.maximum.accumulate(np.where(refs, at, -1)))[:-1]
+        )
+        is_open = (opened > closed) | (self._open & (opened < 0) & (closed < 0))
+        if len(events):
+            self._open = bool(is_open[-1] and not refs[-1])
+        entered = events["ts"].astype(np.int64) - np.maximum(events["size"].view(np.int64), 0)
+        lost = np.flatnonzero(refs & ~is_open & (entered >= self.start))
+
+        losses = empty(len(lost))
+        end, begin = events["ts"][lost].astype(np.int64), entered[lost] - self.slack_ns
+        losses["kind"], losses["aux"] = Kind.LOSS, Cause.NMI_UNMATCHED
+        losses["addr"], losses["ts"] = np.maximum(begin, 0), end
+        losses["size"], losses["cpu"] = 1, cpu
+        losses["seq"] = events["seq"][lost]
+        losses["point"] = events["point"][lost]
+        return losses

@@ -1,0 +1,1 @@
+"""Raw ring-buffer pages into events."""
