@@ -19,7 +19,7 @@ from typing import IO
 
 from ghesrace.errors import TransientError, UsageError
 from lab.boards.board import Board, Settings
-from lab.firmware.firmware import Firmware, Memory
+from lab.firmware.firmware import Firmware, GuestMemory
 from lab.firmware.scenario import Player, named
 from lab.firmware.server import Control
 
@@ -189,7 +189,7 @@ def run(board: Board, settings: Settings, command: Sequence[str]) -> int:
     with ExitStack() as stack:
         stack.enter_context(_tidy_on_signals())
         home, ram = stack.enter_context(_private(settings.memory))
-        memory = Memory(ram, board.ram_base)
+        memory = GuestMemory(ram, board.ram_base)
         stack.callback(memory.close)
         _prepare(board, settings, command)
         board.prepare(home, memory)

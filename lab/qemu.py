@@ -16,7 +16,7 @@ from ghesrace.errors import TransientError
 _PATIENCE_S = 60.0  # QEMU's main loop waits for the vCPUs' lock, long on a busy host
 
 
-class Notifier(Protocol):
+class Wires(Protocol):
     """What the firmware needs of a machine: its two ways to interrupt a CPU."""
 
     def nmi(self) -> None:

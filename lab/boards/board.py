@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lab.firmware.firmware import Memory
+from lab.firmware.firmware import GuestMemory
 from lab.firmware.hest import Placed
 from lab.qemu import Machine
 
@@ -56,10 +56,10 @@ class Board(Protocol):
     def command(self, settings: Settings, home: Path, ram: Path) -> list[str]:
         """The process: QEMU, or what starts it, with sockets `qmp` and `qtest` in *home*."""
 
-    def prepare(self, home: Path, memory: Memory) -> None:
+    def prepare(self, home: Path, memory: GuestMemory) -> None:
         """Do what must be done before the process starts."""
 
-    def place(self, machine: Machine, memory: Memory, console: Path) -> tuple[Placed, ...]:
+    def place(self, machine: Machine, memory: GuestMemory, console: Path) -> tuple[Placed, ...]:
         """Let the kernel find the lab's HEST and return where its sources are.
 
         Raises TransientError if the machine is not as it should be, or if this came too late.

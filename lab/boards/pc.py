@@ -10,7 +10,7 @@ from pathlib import Path
 from ghesrace.errors import HostError, UsageError
 from lab import paths
 from lab.firmware import hest
-from lab.firmware.firmware import Memory
+from lab.firmware.firmware import GuestMemory
 from lab.firmware.hest import Placed
 from lab.module.build import build
 from lab.paths import REPO
@@ -132,13 +132,13 @@ class Pc:
             str(settings.share),
         ]
 
-    def prepare(self, home: Path, memory: Memory) -> None:
+    def prepare(self, home: Path, memory: GuestMemory) -> None:
         """Write the table that QEMU takes at its start, and the blocks' addresses into *memory*."""
         placed = hest.place(self.sources)
         (home / "hest").write_bytes(hest.table(placed))
         memory.write(hest.BASE, hest.registers(placed))
 
-    def place(self, machine: Machine, memory: Memory, console: Path) -> tuple[Placed, ...]:
+    def place(self, machine: Machine, memory: GuestMemory, console: Path) -> tuple[Placed, ...]:
         """Where the sources are once the machine runs."""
         machine.wire(_IOAPIC)
         return hest.place(self.sources)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ghesrace.errors import HostError, TransientError, UsageError
 from lab import paths
-from lab.firmware.firmware import Memory
-from lab.firmware.hest import Notify, Placed, Source
+from lab.firmware.firmware import GuestMemory
+from lab.firmware.hest import EmulatedSource, Notify, Placed
 from lab.kernels import arm64
 from lab.module.build import build
 from lab.paths import REPO
@@ -33,13 +33,13 @@ EXTERNAL_GSI = 44
 HED_GSI = 45
 
 SOURCES = (
-    Source("sea", Notify.SEA),
-    Source("sea-cross", Notify.SEA, crosses=True),
-    Source("polled", Notify.POLLED, poll_ms=1000),
-    Source("irq", Notify.EXTERNAL, vector=EXTERNAL_GSI),
-    Source("irq-cross", Notify.EXTERNAL, crosses=True, vector=EXTERNAL_GSI),
-    Source("gpio", Notify.GPIO, vector=HED_GSI),
-    Source("gsiv", Notify.GSIV, vector=HED_GSI),
+    EmulatedSource("sea", Notify.SEA),
+    EmulatedSource("sea-cross", Notify.SEA, crosses=True),
+    EmulatedSource("polled", Notify.POLLED, poll_ms=1000),
+    EmulatedSource("irq", Notify.EXTERNAL, vector=EXTERNAL_GSI),
+    EmulatedSource("irq-cross", Notify.EXTERNAL, crosses=True, vector=EXTERNAL_GSI),
+    EmulatedSource("gpio", Notify.GPIO, vector=HED_GSI),
+    EmulatedSource("gsiv", Notify.GSIV, vector=HED_GSI),
 )
 
 _STUB = b"EFI stub: Booting Linux"
@@ -139,10 +139,10 @@ class Virt:
             ]
         return [*line, *(word for option in settings.qemu for word in option.split())]
 
-    def prepare(self, home: Path, memory: Memory) -> None:
+    def prepare(self, home: Path, memory: GuestMemory) -> None:
         """Nothing: the tables' place is known only when UEFI has made its own."""
 
-    def place(self, machine: Machine, memory: Memory, console: Path) -> tuple[Placed, ...]:
+    def place(self, machine: Machine, memory: GuestMemory, console: Path) -> tuple[Placed, ...]:
         """Exchange the tables when UEFI hands over to the kernel; return where the sources are."""
         gic = [
             f"/machine/unattached/{name}"

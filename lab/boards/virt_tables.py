@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ghesrace.errors import TransientError
 from lab.firmware import hest
-from lab.firmware.firmware import Memory
-from lab.firmware.hest import PAGE_SIZE, Placed, Source
+from lab.firmware.firmware import GuestMemory
+from lab.firmware.hest import PAGE_SIZE, EmulatedSource, Placed
 
 _HEADER = 36
 _NVS = 0x1_0000
@@ -33,7 +33,9 @@ class _Root:
     entries: dict[bytes, int]
 
 
-def install(memory: Memory, ssdt: bytes, sources: tuple[Source, ...]) -> tuple[Placed, ...]:
+def install(
+    memory: GuestMemory, ssdt: bytes, sources: tuple[EmulatedSource, ...]
+) -> tuple[Placed, ...]:
     """Let the kernel find a HEST with *sources* and *ssdt*; return where the sources are.
 
     The guest must be stopped, after UEFI made its tables and before the kernel reads them.
@@ -56,7 +58,7 @@ def install(memory: Memory, ssdt: bytes, sources: tuple[Source, ...]) -> tuple[P
     return placed
 
 
-def _root(memory: Memory) -> _Root:
+def _root(memory: GuestMemory) -> _Root:
     start = memory.end - _LOOK_BACK
     at: int | None = start
     while at is not None:
@@ -76,22 +78,22 @@ def _root(memory: Memory) -> _Root:
     raise TransientError("UEFI made no root table with a HEST: is QEMU's virt run with ras=on?")
 
 
-def _table(memory: Memory, root: _Root, name: bytes) -> int:
+def _table(memory: GuestMemory, root: _Root, name: bytes) -> int:
     return _u64(memory, root.entries[name])
 
 
-def _turn(memory: Memory, root: _Root, name: bytes, address: int) -> None:
+def _turn(memory: GuestMemory, root: _Root, name: bytes, address: int) -> None:
     if name not in root.entries:
         raise TransientError(f"QEMU's tables have no {name.decode()} to take the place of")
     memory.write(root.entries[name], struct.pack("<Q", address))
 
 
-def _sum_up(memory: Memory, root: _Root) -> None:
+def _sum_up(memory: GuestMemory, root: _Root) -> None:
     memory.write(root.address + _CHECKSUM, b"\0")
     memory.write(
         root.address + _CHECKSUM, bytes([-sum(memory.read(root.address, root.length)) & 0xFF])
     )
 
 
-def _u64(memory: Memory, address: int) -> int:
+def _u64(memory: GuestMemory, address: int) -> int:
     return int.from_bytes(memory.read(address, 8), "little")

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ghesrace.errors import UsageError
-from lab.qemu import Notifier
+from lab.qemu import Wires
 
 from . import cper, hest
 from .hest import Notify, Placed
@@ -21,7 +21,7 @@ from .hest import Notify, Placed
 _POLL_S = 0.002
 
 
-class Memory:
+class GuestMemory:
     """The guest's RAM as a file mapped by the host; it begins at guest-physical *base*."""
 
     def __init__(self, path: Path, base: int = 0) -> None:
@@ -92,8 +92,8 @@ class Firmware:
     Safe to call from several threads.
     """
 
-    memory: Memory
-    notifier: Notifier
+    memory: GuestMemory
+    notifier: Wires
     placed: tuple[Placed, ...] = field(default_factory=hest.place)
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class Notify(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EmulatedSource:
     """One generic hardware error source: a name for us, a notification for the kernel.
 
     `crosses`: its block begins CROSSING bytes before a page end, so that reading one report
@@ -55,7 +55,7 @@ class Source:
 class Placed:
     """A source with its place in guest-physical memory (bytes)."""
 
-    source: Source
+    source: EmulatedSource
     source_id: int
     register: int
     block: int
@@ -69,11 +69,11 @@ class Placed:
 
 
 SOURCES = (
-    Source("nmi", Notify.NMI),
-    Source("nmi-cross", Notify.NMI, crosses=True),
-    Source("polled", Notify.POLLED, poll_ms=1000),
-    Source("irq", Notify.EXTERNAL, vector=SHARED_GSI),
-    Source("irq-cross", Notify.EXTERNAL, crosses=True, vector=SHARED_GSI),
+    EmulatedSource("nmi", Notify.NMI),
+    EmulatedSource("nmi-cross", Notify.NMI, crosses=True),
+    EmulatedSource("polled", Notify.POLLED, poll_ms=1000),
+    EmulatedSource("irq", Notify.EXTERNAL, vector=SHARED_GSI),
+    EmulatedSource("irq-cross", Notify.EXTERNAL, crosses=True, vector=SHARED_GSI),
 )
 
 OEM = b"GHESRC"
@@ -83,7 +83,7 @@ _GENERIC_ERROR = 9  # ACPI_HEST_TYPE_GENERIC_ERROR
 
 
 def place(
-    sources: Iterable[Source] = SOURCES, base: int = BASE, end: int = BASE + REGION
+    sources: Iterable[EmulatedSource] = SOURCES, base: int = BASE, end: int = BASE + REGION
 ) -> tuple[Placed, ...]:
     """Give every source a register and a block of its own in the region [base, end) (bytes).
 

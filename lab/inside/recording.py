@@ -56,7 +56,7 @@ def capture_while(traffic: Callable[[], None], file: Path, *arguments: str) -> i
     return code
 
 
-class Recorder(threading.Thread):
+class RecordingThread(threading.Thread):
     """Takes everything from an attached source until it is told to stop."""
 
     def __init__(self, source: LiveSource) -> None:

@@ -46,7 +46,7 @@ NO_WAY = {
 
 
 @dataclass(slots=True)
-class Counts:
+class CellCounts:
     """Of one way to notify: episodes, and hand-offs between CPUs by class."""
 
     episodes: int
@@ -82,7 +82,7 @@ def measure(path: Path, arch: str) -> dict[str, Any]:
     }
 
 
-def _counts(judged: list[Judged], plan: Plan, way: Way) -> Counts:
+def _counts(judged: list[Judged], plan: Plan, way: Way) -> CellCounts:
     episodes, classes = 0, Counter[str]()
     for slot in judged:
         if plan.slots[slot.slot].name.rpartition(":")[2] != way.slot:
@@ -93,7 +93,7 @@ def _counts(judged: list[Judged], plan: Plan, way: Way) -> Counts:
         episodes += int(mine.sum())
         for cls in slot.cls[mine & slot.handoff]:
             classes[Class(int(cls)).name.lower().replace("_", "-")] += 1
-    return Counts(episodes, classes.total(), dict(classes))
+    return CellCounts(episodes, classes.total(), dict(classes))
 
 
 def _probes(plan: Plan) -> dict[str, list[str]]:

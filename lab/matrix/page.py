@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .cells import NO_WAY, NOTIFICATIONS, WAYS, Counts
+from .cells import NO_WAY, NOTIFICATIONS, WAYS, CellCounts
 
 HEAD = """\
 # Kernels
@@ -45,7 +45,7 @@ def _cell(result: dict[str, Any], notification: str) -> list[str]:
     if result["error"]:
         return ["-", result["error"].splitlines()[0], "-", "-", "-"]
     calm, storm = result["calm"], result["storm"]
-    counts = Counts(**storm["ways"][notification])
+    counts = CellCounts(**storm["ways"][notification])
     seen = ", ".join(f"{n} {name}" for name, n in sorted(counts.classes.items()))
     lost = ", ".join(f"{n} {cause}" for cause, n in sorted(storm["losses"].items())) or "nothing"
     nothing = "no hand-off between CPUs" if counts.episodes else "no notification arrived"

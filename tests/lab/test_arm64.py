@@ -21,7 +21,7 @@ from ghesrace.sources.bpf.source import BpfSource
 from ghesrace.sources.capture.file import CaptureSource
 from ghesrace.sources.ftrace.source import FtraceSource
 from lab.inside.client import Client
-from lab.inside.recording import Recorder, capture_while, storm
+from lab.inside.recording import RecordingThread, capture_while, storm
 from lab.module.device import JUNK, Outcome, Parameters
 from lab.module.run import inserted, run
 
@@ -132,7 +132,7 @@ def test_bpf_sees_what_ftrace_sees(share: Path) -> None:
         FtraceSource(resolve(facts), {}, buffer_kb=8192) as ftrace,
         BpfSource(resolve(facts, backend="bpf"), {}, buffer_kb=8192) as bpf,
     ):
-        threads = [Recorder(ftrace), Recorder(bpf)]
+        threads = [RecordingThread(ftrace), RecordingThread(bpf)]
         time.sleep(SETTLE_S)
         begin = time.monotonic_ns()  # the clock of both
         storm("every", SECONDS)()

@@ -28,7 +28,7 @@ from ghesrace.sources.bpf.source import BpfSource
 from ghesrace.sources.ftrace.source import FtraceSource
 from ghesrace.sources.live import LiveSource
 from lab.inside.client import Client
-from lab.inside.recording import Recorder
+from lab.inside.recording import RecordingThread
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
@@ -49,7 +49,7 @@ def record_both(traffic: Callable[[], None]) -> dict[Backend, tuple[Plan, Events
     facts = read_facts()
     found: dict[Backend, tuple[Plan, Events, LiveSource]] = {}
     with attach("ftrace", facts) as ftrace, attach("bpf", facts) as bpf:
-        recorders = {"ftrace": Recorder(ftrace), "bpf": Recorder(bpf)}
+        recorders = {"ftrace": RecordingThread(ftrace), "bpf": RecordingThread(bpf)}
         traffic()
         for name, recorder in recorders.items():
             found[name] = recorder.source.plan, recorder.stop(), recorder.source  # type: ignore[index]
@@ -161,7 +161,7 @@ def test_an_nmi_inside_our_own_programs_is_never_silent(share: Path) -> None:
     facts = read_facts()
     firmware = Client()
     with attach("bpf", facts) as source:
-        recorder = Recorder(source)
+        recorder = RecordingThread(source)
         # Both: interrupts keep our programs busy in lower contexts, for the NMIs to land in.
         firmware.start("hard")
         time.sleep(62)
@@ -231,7 +231,7 @@ def test_a_kernel_without_mappable_arrays(share: Path) -> None:
     found: dict[str, tuple[Events, LiveSource]] = {}
     firmware = Client()
     with attach("bpf", facts) as mapped, BpfSource(old, {}, buffer_kb=8192) as perf:
-        recorders = {"mapped": Recorder(mapped), "perf": Recorder(perf)}
+        recorders = {"mapped": RecordingThread(mapped), "perf": RecordingThread(perf)}
         time.sleep(1)
         begin = time.monotonic_ns()
         firmware.start("mixed")

@@ -25,7 +25,7 @@ from ghesrace.sources.bpf.source import BpfSource
 from ghesrace.sources.bpf.summary.plan import NEEDS_EVENTS, summarised
 from ghesrace.sources.bpf.summary.source import SummarySource
 from lab.inside.client import Client
-from lab.inside.recording import Recorder, capture_while, storm
+from lab.inside.recording import RecordingThread, capture_while, storm
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
@@ -61,7 +61,7 @@ def record_both(traffic: Callable[[], object]) -> Both:
         began = clock_now(plan.clock)
         short = stack.enter_context(SummarySource(summarised(plan), {}))
         attached = clock_now(plan.clock)
-        recorders = [Recorder(full), Recorder(short)]
+        recorders = [RecordingThread(full), RecordingThread(short)]
         traffic()
         time.sleep(QUIET_S)
         stopping = clock_now(plan.clock)

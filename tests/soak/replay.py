@@ -15,9 +15,9 @@ import psutil
 
 from ghesrace.events import Cause, Context, Events, Kind, loss, mark
 from ghesrace.plan import Slot
-from ghesrace.service.config import Recorder
+from ghesrace.service.config import RecorderSettings
 from ghesrace.service.evidence.recorder import FlightRecorder
-from ghesrace.service.health import Health, State
+from ghesrace.service.health import Health, HealthState
 from ghesrace.service.metrics.families import publish
 from ghesrace.service.watch import Watch
 from tests.build.trace import A, B, C, Trace, V, plan
@@ -63,10 +63,10 @@ def run(events: int, directory: Path) -> Outcome:
     slots = (Slot("irq", 644, V, "report"), Slot("nmi", 645, V + 4096, "report"))
     the_plan = plan(*slots, cpus=CPUS)
     watch = Watch(the_plan, 3600)
-    settings = Recorder(directory=str(directory))
+    settings = RecorderSettings(directory=str(directory))
     recorder = FlightRecorder(settings, the_plan, {}, lambda *a, **k: None, lambda *a: None)
     recorder.start()
-    health = Health(State.WATCHING, "replay")
+    health = Health(HealthState.WATCHING, "replay")
     base = block()
     real = base["kind"] < Kind.LOSS
     span = int(base["ts"].max()) + 1_000_000

@@ -165,7 +165,7 @@ def test_how_many_are_judged_at_once_does_not_matter(
     stream = record(acts).stream()
     p = the_plan(implied)
     whole = told(judge(p, stream))
-    with patch.object(correlate, "MOST_AT_ONCE", most):
+    with patch.object(correlate, "MOST_EVENTS_AT_ONCE", most):
         assert told(judge(p, stream)) == whole
         assert len(list(Engine(p).steps(stream))) >= min(len(stream) // (2 * most), 2)
 
@@ -182,7 +182,7 @@ def test_a_follower_says_what_its_leader_says(
     cuts = data.draw(st.lists(st.integers(1, max(len(stream) - 1, 1)), max_size=4))
     leader = Engine(the_plan(implied))
     whole, windows = leader.follower(), [leader.follower()]
-    with patch.object(correlate, "MOST_AT_ONCE", most):
+    with patch.object(correlate, "MOST_EVENTS_AT_ONCE", most):
         for part in batches(stream, *cuts):
             rest = part
             for _ in leader.steps(part):

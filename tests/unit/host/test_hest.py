@@ -57,4 +57,4 @@ def test_hostile_bytes(data: st.DataObject):
 
 def test_unknown_notification_is_named_by_number():
     """A notification type newer than this list would be shown as something else."""
-    assert hest.Source(0, 1, 42, 0, 0, 0, 0, True).notification == "type 42"
+    assert hest.ErrorSource(0, 1, 42, 0, 0, 0, 0, True).notification == "type 42"

@@ -15,7 +15,7 @@ from lab.boards import virt_tables
 from lab.boards.board import Settings
 from lab.boards.virt import SOURCES, Virt
 from lab.firmware import hest
-from lab.firmware.firmware import Memory
+from lab.firmware.firmware import GuestMemory
 from lab.firmware.hest import Notify
 from lab.inside import agent
 from lab.kernels import debian
@@ -33,12 +33,12 @@ def table(name: bytes, body: bytes) -> bytes:
 
 
 @pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuestMemory]:
     """RAM as UEFI leaves it: a root table, QEMU's HEST and DBG2, the block in the NVS area."""
     monkeypatch.setattr(virt_tables, "_LOOK_BACK", SIZE)
     ram = tmp_path / "ram"
     ram.write_bytes(bytes(SIZE))
-    made = Memory(ram, BASE)
+    made = GuestMemory(ram, BASE)
     made.write(BASE + 0x100, b"XSDT")  # not a table: the kernel's own code names it too
     made.write(XSDT, table(b"XSDT", struct.pack("<2Q", QEMU_HEST, QEMU_DBG2)))
     made.write(QEMU_HEST, table(b"HEST", struct.pack("<I", 1) + bytes(24) + struct.pack("<Q", NVS)))
@@ -47,7 +47,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
     made.close()
 
 
-def test_the_kernel_finds_our_tables(memory: Memory) -> None:
+def test_the_kernel_finds_our_tables(memory: GuestMemory) -> None:
     """A root table that points elsewhere, or adds up wrongly, leaves QEMU's one SEA source."""
     placed = virt_tables.install(memory, SSDT, SOURCES)
     root = memory.read(XSDT, 36 + 16)
@@ -60,7 +60,7 @@ def test_the_kernel_finds_our_tables(memory: Memory) -> None:
         assert struct.unpack("<Q", memory.read(place.register, 8)) == (place.block,)
 
 
-def test_everything_of_ours_is_in_reserved_memory(memory: Memory) -> None:
+def test_everything_of_ours_is_in_reserved_memory(memory: GuestMemory) -> None:
     """Outside of UEFI's area the kernel would use the page as RAM, and apei refuse the block."""
     placed = virt_tables.install(memory, SSDT, SOURCES)
     frames = [frame for place in placed for frame in place.frames]
@@ -71,14 +71,14 @@ def test_everything_of_ours_is_in_reserved_memory(memory: Memory) -> None:
     assert names == {Notify.SEA, Notify.POLLED, Notify.EXTERNAL, Notify.GPIO, Notify.GSIV}
 
 
-def test_memory_without_a_root_table(memory: Memory) -> None:
+def test_memory_without_a_root_table(memory: GuestMemory) -> None:
     """Without ras=on there is no HEST to take the place of: a reason, not a KeyError."""
     memory.write(QEMU_HEST, b"NONE")
     with pytest.raises(TransientError, match="ras=on"):
         virt_tables.install(memory, SSDT, SOURCES)
 
 
-def test_a_block_that_is_not_where_the_area_begins(memory: Memory) -> None:
+def test_a_block_that_is_not_where_the_area_begins(memory: GuestMemory) -> None:
     """Ours would lie upon QEMU's block, or outside the area."""
     memory.write(QEMU_HEST + 64, struct.pack("<Q", NVS + 0x8000))
     with pytest.raises(TransientError, match="not where"):

@@ -104,7 +104,7 @@ def test_slots(release: str):
 @pytest.mark.parametrize("release", RELEASES)
 def test_no_kprobe_in_an_sdei_handler(release: str):
     """If this fails, a BRK inside an SDEI handler may take the machine down."""
-    source = hest.Source(1, 2, hest.SDEI, 804, 0, 0, 4096, True)
+    source = hest.ErrorSource(1, 2, hest.SDEI, 804, 0, 0, 4096, True)
     with_sdei = replace(facts(release), hest=(source,))
     on_path = {c.symbol for f in families() for p in f.points for c in p.candidates if c.sdei_path}
     for backend in BACKENDS:

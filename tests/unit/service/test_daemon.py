@@ -28,7 +28,13 @@ from ghesrace.plan import Unseen
 from ghesrace.service import config
 from ghesrace.service.daemon import EXIT_AGAIN, STALE_S, Daemon
 from ghesrace.service.evidence.recorder import shown
-from ghesrace.service.health import Clocks, Health, State, missing_points, threads_with_capabilities
+from ghesrace.service.health import (
+    Clocks,
+    Health,
+    HealthState,
+    missing_points,
+    threads_with_capabilities,
+)
 from ghesrace.service.journal import Log
 from ghesrace.service.sdnotify import Notifier
 from ghesrace.service.startup import check_coverage
@@ -123,7 +129,7 @@ class Rig:
 
         def act() -> None:
             try:
-                until(lambda: self.daemon.health.state is State.WATCHING)
+                until(lambda: self.daemon.health.state is HealthState.WATCHING)
                 script()
             except BaseException as error:
                 failed.append(error)
@@ -265,7 +271,7 @@ def test_exit_codes_of_a_failed_start(tmp_path: Path, error: Exception, code: in
 def test_stalled_engine_is_neither_healthy_nor_fed(tmp_path: Path) -> None:
     """If this fails, a daemon that hangs looks alive: to the probe, or to the watchdog."""
     rig = Rig(tmp_path, Live())
-    rig.daemon.health.state = State.WATCHING
+    rig.daemon.health.state = HealthState.WATCHING
     assert rig.daemon._healthy()[0]
     rig.daemon._beat -= STALE_S + 1
     assert not rig.daemon._healthy()[0]

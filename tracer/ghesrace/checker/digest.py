@@ -12,12 +12,14 @@ from ghesrace.errors import InputError
 from ghesrace.events import NEVER, Bools, Events, Ints, Kind, Sample, Trait, empty, of_kind, pick
 from ghesrace.plan import Plan
 
-from .losses import INVALIDATIONS, MAPS, Windows, hides
+from .losses import INVALIDATIONS, MAP_KINDS, Windows, hides
 from .model import EPISODE, FORCE_CLOSE_NS, Class, Judged, Mark, Table, Why
-from .witness import Key, key
+from .witness import EpisodeKey, episode_key
 
-MOST_AT_ONCE = 1 << 20  # repeated episodes in a step: bounds what a hostile file can make of it
-KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN)
+MOST_REPEATED_AT_ONCE = (
+    1 << 20
+)  # repeated episodes in a step: bounds what a hostile file can make of it
+SUMMARY_KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN)
 _MARKS = {
     Trait.FLUSHED: Mark.MAP_FLUSH,
     Trait.WRITES: Mark.WRITE,
@@ -45,7 +47,7 @@ class Digested:
     judged: list[Judged]
     samples: list[Judged]
     counts: list[Count]
-    events: dict[Key, Events]
+    events: dict[EpisodeKey, Events]
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ class Digest:
 
     def take(self, batch: Events) -> Events:
         """Keep the summary's records; return the others."""
-        mine = of_kind(batch["kind"], KINDS)
+        mine = of_kind(batch["kind"], SUMMARY_KINDS)
         if not mine.any():
             return batch
         self._waiting.append(pick(batch, mine))
@@ -77,7 +79,7 @@ class Digest:
         records = records[ready]
         hidden = {
             what: hides(self.plan, losses, kinds)
-            for what, kinds in (("map", MAPS), ("inv", INVALIDATIONS))
+            for what, kinds in (("map", MAP_KINDS), ("inv", INVALIDATIONS))
         }
         error = self.plan.clock_error_ns
         windows = {
@@ -121,7 +123,7 @@ class Digest:
 
         Raises InputError for more than any host makes.
         """
-        if int(records["size"].sum()) > MOST_AT_ONCE:
+        if int(records["size"].sum()) > MOST_REPEATED_AT_ONCE:
             raise InputError("a summary repeats more episodes than any host makes", "corrupt")
         for record in records:
             cpu, slot, n = int(record["cpu"]), int(record["slot"]), int(record["size"])
@@ -226,7 +228,7 @@ def _rows(records: Events) -> Table:
     return rows
 
 
-def _raw(rows: Table) -> dict[Key, Events]:
+def _raw(rows: Table) -> dict[EpisodeKey, Events]:
     """The events of each episode that the kernel stamped: its map and its unmap."""
     found = {}
     for row in rows:
@@ -236,5 +238,5 @@ def _raw(rows: Table) -> dict[Key, Events]:
         for name in ("cpu", "ctx", "slot"):
             events[name] = row[name]
         events["phys"][0] = row["frame"]
-        found[key(row)] = events[: 2 if row["t_unmap"] != NEVER else 1]
+        found[episode_key(row)] = events[: 2 if row["t_unmap"] != NEVER else 1]
     return found

@@ -26,7 +26,7 @@ from ghesrace.plan import Plan
 
 from .digest import Count, Digest
 from .findings import ranked
-from .losses import MAPS, hides
+from .losses import MAP_KINDS, hides
 from .model import Chunk, Class, Judged, Why
 from .patterns import Evidence, Pattern
 from .report import PatternResult, Report, SlotCounts, Verdict
@@ -144,7 +144,7 @@ class Engine:
             self._lost[Cause(int(cause))] = self._lost.get(Cause(int(cause)), 0) + counted
             self._uncountable |= bool((of_cause["size"] == 0).any())
         self.truncated |= bool((losses["aux"] == Cause.TRUNCATED).any())
-        self._hid_maps |= bool(hides(self.plan, losses, MAPS).any())
+        self._hid_maps |= bool(hides(self.plan, losses, MAP_KINDS).any())
 
     def _account(self, judged: list[Judged]) -> None:
         for slot in judged:

@@ -10,7 +10,7 @@ import numpy as np
 from ghesrace.events import ALL_CPUS, NO_POINT, Bools, Cause, Events, Ints, Kind, present
 from ghesrace.plan import Plan
 
-MAPS = (Kind.MAP, Kind.UNMAP)
+MAP_KINDS = (Kind.MAP, Kind.UNMAP)
 INVALIDATIONS = tuple(k for k in Kind if k.name.startswith(("INV_", "BCAST_")))
 
 

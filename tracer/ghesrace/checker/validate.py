@@ -18,7 +18,7 @@ from ghesrace.events import (
 )
 from ghesrace.plan import Plan
 
-from .digest import KINDS
+from .digest import SUMMARY_KINDS
 from .model import SAFE, Class
 
 
@@ -39,7 +39,7 @@ def validate(batch: Events, plan: Plan) -> None:
     judged = batch[kind == Kind.EPISODE]
     again = batch[kind == Kind.AGAIN]
     samples = batch[kind == Kind.SAMPLE]
-    named = of_kind(kind, KINDS)
+    named = of_kind(kind, SUMMARY_KINDS)
     if (
         not np.isin(counts["aux"], SAFE).all()
         or (counts["addr"] > counts["ts"]).any()

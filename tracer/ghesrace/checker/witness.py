@@ -13,7 +13,7 @@ from ghesrace.plan import Plan
 from .findings import Step
 from .model import Mark, Table
 
-Key = tuple[int, int, int]  # cpu, context, position of the map: names an episode
+EpisodeKey = tuple[int, int, int]  # cpu, context, position of the map: names an episode
 
 _TEXT = {
     Kind.NOTIFY: "takes a GHES notification",
@@ -38,7 +38,7 @@ _MOST_EVENTS = 64
 _HIDDEN = (Kind.NMI_REF, Kind.MAP_END, Kind.UNMAP_END, Kind.COPY_END, Kind.NOTIFY_END)
 
 
-def key(row: np.void) -> Key:
+def episode_key(row: np.void) -> EpisodeKey:
     """The name of an episode."""
     return int(row["cpu"]), int(row["ctx"]), int(row["seq_map"])
 
@@ -48,12 +48,12 @@ class EventStore:
     """Finds the events of episodes in the chunk at hand, and keeps those asked to be kept."""
 
     events: Events = field(default_factory=empty)  # sorted by (cpu, seq)
-    kept: dict[Key, Events] = field(default_factory=dict)
+    kept: dict[EpisodeKey, Events] = field(default_factory=dict)
 
     def of(self, row: np.void) -> Events:
         """The events of an episode's CPU and context, from its notification to its close."""
-        if key(row) in self.kept:
-            return self.kept[key(row)]
+        if episode_key(row) in self.kept:
+            return self.kept[episode_key(row)]
         cpu = slice(*np.searchsorted(self.events["cpu"], [int(row["cpu"]), int(row["cpu"]) + 1]))
         mine = self.events[cpu]
         end = row["seq_close"] if row["seq_close"] != NEVER else max(row["seq_map"] + 64, 0)
@@ -77,7 +77,7 @@ class EventStore:
 
     def keep(self, rows: Table) -> None:
         """Remember the events of these episodes, and forget all others."""
-        self.kept = {key(row): self.of(row).copy() for row in rows}
+        self.kept = {episode_key(row): self.of(row).copy() for row in rows}
 
 
 def steps(

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from ghesrace.errors import HostError, TransientError, UsageError
 
-KINDS = ("nmi", "einj")
+WAYS = ("nmi", "einj")
 _SYSRQ = "proc/sysrq-trigger"
 _EINJ = "sys/kernel/debug/apei/einj"
 # ACPI 6.5, table 18.30: error types of EINJ. Only a corrected memory error may be injected here.
@@ -34,7 +34,7 @@ def description(kind: str) -> str:
         }[kind]
     except KeyError:
         raise UsageError(
-            f"nothing can be provoked by {kind!r}", f"choose one of {', '.join(KINDS)}"
+            f"nothing can be provoked by {kind!r}", f"choose one of {', '.join(WAYS)}"
         ) from None
 
 

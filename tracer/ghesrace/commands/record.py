@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ghesrace.events import Events, Kind
-from ghesrace.sources import LiveSource
+from ghesrace.sources import StoppableSource
 from ghesrace.sources.capture.file import CaptureWriter
 
 
-class Engine(Protocol):
+class Consumer(Protocol):
     """What takes the batches while they are recorded: the engine of checker/engine.py."""
 
     def feed(self, batch: Events) -> Any:
@@ -37,9 +37,9 @@ class Progress:
 
 
 def record(
-    source: LiveSource,
+    source: StoppableSource,
     writer: CaptureWriter | None = None,
-    engine: Engine | None = None,
+    engine: Consumer | None = None,
     *,
     duration: float | None = None,
     stop_event: threading.Event | None = None,
@@ -66,9 +66,9 @@ def record(
 
 
 def _run(
-    source: LiveSource,
+    source: StoppableSource,
     writer: CaptureWriter | None,
-    engine: Engine | None,
+    engine: Consumer | None,
     stop_event: threading.Event | None,
     until: Callable[[], bool] | None,
     progress: Callable[[Progress], None] | None,

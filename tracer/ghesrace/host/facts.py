@@ -80,7 +80,7 @@ class Facts:
     tracepoints: dict[str, int] = field(default_factory=dict)
     btf: Btf | None = None
     module_btf: dict[str, Btf] = field(default_factory=dict)
-    hest: tuple[hest.Source, ...] | None = None
+    hest: tuple[hest.ErrorSource, ...] | None = None
     host: frozenset[str] = frozenset()
     cpus: tuple[int, ...] = ()
     lockdown: str | None = None

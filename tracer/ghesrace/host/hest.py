@@ -38,7 +38,7 @@ _BANKED = {0: (32, 40), 1: (44, 48), 11: (44, 48)}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ErrorSource:
     """One generic hardware error source (GHES).
 
     `register` is the physical address of the 8-byte register that holds the error status
@@ -66,7 +66,7 @@ class Source:
         return {**asdict(self), "notification": self.notification}
 
 
-def parse(table: bytes) -> tuple[Source, ...]:
+def parse(table: bytes) -> tuple[ErrorSource, ...]:
     """Return the generic error sources of a HEST. Raises InputError if it is not one."""
     if len(table) < _SDT.size + 4:
         raise InputError(f"a HEST of {len(table)} bytes has no header")
@@ -91,7 +91,7 @@ def parse(table: bytes) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def read(root: Path = Path("/")) -> tuple[Source, ...]:
+def read(root: Path = Path("/")) -> tuple[ErrorSource, ...]:
     """Parse the running kernel's HEST and look up each error status block.
 
     Raises OSError if there is no table or it cannot be read, InputError if it is malformed.
@@ -111,12 +111,12 @@ def _size(table: bytes, at: int, kind: int, length: int) -> int:
     raise InputError(f"HEST source type {kind} is unknown, so the next one cannot be found")
 
 
-def _generic(table: bytes, at: int, kind: int) -> Source:
+def _generic(table: bytes, at: int, kind: int) -> ErrorSource:
     ident = struct.unpack_from("<H", table, at + 2)[0]
     (register,) = struct.unpack_from("<Q", table, at + 24)
     notify, _, _, poll, vector = struct.unpack_from("<BBHII", table, at + 32)
     (block_length,) = struct.unpack_from("<I", table, at + 60)
-    return Source(
+    return ErrorSource(
         id=ident,
         version=2 if kind == _GENERIC_V2 else 1,
         notify=notify,
@@ -128,7 +128,7 @@ def _generic(table: bytes, at: int, kind: int) -> Source:
     )
 
 
-def _block(root: Path, source: Source) -> int | None:
+def _block(root: Path, source: ErrorSource) -> int | None:
     """Read the register through /dev/mem, where CONFIG_STRICT_DEVMEM and lockdown let us."""
     if not source.register or source.register % 8:
         return None

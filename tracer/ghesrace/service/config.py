@@ -28,7 +28,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Source(_Section, frozen=True):
+class SourceSettings(_Section, frozen=True):
     """Where events come from. A change needs a restart."""
 
     backend: Literal["auto", "ftrace", "bpf"] = "auto"
@@ -36,13 +36,13 @@ class Source(_Section, frozen=True):
     buffer_kb: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)] = 0
 
 
-class Window(_Section, frozen=True):
+class WindowSettings(_Section, frozen=True):
     """The running window, whose verdict is a metric."""
 
     seconds: Interval = 3600.0
 
 
-class Recorder(_Section, frozen=True):
+class RecorderSettings(_Section, frozen=True):
     """The flight recorder."""
 
     enabled: bool = True
@@ -54,7 +54,7 @@ class Recorder(_Section, frozen=True):
     captures_per_hour: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 12
 
 
-class Web(_Section, frozen=True):
+class WebSettings(_Section, frozen=True):
     """The HTTP server of the metrics; `config_file` as in Prometheus' exporter-toolkit."""
 
     listen: tuple[str, ...] = (f"127.0.0.1:{PORT}",)
@@ -63,20 +63,20 @@ class Web(_Section, frozen=True):
     runbooks: str = "/usr/share/doc/ghesrace/runbooks"
 
 
-class Textfile(_Section, frozen=True):
+class TextfileSettings(_Section, frozen=True):
     """Metrics as a file for node_exporter's textfile collector."""
 
     directory: str = ""
     seconds: Interval = 15.0
 
 
-class Metrics(_Section, frozen=True):
+class MetricsSettings(_Section, frozen=True):
     """What is exported."""
 
     per_cpu: bool = False
 
 
-class Log(_Section, frozen=True):
+class LogSettings(_Section, frozen=True):
     """What is said."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -85,13 +85,13 @@ class Log(_Section, frozen=True):
 class Config(_Section, frozen=True):
     """The whole file; a section or key that is missing has its default."""
 
-    source: Source = Source()
-    window: Window = Window()
-    recorder: Recorder = Recorder()
-    web: Web = Web()
-    textfile: Textfile = Textfile()
-    metrics: Metrics = Metrics()
-    log: Log = Log()
+    source: SourceSettings = SourceSettings()
+    window: WindowSettings = WindowSettings()
+    recorder: RecorderSettings = RecorderSettings()
+    web: WebSettings = WebSettings()
+    textfile: TextfileSettings = TextfileSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
 
 
 # Taken at start only: a reload that changes one says so and keeps the old value.

@@ -27,16 +27,16 @@ from ghesrace.errors import (
     TransientError,
 )
 from ghesrace.events import Cause, Events, Kind
-from ghesrace.service.evidence.recorder import FlightRecorder, Key, key, shown
+from ghesrace.service.evidence.recorder import FindingKey, FlightRecorder, finding_key, shown
 from ghesrace.service.metrics import textfile
 from ghesrace.service.metrics.access import WebConfig
 from ghesrace.service.metrics.families import Exemplars, publish
-from ghesrace.service.metrics.server import Board, Page, WebServer
-from ghesrace.sources import LiveSource
+from ghesrace.service.metrics.server import Bulletin, Page, WebServer
+from ghesrace.sources import StoppableSource
 
 from . import config
 from .config import Config
-from .health import Clocks, Health, State, cpus_online
+from .health import Clocks, Health, HealthState, cpus_online
 from .heap import Heap
 from .journal import Log
 from .sdnotify import Notifier
@@ -100,14 +100,14 @@ class Daemon:
         self.health = Health()
         self.exemplars = Exemplars()
         self.web = WebConfig(settings.web.config_file)
-        self.board = Board(self._healthy, self._ready, settings.web.runbooks)
+        self.board = Bulletin(self._healthy, self._ready, settings.web.runbooks)
         self.board.codes = self.health.http
         self._beat = time.monotonic()
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._again: str | None = None
-        self._source: LiveSource | None = None
-        self._logged: dict[Key, float] = {}
+        self._source: StoppableSource | None = None
+        self._logged: dict[FindingKey, float] = {}
         self._clocks = Clocks()
         self._heap = Heap()
         self._online = cpus_online()
@@ -140,14 +140,14 @@ class Daemon:
         self.log.say("end", exit_code=code)
         return code
 
-    def enter(self, state: State, text: str) -> None:
+    def enter(self, state: HealthState, text: str) -> None:
         """A step begins: to be seen in log, status and metrics."""
         self.health.state = state
         self.log.say("state", state=state, text=text)
-        if state not in (State.WATCHING, State.STOPPING):
+        if state not in (HealthState.WATCHING, HealthState.STOPPING):
             self.notify.starting(text)
 
-    def _start(self, stack: ExitStack) -> tuple[Watch, FlightRecorder, LiveSource]:
+    def _start(self, stack: ExitStack) -> tuple[Watch, FlightRecorder, StoppableSource]:
         self._source = source = self._attach(
             stack, self.settings.source, self.health, self.enter, self.log, self._stop.is_set
         )
@@ -158,7 +158,7 @@ class Daemon:
         recorder.start()
         stack.callback(self._end, watch, recorder)  # also when the source goes away
         self._verified = recorder.counters.verified
-        self.enter(State.LISTEN, "opening the metrics")
+        self.enter(HealthState.LISTEN, "opening the metrics")
         self._publish(watch, recorder, now=True)
         addresses = [config.split_address(a, "web.listen") for a in self.settings.web.listen]
         self.server = WebServer(addresses, self.board, self.web, self.settings.web.connections)
@@ -167,7 +167,7 @@ class Daemon:
 
     def _end(self, watch: Watch, recorder: FlightRecorder) -> None:
         """What is begun is finished, and the last textfile says that nobody watches."""
-        self.enter(State.STOPPING, "stopping")
+        self.enter(HealthState.STOPPING, "stopping")
         self.notify.stopping()
         recorder.stop()
         self._publish(watch, recorder, now=True)
@@ -192,8 +192,8 @@ class Daemon:
 
     # -- watching ------------------------------------------------------------------------
 
-    def _watch(self, watch: Watch, recorder: FlightRecorder, source: LiveSource) -> int:
-        self.enter(State.WATCHING, "watching")
+    def _watch(self, watch: Watch, recorder: FlightRecorder, source: StoppableSource) -> int:
+        self.enter(HealthState.WATCHING, "watching")
         self._published_at = 0.0  # the page so far says that it is not: the first batch corrects it
         self.notify.ready()
         batches = source.batches()
@@ -238,7 +238,7 @@ class Daemon:
             return
         now = time.monotonic()
         for finding in findings:
-            name = key(finding)
+            name = finding_key(finding)
             if now - self._logged.get(name, -1e18) < self.settings.recorder.repeat_seconds:
                 continue
             self._logged.pop(name, None)
@@ -311,7 +311,7 @@ class Daemon:
         reasons = f" ({'; '.join(window.reasons)})" if window and window.reasons else ""
         found = sum(watch.findings.values())
         self.board.page = Page(made, self._facts(watch, verdict + reasons), _findings(watch))
-        if self.health.state is State.WATCHING:
+        if self.health.state is HealthState.WATCHING:
             blind = f", {len(watch.tally.gone)} PROBES FAILED" if watch.tally.gone else ""
             self.notify.status(f"{verdict}{reasons[:200]}, {found:,} findings{blind}")
         if self.web.error != self._web_error:
@@ -353,26 +353,26 @@ class Daemon:
 
     def _healthy(self) -> tuple[bool, str]:
         age = time.monotonic() - self._beat
-        if age > STALE_S and self.health.state is State.WATCHING:
+        if age > STALE_S and self.health.state is HealthState.WATCHING:
             return False, f"the engine stands still: no batch for {age:.0f} s"
         return True, f"{self.health.state}"
 
     def _ready(self) -> tuple[bool, str]:
         good, why = self._healthy()
-        if not good or self.health.state is not State.WATCHING:
+        if not good or self.health.state is not HealthState.WATCHING:
             return False, why
         return True, "watching"
 
     def _say_recorder(self, event: str, **fields: object) -> None:
         self.log.say(event, "error" if event == "recorder-failed" else "info", **fields)
 
-    def _captured(self, path: Path, keys: list[Key]) -> None:
+    def _captured(self, path: Path, keys: list[FindingKey]) -> None:
         """A capture was written: name it in the exemplars, and see whether it proves anything."""
         for pattern, severity, _, _ in keys:
             self.exemplars.add(pattern, severity, path.stem)
         threading.Thread(target=self._verify, args=(path, keys), daemon=True).start()
 
-    def _verify(self, path: Path, keys: list[Key]) -> None:
+    def _verify(self, path: Path, keys: list[FindingKey]) -> None:
         try:
             found = shown(path, keys)
             missing = [name for name in keys if name not in found]

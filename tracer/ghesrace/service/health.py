@@ -14,7 +14,7 @@ _STEP_S = 0.5  # a wall clock that is set moves by more; slewing moves less betw
 _SUSPEND_S = 0.5
 
 
-class State(StrEnum):
+class HealthState(StrEnum):
     """The start sequence, in order, and the end."""
 
     PARSE = "parse"
@@ -31,7 +31,7 @@ class State(StrEnum):
 class Health:
     """Plain facts for metrics, status line and HTTP. Times are Unix seconds, 0 for never."""
 
-    state: State = State.PARSE
+    state: HealthState = HealthState.PARSE
     backend: str = ""
     missing: tuple[Unseen, ...] = ()  # probe points that this kernel does not offer
     started: float = field(default_factory=time.time)

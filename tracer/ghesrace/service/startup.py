@@ -7,15 +7,15 @@ from contextlib import ExitStack
 
 from ghesrace.errors import HostError, TransientError
 from ghesrace.plan import Plan
-from ghesrace.sources import LiveSource
+from ghesrace.sources import StoppableSource
 
 from . import privileges
-from .config import Source as Settings
-from .health import Health, State, missing_points
+from .config import SourceSettings as Settings
+from .health import Health, HealthState, missing_points
 from .journal import Log
 
-Enter = Callable[[State, str], None]
-Attach = Callable[[ExitStack, Settings, Health, Enter, Log, Callable[[], bool]], LiveSource]
+Enter = Callable[[HealthState, str], None]
+Attach = Callable[[ExitStack, Settings, Health, Enter, Log, Callable[[], bool]], StoppableSource]
 
 
 def attach_host(
@@ -25,7 +25,7 @@ def attach_host(
     enter: Enter,
     log: Log,
     stopped: Callable[[], bool],
-) -> LiveSource:
+) -> StoppableSource:
     """Attach to this kernel, then give up all capabilities; the source is left with *stack*.
 
     *enter* is told each step, *stopped* asked between them. Raises UsageError, HostError,
@@ -37,7 +37,7 @@ def attach_host(
     from ghesrace.planning.clock_error import with_clock_error
     from ghesrace.points import families
 
-    enter(State.PLAN, "reading the kernel, choosing probe points")
+    enter(HealthState.PLAN, "reading the kernel, choosing probe points")
     facts = read_facts()
     _unless(stopped())
     source = attach(
@@ -45,7 +45,7 @@ def attach_host(
         facts,
         finished=with_clock_error,
         started=lambda s: enter(
-            State.ATTACH, f"attaching {len(s.plan.probes)} probes by {s.plan.backend}"
+            HealthState.ATTACH, f"attaching {len(s.plan.probes)} probes by {s.plan.backend}"
         ),
         tell=lambda text: log.say("fallback", "warning", why=text),
         buffer_kb=settings.buffer_kb or None,
@@ -53,9 +53,9 @@ def attach_host(
     stack.push(source)
     health.backend = source.plan.backend
     _unless(stopped())
-    enter(State.DROP, "dropping privileges")
+    enter(HealthState.DROP, "dropping privileges")
     privileges.drop()
-    enter(State.STRICT, "checking what stays unseen")
+    enter(HealthState.STRICT, "checking what stays unseen")
     whats = frozenset(point.what for family in families() for point in family.points)
     health.missing = missing_points(source.plan, whats)
     check_coverage(source.plan, health, settings.strict, log)

@@ -11,7 +11,7 @@ from ghesrace.checker.model import Judged
 from ghesrace.events import ALL_CPUS, NEVER, NO_POINT, Cause, Context, Events, Kind, present
 from ghesrace.plan import Plan
 
-KINDS = tuple(k for k in Kind if k < Kind.LOSS)
+EVENT_KINDS = tuple(k for k in Kind if k < Kind.LOSS)
 # Where a loss happened, for the operator: which of them a bigger buffer cures, which none.
 STAGES = {
     Cause.OVERRUN: "buffer",

@@ -37,7 +37,7 @@ class FileSource(Source, Protocol):
     warnings: list[str]
 
 
-class LiveSource(Source, Protocol):
+class StoppableSource(Source, Protocol):
     """A source that goes on until it is told to stop."""
 
     @property

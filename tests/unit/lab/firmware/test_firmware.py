@@ -16,7 +16,7 @@ from lab.boards.pc import Pc
 from lab.boards.virt import Virt
 from lab.firmware import cper, hest, scenario
 from lab.firmware import server as control
-from lab.firmware.firmware import Firmware, Memory
+from lab.firmware.firmware import Firmware, GuestMemory
 from lab.firmware.hest import Notify
 from lab.firmware.scenario import Beat, Player, Scenario
 from lab.firmware.server import Control
@@ -25,7 +25,7 @@ from lab.inside.client import Client
 PLACED = {p.source.name: p for p in hest.place()}
 
 
-class Recorder(Memory):
+class Recorder(GuestMemory):
     """Notes the order of the writes."""
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class Recorder(Memory):
 class Guest:
     """Stands for the kernel: acknowledges what an interrupt announces, unless told not to."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: GuestMemory) -> None:
         self.memory = memory
         self.deaf = 0  # so many interrupts get lost
         self.gone = False

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.firmware import cper, hest
-from lab.firmware.hest import Notify, Source
+from lab.firmware.hest import EmulatedSource, Notify
 
 
 def _sources(table: bytes) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ def test_crossing_blocks_begin_just_before_a_page_end() -> None:
 def test_too_many_sources_are_refused() -> None:
     """Blocks outside the reserved region would lie in the guest's RAM."""
     with pytest.raises(ValueError, match="the blocks end at"):
-        hest.place(Source(f"s{i}", Notify.POLLED) for i in range(16))
+        hest.place(EmulatedSource(f"s{i}", Notify.POLLED) for i in range(16))
 
 
 def test_status_block_passes_the_kernel_checks() -> None:

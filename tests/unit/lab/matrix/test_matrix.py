@@ -33,7 +33,7 @@ def result(**changes: Any) -> dict[str, Any]:
 def test_a_capture_by_way_to_notify(stock: dict[str, Any]) -> None:
     """If this fails, the table attributes hand-offs to a notification that did not make them."""
     assert stock["verdict"] == "clean"
-    ways = {name: cells.Counts(**counts) for name, counts in stock["ways"].items()}
+    ways = {name: cells.CellCounts(**counts) for name, counts in stock["ways"].items()}
     assert set(ways) == {"nmi", "irq", "polled"}
     for counts in ways.values():
         assert counts.handoffs == sum(counts.classes.values()) <= counts.episodes

@@ -18,9 +18,15 @@ from hypothesis import strategies as st
 from ghesrace.checker.findings import Finding
 from ghesrace.checker.report import Verdict
 from ghesrace.events import EVENT, Cause, Kind, empty, loss, mark
-from ghesrace.service.config import Recorder as Settings
+from ghesrace.service.config import RecorderSettings as Settings
 from ghesrace.service.evidence.folder import Folder
-from ghesrace.service.evidence.recorder import FlightRecorder, Key, Memory, key, shown
+from ghesrace.service.evidence.recorder import (
+    FindingKey,
+    FlightRecorder,
+    RecentEvents,
+    finding_key,
+    shown,
+)
 from ghesrace.service.watch import Watch
 from ghesrace.sources.capture.file import CaptureSource
 from tests.build.trace import A, B, Trace, plan
@@ -32,7 +38,7 @@ class Rig:
     def __init__(self, directory: Path, **settings: Any) -> None:
         self.now = 1000.0
         self.said: list[tuple[str, dict[str, object]]] = []
-        self.captured: list[tuple[Path, list[Key]]] = []
+        self.captured: list[tuple[Path, list[FindingKey]]] = []
         given = {"directory": str(directory), "after_seconds": 5.0, **settings}
         self.watch = Watch(plan(), 3600)
         self.recorder = FlightRecorder(
@@ -230,7 +236,7 @@ sizes = st.lists(st.integers(0, 50), max_size=60)
 @given(sizes, st.integers(2_000, 20_000))
 def test_memory_is_bounded_and_holds_the_newest(sizes: list[int], limit: int) -> None:
     """If this fails, the ring grows for months, or forgets what it should hold."""
-    memory, all_events, ts = Memory(limit), [], 0
+    memory, all_events, ts = RecentEvents(limit), [], 0
     for size in sizes:
         events = empty(size)
         events["kind"] = Kind.MAP
@@ -251,7 +257,7 @@ def test_memory_is_bounded_and_holds_the_newest(sizes: list[int], limit: int) ->
 
 def test_quiet_marks_collapse_but_losses_stay() -> None:
     """If this fails, a quiet month fills the memory, or a loss vanishes from the evidence."""
-    memory = Memory(1 << 20)
+    memory = RecentEvents(1 << 20)
     for ts in range(1, 100_000):
         memory.add(mark(ts))
     assert memory.bytes < 1000
@@ -265,7 +271,7 @@ def test_key_has_neither_cpus_nor_frames() -> None:
     """If this fails, a host with many CPUs has as many kinds of findings as pairs of them."""
     one = Finding("p", "observed", "read", "s", (0, 1), (A, B), "", [])
     two = Finding("p", "observed", "read", "s", (7, 3), (B, A), "", [])
-    assert key(one) == key(two)
+    assert finding_key(one) == finding_key(two)
 
 
 def test_disabled_recorder_counts(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from ghesrace.checker.model import Class
 from ghesrace.errors import HostError
 from ghesrace.events import Cause, Context, loss, mark
-from ghesrace.service.config import Recorder as Settings
+from ghesrace.service.config import RecorderSettings as Settings
 from ghesrace.service.evidence.recorder import FlightRecorder
-from ghesrace.service.health import Health, State
+from ghesrace.service.health import Health, HealthState
 from ghesrace.service.metrics import textfile
 from ghesrace.service.metrics.families import CODES, PREFIX, TABLE, Exemplars, Published, publish
-from ghesrace.service.tally import KINDS
+from ghesrace.service.tally import EVENT_KINDS
 from ghesrace.service.watch import Watch
 from tests.build.trace import A, B, Trace, plan
 
@@ -47,7 +47,7 @@ def racing() -> Watch:
 
 
 def published(watch: Watch, tmp_path: Path, **how: Any) -> Published:
-    health = Health(State.WATCHING, "ftrace", heartbeat=1.0)
+    health = Health(HealthState.WATCHING, "ftrace", heartbeat=1.0)
     return publish(watch, health, recorder(tmp_path), **how)
 
 
@@ -83,7 +83,7 @@ def test_every_label_set_is_there_before_anything_happened(tmp_path: Path) -> No
         assert any(
             name == "losses_total" and labels[1] == cause.name.lower() for name, labels in found
         )
-    for kind in KINDS:
+    for kind in EVENT_KINDS:
         for context in Context:
             assert found["events_total", (kind.name.lower(), context.name.lower())] == 0
     for cls in Class:

@@ -18,23 +18,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ghesrace.errors import HostError, UsageError
-from ghesrace.service.health import Health, State
+from ghesrace.service.health import Health, HealthState
 from ghesrace.service.metrics.access import WebConfig, load
 from ghesrace.service.metrics.families import publish
-from ghesrace.service.metrics.server import Board, Page, WebServer
+from ghesrace.service.metrics.server import Bulletin, Page, WebServer
 from ghesrace.service.watch import Watch
 from tests.build.trace import plan
 
-Start = Callable[..., tuple[Board, int]]
+Start = Callable[..., tuple[Bulletin, int]]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     servers = []
 
-    def make(config: str = "", connections: int = 64, runbooks: str = "") -> tuple[Board, int]:
-        board = Board(lambda: (True, "fine"), lambda: (False, "attaching"), runbooks)
-        shown = publish(Watch(plan(), 3600), Health(State.WATCHING, "ftrace"))
+    def make(config: str = "", connections: int = 64, runbooks: str = "") -> tuple[Bulletin, int]:
+        board = Bulletin(lambda: (True, "fine"), lambda: (False, "attaching"), runbooks)
+        shown = publish(Watch(plan(), 3600), Health(HealthState.WATCHING, "ftrace"))
         board.page = Page(shown, (("verdict", "clean & <quiet>"),), (("stale, observed", "x"),))
         server = WebServer([("127.0.0.1", 0)], board, WebConfig(config), connections)
         servers.append(server)

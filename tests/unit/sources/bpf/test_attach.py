@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from ghesrace.sources.bpf import attach
-from ghesrace.sources.bpf.attach import Loaded, Program, attached
+from ghesrace.sources.bpf.attach import BpfProgram, Loaded, attached
 from ghesrace.sources.bpf.cache import Compiled, Map
 from ghesrace.sources.bpf.compile import Refused
 
 MAPS = tuple(Map(2, 4, 8, 1, 0, name) for name in ("cpus", "records", "scratch"))
 PROGRAMS = (
-    Program("p0", "tracing", "fentry", "map_it", 3, lateness=2),
-    Program("p1", "kprobe", "kprobe", "17"),
-    Program("p2", "raw-tracepoint", "raw-tracepoint", "nmi:nmi_handler", lateness=1),
+    BpfProgram("p0", "tracing", "fentry", "map_it", 3, lateness=2),
+    BpfProgram("p1", "kprobe", "kprobe", "17"),
+    BpfProgram("p2", "raw-tracepoint", "raw-tracepoint", "nmi:nmi_handler", lateness=1),
 )
 CODE = Compiled(MAPS, {program.function: bytes(16) for program in PROGRAMS})
 
@@ -113,7 +113,7 @@ def test_what_the_verifier_says_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(attach.syscalls, "load", load)
     with pytest.raises(Refused, match="fentry on f: Permission denied") as refused:
-        attach._load(Program("p0", "tracing", "fentry", "f", 3), bytes(16))
+        attach._load(BpfProgram("p0", "tracing", "fentry", "f", 3), bytes(16))
     assert refused.value.log == "R1 is bad"
 
 

@@ -83,7 +83,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
     monkeypatch.setattr(syscalls, "lookup", made.lookup)
     monkeypatch.setattr(syscalls, "update", made.update)
-    monkeypatch.setattr(perf, "Buffer", made.buffer)
+    monkeypatch.setattr(perf, "PerfBuffer", made.buffer)
     return made
 
 

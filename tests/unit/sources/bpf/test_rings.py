@@ -14,7 +14,7 @@ import pytest
 
 from ghesrace.events import EVENT, NEVER, Cause, Context
 from ghesrace.sources.bpf import rings as bpfrings
-from ghesrace.sources.bpf.rings import HEADER, LEVELS, RECORD, Rings, cpu_dtype, merged, positions
+from ghesrace.sources.bpf.rings import CONTEXTS, HEADER, RECORD, Rings, cpu_dtype, merged, positions
 
 RECORDS, POINTS, CPUS = 16, 3, 2
 
@@ -25,8 +25,8 @@ class Kernel:
     def __init__(self) -> None:
         self.fds: list[int] = []
         self.rows = self.make(cpu_dtype(POINTS), CPUS)
-        flat = self.make(RECORD, CPUS * LEVELS * RECORDS)
-        self.records = flat.reshape(CPUS, LEVELS, RECORDS)
+        flat = self.make(RECORD, CPUS * CONTEXTS * RECORDS)
+        self.records = flat.reshape(CPUS, CONTEXTS, RECORDS)
         self.clock = 1000
         self.number = 0
         self.spans: dict[int, tuple[int, int]] = {}  # number -> when its program ran
@@ -56,7 +56,7 @@ class Kernel:
             if above > level:
                 self.run(cpu, above, interrupts)
 
-        for other in range(LEVELS):
+        for other in range(CONTEXTS):
             step()
             record["at"][other] = self.rows[cpu]["ring"][other]["head"]
         step()
@@ -107,7 +107,7 @@ def test_layout_is_the_c_files() -> None:
         assert EVENT.fields[name][1] == at
         assert at % size == 0
         at += size
-    assert RECORD.itemsize == 56 + 4 * LEVELS
+    assert RECORD.itemsize == 56 + 4 * CONTEXTS
     assert members("ring") == dtype_of(HEADER)
     assert "struct cpu {\n\tstruct ring ring[4];\n\tu64 hits[POINTS];" in text
     assert cpu_dtype(POINTS).itemsize == 4 * 64 + 8 * POINTS
@@ -210,7 +210,7 @@ def test_what_was_there_before_is_left_out(kernel: Kernel) -> None:
 def test_a_burst_is_read_piece_by_piece(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a burst on many CPUs takes the daemon's memory, a CPU is never read, or what
     was not read yet passes for complete."""
-    monkeypatch.setattr(bpfrings, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(bpfrings, "MOST_RECORDS_AT_ONCE", 3)
     rings = kernel.rings()
     for cpu in (0, 1):
         for _ in range(5):
@@ -242,5 +242,5 @@ def test_positions_wrap() -> None:
 
 def test_nothing_to_merge() -> None:
     """If this fails, a quiet CPU breaks the reader."""
-    none = [np.zeros(0, RECORD)] * LEVELS
-    assert merged(none, [np.zeros((0, LEVELS), np.int64)] * LEVELS).tolist() == []
+    none = [np.zeros(0, RECORD)] * CONTEXTS
+    assert merged(none, [np.zeros((0, CONTEXTS), np.int64)] * CONTEXTS).tolist() == []

@@ -21,8 +21,8 @@ from ghesrace.errors import InputError, UsageError
 from ghesrace.events import ALL_CPUS, Cause, Context, Events, Kind
 from ghesrace.sources.files import open_file
 from ghesrace.sources.foreign.dat.header import expand
-from ghesrace.sources.foreign.text.pages import LAYOUT, UNKNOWN, Columns, pages, text_format
-from ghesrace.sources.ring.pages import decode
+from ghesrace.sources.foreign.text.pages import LAYOUT, Columns, pages, text_format
+from ghesrace.sources.ring.pages import UNCOUNTED, decode
 
 from . import fuzz
 from .fuzz import FIXTURES
@@ -289,13 +289,13 @@ def test_text_pages_hold_what_was_put_in() -> None:
     ts = np.sort(rng.integers(0, 1 << 58, n))
     ts[500], ts[501] = ts[501], ts[500]
     lost = np.zeros(n, np.int64)
-    lost[[0, 300, 301]] = (UNKNOWN, 1 << 40, 7)
+    lost[[0, 300, 301]] = (UNCOUNTED, 1 << 40, 7)
     values = rng.integers(0, 1 << 63, (n, 10)).astype(np.uint64)
     zero = np.zeros(n, np.int64)
     made = pages(Columns(zero, ts, zero + 77, zero + 0x40, zero + 9, lost, values))
     records = decode(made[0], LAYOUT)
     assert records.ts.tolist() == ts.tolist()
-    assert records.missed[records.missed != 0].tolist() == [UNKNOWN, 1 << 40, 7]
+    assert records.missed[records.missed != 0].tolist() == [UNCOUNTED, 1 << 40, 7]
     form = text_format("x", 9, [f"v{i}" for i in range(10)]).fields
     everything = np.arange(n)
     for i in range(10):

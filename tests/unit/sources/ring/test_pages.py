@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ghesrace.errors import InputError
 from ghesrace.sources.ring.pages import (
-    UNKNOWN,
+    UNCOUNTED,
     Field,
     PageLayout,
     decode,
@@ -103,7 +103,7 @@ def test_missed_events_are_told_with_their_number() -> None:
         + pages.page(3, *full, missed=9, stored=False)
         + pages.page(4, missed=2)
     )
-    assert records.missed.tolist() == [0, 1234, UNKNOWN, 2]
+    assert records.missed.tolist() == [0, 1234, UNCOUNTED, 2]
     assert records.first.tolist() == [0, 1, 2, 2 + len(full)]
 
 

@@ -33,7 +33,7 @@ from .order import Streams
 
 # Sources mark several times a second; a file of a few MB can claim any number of events.
 MAX_UNMARKED = 1 << 23
-MOST_AT_ONCE = 1 << 16  # events in a step: each takes up to a KB while it is judged
+MOST_EVENTS_AT_ONCE = 1 << 16  # events in a step: each takes up to a KB while it is judged
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Correlator:
                 raise InputError(what, "the file is corrupt, or no capture of ghesrace's")
             return
         end = max(self.watermark, int(marks.max()))
-        if sum(map(len, self._pending)) > MOST_AT_ONCE:
+        if sum(map(len, self._pending)) > MOST_EVENTS_AT_ONCE:
             yield from self._in_pieces(end)
         self.watermark = end
         yield self._step(final=False)
@@ -79,7 +79,9 @@ class Correlator:
         them is pending."""
         s = Streams.of(joined(self._pending))
         events, t = s.ev, s.t
-        times = np.sort(t[(t > self.watermark) & (t < end)])[MOST_AT_ONCE::MOST_AT_ONCE]
+        times = np.sort(t[(t > self.watermark) & (t < end)])[
+            MOST_EVENTS_AT_ONCE::MOST_EVENTS_AT_ONCE
+        ]
         self._pending = []
         left = np.ones(len(t), np.bool_)
         for until in np.unique(times).tolist():

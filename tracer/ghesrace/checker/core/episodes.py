@@ -15,7 +15,7 @@ from ghesrace.checker.model import (
     BROADCASTS,
     EPISODE,
     FORCE_CLOSE_NS,
-    INVALIDATIONS,
+    LOCAL_INVALIDATIONS,
     LUCK,
     Mark,
     Table,
@@ -36,7 +36,7 @@ from ghesrace.events import (
 )
 from ghesrace.plan import Plan
 
-from .order import LEVELS, Program, Streams
+from .order import LEVELS, ProgramOrder, Streams
 from .search import first_between, inside_any, last_between
 
 _ACCESSES = (Kind.READ, Kind.WRITE)
@@ -49,7 +49,7 @@ class SlotEvents:
 
     def __init__(self, plan: Plan, s: Streams, addresses: list[int | None]) -> None:
         self.plan, self.addresses = plan, addresses
-        self.p = Program(s)
+        self.p = ProgramOrder(s)
         self.ev = self.p.ev
         # A hold is cut where a handler is entered or left, but not at one that it calls.
         top = ~np.isin(self.ev["point"], _nested_handlers(plan))
@@ -62,7 +62,7 @@ class SlotEvents:
         """What ends an unmap: the end of the copy around it; without one the unmap's own; or,
         where no end is traced, anything else."""
         if not self.ends_traced:
-            return ~of_kind(self.p.kind, (*INVALIDATIONS, *BROADCASTS))
+            return ~of_kind(self.p.kind, (*LOCAL_INVALIDATIONS, *BROADCASTS))
         closing, kind = of_kind(self.p.kind, _CLOSERS), self.p.kind
         ends = np.flatnonzero(kind == Kind.UNMAP_END)
         edges = np.flatnonzero(of_kind(self.p.kind, (Kind.COPY, Kind.COPY_END)))
@@ -138,7 +138,7 @@ class SlotEvents:
         marks |= self._access(ep, maps, access, until)
 
         covering = self.covers(slot)
-        local = np.flatnonzero(covering & of_kind(kind, INVALIDATIONS))
+        local = np.flatnonzero(covering & of_kind(kind, LOCAL_INVALIDATIONS))
         targeted = np.flatnonzero(covering & (kind == Kind.INV_PAGE))
         broadcasts = np.flatnonzero(covering & of_kind(kind, BROADCASTS))
         # A flush between map and access is the map's; with the access unseen it must be known

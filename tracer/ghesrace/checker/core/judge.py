@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ghesrace.checker.losses import INVALIDATIONS, MAPS, Windows, hides, touched
+from ghesrace.checker.losses import INVALIDATIONS, MAP_KINDS, Windows, hides, touched
 from ghesrace.checker.model import EPISODE, SAFE, Chunk, Class, Judged, Mark, Table, Why
 from ghesrace.events import ALL_CPUS, NEVER, Bools, Events, Ints, joined, pick, present
 from ghesrace.plan import Plan
@@ -34,7 +34,7 @@ class Judge:
         """Judge a chunk's episodes, slot by slot."""
         hidden = {
             what: hides(self.plan, chunk.losses, kinds)
-            for what, kinds in (("map", MAPS), ("inv", INVALIDATIONS))
+            for what, kinds in (("map", MAP_KINDS), ("inv", INVALIDATIONS))
         }
         windows = {
             what: Windows.of(
@@ -321,6 +321,6 @@ def _uncertain_order(
 
 def _touched(plan: Plan, losses: Events, rows: Table) -> Bools:
     """Episodes that a loss on their own CPU, or on one unknown, may have changed."""
-    either = losses[hides(plan, losses, (*MAPS, *INVALIDATIONS))]
+    either = losses[hides(plan, losses, (*MAP_KINDS, *INVALIDATIONS))]
     close = np.where(rows["t_close"] == NEVER, rows["t_map"], rows["t_close"])
     return touched(plan, either, rows["cpu"], rows["t_hold"], close)

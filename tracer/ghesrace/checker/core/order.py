@@ -71,7 +71,7 @@ class Streams:
         return seq, t
 
 
-class Program:
+class ProgramOrder:
     """A step's events in program order (by CPU, context, position) with their context runs.
 
     Arrays are indexed by program position. `key_end` is the end of the (CPU, context) that an

@@ -22,7 +22,7 @@ from ghesrace.checker.findings import Finding
 from ghesrace.errors import GhesraceError
 from ghesrace.events import Events, Kind
 from ghesrace.plan import Plan
-from ghesrace.service.config import Recorder as Settings
+from ghesrace.service.config import RecorderSettings as Settings
 from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
 
 from .folder import Folder
@@ -34,16 +34,16 @@ _MOST_AFTER_S = 60.0  # new findings prolong a file up to this
 _MOST_KEYS = 4096
 _ROWS = 1 << 15
 
-Key = tuple[str, str, str | None, str | None]  # pattern, severity, access, slot
+FindingKey = tuple[str, str, str | None, str | None]  # pattern, severity, access, slot
 
 
-def key(finding: Finding) -> Key:
+def finding_key(finding: Finding) -> FindingKey:
     """What makes two findings the same for the recorder: all but CPUs and frames, of which
     there are too many."""
     return finding.pattern, finding.severity, finding.access, finding.slot
 
 
-def shown(path: Path, keys: list[Key]) -> list[Key]:
+def shown(path: Path, keys: list[FindingKey]) -> list[FindingKey]:
     """Those of *keys* that the engine finds in the capture at *path*, as `check` would.
 
     Raises InputError if it can't be read.
@@ -53,11 +53,11 @@ def shown(path: Path, keys: list[Key]) -> list[Key]:
     for batch in source.batches():
         engine.feed(batch)
     engine.finish()
-    found = {key(finding) for finding in engine.report().findings}
+    found = {finding_key(finding) for finding in engine.report().findings}
     return [name for name in keys if name in found]
 
 
-class Memory:
+class RecentEvents:
     """The newest batches, up to *limit* bytes; the oldest go first, whole."""
 
     def __init__(self, limit: int) -> None:
@@ -108,7 +108,7 @@ class _Open:
 
     id: str
     writer: CaptureWriter
-    keys: list[Key]
+    keys: list[FindingKey]
     until: float
     latest: float
 
@@ -126,19 +126,19 @@ class FlightRecorder:
         plan: Plan,
         host: dict[str, Any],
         say: Callable[..., None],
-        done: Callable[[Path, list[Key]], None],
+        done: Callable[[Path, list[FindingKey]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.memory = Memory(settings.memory_mib << 20)
+        self.memory = RecentEvents(settings.memory_mib << 20)
         self.folder = Folder(settings.directory, settings.budget_mib << 20)
         self.counters = Counters()
         self.healthy = True
         self._plan, self._host = plan, host
         self._say, self._done, self._clock = say, done, clock
         self._open: _Open | None = None
-        self._wanted: dict[Key, None] = {}  # found, not in a file yet; in order
-        self._recorded: dict[Key, float] = {}  # when a file of it was begun
+        self._wanted: dict[FindingKey, None] = {}  # found, not in a file yet; in order
+        self._recorded: dict[FindingKey, float] = {}  # when a file of it was begun
         self._begun: deque[float] = deque()  # of the files of the last hour
         self._retry_at = 0.0
 
@@ -169,7 +169,7 @@ class FlightRecorder:
         """Findings that are new or happened again."""
         now = self._clock()
         for finding in findings:
-            name = key(finding)
+            name = finding_key(finding)
             if not self.settings.enabled:
                 self.counters.suppressed["disabled"] += 1
             elif name in self._wanted or self._recently(name, now) or self._holds(name):
@@ -208,13 +208,13 @@ class FlightRecorder:
         """Findings whose evidence is not on disk yet."""
         return len(self._wanted) + (len(self._open.keys) if self._open is not None else 0)
 
-    def _holds(self, name: Key) -> bool:
+    def _holds(self, name: FindingKey) -> bool:
         return self._open is not None and name in self._open.keys
 
-    def _recently(self, name: Key, now: float) -> bool:
+    def _recently(self, name: FindingKey, now: float) -> bool:
         return now - self._recorded.get(name, -1e18) < self.settings.repeat_seconds
 
-    def _remember(self, name: Key, now: float) -> None:
+    def _remember(self, name: FindingKey, now: float) -> None:
         self._recorded.pop(name, None)
         self._recorded[name] = now
         if len(self._recorded) > _MOST_KEYS:

@@ -24,8 +24,8 @@ from ghesrace.events import Cause, Context
 from ghesrace.host.clocks import clock_now
 from ghesrace.plan import Plan
 from ghesrace.service.evidence.recorder import FlightRecorder
-from ghesrace.service.health import Health, State, cpus_online
-from ghesrace.service.tally import KINDS, REMAP_BOUNDS, STAGES
+from ghesrace.service.health import Health, HealthState, cpus_online
+from ghesrace.service.tally import EVENT_KINDS, REMAP_BOUNDS, STAGES
 from ghesrace.service.watch import Watch
 
 PREFIX = "ghesrace_"
@@ -242,8 +242,8 @@ def _identity(out: _Families, plan: Plan, health: Health) -> None:
     out.add("build_info", 1, __version__, platform.python_version())
     out.add("kernel_info", 1, plan.release, plan.arch)
     out.add("source_info", 1, health.backend, plan.clock)
-    out.one_of("state", health.state, State)
-    out.add("watching", health.state is State.WATCHING)
+    out.one_of("state", health.state, HealthState)
+    out.add("watching", health.state is HealthState.WATCHING)
     out.add("start_timestamp_seconds", health.started)
     out.add("heartbeat_timestamp_seconds", health.heartbeat)
 
@@ -252,7 +252,7 @@ def _watched(
     out: _Families, watch: Watch, exemplars: Exemplars, unix: Callable[[int], float]
 ) -> None:
     tally, report = watch.tally, watch.report
-    for kind in KINDS:
+    for kind in EVENT_KINDS:
         for context in Context:
             count = int(tally.kinds[kind, context])
             out.add("events", count, kind.name.lower(), context.name.lower())
@@ -311,7 +311,7 @@ def _coverage(out: _Families, watch: Watch, health: Health, unix: Callable[[int]
         out.add("missed_probe_hits", count, point)
     out.add("late_events", health.late)
     out.add("order_uncertainty_seconds", plan.clock_error_ns / 1e9)
-    live = len(plan.probes) - len(tally.gone) if health.state is State.WATCHING else 0
+    live = len(plan.probes) - len(tally.gone) if health.state is HealthState.WATCHING else 0
     out.add("probe_points_attached", live)
     out.add("probe_points_failed", len(tally.gone))
     out.add("probe_points_missing", len(health.missing))

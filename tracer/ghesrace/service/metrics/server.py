@@ -47,7 +47,7 @@ class Page:
 
 
 @dataclass(slots=True)
-class Board:
+class Bulletin:
     """Where the engine's thread leaves the newest page, and what answers the two probes."""
 
     healthy: Callable[[], tuple[bool, str]]
@@ -134,7 +134,7 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, address: tuple[str, int], board: Board, web: WebConfig, slots: threading.Semaphore
+        self, address: tuple[str, int], board: Bulletin, web: WebConfig, slots: threading.Semaphore
     ) -> None:
         self.board, self.web, self._slots = board, web, slots
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -176,7 +176,7 @@ class WebServer:
     """Listens on all *addresses* (host, port) until `close`. Raises HostError if it can't."""
 
     def __init__(
-        self, addresses: list[tuple[str, int]], board: Board, web: WebConfig, connections: int
+        self, addresses: list[tuple[str, int]], board: Bulletin, web: WebConfig, connections: int
     ) -> None:
         self._listeners: list[_Listener] = []
         slots = threading.Semaphore(connections)

@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import generate_latest
 
 from ghesrace.errors import HostError
-from ghesrace.service.health import Health, State
+from ghesrace.service.health import Health, HealthState
 from ghesrace.service.watch import Watch
 
 from .families import Published, publish
@@ -24,7 +24,7 @@ def once(directory: Path, watch: Watch, backend: str) -> Path:
     """
     watch.finish()
     watch.look(now=True)
-    return write(directory, publish(watch, Health(State.STOPPING, backend)), ONCE)
+    return write(directory, publish(watch, Health(HealthState.STOPPING, backend)), ONCE)
 
 
 def write(directory: Path, published: Published, name: str = NAME) -> Path:

@@ -25,7 +25,7 @@ _TYPES = {"kprobe": 2, "raw-tracepoint": 17, "tracing": 26}
 _ATTACH = {"fentry": 24, "fexit": 25}
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
-MAPS = ("cpus", "records")
+RING_MAPS = ("cpus", "records")
 STATES = "states"  # of a summary, behind them
 _LOG_SIZE = 1 << 22
 # struct bpf_prog_info (include/uapi/linux/bpf.h): recursion_misses, Linux 5.12.
@@ -34,7 +34,7 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class BpfProgram:
     """One program to load and attach: its C function, program.PROGRAM_TYPE, the mechanism, and
     what it is attached to: a function (with its BTF id), a tracepoint's name, or the id of a probe
     event. Of higher `lateness` are attached later and detached sooner."""
@@ -93,9 +93,9 @@ def _recursion_misses(fd: int) -> int:
 
 def attached(
     code: Compiled,
-    programs: tuple[Program, ...],
+    programs: tuple[BpfProgram, ...],
     *,
-    maps: tuple[str, ...] = MAPS,
+    maps: tuple[str, ...] = RING_MAPS,
     variables: dict[int, int],
     cpu: int,
 ) -> Loaded:
@@ -147,7 +147,7 @@ def _made(one: Map) -> int:
         raise Refused("load", f"map {one.name}: {error.strerror}") from error
 
 
-def _load(program: Program, code: bytes) -> int:
+def _load(program: BpfProgram, code: bytes) -> int:
     kind, attach = _TYPES[program.type], _ATTACH.get(program.mechanism, 0)
 
     def load(log: bytearray | None) -> int:
@@ -166,7 +166,7 @@ def _load(program: Program, code: bytes) -> int:
         raise Refused("load", what, said) from error
 
 
-def _attach(program: Program, fd: int, cpu: int) -> int:
+def _attach(program: BpfProgram, fd: int, cpu: int) -> int:
     try:
         if program.type == "tracing":
             return syscalls.open_raw_tracepoint(fd, None)

@@ -15,7 +15,7 @@ from ghesrace.plan import Plan, Probe, Transport
 from ghesrace.points import families
 
 from . import program as c_program
-from .attach import Loaded, Program, attached
+from .attach import BpfProgram, Loaded, attached
 from .compile import Refused, compiled
 
 _MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
@@ -137,7 +137,7 @@ def _lateness(probe: Probe) -> int:
     return {Kind.NMI_REF.name: 1, Kind.MAP.name: 2}.get(probe.kind, 0)
 
 
-def _programs(plan: Plan, events: dict[int, int], btf: Btf) -> Iterator[Program]:
+def _programs(plan: Plan, events: dict[int, int], btf: Btf) -> Iterator[BpfProgram]:
     for point, probe in enumerate(plan.probes):
         kind = c_program.PROGRAM_TYPE[probe.mechanism]
         target = str(events[point]) if kind == c_program.KPROBE else probe.symbol
@@ -145,7 +145,7 @@ def _programs(plan: Plan, events: dict[int, int], btf: Btf) -> Iterator[Program]
         if function is None:
             raise HostError(f"BTF has no function {target}", "record with --backend ftrace")
         name = c_program.program_name(point)
-        yield Program(name, kind, probe.mechanism, target, function, _lateness(probe))
+        yield BpfProgram(name, kind, probe.mechanism, target, function, _lateness(probe))
 
 
 def _refusal(refused: Refused, release: str) -> HostError:

@@ -22,7 +22,7 @@ from ghesrace.errors import HostError
 from ghesrace.events import EVENT, NEVER, Cause, Events, empty, joined, loss, pick
 
 from . import syscalls
-from .rings import LEVELS, RECORD, Ints, Rings, State, cpu_dtype
+from .rings import CONTEXTS, RECORD, Ints, Rings, RingState, cpu_dtype
 
 _SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10  # enum perf_type_id and so on
 _HEAD, _TAIL = 1024 // 8, 1032 // 8  # data_head and data_tail in struct perf_event_mmap_page
@@ -54,7 +54,7 @@ def parse(data: Bytes) -> tuple[Events, int]:
     return joined(events), lost
 
 
-class Buffer:
+class PerfBuffer:
     """The perf buffer of one online CPU, of *pages* (a power of two). Raises OSError."""
 
     def __init__(self, cpu: int, pages: int) -> None:
@@ -105,9 +105,9 @@ class PerfBuffers(Rings):
         self._rows_fd, self._events_fd = fds[:2]
         self._dtype = cpu_dtype(points)
         self._online = online
-        pages = records * LEVELS * RECORD.itemsize // mmap.PAGESIZE
+        pages = records * CONTEXTS * RECORD.itemsize // mmap.PAGESIZE
         self._pages = 1 << max(pages.bit_length() - 1, 0)
-        self._buffers: dict[int, Buffer] = {}
+        self._buffers: dict[int, PerfBuffer] = {}
         self._counted: dict[int, deque[tuple[int, Ints]]] = {cpu: deque() for cpu in range(cpus)}
         self._settled_ns = _SETTLED_NS
         self.announced = 0
@@ -172,13 +172,13 @@ class PerfBuffers(Rings):
         headers: npt.NDArray[np.void] = self._row(cpu)["ring"]
         return headers
 
-    def _follow(self) -> dict[int, Buffer]:
+    def _follow(self) -> dict[int, PerfBuffer]:
         """Open buffers of the CPUs that came; those of CPUs that went, to be read and closed: the
         kernel takes an event off a CPU that goes, for good."""
         online = set(self._online())
         for cpu in sorted(online - self._buffers.keys()):
             try:
-                buffer = self._buffers[cpu] = Buffer(cpu, self._pages)
+                buffer = self._buffers[cpu] = PerfBuffer(cpu, self._pages)
                 syscalls.update(self._events_fd, cpu, buffer.fd)
             except OSError as error:
                 if error.errno == errno.ENODEV:  # it went again
@@ -189,22 +189,22 @@ class PerfBuffers(Rings):
                 ) from error
         return {cpu: self._buffers.pop(cpu) for cpu in self._buffers.keys() - online}
 
-    def _trusted(self, cpu: int, state: State, events: Events) -> Events:
+    def _trusted(self, cpu: int, state: RingState, events: Events) -> Events:
         """Without what was there at the start, or counted as lost; and without what an NMI wrote
         into the event that it interrupted (before 9594dc3c7e71, Linux 5.2)."""
-        levels = np.minimum(events["ctx"], LEVELS - 1)
+        levels = np.minimum(events["ctx"], CONTEXTS - 1)
         seq = events["seq"].astype(np.int64)
         # An event can be here before its program has counted it.
         heads = self._headers(cpu)["head"].astype(np.int64)[levels]
-        known = (seq >= state.position[levels]) & (seq <= heads) & (events["ctx"] < LEVELS)
+        known = (seq >= state.position[levels]) & (seq <= heads) & (events["ctx"] < CONTEXTS)
         events, seq = pick(events, known), seq[known]
         _, first = np.unique(seq << 2 | events["ctx"], return_index=True)
         return pick(events, np.sort(first))
 
-    def _account(self, cpu: int, state: State, events: Events) -> list[Events]:
+    def _account(self, cpu: int, state: RingState, events: Events) -> list[Events]:
         """Number *events* anew, per CPU; the losses between them."""
         losses, skipped = [], np.zeros(len(events), np.int64)
-        for level in range(LEVELS):
+        for level in range(CONTEXTS):
             [mine] = np.nonzero(events["ctx"] == level)
             if not len(mine):
                 continue
@@ -222,7 +222,7 @@ class PerfBuffers(Rings):
         self.delivered += len(events)
         return losses
 
-    def _missing(self, cpu: int, state: State, counted: Ints, now: int) -> list[Events]:
+    def _missing(self, cpu: int, state: RingState, counted: Ints, now: int) -> list[Events]:
         """Events that were *counted* and that no later one of their context shows missing."""
         losses = []
         for level in np.flatnonzero(counted > state.position):

@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from ghesrace.events import EVENT, NEVER, Cause, Context, Events, empty, joined, loss, pick
 
-LEVELS = len(Context)
-MOST_AT_ONCE = 1 << 17  # records in a read, or those of one CPU: a burst is taken piece by piece
-RECORD = np.dtype([("event", EVENT), ("at", "<u4", LEVELS)])
+CONTEXTS = len(Context)
+MOST_RECORDS_AT_ONCE = (
+    1 << 17
+)  # records in a read, or those of one CPU: a burst is taken piece by piece
+RECORD = np.dtype([("event", EVENT), ("at", "<u4", CONTEXTS)])
 HEADER = np.dtype(
     [(name, "<u8") for name in ("head", "seen", "filtered", "nested", "busy")] + [("pad", "<u8", 3)]
 )
@@ -27,11 +29,11 @@ Ints = npt.NDArray[np.int64]
 
 def cpu_dtype(points: int) -> np.dtype[np.void]:
     """struct cpu of the C file: a ring's header per context, and hits per probe point."""
-    return np.dtype([("ring", HEADER, LEVELS), ("hits", "<u8", max(points, 1))])
+    return np.dtype([("ring", HEADER, CONTEXTS), ("hits", "<u8", max(points, 1))])
 
 
 @dataclass(slots=True)
-class Counts:
+class RingCounts:
     """What one CPU's programs did since the start: seen = kept + filtered; nested: turned away."""
 
     seen: int = 0
@@ -41,7 +43,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class State:
+class RingState:
     """Where reading stands: per context the next position, per CPU the next seq; the last stamp
     per context bounds what a lapped ring lost. `read` (ns): up to when all was."""
 
@@ -50,7 +52,7 @@ class State:
     read: int
     seq: int = 0
     nested: int = 0
-    before: Counts = field(default_factory=Counts)
+    before: RingCounts = field(default_factory=RingCounts)
 
 
 class Rings:
@@ -73,8 +75,8 @@ class Rings:
     ) -> None:
         self._maps = list[mmap.mmap]()
         self._rows = self._mapped(fds[0], cpu_dtype(points), cpus)
-        shape = cpus, LEVELS, records
-        self._records = self._mapped(fds[1], RECORD, cpus * LEVELS * records).reshape(shape)
+        shape = cpus, CONTEXTS, records
+        self._records = self._mapped(fds[1], RECORD, cpus * CONTEXTS * records).reshape(shape)
         self._begin(records, cpus, start, from_load)
 
     def _begin(self, records: int, cpus: int, start: int, from_load: bool = False) -> None:
@@ -82,9 +84,11 @@ class Rings:
         self.delivered = 0
         self._first = 0  # the CPU to begin with
         self._frozen = False
-        self._cpus: dict[int, State] = {}
+        self._cpus: dict[int, RingState] = {}
         for cpu in range(cpus):
-            state = State(np.zeros(LEVELS, np.int64), np.full(LEVELS, start, np.int64), start)
+            state = RingState(
+                np.zeros(CONTEXTS, np.int64), np.full(CONTEXTS, start, np.int64), start
+            )
             if not from_load:
                 state.position = self._headers(cpu)["head"].astype(np.int64)
                 state.before = self._counts(cpu)
@@ -111,14 +115,14 @@ class Rings:
         headers: npt.NDArray[np.void] = self._rows["ring"][cpu]
         return headers
 
-    def _counts(self, cpu: int) -> Counts:
+    def _counts(self, cpu: int) -> RingCounts:
         h = self._headers(cpu)
         seen, filtered = int(h["seen"].sum()), int(h["filtered"].sum())
-        return Counts(seen, int(h["head"].sum()), filtered, int(h["nested"].sum()))
+        return RingCounts(seen, int(h["head"].sum()), filtered, int(h["nested"].sum()))
 
-    def counts(self) -> Counts:
+    def counts(self) -> RingCounts:
         """All CPUs together, since the start."""
-        total = Counts()
+        total = RingCounts()
         for cpu, state in self._cpus.items():
             now = self._counts(cpu)
             for name in ("seen", "kept", "filtered", "nested"):
@@ -161,7 +165,7 @@ class Rings:
             # Lower contexts' heads first: what precedes a record of theirs is then in reach.
             heads = self._headers(cpu)["head"].astype(np.int64)
             if (heads > state.position).any() or self._headers(cpu)["nested"].sum() > state.nested:
-                if taken >= MOST_AT_ONCE and not self._frozen:
+                if taken >= MOST_RECORDS_AT_ONCE and not self._frozen:
                     left.append(cpu)
                     continue
                 found[cpu] = self._read(cpu, state, heads, since, now)
@@ -171,12 +175,12 @@ class Rings:
         return found, min((self._cpus[cpu].read for cpu in left), default=NEVER)
 
     def _read(
-        self, cpu: int, state: State, heads: Ints, since: int, now: int
+        self, cpu: int, state: RingState, heads: Ints, since: int, now: int
     ) -> tuple[Events, Events]:
         rings: list[npt.NDArray[np.void]] = []
         losses: list[Events] = []
         limits = heads.copy()
-        for level in range(LEVELS):
+        for level in range(CONTEXTS):
             position = int(state.position[level])
             taken = self._copy(cpu, level, position, int(heads[level]))
             at = positions(taken, state.position)
@@ -237,13 +241,13 @@ def merged(rings: list[npt.NDArray[np.void]], at: list[Ints]) -> npt.NDArray[np.
     program may stand on either side of its record: the effect follows the program.)
     """
     offsets = np.cumsum([0, *(len(ring) for ring in rings)])
-    order = np.arange(offsets[LEVELS - 1], offsets[LEVELS])  # of those merged so far
-    for level in range(LEVELS - 2, -1, -1):
+    order = np.arange(offsets[CONTEXTS - 1], offsets[CONTEXTS])  # of those merged so far
+    for level in range(CONTEXTS - 2, -1, -1):
         mine = np.arange(offsets[level], offsets[level + 1])
         if not len(mine):
             continue
         low, high = np.zeros(len(mine), np.int64), np.full(len(mine), len(order), np.int64)
-        for above in range(level + 1, LEVELS):
+        for above in range(level + 1, CONTEXTS):
             # Places in `order` of this higher ring's records, and how many of them came before.
             inside = (order >= offsets[above]) & (order < offsets[above + 1])
             places = np.flatnonzero(inside)

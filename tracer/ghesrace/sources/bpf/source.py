@@ -26,7 +26,7 @@ from ghesrace.sources.live import SETTLED_NS, LiveSource
 from ghesrace.sources.tracefs import definition, event_name
 
 from . import load, program
-from .attach import MAPS, Loaded
+from .attach import RING_MAPS, Loaded
 from .perf import PerfBuffers
 from .rings import RECORD, Rings
 
@@ -55,7 +55,7 @@ class BpfSource(LiveSource):
 
     # The C text of the plan, and the maps that it has.
     _write = staticmethod(program.source)
-    _maps: tuple[str, ...] = MAPS
+    _maps: tuple[str, ...] = RING_MAPS
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from ghesrace.sources.ring.pages import EventFormat
 
 from .eventmap import EventMap, Rule
 from .reader import Reader
-from .scan import FLUSHES, MAX_SLOTS, Survey, Use
+from .scan import FLUSHES, MOST_SLOTS_OF_A_FILE, Survey, Use
 
 
 def attached(survey: Survey, plan: Plan) -> list[Attached]:
@@ -39,7 +39,7 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         raise _nothing(survey)
     arch = given.arch or reader.arch or _arch(survey)
     slots = _slots(survey, given)
-    if len(slots) > MAX_SLOTS:
+    if len(slots) > MOST_SLOTS_OF_A_FILE:
         survey._too_many()
     present = {use.rule.point for use in survey.uses.values()}
     numbers = {slot.name: n for n, slot in enumerate(slots)}

@@ -16,7 +16,7 @@ from ghesrace.sources.ring.pages import Records, decode
 from .eventmap import EventMap, EventType, Rule, Unusable, recognise
 from .reader import Reader
 
-MAX_SLOTS = 64
+MOST_SLOTS_OF_A_FILE = 64
 _MAPPERS = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")
 FLUSHES = ("INV_", "BCAST_")
 
@@ -141,18 +141,20 @@ class Survey:
         rule = use.rule
         if "index" in rule.fields and rule.kind in ("MAP", "COPY"):
             index = self._column(use, records, rows, "index")
-            for value in np.unique(index)[: MAX_SLOTS + 1].tolist():
+            for value in np.unique(index)[: MOST_SLOTS_OF_A_FILE + 1].tolist():
                 seen = np.unique(contexts[rows[index == np.uint64(value)]]).tolist()
                 self.indices.setdefault(value, set()).update(seen)
                 if rule.kind == "COPY":
                     self.copied.add(value)
         if "addr" in rule.fields and rule.kind in _MAPPERS and not rule.role:
             pages = self._column(use, records, rows, "addr") >> np.uint64(PAGE_SHIFT)
-            self.pages.update(v << PAGE_SHIFT for v in np.unique(pages)[: MAX_SLOTS + 1].tolist())
+            self.pages.update(
+                v << PAGE_SHIFT for v in np.unique(pages)[: MOST_SLOTS_OF_A_FILE + 1].tolist()
+            )
             self.pages.discard(0)
         if "handler" in rule.fields:
             self.handlers.update(np.unique(self._column(use, records, rows, "handler")).tolist())
-        if max(len(self.indices), len(self.pages)) > 4 * MAX_SLOTS:
+        if max(len(self.indices), len(self.pages)) > 4 * MOST_SLOTS_OF_A_FILE:
             self._too_many()
 
     def _too_many(self) -> None:
@@ -174,7 +176,7 @@ class Survey:
             rows = np.flatnonzero((types[:-1] == ident) & (flush_of[1:] != 0))
             index = self._column(use, records, rows, "index")
             pages = flush_of[rows + 1] & ~np.uint64(PAGE_SIZE - 1)
-            for value in np.unique(index)[:MAX_SLOTS].tolist():
+            for value in np.unique(index)[:MOST_SLOTS_OF_A_FILE].tolist():
                 found, counts = np.unique(pages[index == np.uint64(value)], return_counts=True)
                 best = int(counts.argmax())
                 self.flushed.setdefault(value, Counter())[int(found[best])] += int(counts[best])

@@ -36,7 +36,7 @@ _WORDS[[0, _PADDING]] = 0
 _WORDS[_TIME_EXTEND:] = 2
 _LEAVES = 1 << 40
 
-UNKNOWN = -1
+UNCOUNTED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Records:
 
     `raw`: the pages' bytes, flat. Per record: `page` (index), `offset` and `size` of its
     payload in `raw` (bytes), `ts` (ns of the instance's clock). Per page: `missed`, the
-    number of events that were overwritten before it (0 none, UNKNOWN if not told),
+    number of events that were overwritten before it (0 none, UNCOUNTED if not told),
     `page_ts` (ns) and `first`, the index of its first record (or of the next page's).
     """
 
@@ -199,12 +199,12 @@ def _missed(pages: U8, commit: U64, used: I64, layout: PageLayout) -> I64:
     """Events overwritten before each page; ring_buffer_read_page() stores the count, an
     unsigned long, right after the committed bytes if there is room."""
     missed = np.zeros(len(pages), np.int64)
-    missed[(commit & np.uint64(_MISSED_EVENTS)) != 0] = UNKNOWN
+    missed[(commit & np.uint64(_MISSED_EVENTS)) != 0] = UNCOUNTED
     for i in np.flatnonzero((missed != 0) & ((commit & np.uint64(_MISSED_STORED)) != 0)):
         at = layout.data_offset + int(used[i])
         stored = pages[i, at : at + 8].tobytes()
         count = int.from_bytes(stored, "little") if len(stored) == 8 else 0
-        missed[i] = count if 0 < count < 1 << 62 else UNKNOWN
+        missed[i] = count if 0 < count < 1 << 62 else UNCOUNTED
     return missed
 
 

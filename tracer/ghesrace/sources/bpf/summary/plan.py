@@ -10,7 +10,7 @@ from ghesrace.plan import Plan, Probe, Unseen
 
 NEEDS_EVENTS = ("torn_edit", "shootdown", "overlap")  # patterns
 WITHOUT_EVENTS = "summary mode keeps no events"
-MAX_SLOTS = 8  # the state of all of a CPU is looked through at once
+MOST_SLOTS_OF_A_SUMMARY = 8  # the state of all of a CPU is looked through at once
 _STATE = (
     *("MAP", "UNMAP", "INV_PAGE", "INV_RANGE", "INV_ALL", "BCAST_RANGE", "BCAST_ALL"),
     *("BCAST_END", "READ", "WRITE", "NOTIFY", "NOTIFY_END", "NMI_REF"),
@@ -25,8 +25,10 @@ def summarised(plan: Plan) -> Plan:
     full = "record without --summary"
     if plan.backend != "bpf":
         raise HostError("summary mode needs the BPF backend", full)
-    if len(plan.slots) > MAX_SLOTS:
-        raise HostError(f"summary mode knows {MAX_SLOTS} slots, here are {len(plan.slots)}", full)
+    if len(plan.slots) > MOST_SLOTS_OF_A_SUMMARY:
+        raise HostError(
+            f"summary mode knows {MOST_SLOTS_OF_A_SUMMARY} slots, here are {len(plan.slots)}", full
+        )
     if plan.transport != "mapped":
         raise HostError("summary mode needs BPF arrays that user space can map", full)
     if plan.forced_broadcast:

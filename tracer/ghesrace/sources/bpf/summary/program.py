@@ -202,4 +202,4 @@ _BODIES: dict[Kind, Callable[[_Program], Iterator[str]]] = {
     Kind.NOTIFY_END: _Program.notify,
     Kind.NMI_REF: _Program.reference,
 }
-KINDS = tuple(_BODIES)
+SUMMARISED = tuple(_BODIES)

@@ -16,7 +16,7 @@ from ghesrace.events import MOST_AGAIN, NO_POINT, Events, Kind, Sample, Trait, e
 from ghesrace.host.clocks import clock_now
 from ghesrace.plan import Plan
 from ghesrace.sources.accounts import Accounts
-from ghesrace.sources.bpf.attach import MAPS, STATES
+from ghesrace.sources.bpf.attach import RING_MAPS, STATES
 from ghesrace.sources.bpf.source import BpfSource
 from ghesrace.sources.nmi import NmiMatcher
 
@@ -154,7 +154,7 @@ class SummarySource(BpfSource):
     attached is in the first one."""
 
     _write = staticmethod(program.source)
-    _maps = (*MAPS, STATES)
+    _maps = (*RING_MAPS, STATES)
 
     def __init__(self, plan: Plan, host: dict[str, Any], **how: Any) -> None:
         super().__init__(plan, host, **how)

@@ -45,7 +45,7 @@ class CpuData:
 
 
 @dataclass(slots=True)
-class Buffer:
+class BufferPart:
     """One instance's ring buffer ("" is the top one); `clock` as the file names it."""
 
     name: str
@@ -69,7 +69,7 @@ class TraceDat:
     clock: str = ""
     tsc: bool = False
     stats: list[dict[str, int]] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
+    buffers: list[BufferPart] = field(default_factory=list)
 
 
 class Cursor:
@@ -178,7 +178,7 @@ def _cpu_count(cursor: Cursor, cpus: int) -> int:
     return cpus
 
 
-def _flyrecord6(cursor: Cursor, head: TraceDat, name: str, cpus: int, tag: bytes) -> Buffer:
+def _flyrecord6(cursor: Cursor, head: TraceDat, name: str, cpus: int, tag: bytes) -> BufferPart:
     if tag == b"latency  \0":
         raise InputError(
             f"{cursor.path}: recorded with a latency tracer, which leaves text only",
@@ -187,7 +187,7 @@ def _flyrecord6(cursor: Cursor, head: TraceDat, name: str, cpus: int, tag: bytes
     if tag != b"flyrecord\0":
         raise InputError(f"{cursor.path}: no 'flyrecord' where it should be", _DAMAGED)
     data = [CpuData(cpu, cursor.number(8), cursor.number(8)) for cpu in range(cpus)]
-    return Buffer(name, head.page_size, data)
+    return BufferPart(name, head.page_size, data)
 
 
 def _version7(cursor: Cursor, head: TraceDat) -> None:
@@ -234,7 +234,7 @@ def _options7(cursor: Cursor, head: TraceDat, at: int, sections: dict[int, int])
     raise InputError(f"{cursor.path}: too many options", _DAMAGED)
 
 
-def _buffer7(option: Cursor, file: Cursor) -> Buffer:
+def _buffer7(option: Cursor, file: Cursor) -> BufferPart:
     offset = option.number(8)
     name, clock = option.string(), option.string()
     page_size = _page_size(file.path, option.number(4))
@@ -249,7 +249,7 @@ def _buffer7(option: Cursor, file: Cursor) -> Buffer:
         section = Cursor(file.data, file.path, offset)
         section.number(2)
         flags = section.number(2)
-    return Buffer(name, page_size, data, clock, bool(flags & _COMPRESSED))
+    return BufferPart(name, page_size, data, clock, bool(flags & _COMPRESSED))
 
 
 def _section(cursor: Cursor, head: TraceDat, at: int, number: int) -> Cursor:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ghesrace.errors import InputError
 from ghesrace.sources.foreign.reader import Block
 
-from .header import Buffer, CpuData, Cursor, expand
+from .header import BufferPart, CpuData, Cursor, expand
 
 BLOCK_BYTES = 4 << 20  # of pages decoded at once: some 100 MB of arrays at worst
 _MAX_CHUNK = 8 << 20
@@ -39,7 +39,7 @@ class PageFile:
     """
 
     def __init__(
-        self, data: mmap.mmap | bytes, buffer: Buffer, compression: str, path: Path
+        self, data: mmap.mmap | bytes, buffer: BufferPart, compression: str, path: Path
     ) -> None:
         self.truncated: list[str] = []
         self.path = path

@@ -17,7 +17,7 @@ from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventType
 from ghesrace.sources.foreign.reader import Block
 from ghesrace.sources.ring.pages import Field, PageLayout, Records
 
-from .header import Buffer, TraceDat, read_head
+from .header import BufferPart, TraceDat, read_head
 from .pages import PageFile
 
 _DEFAULT_ERROR_NS = 1000
@@ -30,7 +30,9 @@ _COMMON = ("common_type", "common_flags", "common_pid")
 class DatReader:
     """One buffer of a trace.dat; see survey.Reader. Raises InputError."""
 
-    def __init__(self, path: Path, data: mmap.mmap | bytes, head: TraceDat, buffer: Buffer) -> None:
+    def __init__(
+        self, path: Path, data: mmap.mmap | bytes, head: TraceDat, buffer: BufferPart
+    ) -> None:
         self.buffer = buffer
         self.layout = PageLayout(
             head.layout.commit_offset, head.layout.data_offset, buffer.page_size

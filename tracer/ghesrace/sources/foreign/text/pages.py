@@ -1,7 +1,7 @@
 """Columns of parsed events -> ring-buffer pages, so that text goes the way of everything else.
 
-The pages are ringbuffer.decode()'s, of one record layout: an absolute stamp, then a record with
-the common fields and FIELDS numbers of 8 bytes.
+The pages are ring.pages.decode()'s, of one record layout: an absolute stamp, then a record with
+the common fields and FIELDS_PER_EVENT numbers of 8 bytes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from ghesrace.sources.ring.pages import EventFormat, Field, PageLayout
 
-FIELDS = 10
+FIELDS_PER_EVENT = 10
 MAX_TS = 1 << 59  # ns: what an absolute stamp of the ring buffer holds
-UNKNOWN = -1
 _HEAD_WORDS = 4  # of a page: stamp, committed bytes
-_PAYLOAD_WORDS = 2 + 2 * FIELDS
+_PAYLOAD_WORDS = 2 + 2 * FIELDS_PER_EVENT
 _WORDS = 3 + _PAYLOAD_WORDS
 _PER_PAGE = 64
 _MISSED, _STORED = 1 << 31, 1 << 30
@@ -34,14 +33,14 @@ U64 = npt.NDArray[np.uint64]
 
 
 def text_format(name: str, ident: int, fields: list[str]) -> EventFormat:
-    """The format of an event with at most FIELDS numbers, in this order."""
-    own = {field: Field(8 + 8 * n, 8, False) for n, field in enumerate(fields[:FIELDS])}
+    """The format of an event with at most FIELDS_PER_EVENT numbers, in this order."""
+    own = {field: Field(8 + 8 * n, 8, False) for n, field in enumerate(fields[:FIELDS_PER_EVENT])}
     return EventFormat(name, ident, _COMMON | own)
 
 
 @dataclass(slots=True)
 class Columns:
-    """Events in file order. `lost`: events lost on that CPU right before this one (UNKNOWN: some);
+    """Events in file order. `lost`: events lost on that CPU just before this one (UNCOUNTED: some);
     `values`: shape (n, FIELDS)."""
 
     cpu: Ints
@@ -62,7 +61,7 @@ def pages(columns: Columns) -> dict[int, bytearray]:
 
 
 def lost_page(ts: int, count: int) -> bytearray:
-    """A page without events that says that *count* events (or UNKNOWN) are lost before *ts*."""
+    """A page without events that says that *count* events (or UNCOUNTED) are lost before *ts*."""
     page = np.zeros(LAYOUT.size // 4, np.uint32)
     head = page[:4].view("<u8")
     head[0], head[1] = ts, _MISSED | (_STORED if count > 0 else 0)
@@ -89,7 +88,7 @@ def _pages(columns: Columns, rows: npt.NDArray[np.intp]) -> bytearray:
     words[page, base + 3] = columns.ident[rows] | columns.flags[rows] << 16
     words[page, base + 4] = columns.pid[rows]
     values = np.ascontiguousarray(columns.values[rows]).view("<u4")
-    words[page[:, None], base[:, None] + 5 + np.arange(2 * FIELDS)] = values
+    words[page[:, None], base[:, None] + 5 + np.arange(2 * FIELDS_PER_EVENT)] = values
     used = np.bincount(page) * (4 * _WORDS)
     commit = used.astype(np.uint64)
     gone = lost[first]

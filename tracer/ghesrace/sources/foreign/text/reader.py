@@ -21,9 +21,17 @@ from ghesrace.errors import InputError
 from ghesrace.plan import Unseen
 from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventMap, EventType, Rule, recognise
 from ghesrace.sources.foreign.reader import Block
-from ghesrace.sources.ring.pages import EventFormat, Records
+from ghesrace.sources.ring.pages import UNCOUNTED, EventFormat, Records
 
-from .pages import FIELDS, LAYOUT, MAX_TS, UNKNOWN, Columns, lost_page, pages, text_format
+from .pages import (
+    FIELDS_PER_EVENT,
+    LAYOUT,
+    MAX_TS,
+    Columns,
+    lost_page,
+    pages,
+    text_format,
+)
 
 # An Arrow array of lines or parts of lines. Arrow's stubs know too few of its compute functions.
 Text = Any
@@ -140,7 +148,7 @@ class TextReader:
             for cpu in np.unique(columns.cpu).tolist():
                 mine = np.flatnonzero(columns.cpu == cpu)
                 if begun and cpu not in newest:
-                    columns.lost[mine[0]] = UNKNOWN
+                    columns.lost[mine[0]] = UNCOUNTED
                 newest[cpu] = int(columns.ts[mine[-1]])
             if waiting is not None:
                 yield Block(waiting.chunks, int(columns.ts[0]))
@@ -187,7 +195,7 @@ class TextReader:
                 _add(lost, cpu, count)
             return None
         ident = self._idents(part)
-        values = np.zeros((len(good), FIELDS), np.uint64)
+        values = np.zeros((len(good), FIELDS_PER_EVENT), np.uint64)
         whole = np.ones(len(good), np.bool_)
         rest = part.field("rest")
         for name, known in self._known.items():
@@ -242,11 +250,11 @@ class TextReader:
             hits = np.flatnonzero((which == number) | (which < 0))
             target = np.searchsorted(mine, at[hits])
             for hit, index in zip(hits.tolist(), target.tolist(), strict=True):  # per loss
-                count = UNKNOWN if which[hit] < 0 else int(counts[hit])
+                count = UNCOUNTED if which[hit] < 0 else int(counts[hit])
                 if index < len(mine):
                     row = int(mine[index])
                     old = int(before[row])
-                    before[row] = UNKNOWN if UNKNOWN in (old, count) else old + count
+                    before[row] = UNCOUNTED if UNCOUNTED in (old, count) else old + count
                 else:
                     _add(lost, number, count)
 
@@ -258,7 +266,7 @@ class TextReader:
         found = pc.extract_regex(lines.take(pa.array(likely)), pattern=_LOST)
         cpu = _integers(found.field("cpu"), -1)
         count = sum(_integers(found.field(name)) for name in "abc")
-        count = np.where(count > 0, count, UNKNOWN) if len(likely) else np.zeros(0, np.int64)
+        count = np.where(count > 0, count, UNCOUNTED) if len(likely) else np.zeros(0, np.int64)
         return likely.astype(np.int64), cpu, count
 
     def _stamps(self, part: Text) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
@@ -314,7 +322,7 @@ class TextReader:
                 symbol = ""
             elif not returns and int(place["off"] or "0", 16) >= ENTRY_BYTES:
                 symbol += f"+0x{place['off']}"  # no function's entry: nothing that we know
-        fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS]
+        fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS_PER_EVENT]
         made = text_format(label, ident, fields)
         event = EventType(system, name, made, symbol, module, returns)
         rule = recognise(event, self._given)
@@ -389,4 +397,4 @@ def _numbers(text: Text, name: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray
 def _add(lost: dict[int, int], cpu: int, count: int) -> None:
     if cpu >= 0:
         old = lost.get(cpu, 0)
-        lost[cpu] = UNKNOWN if UNKNOWN in (old, count) else old + count
+        lost[cpu] = UNCOUNTED if UNCOUNTED in (old, count) else old + count
