@@ -1,0 +1,1 @@
+"""What people and programs read: reports and plans as text, JSON and scripts."""
