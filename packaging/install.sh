@@ -41,7 +41,7 @@ END
     mkdir -p "$DESTDIR$doc/runbooks" "$DESTDIR$share/dashboards"
     install -m 644 README.md CHANGELOG.md docs/*.md systemd/ghesrace.toml "$DESTDIR$doc"
     install -m 644 docs/runbooks/*.md "$DESTDIR$doc/runbooks"
-    install -m 644 LICENSE "$DESTDIR$doc/copyright"
+    install -m 644 packaging/debian/copyright LICENSE LICENSES/*.txt "$DESTDIR$doc"
     cp -r dashboards/grafana dashboards/prometheus "$DESTDIR$share/dashboards"
 }
 

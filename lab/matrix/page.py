@@ -8,6 +8,7 @@ from typing import Any
 from .cells import NO_WAY, NOTIFICATIONS, WAYS, CellCounts
 
 HEAD = """\
+<!-- SPDX-License-Identifier: Apache-2.0 -->
 # Kernels
 
 Written by `make matrix`, which boots each kernel in the lab, lets the firmware report errors in
