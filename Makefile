@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Two commands for a newcomer: `make demo` and `make test`. Everything they need is installed by
 # them: Debian packages (the kernel to test on, QEMU, bcc) and a virtual environment in .venv/.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the Grafana dashboards: python -m dashboards.build. A test holds the JSON to this file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The panels of both dashboards: title, description, unit, kind and queries.
 
 Queries say `SEL` where the job and instance templates go.

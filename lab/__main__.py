@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m lab: run a command, or the lab tests, in a guest with real GHES errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boot a real kernel under QEMU/TCG, run one command in it, tidy up."""
 
 from __future__ import annotations

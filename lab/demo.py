@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `make demo` shows: a stock kernel under a storm of GHES notifications, then the control.
 
 python -m lab.demo [--record DIR]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Take the facts that a plan is resolved from out of real kernels, for the unit tests.
 
     python -m lab.facts --suite bookworm --arch arm64   # Debian's newest kernel of a suite

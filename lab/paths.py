@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where things lie: this repository, and the files in the folder that host and guest share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two lines to a running QEMU: QMP (NMIs, quit) and qtest (interrupt pins)."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # bundle.sh PYTHON FOLDER: ghesrace, and what Debian lacks or has too old, into FOLDER.
 # The rest (psutil, prometheus-client, bcrypt, yaml, rich) comes from the system's packages.
 set -eu

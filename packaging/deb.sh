@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # deb.sh: build/ghesrace_VERSION_ARCH.deb, which needs no network to be installed.
 set -eu
 version=$(sed -n 's/^version = //p' setup.cfg)

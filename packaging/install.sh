@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # install.sh install|uninstall, with DESTDIR, prefix, sysconfdir in the environment (Makefile).
 set -eu
 : "${DESTDIR:=}" "${prefix:=/usr/local}" "${sysconfdir:=/etc}" "${bundle:=build/bundle}"

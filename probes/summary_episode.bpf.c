@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * `--summary`: what a map, an access and an unmap do to the state.
  */

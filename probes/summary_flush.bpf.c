@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * `--summary`: what invalidations do to the state, the code's own and those by luck.
  */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * `--summary`: the rules of tracer/ghesrace/checker/core/judge.py, kept by the kernel, hit by hit.
  *

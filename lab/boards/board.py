@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the lab needs of a kind of machine: `pc.Pc` and `arm64.virt.Virt` are the two."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the lab's HEST needs of the namespace on arm64. Compiled by virt.py with iasl.
 DefinitionBlock ("", "SSDT", 2, "GHESRC", "GHESLAB ", 1)
 {

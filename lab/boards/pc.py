@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The amd64 guest: a kernel and the root of this host's on QEMU's `pc`, by virtme-ng."""
 
 from __future__ import annotations

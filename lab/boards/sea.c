@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: Apache-2.0
 /*
  * Takes synchronous external aborts: loads from an address of QEMU's virt machine where nothing
  * answers (ESR 0x92000010: do_sea -> apei_claim_sea -> ghes_notify_sea), on each CPU in turn. The

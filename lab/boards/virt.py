@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The arm64 guest: a kernel of Debian's on QEMU's `virt`, with UEFI, ACPI and a HEST of ours."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Put ACPI tables of ours in the place of QEMU's, in a stopped arm64 guest's memory.
 
 `-machine virt,ras=on` has a HEST with one SEA source, whose block UEFI rounds up to 64 KiB of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes of a Generic Error Status Block with one memory error (UEFI 2.10 N.2, ACPI 6.5 18.3.2.7).
 
 Layouts as in Linux' include/acpi/actbl1.h and include/linux/cper.h; all little endian.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The firmware: puts error records into guest memory, interrupts a CPU, waits for the answer.
 
 What it did is the ground truth that tests compare with: `Firmware.counts()`.

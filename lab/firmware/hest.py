@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab's HEST: which error sources there are, where their blocks lie, the table's bytes.
 
 Layout: ACPI 6.5 table 18.4 and acpi_hest_generic in Linux' include/acpi/actbl1.h. The blocks

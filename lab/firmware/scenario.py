@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenarios: which source reports how often, as data, and the thread that plays one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Host side of the control channel: answers the guest's requests, in a thread of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Guest side of `python -m lab run`: prepare the guest, run the command, write the results.
 
 Started by virtme-ng's init as `python -m lab.inside.agent SHARE`. The command's output goes to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Guest side of the control channel: tell the firmware on the host what to do.
 
     from lab.inside.client import Client

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A daemon that watches this kernel, and what its metrics say. For use in a guest."""
 
 from __future__ import annotations

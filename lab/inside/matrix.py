@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In a guest, `python -m lab.inside.matrix ARCH`: record it with each backend, into the share.
 
 Imports nothing that the host alone has.

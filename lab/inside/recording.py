@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Record this kernel with `ghesrace capture` while something makes traffic. For use in a guest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real systemd in a guest: PID 1 of a PID, mount and cgroup namespace, on the guest's kernel.
 
 The guest's own PID 1 is virtme-ng's. systemd gets a fresh /proc and /run, and the guest's /sys,

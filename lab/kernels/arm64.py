@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of an arm64 guest: a kernel, a userland, the initrd that puts one on the other.
 
 Made once from Debian packages and wheels, kept in build/arm64/; delete that to make them anew.

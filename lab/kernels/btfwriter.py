@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BTF out of names and numbers: the opposite of `ghesrace.host.btf`, for tests and facts."""
 
 from __future__ import annotations

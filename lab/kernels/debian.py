@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packages of another architecture or suite, fetched and unpacked beside this host's own.
 
 apt works on a folder of its own here: its lists, its archives, its empty list of installed

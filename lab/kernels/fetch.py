@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Debian's kernels of any suite, with modules and headers, fetched once into build/kernels/."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a plan needs to know of one kernel, cut from its own files to a few kilobytes of JSON.
 
 `cut` takes what the kernel itself says in a tree of its files (/proc/kallsyms, tracefs, BTF);

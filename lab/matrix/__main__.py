@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """python -m lab.matrix [--only SUITE/ARCH] [--again]: boot every kernel, measure, write the page.
 
 What was measured is kept in build/matrix/, one file for each kernel and backend, so a run that was

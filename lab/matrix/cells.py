@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one capture says of each way to notify: hand-offs, what made them safe, what was lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/kernels.md, out of what was measured. Nothing in it is typed by hand but its frame."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What the protocol does by x86's means. Included by ghes.c alone. */
 #include <linux/kprobes.h>
 

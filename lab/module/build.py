@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build ghes2015.ko for one kernel release, outside the source tree, once per source state."""
 
 from __future__ import annotations

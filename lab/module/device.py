@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loaded control module: parameters, start, wait, ground truth. Needs root and debugfs."""
 
 from __future__ import annotations

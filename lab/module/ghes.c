@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The protocol: ghes_ioremap_pfn_*(), ghes_iounmap_*() and ghes_copy_tofrom_phys() of
  * drivers/acpi/apei/ghes.c, Linux 2.6.39 to 4.14, with the page order of 3.18 and later (irq

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The 2015 GHES mapping protocol on today's kernel: the positive control of ghesrace.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The neighbours of the race: a page-table edit that an NMI interrupts, and an IPI-and-wait where
  * none may be sent.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run the control module in this kernel and keep its ground truth.
 
 python -m lab.module.run --fix none --rounds 400 --out DIR

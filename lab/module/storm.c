@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Makes the CPUs take notifications, and walks: a bound SCHED_FIFO thread per CPU raises its own
  * irq_work or NMI and, while another CPU has its turn, touches the page which that one has

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Ground truth: every access, kept in memory, and the module's files in debugfs/ghes2015:
  *   run      write 1 to start a run, 0 to stop it

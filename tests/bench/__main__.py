@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m tests.bench`: the cost of tracing, side by side in a guest (bpftrace, trace-cmd too).
 
 Prints the table of docs/performance.md and fails if ghesrace's BPF backend costs more than it

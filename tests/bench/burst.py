@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A burst on a live kernel: what the daemon keeps, what it says it lost, and what memory it takes.
 
 For use in a guest: python -m lab run --timeout 3600 -- python -m tests.bench.burst [EVENTS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each way of tracing adds to a GHES NMI, in guest instructions; for use in a guest.
 
 With one vCPU and `-icount shift=0` a guest's nanosecond is one instruction. The kernel measures

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What watching costs on an idle host: CPU time per hour and RSS of the daemon, and of rasdaemon.
 
 For use in a guest: python -m lab run -- python -m tests.bench.idle [SECONDS]. The guest takes its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What memory a recording takes: the process that records, and the one that compiles for it.
 
 For use in a guest: python -m lab run -- python -m tests.bench.memory. Prints JSON, bytes of RSS.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast records become checked hand-offs: ghesrace's BPF backend, full stream and summary, each
 beside a bcc script whose Python callback runs for each event.
 

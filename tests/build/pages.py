@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes ring-buffer pages and event formats by hand, as kernel/trace/ring_buffer.c does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes event streams by hand: one call per thing that a CPU does. Times advance by 10 us."""
 
 from __future__ import annotations

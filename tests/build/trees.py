@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """File trees of made-up hosts, for everything that reads /proc and /sys.
 
 The tracefs READMEs in fixtures/ are real: README-6.1 is that of Debian's 6.1.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tests in this folder run in a lab guest: python -m lab test [-- PYTEST ARGUMENTS].
 
 Fixtures: `share`, a folder that the host sees too (files left there are results), and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stock arm64 kernel: every notification that can be had, taken on both CPUs; and its plan."""
 
 from __future__ import annotations

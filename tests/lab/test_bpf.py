@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The BPF source on a real kernel, beside the ftrace source."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recording to a file on a real kernel, and what is left when the recorder dies."""
 
 from __future__ import annotations

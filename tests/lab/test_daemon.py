@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The installed package under a real systemd and a real Prometheus, and what may go wrong there.
 
 The package comes from `make deb`, which `make test` runs before; the guest has no network.

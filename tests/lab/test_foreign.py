@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Foreign traces of a live kernel: the same run recorded by others and by ghesrace itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab itself: the kernel in the guest really does what the other tests rely on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The control module really races, and only where it should. Runs inside a guest, as root."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each pattern fires on the control module, live, and none on the stock kernel's storm.
 
 A backend is one way to record: `capture --backend NAME`. Every test here runs on each of them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plan, doctor and the trace-cmd script on a live kernel. Runs in the guest."""
 
 from __future__ import annotations

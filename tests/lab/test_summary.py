@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A summary beside the full stream: attached at once, on one kernel, over the same traffic."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Verdicts on live kernels against ground truth: the control module, and the stock kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a litmus case (README.md) into a plan, an event stream and what is expected."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An independent oracle for the checker: a small machine, explored exhaustively.
 
 `protocol` says what one notification does, `programs` what each CPU runs, `traces` in which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m tests.oracle [--quick]`: the shortest counterexample, then the comparison."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checker's verdict on a trace next to the oracle's answer.
 
 At the start of a trace a CPU may hold an unknown frame (DESIGN.md, "Losses"). The oracle has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The machine: one page table, a TLB per CPU, and everything that they may do.
 
 A TLB cell (one CPU, one slot) is kept as the set of what it can contain. It may always be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the CPUs run: every small choice of notifications, frames, nesting and luck."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a GHES notification does, step by step, under five protocols. Plain data.
 
 An operation is what a probe would see. It takes effect some time after its stamp; `machine`

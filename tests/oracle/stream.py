@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trace as the checker gets it: a plan and an array of events."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every order in which the CPUs of a program can get ahead, as far as the locks allow."""
 
 from __future__ import annotations

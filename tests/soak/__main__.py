@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make soak`: python -m tests.soak [--minutes N] [--events N]; about an hour on two cores.
 
 First N minutes of mixed load on a real kernel in a guest, watched by the daemon; then so many

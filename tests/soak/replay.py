@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """10^8 made-up events through the daemon's engine, recorder and metrics: memory must stay flat.
 
 Traffic of four CPUs and two slots on today's x86 protocol (every map is flushed), with an unrelated

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `auto` chooses, and what it says when the better backend can't."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dashboards and rules against the metrics that the code exports, and against PromQL itself."""
 
 from __future__ import annotations

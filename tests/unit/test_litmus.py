@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The litmus cases: what the CPUs did, what the verdict must be, and why (tests/litmus)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The oracle itself, and the checker's agreement with it on the small traces (tests/oracle).
 
 `python -m tests.oracle` compares the larger ones, in minutes.

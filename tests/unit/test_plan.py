@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan as data: what a file says is taken for a plan only if it can be one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The soak's replay in small: its traffic is clean, its accounts are exact."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The systemd units: verified by systemd, hardened, and each point that is left explained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Watch GHES map/unmap/TLB interleavings of a live kernel; see docs/architecture.md."""
 
 __version__ = "0.1.0"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which backend watches this kernel, and what `auto` does if the better one can't."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands: parse, call, print. No logic lives here."""
 
 from __future__ import annotations

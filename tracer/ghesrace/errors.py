@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed errors, split by what the caller should do; each carries its exit code.
 
 The exit codes are a contract (README, "Exit codes"): scripts depend on them.

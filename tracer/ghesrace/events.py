@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The event record: one NumPy dtype and its enums, shared by every source, file and checker.
 
 An event says what one CPU did. Its stamp is taken when the probe fires; an entry probe fires

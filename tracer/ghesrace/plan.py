@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan: probe points as resolved on one kernel. Plain data, stored in every capture.
 
 `resolve.py` makes a plan, the sources attach it, the checker reads from it what an event

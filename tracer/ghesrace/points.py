@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load and validate the declarative probe points of probes/*.toml.
 
 What differs between kernels is data in those files; this module only gives it types. A key that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What losses, PTI and bad files do to the kernel's own judgements."""
 
 from __future__ import annotations

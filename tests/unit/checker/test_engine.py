@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine against the rules of DESIGN.md, and against a plain model of what TLBs may hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What must hold for every stream, over all patterns (hypothesis)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands as scripts use them: exit codes, JSON by its schema, text in 80 columns."""
 
 from __future__ import annotations

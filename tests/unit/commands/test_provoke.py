@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Provoking harmless traffic, on fake /proc and /sys."""
 
 from __future__ import annotations

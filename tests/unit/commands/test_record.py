@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recording: source -> file and engine."""
 
 from __future__ import annotations

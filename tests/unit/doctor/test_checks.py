@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The doctor's answers on hosts that can, can partly, and can't run a capture."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The comparison of the CPUs' clocks."""
 
 from __future__ import annotations

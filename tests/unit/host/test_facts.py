@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Facts read from made-up file trees."""
 
 from __future__ import annotations

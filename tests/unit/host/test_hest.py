@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HEST parser, against the table that the lab's firmware builds."""
 
 from __future__ import annotations

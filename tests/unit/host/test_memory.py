@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much memory the rings take by default, on made-up hosts."""
 
 from __future__ import annotations

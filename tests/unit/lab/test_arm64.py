@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """lab.boards without a guest: the exchange of tables, the trees' helpers, the agent's part."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """lab.boot, lab.inside.agent and the command line, without a guest."""
 
 from __future__ import annotations

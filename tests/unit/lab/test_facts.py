@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a kernel's facts are cut, planted and fetched; the kernels themselves: test_kernels.py."""
 
 from __future__ import annotations

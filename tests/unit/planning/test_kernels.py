@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan for real kernels: their own files, cut down by `python -m lab.facts`."""
 
 from __future__ import annotations

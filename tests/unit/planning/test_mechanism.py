@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which mechanism hooks what, for BPF; ftrace's choices are in test_resolve.py."""
 
 from __future__ import annotations

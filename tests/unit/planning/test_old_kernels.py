@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels before 5.1, by the names in their published sources; and docs/old-kernels.md."""
 
 from __future__ import annotations

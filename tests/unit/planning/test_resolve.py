@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Facts in, a plan out, on made-up hosts of every kind that the probe files know."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The trace-cmd script, run against stand-ins for tracefs and trace-cmd."""
 
 from __future__ import annotations

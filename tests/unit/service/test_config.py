@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's configuration: what is refused, with which words, and the example."""
 
 from __future__ import annotations

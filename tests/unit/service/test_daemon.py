@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon on a made-up source: states, signals, reload, exit codes, what systemd hears."""
 
 from __future__ import annotations

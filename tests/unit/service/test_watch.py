@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's two engines and its counters, on streams written by hand."""
 
 from __future__ import annotations

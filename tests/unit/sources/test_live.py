@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a live source promises while its rings are read piece by piece, on rings of our own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tracefs instance and the removal of strays, on a fake tree of plain files."""
 
 from __future__ import annotations

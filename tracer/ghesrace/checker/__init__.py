@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What batches of events mean: the rule, its findings and the verdict. It knows no host."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checker's side of a summary: records of what the kernel judged become judged episodes,
 samples and counts. What losses, PTI and the end of the stream change is decided here.
 """

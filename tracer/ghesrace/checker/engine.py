@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches in, findings and a verdict out: the one engine, live and offline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Findings: what a pattern found, when, and its witness."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a loss can have hidden, and what it touches."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The words of the checker: classes, episodes, luck and spans, as columns."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The answer: verdict, classes per slot, patterns, findings, and what was not seen."""
 
 from __future__ import annotations

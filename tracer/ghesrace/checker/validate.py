@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which records a source of ours can make: all others are refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The witness of a finding: the raw events of two episodes as the numbered steps of the race."""
 
 from __future__ import annotations

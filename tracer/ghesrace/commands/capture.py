@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ghesrace capture`: record this host, and judge it if asked."""
 
 from __future__ import annotations

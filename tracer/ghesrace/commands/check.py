@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ghesrace check`: judge captures, and traces of other tools."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ghesrace daemon`: watch this host for good."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ghesrace doctor`: try everything that a capture needs."""
 
 from __future__ import annotations

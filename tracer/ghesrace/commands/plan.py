@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ghesrace plan`: what would be attached on this kernel, and why."""
 
 from __future__ import annotations

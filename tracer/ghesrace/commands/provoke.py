@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Harmless GHES traffic on a healthy host, for `capture --provoke` and never by default.
 
 `nmi`: backtrace NMIs (sysrq l): every other CPU takes an NMI, and ghes_notify_nmi() looks at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `ghesrace capture` does: source -> file and engine, until something says stop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The things that only trying tells: what `doctor` does to the running kernel, and undoes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Try each thing that a run needs and say, one line each, what it means and what to do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The doctor's checks as text, 80 columns; colour only where the console is a terminal."""
 
 from __future__ import annotations

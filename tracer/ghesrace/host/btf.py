@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the few things we need from BTF: enum values, struct offsets, function prototypes.
 
 Format: Documentation/bpf/btf.rst. Only the type records that are asked for are decoded; one pass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far apart the clocks of two CPUs can be, measured by a ping-pong between them.
 
 CPU x stamps a ping (t0), CPU y stamps its receipt (t1), x stamps the answer (t2). Causality puts

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which CPUs there are: the kernel's CPU lists."""
 
 from __future__ import annotations

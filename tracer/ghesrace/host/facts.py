@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Facts about one kernel and host, as files say them. Nothing here decides anything.
 
 Every reader takes the root of a file tree, so that a copied or made-up /proc and /sys do as well

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the ACPI Hardware Error Source Table: which error sources firmware announces, and where.
 
 ACPI 6.5, section 18.3.2 (HEST) and 18.3.2.9 (notification structure); Linux: include/acpi/actbl1.h.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Function symbols of the running kernel, and what ftrace and kprobes say of them."""
 
 from __future__ import annotations

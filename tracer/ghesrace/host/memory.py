@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much memory the rings of one CPU may take."""
 
 from __future__ import annotations

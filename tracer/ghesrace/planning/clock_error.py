@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plan with the measured error of this host's clocks; what is assumed is named."""
 
 from __future__ import annotations

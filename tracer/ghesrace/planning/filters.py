@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kernel filters before an event is recorded."""
 
 from __future__ import annotations

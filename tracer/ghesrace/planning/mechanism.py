@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a function can be hooked on this kernel, by backend: the safest mechanism that serves it.
 
 ftrace: fprobe events before kprobe events; their guard is per context, so that an NMI fires them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose, for each probe point, the symbol that serves it on this kernel: facts in, a plan out.
 
 The files in probes/ say what fits where; nothing here knows a kernel version or a symbol's name.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The slots of a plan while it is being resolved, and the in-kernel filters they lead to."""
 
 from __future__ import annotations

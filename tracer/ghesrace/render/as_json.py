@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of `ghesrace check` as JSON; its shape is documented by check.schema.json."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How frames and slots are called in every output."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan as text, 80 columns: what is attached and why, what it implies, what stays unseen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report as text: verdict, episodes by class, what was not seen, each finding once."""
 
 from __future__ import annotations

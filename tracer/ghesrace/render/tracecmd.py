@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plan as a POSIX shell script that records the same events with trace-cmd alone."""
 
 from __future__ import annotations

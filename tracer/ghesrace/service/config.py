@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's configuration: TOML in, a checked `Config` out. Example: systemd/ghesrace.toml.
 
 msgspec converts and checks types and ranges; what it says is turned into a sentence that names the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ghesrace daemon`: source + watch + recorder + metrics, for months.
 
 One thread reads, judges, records and publishes; HTTP threads only hand out what it left. The start

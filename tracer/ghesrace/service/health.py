@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the daemon itself does: state, heartbeat, and what its host went through."""
 
 from __future__ import annotations

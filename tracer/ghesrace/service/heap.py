@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Give back what a burst took: glibc keeps freed memory below what is still in use.
 
 A large batch is judged with large temporary arrays. What was allocated behind them meanwhile (the

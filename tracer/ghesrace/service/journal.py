@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log lines: `event key=value ...` on stderr, with the priority that journald reads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Give up every capability once the probes are attached.
 
 The daemon stays user 0, because tracefs belongs to root and the probes must be removed at the

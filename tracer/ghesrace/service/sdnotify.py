@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """sd_notify(3): tell systemd that we are ready, what we do, and that we still get on.
 
 A datagram of KEY=VALUE lines to $NOTIFY_SOCKET; thirty lines do, and spare a library as root.

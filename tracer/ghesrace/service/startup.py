@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The start of the daemon on a host: plan, attach, drop privileges, strict check."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What went by, counted for the metrics: events, losses, hand-offs. Nothing is judged here."""
 
 from __future__ import annotations

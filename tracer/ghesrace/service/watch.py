@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A live stream under watch: the engine for good, one for the running window, and the tally.
 
 The engine that runs from start to stop finds and counts, however far apart the two halves of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where event batches come from. Every source yields the same batches (events.py).
 
 What is imported here, the child that compiles BPF programs (bpf/compile.py) loads too: no NumPy.

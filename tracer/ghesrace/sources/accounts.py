@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kernel counts of its own losses, read with every batch, as LOSS records.
 
 The place of an overrun is in the pages (decode.py); here are the counters without a place:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which source reads a file: told by its content."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the live sources share: the loop from ticks to batches, its promises, and the matching of
 NMIs. How records are taken out of the kernel is each source's own.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which GHES NMIs the entry probe missed, told by nmi:nmi_handler."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A private tracefs instance and its probe events, and their removal, whatever happened.
 
 Every run owns `instances/ghesrace_<pid>_<start time>` and an event group of the same name.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lasts: where it ends, that it comes once, and how little is remembered of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Firmware, scenarios and their server, against a plain file for the guest's memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """lab.firmware.hest and lab.firmware.cper: bytes that iasl and the kernel's own checks accept."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The matrix of kernels: what it makes of a capture, and the page; a guest is not needed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flight recorder: what a capture holds, the budget, and a disk that refuses."""
 
 from __future__ import annotations

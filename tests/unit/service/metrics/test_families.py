@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exported metrics: the table, the label sets, the formats, the exemplars."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP: pages, access, TLS, and clients that behave badly."""
 
 from __future__ import annotations

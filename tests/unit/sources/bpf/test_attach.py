@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Order and clean-up of loading; what the kernel takes is seen in tests/lab/test_bpf.py."""
 
 from __future__ import annotations

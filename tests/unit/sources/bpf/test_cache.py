@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What bcc made is kept for the same text only, and never where another user could change it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiling in a child, with a bcc of our own; the real one is seen in tests/lab/test_bpf.py."""
 
 from __future__ import annotations

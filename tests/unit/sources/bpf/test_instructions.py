@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maps and kernel variables are named in BPF instructions, and nothing else is touched."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be known of loading without a kernel that takes BPF."""
 
 from __future__ import annotations

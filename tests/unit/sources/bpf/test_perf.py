@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Perf buffers: what the kernel writes into them, made by hand, and what is read out of it."""
 
 from __future__ import annotations

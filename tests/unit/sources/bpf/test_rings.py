@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rings' reader against a model of their writers: programs that nest on one CPU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is handed to bpf(2): the members' places are those of union bpf_attr."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The capture file: what is written is read, and nothing that is damaged is believed."""
 
 from __future__ import annotations

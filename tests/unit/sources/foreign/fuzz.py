@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutated captures, foreign traces and map files: only typed errors may come out, and soon.
 
 python -m tests.unit.sources.foreign.fuzz [CASES [SEED [NAME...]]]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Foreign traces: trace.dat of both versions, texts, losses, and hostile input."""
 
 from __future__ import annotations

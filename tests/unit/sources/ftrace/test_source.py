@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ftrace source: what needs no kernel. The rest is in tests/lab/test_ftrace.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records of the plan's probes -> events."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Raw ring-buffer pages."""
 
 from __future__ import annotations

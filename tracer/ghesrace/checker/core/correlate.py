@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches in, finished episodes in slot order out, wherever the stream was cut.
 
 The state between batches is the tail of each CPU's stream back to the begin of its unfinished

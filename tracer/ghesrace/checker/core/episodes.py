@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One slot's episodes and lock holds, out of the events of a step.
 
 An *episode* is one map...unmap of one slot by one CPU in one context. Here it is decided what

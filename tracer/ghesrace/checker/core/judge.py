@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """May hold, threats, classes: was each episode safe, and what saved it (DESIGN, "The rules").
 
 A TLB fill can't be traced, so this is a may-analysis: CPU y may hold V->p if that translation

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which spans meet, on one CPU or beside each other on two."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Per-CPU event streams: order, effective time, and what follows each event on its CPU.
 
 Program order is the buffer's. A *context run* is one stay of a CPU in one context (task,

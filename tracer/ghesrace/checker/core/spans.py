@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lasts: GHES page-table writes, uses of a slot, handler runs and page-table edits.
 
 A *span* is the time from one event to the one that ends it. The spans of a CPU are ordered and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Race patterns: what was seen goes in, findings with their witness come out.
 
 To add one: a module with a class that is a `Pattern`, and its line in engine.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two CPUs, or two contexts of one CPU, in one slot at once: its lock does not hold.
 
 A use of a slot lasts from its map to the end of its unmap. In one CPU the buffer's order

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An IPI-and-wait TLB shootdown where none may be sent: it can wait for ever.
 
 Its sender waits until every other CPU has answered. In an NMI, in a hard interrupt or with

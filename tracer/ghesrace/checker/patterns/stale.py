@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stale-TLB race of 2015: an access that may go through another frame's translation.
 
 *Observed*: episodes of class `none`. *Predicted*: episodes that only luck saved, and lock holds

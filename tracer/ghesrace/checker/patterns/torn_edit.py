@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GHES map or unmap that meets an unfinished page-table edit.
 
 Either it interrupts the edit, in a higher context of the same CPU, or it runs beside it on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of captures: atomic publication, a budget, oldest first."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flight recorder: recent batches in memory, and on a finding a capture file of them.
 
 What is kept is bounded by bytes, not by time: the two halves of a race can be hours apart, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Access to the metrics: a web config file as Prometheus' exporters take it.
 
 Format: exporter-toolkit, docs/web-configuration.md. Taken are `tls_server_config` (cert_file,

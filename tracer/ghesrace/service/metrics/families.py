@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus metrics: the state of a watch, a recorder and the daemon, as metric families.
 
 One table says what there is; dashboards, rules and docs are held to it by a test. Families are

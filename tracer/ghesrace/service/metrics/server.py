@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP: /metrics, /-/healthy, /-/ready, the runbooks, and a plain page with the verdict.
 
 A thread per connection, so many at most; each has a time limit. What a scrape gets was made by the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics as a file for node_exporter's textfile collector, for hosts with no open port."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Instructions in, descriptors out: makes the maps, loads and attaches every program."""
 
 from __future__ import annotations

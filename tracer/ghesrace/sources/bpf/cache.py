@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What bcc made of a C text, kept until the next boot, so that a restarted daemon is not blind for
 as long as LLVM takes.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C text in, BPF instructions out: the only place that loads bcc, and LLVM with it.
 
 LLVM takes 100 MB, which a process never gives back. So a child compiles, `python -m

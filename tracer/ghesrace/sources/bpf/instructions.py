@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BPF instructions as bytes: what their 64-bit constants name (struct bpf_insn and the
 BPF_PSEUDO_* of include/uapi/linux/bpf.h)."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plan's BPF programs: what is to be compiled and attached, and what a refusal means."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The transport for kernels without arrays that user space can map: a perf buffer per CPU.
 
 The programs count in the same headers as with rings, and number their events per context; each

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plan as BPF C: probes/ghesrace.bpf.c and, behind it, one program per probe.
 
 Only a plan's words become C here: its fetch expressions (Documentation/trace/kprobetrace.rst)

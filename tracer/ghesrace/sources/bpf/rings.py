@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rings that BPF programs fill (probes/ghesrace.bpf.c), read as NumPy arrays: no system call
 and no callback per record.
 

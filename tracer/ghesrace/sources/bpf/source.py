@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The BPF source: attaches a plan as BPF programs and reads the rings that they fill.
 
 Order of things: kprobe events in a private tracefs instance (only for what has no trampoline)

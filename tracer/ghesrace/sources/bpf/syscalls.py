@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two system calls of the BPF backend, bpf(2) and perf_event_open(2): Python has neither.
 
 Numbers and structures: include/uapi/linux/bpf.h and perf_event.h. bcc's library has functions for

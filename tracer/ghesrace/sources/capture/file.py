@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The capture file: an Arrow IPC *stream* of event batches, with the plan and host in its schema.
 
 Columns are the fields of events.EVENT. A stream needs no footer, so what was flushed before a

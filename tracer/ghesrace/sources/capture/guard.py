@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds-checked look into Arrow IPC message headers, before any library sees the message.
 
 pyarrow trusts the lengths in a message: a body length, a compressed buffer's claimed size

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a foreign trace's events are in our words: by the probed symbol, by the names of the
 arguments, or as a map file says. Knows no file format; the symbols come from probes/*.toml.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Slots of foreign events that only another event tells."""
 
 from __future__ import annotations

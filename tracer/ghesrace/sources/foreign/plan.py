@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan that a foreign file was recorded by, out of what is in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The first pass over a foreign trace: which of its events are ours, the plan they make."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The foreign source: judges traces that other tools recorded. Two passes over the file: the
 first finds out what is in it (scan.py) and makes a plan, the second yields the batches.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ftrace source: attaches a plan through tracefs and yields what the kernel recorded.
 
 Order of things: private instance with tracing off -> probe events -> filters -> enable ->

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ring-buffer records of the plan's probes -> events of events.EVENT. No I/O.
 
 Per CPU the decoder keeps what must survive from one read to the next: the position in the

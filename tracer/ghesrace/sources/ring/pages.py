@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bulk decoding of ftrace's raw ring-buffer pages (per_cpu/cpuN/trace_pipe_raw) with NumPy.
 
 The layout is `struct buffer_data_page` and `struct ring_buffer_event` of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The C of a summary, compiled for this machine: the very text that bcc gets, run hit by hit.
 
 Only what BPF is made of is replaced: maps are arrays, helpers are variables that the test sets.

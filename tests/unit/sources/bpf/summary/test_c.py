@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The C of a summary against the checker: the same stream, the same verdict."""
 
 from __future__ import annotations

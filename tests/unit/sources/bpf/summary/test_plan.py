@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a summary's plan keeps, and when there is none."""
 
 from __future__ import annotations

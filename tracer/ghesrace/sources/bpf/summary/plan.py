@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What of a plan a summary needs: the kernel keeps the may-hold state, and no events."""
 
 from __future__ import annotations

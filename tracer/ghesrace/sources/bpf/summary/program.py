@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A summary's plan as BPF C: probes/summary_*.bpf.c and, behind them, one program per probe.
 
 A program finds the slots that its event concerns, and calls the function of the C files that knows

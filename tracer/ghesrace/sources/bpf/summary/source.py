@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The summary source: what the kernel judged by itself (probes/summary_*.bpf.c), as batches.
 
 Episodes that are not safe come through the rings, like events. Counters and samples are read

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """trace.dat, versions 6 and 7."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """trace-cmd's trace.dat, versions 6 and 7: what the file says of itself. No events here.
 
 trace-cmd.dat.v6(5), trace-cmd.dat.v7(5) and trace-cmd's lib/trace-cmd/trace-input.c. Every length

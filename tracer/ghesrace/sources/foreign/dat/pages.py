@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ring-buffer pages of a trace.dat, in time order over all CPUs, a bounded block at a time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trace.dat as a foreign trace: its pages as they are, its symbols, clock and counters."""
 
 from __future__ import annotations

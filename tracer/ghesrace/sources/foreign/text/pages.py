@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns of parsed events -> ring-buffer pages, so that text goes the way of everything else.
 
 The pages are ring.pages.decode()'s, of one record layout: an absolute stamp, then a record with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text traces: ftrace's `trace`, `trace-cmd report` (with or without -l) and `perf script`.
 
 Lines are taken apart by Arrow's compiled regular expressions (RE2: linear time, whatever the
