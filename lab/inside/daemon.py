@@ -29,7 +29,7 @@ def daemon(folder: Path, config: str = "") -> Iterator[psutil.Process]:
     """
     file = folder / "ghesrace.toml"
     file.write_text(f'[recorder]\ndirectory = "{folder}/captures"\n{config}')
-    command = [sys.executable, "-m", "ghesrace.cli", "daemon", "--config", str(file)]
+    command = [sys.executable, "-m", "ghesrace", "daemon", "--config", str(file)]
     # As systemd/ghesrace.service sets it.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
     with (folder / "daemon.log").open("wb") as log:

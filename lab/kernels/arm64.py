@@ -131,8 +131,8 @@ def _make_userland(folder: Path, cache: Path) -> None:
     site.mkdir(parents=True, exist_ok=True)
     config = configparser.ConfigParser()
     config.read(REPO / "setup.cfg")
-    wanted = config["options"]["install_requires"].split("\n")
-    wanted = [line for line in wanted if line and not line.startswith("#")]
+    needs = (config["options"]["install_requires"], config["options.extras_require"]["daemon"])
+    wanted = [line for line in "\n".join(needs).split("\n") if line and not line.startswith("#")]
     say(f"fetching wheels for Python {_PYTHON} on arm64")
     run(
         sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site),

@@ -22,7 +22,7 @@ _EVERY_S = 0.02
 def measure(backend: str, folder: Path) -> dict[str, int]:
     """RSS of `capture` while it records, and the most that any child of it had meanwhile."""
     file = folder / f"{backend}.arrows"
-    command = [sys.executable, "-m", "ghesrace.cli", "capture", "--backend", backend]
+    command = [sys.executable, "-m", "ghesrace", "capture", "--backend", backend]
     command += ["-d", str(_SECONDS), "-o", str(file)]
     most = own = 0
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:

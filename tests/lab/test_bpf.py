@@ -319,7 +319,7 @@ def test_misses_are_told_without_the_system_call(
 def test_two_processes_at_once(share: Path) -> None:
     """If this fails, two users of one host, one of each backend, disturb each other."""
     commands = [
-        [sys.executable, "-m", "ghesrace.cli", "capture", "--backend", backend, "-d", "25"]
+        [sys.executable, "-m", "ghesrace", "capture", "--backend", backend, "-d", "25"]
         for backend in ("bpf", "ftrace", "bpf")
     ]
     running = [

@@ -197,7 +197,7 @@ def test_race_fires_the_alert_whose_exemplar_names_the_evidence(
     capture = until(exemplar, 60, "exemplar")
     file = share / f"{capture}.arrows"
     file.write_bytes((CAPTURES / f"{capture}.arrows").read_bytes())
-    check = [sys.executable, "-m", "ghesrace.cli", "check", "--format", "json", str(file)]
+    check = [sys.executable, "-m", "ghesrace", "check", "--format", "json", str(file)]
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)["findings"]

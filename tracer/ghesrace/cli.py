@@ -8,12 +8,12 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ghesrace import __version__
 
-from .errors import EXIT_INTERNAL, GhesraceError
+from .errors import EXIT_INTERNAL, GhesraceError, HostError
 
 _EPILOG = """\
 exit codes:
@@ -23,6 +23,8 @@ exit codes:
   3  inconclusive, or this host can't
   4  internal error
 """
+# What setup.cfg's extra "daemon" brings, by the names that are imported.
+_OF_THE_DAEMON = ("bcrypt", "msgspec", "prometheus_client", "psutil", "yaml")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,6 +137,19 @@ def _kilobytes(text: str) -> int:
     return int(text)
 
 
+def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run *command*. Raises HostError where a package is missing that only the daemon needs."""
+    try:
+        return command(args)
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_THE_DAEMON:
+            raise
+        raise HostError(
+            f"the daemon and --textfile need the Python package {error.name!r}",
+            "pip install 'ghesrace[daemon]', or `make lab-venv` in a clone",
+        ) from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = parser().parse_args(argv)
@@ -145,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Imported here so that each command loads only what it needs.
         module = importlib.import_module(f"ghesrace.commands.{args.command}")
-        code: int = getattr(module, args.command)(args)
+        code = _run(getattr(module, args.command), args)
         sys.stdout.flush()
         return code
     except GhesraceError as error:
@@ -161,7 +176,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("ghesrace: internal error: please report it with the lines above", file=sys.stderr)
         return EXIT_INTERNAL
-
-
-if __name__ == "__main__":
-    sys.exit(main())
