@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.soak import replay
 from tests.soak.__main__ import floors
 
 
+@pytest.mark.slow
 def test_replay_is_clean_and_accounts_for_everything(tmp_path: Path) -> None:
     """If this fails, an hour of soak proves nothing: a finding or a gap is the traffic's own."""
     outcome = replay.run(60_000, tmp_path)

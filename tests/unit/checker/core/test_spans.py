@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ghesrace.checker.core.spans import Tracker
 from ghesrace.checker.engine import Engine
@@ -96,6 +97,7 @@ def test_what_never_ends_is_given_up_after_a_second() -> None:
     assert edit["t_end"] == begin + SECOND
 
 
+@pytest.mark.slow
 def test_the_state_does_not_grow_with_the_run() -> None:
     """A daemon that watches for months would eat all memory."""
     slots = (Slot("irq", 644, V, "report"), Slot("nmi", 645, V - 4096, "report"))

@@ -256,6 +256,7 @@ def test_memory_is_bounded_and_holds_the_newest(sizes: list[int], limit: int) ->
         assert stamps == all_events
 
 
+@pytest.mark.slow
 def test_quiet_marks_collapse_but_losses_stay() -> None:
     """If this fails, a quiet month fills the memory, or a loss vanishes from the evidence."""
     memory = RecentEvents(1 << 20)

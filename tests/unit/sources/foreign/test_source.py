@@ -420,6 +420,7 @@ def test_text_without_contexts_says_so(tmp_path: Path) -> None:
     assert any(what.startswith("contexts") for what in unseen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fuzz.CORPUS + fuzz.CAPTURES)
 def test_mutated_files_give_typed_errors_only(name: str, tmp_path: Path) -> None:
     """Traces come from strangers: no traceback, no hang."""

@@ -200,6 +200,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locks", [["report"], ["page"], ["page", "report"]])
 def test_random_runs(locks: list[str], tmp_path: Path) -> None:
     """If this fails, some order of flushes, luck and NMIs is judged otherwise by the kernel."""

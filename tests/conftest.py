@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make quick`: HYPOTHESIS_PROFILE=quick a tenth of the examples; slow tests left out are named.
+
+The profile is on top of what a test says itself: `@settings(max_examples=200)` makes 20. Without
+the variable nothing here changes anything, and Hypothesis need not be installed (lab guests).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+QUICK = os.environ.get("HYPOTHESIS_PROFILE") == "quick"
+_SHARE = 10
+_FEWEST = 5
+_LEFT_OUT = pytest.StashKey[list[str]]()
+
+if QUICK:
+    from hypothesis import settings
+
+    settings.register_profile("quick", derandomize=True)
+    settings.load_profile("quick")
+
+
+def shorten(test: Any) -> None:
+    """Let a test of Hypothesis make a tenth of its examples, but five at least."""
+    from hypothesis import settings
+
+    own = test._hypothesis_internal_use_settings
+    fewer = max(_FEWEST, own.max_examples // _SHARE)
+    test._hypothesis_internal_use_settings = settings(own, max_examples=fewer)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With the quick profile, shorten each test once, however many parameters it has."""
+    if not QUICK:
+        return
+    from hypothesis import is_hypothesis_test
+
+    tests = {id(test): test for item in items if (test := getattr(item, "obj", None))}
+    for test in tests.values():
+        if is_hypothesis_test(test):
+            shorten(test)
+
+
+# -- what `-m "not slow"` left out ---------------------------------------------------------
+
+
+def _slow(config: pytest.Config) -> list[str]:
+    return config.stash.setdefault(_LEFT_OUT, [])
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Note the slow tests that are left out."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            _slow(item.config).append(item.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a worker of xdist: tell the one who prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["slow"] = _slow(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker of xdist tells; all workers leave out the same tests."""
+    known = _slow(node.config)
+    known += [
+        name for name in getattr(node, "workeroutput", {}).get("slow", []) if name not in known
+    ]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Name each slow test that did not run, and say that others made fewer examples."""
+    if QUICK:
+        text = f"quick profile: 1/{_SHARE} of the examples of Hypothesis, {_FEWEST} at least"
+        terminalreporter.section(text)
+    if names := _slow(config):
+        terminalreporter.section(f"{len(names)} slow tests deselected (`make unit` runs them)")
+        for name in names:
+            terminalreporter.write_line(name)
