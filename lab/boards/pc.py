@@ -46,7 +46,9 @@ def _vng() -> str:
     beside = Path(sys.executable).parent / "vng"
     found = str(beside) if beside.exists() else shutil.which("vng")
     if not found:
-        raise HostError("vng (virtme-ng) is not installed", "make venv, or pip install virtme-ng")
+        raise HostError(
+            "vng (virtme-ng) is not installed", "make lab-venv, or pip install virtme-ng"
+        )
     return found
 
 

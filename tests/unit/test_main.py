@@ -59,7 +59,7 @@ def test_a_missing_package_of_the_daemon_is_named(package: str) -> None:
     done = without((package,), "daemon", "--check-config", "--config", "systemd/ghesrace.toml")
     assert done.returncode == 3
     assert f"{package!r}" in done.stderr
-    assert "ghesrace[daemon]" in done.stderr
+    assert "'.[daemon]'" in done.stderr
 
 
 def test_a_missing_package_of_ours_is_an_internal_error(

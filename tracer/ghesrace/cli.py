@@ -146,7 +146,7 @@ def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace)
             raise
         raise HostError(
             f"the daemon and --textfile need the Python package {error.name!r}",
-            "pip install 'ghesrace[daemon]', or `make lab-venv` in a clone",
+            "install ghesrace with its extra: pip install '.[daemon]' in a clone",
         ) from error
 
 
