@@ -7,19 +7,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import QUICK, shorten
+from tests import conftest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("said", "made"), [(80, 8), (20, 5)])
-def test_the_quick_profile_makes_a_tenth_of_the_examples(said: int, made: int) -> None:
-    """A new version of Hypothesis keeps its settings elsewhere: `make quick` would take minutes."""
+@pytest.mark.parametrize(("quick", "said", "made"), [(True, 80, 8), (True, 20, 5), (False, 20, 20)])
+def test_only_the_quick_profile_makes_fewer_examples(
+    quick: bool, said: int, made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make quick` would take minutes (does Hypothesis keep its settings elsewhere now?), or
+    `make test` would try a tenth of what it says."""
     seen = []
 
     @settings(max_examples=said, database=None)
@@ -27,14 +31,11 @@ def test_the_quick_profile_makes_a_tenth_of_the_examples(said: int, made: int) -
     def test(number: int) -> None:
         seen.append(number)
 
-    shorten(test)
+    monkeypatch.setattr(conftest, "QUICK", quick)
+    with_two_parameters = [SimpleNamespace(obj=test), SimpleNamespace(obj=test)]
+    conftest.pytest_collection_modifyitems(with_two_parameters)
     test()
     assert len(seen) == made
-
-
-def test_no_example_is_left_out_without_the_profile() -> None:
-    """`make test` would try a tenth of what it says."""
-    assert (os.environ.get("HYPOTHESIS_PROFILE") == "quick") is QUICK
 
 
 @pytest.mark.slow
