@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from ghesrace.backends import attach
 from ghesrace.host.facts import Facts, read_facts
-from ghesrace.plan import Backend, Plan
+from ghesrace.plan import Backend, Fetch, Plan
 from ghesrace.planning.resolve import resolve
 from ghesrace.render import tracecmd
 from ghesrace.sources import tracefs
@@ -93,8 +93,8 @@ def same_events(plan: Plan) -> str:
     """A bpftrace script with a probe for each of the *plan*'s: what ghesrace records, by hand."""
     lines = []
     for probe in (p for p in plan.probes if p.mechanism in ("kprobe", "kretprobe")):
-        numbers = [re.match(r"\$arg(\d)", fetch) for fetch in probe.fields.values()]
-        arguments = [f"arg{int(number[1]) - 1}" for number in numbers if number]
+        direct = [f for f in probe.fields.values() if isinstance(f, Fetch) and f.offset is None]
+        arguments = [f"arg{f.argument - 1}" for f in direct if f.argument != "return"]
         form = " ".join(["%llu %d", probe.kind, *["%lx"] * len(arguments)])
         values = ", ".join(["nsecs", "cpu", *arguments])
         lines.append(f'{probe.mechanism}:{probe.symbol} {{ printf("{form}\\n", {values}); }}')

@@ -21,7 +21,7 @@ from ghesrace.checker.report import Report, Verdict
 from ghesrace.errors import HostError
 from ghesrace.events import Cause, Context, Events, Kind
 from ghesrace.host.facts import BPF_FEATURES, Facts, read_facts
-from ghesrace.plan import Backend, Plan, Probe
+from ghesrace.plan import Backend, Fetch, Plan, Probe
 from ghesrace.planning.resolve import resolve
 from ghesrace.sources.bpf import syscalls
 from ghesrace.sources.bpf.perf import PerfBuffers
@@ -352,7 +352,7 @@ def test_refusals_say_what_is_wrong(share: Path) -> None:
     broken = Plan(plan.arch, plan.release, plan.slots, (bad,), cpus=plan.cpus, backend="bpf")
     with pytest.raises(HostError, match="no_such_function"):
         BpfSource(broken, {}).__enter__()
-    wild = Probe("wild", "NMI_REF", "nmi:nmi_handler", "raw-tracepoint", {"addr": "$arg9:x64"})
+    wild = Probe("wild", "NMI_REF", "nmi:nmi_handler", "raw-tracepoint", {"addr": Fetch(9)})
     broken = Plan(plan.arch, plan.release, plan.slots, (wild,), cpus=plan.cpus, backend="bpf")
     with pytest.raises(HostError, match=r"our BPF program.*nmi_handler"):
         BpfSource(broken, {}).__enter__()

@@ -16,7 +16,7 @@ import pytest
 from ghesrace.errors import HostError
 from ghesrace.events import ALL_CPUS, Cause, Context, Events, Kind
 from ghesrace.host.facts import read_facts
-from ghesrace.plan import Plan, Probe
+from ghesrace.plan import Compare, Fetch, InTask, Plan, Probe
 from ghesrace.planning.resolve import resolve
 from ghesrace.sources.ftrace.source import FtraceSource
 from lab.inside.client import Client
@@ -126,8 +126,8 @@ def lseek_plan(plan: Plan) -> Plan:
         "INV_PAGE",
         "vfs_llseek",
         "kprobe",
-        {"addr": "$arg2:x64"},
-        filter=f"common_pid == {os.getpid()}",
+        {"addr": Fetch(2)},
+        filter=InTask(os.getpid()),
     )
     return Plan(plan.arch, plan.release, plan.slots, (probe,), cpus=plan.cpus)
 
@@ -218,7 +218,7 @@ def test_refused_probe_says_why_and_leaves_nothing(plan: Plan) -> None:
     broken = Plan(plan.arch, plan.release, plan.slots, (*plan.probes, bad))
     with pytest.raises(HostError, match=r"no_such_function.*Invalid probed address"):
         FtraceSource(broken, {}).__enter__()
-    wrong = Probe("bad", "INV_PAGE", "vfs_llseek", "kprobe", filter="nonsense == 1")
+    wrong = Probe("bad", "INV_PAGE", "vfs_llseek", "kprobe", filter=Compare("nonsense", "==", 1))
     broken = Plan(plan.arch, plan.release, plan.slots, (wrong,))
     with pytest.raises(HostError, match="Field not found"):
         FtraceSource(broken, {}).__enter__()

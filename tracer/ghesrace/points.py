@@ -8,7 +8,7 @@ is misspelt or has the wrong type is an InputError that names the file and the k
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
@@ -16,7 +16,8 @@ from typing import Any, TypeVar, get_args
 
 from .errors import InputError
 from .events import Kind
-from .plan import LockUnit
+from .plan import FIELDS, Fetch, Fetched, LockUnit, Text
+from .plan.fetch import read_fetch
 
 ARCHES = ("x86_64", "arm64")
 HOST_FEATURES = ("xen-pv", "pti", "hypervisor", "kvm")
@@ -39,20 +40,6 @@ FILTERS = (
     "slot-table",  # [addr, end) touches the page-table page of a slot
     "tlb-flush",  # func is one of the callbacks, wait is set, and this context forbids it
 )
-FIELDS = (
-    "addr",
-    "phys",
-    "pfn",
-    "size",
-    "end",
-    "index",
-    "prot",
-    "from_phys",
-    "handler",
-    "delta_ns",
-    "func",
-    "wait",
-)
 
 T = TypeVar("T")
 
@@ -71,17 +58,38 @@ class Implication:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """The `member` of the candidate's `struct`, to which argument number `argument` points.
+
+    Where it lies in the struct is different on every kernel: `at` makes the fetch of one kernel.
+    """
+
+    argument: int
+    member: str
+    bits: int = 64
+    signed: bool = False
+
+    def at(self, offsets: dict[str, int]) -> Fetch:
+        """Return the fetch for a kernel with these *offsets* of members (bytes)."""
+        return Fetch(self.argument, self.bits, self.signed, offsets[self.member])
+
+
+Wanted = Fetched | Member
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One symbol (or tracepoint, `system:event`) that can serve a point; the first fit wins.
 
     Conditions: `arch` (empty: all), `when` host features ("!x": not x), `arity` the number of
     parameters in BTF (`unknown_arity` accepts a kernel without), `with_` / `without` symbols in
-    the same vmlinux or module. `struct` names the BTF struct whose member offsets replace
-    `{member}` in `fields`, `struct_default` (bytes) serves without BTF. `raw_fields` are a
-    tracepoint's fields as arguments of its raw form, for BPF. `sdei_path` marks code that runs in
-    an SDEI handler, where arm64 allows no kprobe; `needs_flags` a point that must know whether
-    interrupts are off. Without `member`, a `struct.member` of BTF, the point cannot matter;
-    `callbacks` are the functions that the filter `tlb-flush` passes.
+    the same vmlinux or module. `fields` says what to fetch, as a plan does (plan/fetch.py);
+    `struct` names the BTF struct that a `Member` there is of, `struct_default` its members' offsets
+    (bytes) without BTF. `raw_fields` are a tracepoint's fields as arguments of its raw form, for
+    BPF. `sdei_path` marks code that runs in an SDEI handler, where arm64 allows no kprobe;
+    `needs_flags` a point that must know whether interrupts are off. Without `member`, a
+    `struct.member` of BTF, the point cannot matter; `callbacks` are the functions that the filter
+    `tlb-flush` passes.
     """
 
     symbol: str = ""
@@ -92,9 +100,9 @@ class Candidate:
     unknown_arity: bool = False
     with_: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    fields: dict[str, str] = field(default_factory=dict)
-    return_fields: dict[str, str] = field(default_factory=dict)
-    raw_fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Wanted] = field(default_factory=dict)
+    return_fields: dict[str, Fetched] = field(default_factory=dict)
+    raw_fields: dict[str, Fetched] = field(default_factory=dict)
     struct: str = ""
     struct_default: dict[str, int] = field(default_factory=dict)
     filter: str = ""
@@ -104,6 +112,17 @@ class Candidate:
     member: str = ""
     callbacks: tuple[str, ...] = ()
     why: str = ""
+
+    def implied(self, arch: str, present: Collection[str]) -> tuple[str, ...]:
+        """Return what the symbol does besides on *arch*, where the points *present* are seen by
+        probes of their own."""
+        return tuple(
+            implication.what
+            for implication in self.implies
+            if (not implication.arch or arch in implication.arch)
+            and not any(name in present for name in implication.unless)
+            and (not implication.given or any(name in present for name in implication.given))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,17 +317,38 @@ def _candidate(where: str, raw: dict[str, Any]) -> Candidate:
         _make(Implication, f"{where}: implies", table) for table in _tables(where, raw, "implies")
     ]
     rest = {("with_" if key == "with" else key): value for key, value in raw.items()}
+    for key in ("fields", "return_fields", "raw_fields"):
+        rest[key] = _fetches(f"{where}: {key}", rest.get(key, {}), members=key == "fields")
     candidate = _make(Candidate, where, {**rest, "implies": implied})
+    members = [w.member for w in candidate.fields.values() if isinstance(w, Member)]
+    _known(f"{where}: fields: member", members, candidate.struct_default)
     if bool(candidate.symbol) == bool(candidate.tracepoint):
         raise InputError(f"{where}: needs either `symbol` or `tracepoint`")
     _known(f"{where}: arch", candidate.arch, ARCHES)
     _known(f"{where}: when", [w.removeprefix("!") for w in candidate.when], HOST_FEATURES)
-    named = [*candidate.fields, *candidate.return_fields, *candidate.raw_fields]
-    _known(f"{where}: fields", named, FIELDS)
     _known(f"{where}: implies", [i.what for i in implied], IMPLIES)
     if candidate.filter:
         _known(f"{where}: filter", [candidate.filter], FILTERS)
     return candidate
+
+
+def _fetches(where: str, raw: Any, *, members: bool) -> dict[str, Wanted]:
+    """What a table of fetches says, by field; *members*: of a struct may be among them."""
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: {raw!r} is not a table of fetches by field")
+    _known(where, raw, FIELDS)
+    made: dict[str, Wanted] = {}
+    for name, table in raw.items():
+        if members and isinstance(table, dict) and "member" in table:
+            made[name] = _make(Member, f"{where}: {name}", table)
+            continue
+        try:
+            made[name] = read_fetch(table)
+        except InputError as error:
+            raise InputError(f"{where}: {name}: {error.what}") from error
+        if isinstance(made[name], Text):
+            raise InputError(f"{where}: {name}: text says nothing about what to fetch")
+    return made
 
 
 def _make(kind: type[T], where: str, raw: dict[str, Any]) -> T:
@@ -325,7 +365,7 @@ def _make(kind: type[T], where: str, raw: dict[str, Any]) -> T:
                 raise InputError(f"{where}: `{key}` must be a list of strings")
             values[key] = tuple(value)
             continue
-        allowed = {"bool": bool, "int | None": int, "dict": dict}.get(
+        allowed = {"bool": bool, "int": int, "int | None": int, "dict": dict}.get(
             expected.partition("[")[0], str
         )
         if not isinstance(value, allowed) or (

@@ -10,10 +10,11 @@ import pytest
 
 from ghesrace.errors import HostError, InputError
 from ghesrace.host.facts import read_facts
-from ghesrace.plan import Plan, Probe
+from ghesrace.plan import AllOf, AnyOf, Compare, Fetch, FieldOf, InContext, Plan, Probe
 from ghesrace.planning.resolve import resolve
 from ghesrace.points import families, load
 from ghesrace.render.plan import WIDTH, render_plan_text
+from ghesrace.sources.tracefs_text import body, condition
 from lab.firmware import hest as firmware
 from tests.build import trees
 
@@ -69,7 +70,7 @@ def test_x86_setter(x86: Plan):
     """Maps and unmaps would not be told apart, or the flush inside be counted twice."""
     setter = one(x86, "fixmap-set")
     assert (setter.symbol, setter.kind, setter.clear_kind) == ("native_set_fixmap", "MAP", "UNMAP")
-    assert setter.filter == "index == 644 || index == 645"
+    assert condition(setter) == "index == 644 || index == 645"
     assert setter.implies == ("flush-inside",)
     assert "not __native_set_fixmap" in setter.why
     assert not x86.not_checked
@@ -79,7 +80,7 @@ def test_edits_are_filtered_by_the_slots_page_table(x86: Plan):
     """Each vmalloc of the system would be recorded, or an edit of a slot's table would not."""
     assert {"edit-unmap", "edit-map", "edit-map-pages"} <= set(names(x86))
     for probe in (p for p in x86.probes if p.kind == "EDIT"):
-        assert probe.filter == "(addr < 0xffffffffff600000 && end > 0xffffffffff400000)"
+        assert condition(probe) == "(addr < 0xffffffffff600000 && end > 0xffffffffff400000)"
     assert one(x86, "edit-unmap", "EDIT_END").mechanism == "kretprobe"
     assert one(x86, "edit-map", "EDIT").implies == ("may-allocate", "may-free")
     assert one(x86, "edit-unmap", "EDIT").implies == ()
@@ -92,15 +93,22 @@ def test_an_old_kernels_unmap_has_its_length_in_an_argument(tmp_path: Path):
         tmp_path, (*functions, "unmap_kernel_range_noflush"), vmlinux_btf=trees.x86_btf()
     )
     probe = one(plan, "edit-unmap", "EDIT")
-    assert (probe.fields["size"], probe.filter) == ("$arg2:x64", "addr < 0xffffffffff600000")
+    assert probe.fields["size"] == Fetch(2)
+    assert probe.filter == Compare("addr", "<", 0xFFFFFFFFFF600000)
 
 
 def test_shootdowns_are_filtered_by_callback_and_context(x86: Plan):
     """Every IPI of the system would be recorded, or called a hazard."""
-    condition = one(x86, "shootdown").filter or ""
-    wait, callbacks, context = condition.split(" && ")
-    assert (wait, context) == ("(wait & 1)", "(common_flags & 0x49)")
-    assert callbacks.count("func == 0x") == 3  # of the six, those that this kernel has
+    probe = one(x86, "shootdown")
+    assert isinstance(probe.filter, AllOf)
+    wait, callbacks, context = probe.filter.all
+    assert wait == Compare("wait", "&", 1)
+    assert context == InContext(("interrupts-off", "irq", "nmi"))
+    assert isinstance(callbacks, AnyOf)
+    assert len(callbacks.any) == 3  # of the six, those that this kernel has
+    text = condition(probe) or ""
+    assert text.startswith("(wait & 1) && (func == 0x")
+    assert text.endswith(") && (common_flags & 0x49)")
 
 
 def test_what_no_probe_can_see_is_not_checked(tmp_path: Path, arm64: Plan):
@@ -147,7 +155,7 @@ def test_no_user_address_is_recorded(x86: Plan, tmp_path: Path):
     flush = one(plan, "inv-page")
     assert (flush.symbol, flush.filter) == (
         "native_flush_tlb_one_user",
-        "addr >= 0xff00000000000000",
+        Compare("addr", ">=", 0xFF00000000000000),
     )
 
 
@@ -196,8 +204,8 @@ def test_module_with_its_own_vm_area_beside_vmlinux(tmp_path: Path):
     slot = [s.name for s in plan.slots].index("ghes2015:irq")
     back = one(plan, "vmarea-map-irq", "MAP_END")
     assert (back.symbol, back.mechanism) == ("ghes2015:ghes_ioremap_pfn_irq", "kretprobe")
-    assert (back.fields, back.slot) == ({"addr": "$retval:x64"}, slot)
-    assert one(plan, "vmarea-unmap-irq").fields == {"addr": "$arg1:x64"}
+    assert (back.fields, back.slot) == ({"addr": Fetch("return")}, slot)
+    assert one(plan, "vmarea-unmap-irq").fields == {"addr": Fetch(1)}
     assert one(plan, "vmarea-unmap-irq").implies == ()
     assert one(plan, "apei-flush").symbol == "ghes2015:arch_apei_flush_tlb_one"
     copies = {p.symbol: p for p in plan.probes if p.point == "copy" and p.kind == "COPY"}
@@ -208,8 +216,9 @@ def test_module_with_its_own_vm_area_beside_vmlinux(tmp_path: Path):
     assert "index" not in copies["ghes2015:ghes_copy_tofrom_phys"].fields
     # No filter may drop an invalidation of pages whose address is not known yet.
     assert one(plan, "inv-page").filter is None
-    reference = one(plan, "nmi-reference").filter or ""
-    assert reference.count("handler == 0x") == 2
+    reference = one(plan, "nmi-reference")
+    assert reference.fields["handler"] == FieldOf("handler")
+    assert (condition(reference) or "").count("handler == 0x") == 2
 
 
 def test_module_that_inlines_its_flush(tmp_path: Path):
@@ -401,8 +410,10 @@ def test_no_second_count_of_a_full_flush(x86: Plan, tmp_path: Path):
 def test_registers_where_there_is_no_arg(tmp_path: Path):
     """Before 4.20 tracefs refuses $argN: nothing could be attached."""
     readme = (trees.FIXTURES / "README-6.1").read_text().replace("$arg<N>", "")
-    setter = one(plan_of(tmp_path, readme=readme, vmlinux_btf=trees.x86_btf()), "fixmap-set")
-    assert setter.fields["phys"] == "%si:x64"
+    plan = plan_of(tmp_path, readme=readme, vmlinux_btf=trees.x86_btf())
+    setter = one(plan, "fixmap-set")
+    assert setter.fields["phys"] == Fetch(2)
+    assert body(plan, setter) == "native_set_fixmap index=%di:u32 phys=%si:x64 prot=%dx:x64"
 
 
 @pytest.mark.parametrize(
@@ -452,7 +463,26 @@ symbol = "s"
         ('"MAP"', '"MPA"', "'MPA' is not one of"),
         ('kind = "MAP"', "kind = 1", "`kind` is 1"),
         ("symbol", "symbl", "unknown key `symbl`"),
-        ('symbol = "s"', 'symbol = "s"\nfields = { adr = "$arg1" }', "'adr' is not one of"),
+        ('symbol = "s"', 'symbol = "s"\nfields.adr = { argument = 1 }', "'adr' is not one of"),
+        ('symbol = "s"', 'symbol = "s"\nfields = "addr"', "not a table of fetches"),
+        ('symbol = "s"', 'symbol = "s"\nfields.addr = "$arg1:x64"', "fields: addr: .* no fetch"),
+        ('symbol = "s"', 'symbol = "s"\nfields.addr = { argument = 0 }', "`argument` is not"),
+        ('symbol = "s"', 'symbol = "s"\nfields.addr = { text = "$arg1" }', "text says nothing"),
+        (
+            'symbol = "s"',
+            'symbol = "s"\nfields.addr = { argument = 1, member = "m" }',
+            "'m' is not one of",
+        ),
+        (
+            'symbol = "s"',
+            'symbol = "s"\nfields.addr = { argument = "1", member = "m" }',
+            "`argument` is '1'",
+        ),
+        (
+            'symbol = "s"',
+            'symbol = "s"\nraw_fields.addr = { argument = 1, member = "m" }',
+            "a key is unknown",
+        ),
         ('symbol = "s"', 'symbol = "s"\nfilter = "x"', "'x' is not one of"),
         ('symbol = "s"', 'symbol = "s"\narch = "x86_64"', "`arch` must be a list"),
         ('symbol = "s"', "", "needs either"),

@@ -12,7 +12,7 @@ from ghesrace.host import clocks
 from ghesrace.plan import Plan
 from ghesrace.sources import tracefs
 from ghesrace.sources.bpf import syscalls
-from ghesrace.sources.tracefs import definition
+from ghesrace.sources.tracefs_text import condition, definition
 
 _SOCKET_FILTER = 1
 # r0 = 0; exit: the smallest program the verifier accepts.
@@ -47,9 +47,9 @@ class Attempts:
                 try:
                     if probe.mechanism != "tracepoint":
                         event = f"{instance.name}/p{number}"
-                        instance.define(definition(probe, instance.name, f"p{number}"))
-                    if probe.filter:
-                        instance.set(f"events/{event}/filter", probe.filter)
+                        instance.define(definition(plan, probe, instance.name, f"p{number}"))
+                    if (only := condition(probe)) is not None:
+                        instance.set(f"events/{event}/filter", only)
                 except (HostError, TransientError) as error:
                     why[probe.symbol] = error.what
         finally:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ghesrace.host.facts import Facts
+from ghesrace.plan import AllOf, AnyOf, Compare, Condition, InContext
 from ghesrace.points import Candidate
 
 # No user mapping is above this and no kernel one below: the kernel's half begins here with 5-level
@@ -11,18 +14,21 @@ from ghesrace.points import Candidate
 KERNEL_FLOOR = 0xFF00000000000000
 
 
-def tlb_flush(candidate: Candidate, facts: Facts) -> tuple[str | None, str]:
-    """common_flags: interrupts off, in a hard interrupt, in an NMI (decode.py)."""
+def tlb_flush(candidate: Candidate, facts: Facts) -> tuple[Condition | None, str]:
+    """The condition for an IPI that flushes TLBs and waits, sent where none may be; or None, and
+    why there is none."""
     found = [s.address for name in candidate.callbacks for s in facts.symbols.get(name, ())]
     if not found:
         return None, "none of its callbacks is known by name"
     if not all(found):
         return None, "kallsyms hides addresses (kernel.kptr_restrict), so no callback is known"
-    known = either([f"func == {address:#x}" for address in found])
-    return f"(wait & 1) && ({known}) && (common_flags & 0x49)", ""
+    waits = Compare("wait", "&", 1)
+    forbidden = InContext(("interrupts-off", "irq", "nmi"))
+    return AllOf((waits, equals("func", found), forbidden)), ""
 
 
 def merge(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ranges that follow each other."""
     merged: list[tuple[int, int]] = []
     for begin, end in sorted(pages):
         if merged and merged[-1][1] == begin:
@@ -32,9 +38,20 @@ def merge(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def inside(pages: list[tuple[int, int]]) -> str:
-    return either([f"(addr >= {begin:#x} && addr < {end:#x})" for begin, end in merge(pages)])
+def equals(field: str, values: Sequence[int]) -> Condition:
+    """*field* is one of *values*."""
+    return AnyOf(tuple(Compare(field, "==", value) for value in values))
 
 
-def either(conditions: list[str]) -> str:
-    return " || ".join(conditions)
+def inside(pages: list[tuple[int, int]]) -> Condition:
+    """The address `addr` lies in one of these ranges of addresses."""
+    ranges = merge(pages)
+    return AnyOf(
+        tuple(AllOf((Compare("addr", ">=", a), Compare("addr", "<", b))) for a, b in ranges)
+    )
+
+
+def touches(pages: list[tuple[int, int]]) -> Condition:
+    """The range from `addr` to `end` shares a byte with one of these."""
+    ranges = merge(pages)
+    return AnyOf(tuple(AllOf((Compare("addr", "<", b), Compare("end", ">", a))) for a, b in ranges))

@@ -13,18 +13,14 @@ from dataclasses import dataclass, replace
 from ghesrace.errors import HostError
 from ghesrace.host.facts import KPROBES, Facts
 from ghesrace.host.kallsyms import Symbol
-from ghesrace.plan import Backend, Mechanism, Plan, Probe, Slot, Unseen
-from ghesrace.points import Blind, Candidate, Family, Never, Point, SlotRule, families
+from ghesrace.plan import Backend, Fetched, Mechanism, Plan, Probe, Slot, Unseen
+from ghesrace.points import Blind, Candidate, Family, Member, Never, Point, SlotRule, families
 
 from . import mechanism as mechanisms
 from .mechanism import place
 from .slots import Slots
 
 CLOCK_ERROR_NS = 1000
-_REGISTERS = {
-    "x86_64": ("%di", "%si", "%dx", "%cx", "%r8", "%r9"),
-    "arm64": ("%x0", "%x1", "%x2", "%x3", "%x4", "%x5"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +93,9 @@ def resolve(
         clock_error_ns=clock_error_ns,
         backend=backend,
         transport=mechanisms.transport(facts) if backend == "bpf" else "mapped",
+        # $argN came with 4.20 (a1303af5d79e, "tracing: probeevent: Add $argN for accessing
+        # function args").
+        numbered_arguments="arg" in facts.features,
     )
 
 
@@ -314,40 +313,24 @@ def _probes(
     return [entry, back], ""
 
 
-def _fetch(facts: Facts, choice: Choice) -> dict[str, str]:
-    """Fetch expressions for this kernel: struct offsets from BTF, registers if it has no $argN."""
+def _fetch(facts: Facts, choice: Choice) -> dict[str, Fetched]:
+    """What is fetched on this kernel: the offsets of structs' members are BTF's."""
     candidate = choice.candidate
     if choice.mechanism == "raw-tracepoint":
         return dict(candidate.raw_fields)
     offsets = dict(candidate.struct_default)
     if candidate.struct and facts.btf:
         offsets.update(facts.btf.offsets(candidate.struct))
-    made = {}
-    for name, expression in candidate.fields.items():
-        text = expression
-        for member in candidate.struct_default:
-            text = text.replace(f"{{{member}}}", str(offsets[member]))
-        # $argN came with 4.20 (a1303af5d79e, "tracing: probeevent: Add $argN for accessing
-        # function args").
-        if "arg" not in facts.features:
-            for number, register in enumerate(_REGISTERS.get(facts.arch, ()), 1):
-                text = text.replace(f"$arg{number}", register)
-        made[name] = text
-    return made
+    return {
+        name: wanted.at(offsets) if isinstance(wanted, Member) else wanted
+        for name, wanted in candidate.fields.items()
+    }
 
 
 def _implied(facts: Facts, choice: Choice, chosen: Choices) -> tuple[str, ...]:
-    def resolved(names: tuple[str, ...]) -> bool:
-        # A module can't call vmlinux's flushes, which are not exported: it brings or inlines one.
-        return any((name, choice.scope) in chosen for name in names)
-
-    return tuple(
-        implication.what
-        for implication in choice.candidate.implies
-        if (not implication.arch or facts.arch in implication.arch)
-        and not resolved(implication.unless)
-        and (not implication.given or resolved(implication.given))
-    )
+    # A module can't call vmlinux's flushes, which are not exported: it brings or inlines one.
+    present = {name for name, scope in chosen if scope == choice.scope}
+    return choice.candidate.implied(facts.arch, present)
 
 
 def _named(facts: Facts, choice: Choice) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from ghesrace.events import PAGE_SHIFT, PAGE_SIZE, TABLE_SHIFT
 from ghesrace.host.facts import Facts
-from ghesrace.plan import Slot
+from ghesrace.plan import Compare, Condition, Slot
 from ghesrace.points import Candidate
 
-from .filters import KERNEL_FLOOR, either, inside, merge, tlb_flush
+from .filters import KERNEL_FLOOR, equals, inside, tlb_flush, touches
 
 # x86 maps the vsyscall page at a constant of its ABI (arch/x86/include/uapi/asm/vsyscall.h).
 _VSYSCALL = 0xFFFFFFFFFF600000
@@ -56,29 +56,28 @@ class Slots:
             return None
         return _VSYSCALL + ((anchor - index) << PAGE_SHIFT)
 
-    def condition(self, candidate: Candidate, facts: Facts) -> tuple[str | None, str]:
-        """The tracefs filter for *candidate* (points.FILTERS), or why one can't be made."""
+    def condition(self, candidate: Candidate, facts: Facts) -> tuple[Condition | None, str]:
+        """The filter for *candidate* (points.FILTERS), or why one can't be made."""
         rule = candidate.filter
         known = [s.address for s in self.all]
         pages = [(a, a + PAGE_SIZE) for a in known if a is not None]
         complete = len(pages) == len(known)
         if rule == "slot-index":
             indices = [s.index for s in self.all if s.index is not None]
-            return (either([f"index == {n}" for n in indices]) if indices else None), ""
+            return (equals("index", indices) if indices else None), ""
         if rule == "slot-address":
             return (inside(pages) if complete else None), ""
         if rule == "slot-range":
-            text = either([f"(addr < {end:#x} && end > {begin:#x})" for begin, end in merge(pages)])
-            return (text if complete else None), ""
+            return (touches(pages) if complete else None), ""
         if rule == "mapped-page":
             if not complete:
                 areas = self._areas(facts)
                 if areas is None:
-                    return f"addr >= {KERNEL_FLOOR:#x}", ""
+                    return Compare("addr", ">=", KERNEL_FLOOR), ""
                 pages += areas
             return inside(pages), ""
         if rule == "kernel-address":
-            return f"addr >= {KERNEL_FLOOR:#x}", ""
+            return Compare("addr", ">=", KERNEL_FLOOR), ""
         if rule == "ghes-nmi-handler":
             handlers = [s.address for s in facts.symbols.get("ghes_notify_nmi", ())]
             if not all(handlers):
@@ -86,7 +85,7 @@ class Slots:
                     None,
                     "kallsyms hides addresses (kernel.kptr_restrict), so no handler is known",
                 )
-            return either([f"handler == {address:#x}" for address in handlers]), ""
+            return equals("handler", handlers), ""
         if rule == "slot-table":
             return self._tables(pages if complete else None, candidate, facts), ""
         if rule == "tlb-flush":
@@ -95,7 +94,7 @@ class Slots:
 
     def _tables(
         self, pages: list[tuple[int, int]] | None, candidate: Candidate, facts: Facts
-    ) -> str | None:
+    ) -> Condition | None:
         """What touches a slot's page-table page; None: any may.
 
         A filter can't add, so where the length is an argument the begin alone is asked.
@@ -107,10 +106,10 @@ class Slots:
             known = [s.address for s in self.all if s.address is not None]
             pages = [*areas, *((a, a + PAGE_SIZE) for a in known)]
         tables = sorted({page >> TABLE_SHIFT for a, b in pages for page in (a, b - 1)})
-        spans = merge([(t << TABLE_SHIFT, t + 1 << TABLE_SHIFT) for t in tables])
+        spans = [(t << TABLE_SHIFT, t + 1 << TABLE_SHIFT) for t in tables]
         if "end" not in candidate.fields:
-            return f"addr < {max(end for _, end in spans):#x}"
-        return either([f"(addr < {end:#x} && end > {begin:#x})" for begin, end in spans])
+            return Compare("addr", "<", max(end for _, end in spans))
+        return touches(spans)
 
     def _areas(self, facts: Facts) -> list[tuple[int, int]] | None:
         """Pages of the vm areas that slots without an address can be in, or None if unknown."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ghesrace.plan import Plan, Probe, Slot, Unseen
+from ghesrace.sources.tracefs_text import shown_condition
 
 WIDTH = 80
 _IMPLIED = {
@@ -77,8 +78,8 @@ def _probe(plan: Plan, group: list[Probe]) -> Iterator[str]:
     notes = [_IMPLIED[what] for what in probe.implies]
     if probe.slot is not None:
         notes.append(f"always slot {plan.slots[probe.slot].name}")
-    if probe.filter:
-        notes.append(f"in-kernel filter: {probe.filter}")
+    if probe.filter is not None:
+        notes.append(f"in-kernel filter: {shown_condition(probe)}")
     for note in notes:
         yield from _wrapped(note, "      - ", "        ")
 

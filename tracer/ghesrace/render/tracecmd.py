@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from shlex import quote
 
 from ghesrace.plan import Plan, Probe
-
-_LETTER = {"kprobe": "p", "kretprobe": "r64", "fprobe": "f", "fretprobe": "f"}
+from ghesrace.sources.tracefs_text import LETTER, body, condition
 
 _HEAD = """\
 #!/bin/sh
@@ -90,10 +89,7 @@ def _definitions(plan: Plan) -> Iterator[str]:
     for number, probe in enumerate(plan.probes):
         if probe.mechanism == "tracepoint":
             continue
-        place = probe.symbol + "%return" * (probe.mechanism == "fretprobe")
-        fetch = [f"{name}={expression}" for name, expression in probe.fields.items()]
-        definition = quote(" ".join((place, *fetch)))
-        yield f"add {_LETTER[probe.mechanism]} {_name(number, probe)} {definition}"
+        yield f"add {LETTER[probe.mechanism]} {_name(number, probe)} {quote(body(plan, probe))}"
 
 
 def _records(plan: Plan) -> Iterator[str]:
@@ -102,5 +98,5 @@ def _records(plan: Plan) -> Iterator[str]:
             event = quote(probe.symbol)
         else:
             event = f'"$group:{_name(number, probe)}_$$"'
-        condition = f" -f {quote(probe.filter)}" if probe.filter else ""
-        yield f'set -- "$@" -e {event}{condition}'
+        only = condition(probe)
+        yield f'set -- "$@" -e {event}' + ("" if only is None else f" -f {quote(only)}")

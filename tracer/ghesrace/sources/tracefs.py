@@ -25,7 +25,6 @@ from ghesrace.plan import Probe
 TRACEFS = "/sys/kernel/tracing"
 _OURS = re.compile(r"ghesrace_\d+_\d+")
 _BUSY_TRIES, _BUSY_WAIT_S = 20, 0.05
-_RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
 
 
 def own_name(proc: Path = Path("/proc")) -> str:
@@ -288,21 +287,8 @@ class Instance:
             self._lock = None
 
 
-_LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
-
-
 def event_name(instance: Instance, point: int, probe: Probe) -> str:
     """What the probe event of *point* is called: kprobe_profile prints no group, so that the
     name itself must be ours alone."""
     serial = instance.name.removeprefix("ghesrace_")
     return f"p{point}_{serial}_{re.sub(r'[^A-Za-z0-9_]', '_', probe.point)}"[:60]
-
-
-def definition(probe: Probe, group: str, event: str) -> str:
-    """The line of dynamic_events that makes *probe* (not a tracepoint) as *group*/*event*.
-
-    Documentation/trace/kprobetrace.rst, fprobetrace.rst.
-    """
-    symbol = probe.symbol + ("%return" if probe.mechanism == "fretprobe" else "")
-    args = (f"{name}={fetch}" for name, fetch in probe.fields.items())
-    return " ".join((f"{_LETTER[probe.mechanism]}:{group}/{event}", symbol, *args))

@@ -13,12 +13,26 @@ from ghesrace.errors import HostError
 from ghesrace.events import Flag, Kind
 from ghesrace.host.btf import Btf
 from ghesrace.host.facts import read_facts
-from ghesrace.plan import Plan, Probe, Slot
+from ghesrace.plan import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Constant,
+    Fetch,
+    FieldOf,
+    InContext,
+    InTask,
+    Plan,
+    Probe,
+    Slot,
+    Text,
+)
 from ghesrace.planning.resolve import resolve
 from ghesrace.sources.bpf.program import source
 from tests.build import trees
 
 BTF = Btf(trees.x86_bpf_btf())
+IRQ = Compare("index", "==", 644)
 SLOTS = (Slot("irq", 644, 0x1000, "report"), Slot("nmi", 645, 0x2000, "report"))
 
 
@@ -52,8 +66,8 @@ def test_the_transport_is_the_plans():
 
 def test_the_setter_is_map_and_unmap():
     """If this fails, an unmap is taken for a map, or a slot for the other."""
-    fields = {"index": "$arg1:u32", "phys": "$arg2:x64", "prot": "$arg3:x64"}
-    probe = Probe("s", "MAP", "native_set_fixmap", "fentry", fields, "UNMAP", "index == 644")
+    fields = {"index": Fetch(1, 32), "phys": Fetch(2), "prot": Fetch(3)}
+    probe = Probe("s", "MAP", "native_set_fixmap", "fentry", fields, "UNMAP", IRQ)
     body = program(probe)
     assert "u64 index = (u32)(ctx[0]);" in body
     assert "u64 phys = ctx[1];" in body
@@ -71,8 +85,8 @@ def test_kprobes_read_registers_and_flags():
         "INV_RANGE",
         "do_kernel_range_flush",
         "kprobe",
-        {"addr": "+8($arg1):x64", "end": "+16($arg1):x64"},
-        filter="(addr < 0xff && end > 0x10)",
+        {"addr": Fetch(1, offset=8), "end": Fetch(1, offset=16)},
+        filter=AnyOf((AllOf((Compare("addr", "<", 0xFF), Compare("end", ">", 0x10))),)),
         slot=1,
     )
     body = program(probe)
@@ -86,28 +100,30 @@ def test_kprobes_read_registers_and_flags():
 
 def test_other_words():
     """If this fails, one of the plan's fetch expressions means something else to BPF."""
-    copy = {"phys": "$arg2:x64", "size": "$arg3:u32", "from_phys": "$arg4:s32"}
+    copy = {"phys": Fetch(2), "size": Fetch(3, 32), "from_phys": Fetch(4, 32, signed=True)}
     body = program(Probe("c", "COPY", "ghes_copy_tofrom_phys", "fentry", copy))
     assert "u64 from_phys = (s32)(ctx[3]);" in body
     assert f", (from_phys ? 0 : {int(Flag.WRITE)}), 0, phys, size);" in body
-    ref = {"handler": "$arg1:x64", "delta_ns": "$arg2:u64"}
+    ref = {"handler": Fetch(1), "delta_ns": Fetch(2)}
     body = program(Probe("n", "NMI_REF", "nmi:nmi_handler", "raw-tracepoint", ref))
     assert "u64 delta_ns = ctx[1];" in body
     assert ", 0, 0, delta_ns);" in body
-    pfn = Probe("m", "MAP", "m:ghes_ioremap_pfn_irq", "kprobe", {"pfn": "$arg1:u64"})
+    pfn = Probe("m", "MAP", "m:ghes_ioremap_pfn_irq", "kprobe", {"pfn": Fetch(1)})
     assert "0, pfn << 12, 0);" in program(pfn)
-    back = Probe("e", "MAP_END", "m:ghes_ioremap_pfn_irq", "kretprobe", {"addr": "$retval:x64"})
+    back = Probe("e", "MAP_END", "m:ghes_ioremap_pfn_irq", "kretprobe", {"addr": Fetch("return")})
     assert "u64 addr = *(u64 *)((void *)ctx + 80);" in program(back)
     assert "u64 addr = returned(ctx);" in program(
         replace(back, symbol="ghes_proc", mechanism="fexit")
     )
-    flush = {"addr": "$arg1:x64", "size": "\\4096:u64"}
+    flush = {"addr": Fetch(1), "size": Constant(4096)}
     assert "u64 size = 4096;" in program(Probe("f", "INV_RANGE", "x", "kprobe", flush))
 
 
 def test_context_in_a_filter():
     """If this fails, a filter by context is refused or lets everything pass."""
-    probe = Probe("x", "SHOOTDOWN", "x", "kprobe", filter="common_flags & 0x48 || common_pid == 7")
+    probe = Probe(
+        "x", "SHOOTDOWN", "x", "kprobe", filter=AnyOf((InContext(("irq", "nmi")), InTask(7)))
+    )
     assert "(level == 3 ? 0x48 : level == 2 ? 0x08" in program(probe)
     assert "(u32)bpf_get_current_pid_tgid() == 7ULL" in program(probe)
 
@@ -115,10 +131,13 @@ def test_context_in_a_filter():
 @pytest.mark.parametrize(
     "probe",
     [
-        Probe("a", "MAP", "x", "kprobe", {"phys": "@symbol:x64"}),
-        Probe("a", "MAP", "x", "kprobe", {"phys": "$arg1:string"}),
-        Probe("a", "MAP", "x", "kprobe", {"phys": "$arg1:x64"}, filter="phys == 1; return 1"),
-        Probe("a", "MAP", "x", "kprobe", filter="phys == 1"),
+        Probe("a", "MAP", "x", "kprobe", {"phys": Text("$arg1:x64")}),
+        Probe("a", "MAP", "x", "kprobe", {"phys": FieldOf("phys")}),
+        Probe("a", "MAP", "x", "kprobe", {"phys": Fetch(7)}),
+        Probe("a", "MAP", "x", "raw-tracepoint", {"phys": Fetch("return")}),
+        Probe("a", "MAP", "x", "kprobe", {"phys = 0; return 1; u64 p": Fetch(1)}),
+        Probe("a", "MAP", "x", "kprobe", {"phys": Fetch(1)}, filter=Text("phys == 1")),
+        Probe("a", "MAP", "x", "kprobe", filter=Compare("phys", "==", 1)),
         Probe("a", "MAP", "x", "fprobe"),
     ],
 )
@@ -130,8 +149,9 @@ def test_what_is_no_word_of_a_plan_is_refused(probe: Probe):
 
 def test_a_kprobes_filter_knows_whether_interrupts_are_off():
     """If this fails, a shootdown with interrupts off in a task is filtered out."""
-    fields = {"wait": "$arg4:u8"}
-    condition = "(wait & 1) && (common_flags & 0x49)"
+    fields = {"wait": Fetch(4, 8)}
+    forbidden = InContext(("interrupts-off", "irq", "nmi"))
+    condition = AllOf((Compare("wait", "&", 1), forbidden))
     probe = Probe("s", "SHOOTDOWN", "smp_call", "kprobe", fields, filter=condition)
     body = program(probe)
     assert "0x10 : 0) | (!(*(u64 *)((void *)ctx + 144) & 0x200) ? 1 : 0)) & 0x49ULL" in body

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ghesrace.errors import HostError, InputError, TransientError
 from ghesrace.events import EVENT, Cause, Events, Kind, empty, mark
-from ghesrace.plan import Plan, Probe, Slot
+from ghesrace.plan import Fetch, Plan, Probe, Slot
 from ghesrace.sources.capture import file
 from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
 
@@ -25,7 +25,7 @@ PLAN = Plan(
     "x86_64",
     "6.1",
     (Slot("IRQ", 644, 0xFFFFFFFFFF57B000, "report"),),
-    (Probe("set", "MAP", "native_set_fixmap", "kprobe", {"index": "$arg1:u32"}, "UNMAP"),),
+    (Probe("set", "MAP", "native_set_fixmap", "kprobe", {"index": Fetch(1, 32)}, "UNMAP"),),
     cpus=(0, 1),
 )
 HOST = {"release": "6.1.0", "cpus": 2}

@@ -10,24 +10,6 @@ import pytest
 from ghesrace.errors import HostError
 from ghesrace.plan import Plan, Probe
 from ghesrace.sources.ftrace.source import FtraceSource
-from ghesrace.sources.tracefs import definition
-
-FIELDS = {"index": "$arg1:u32", "phys": "$arg2:x64"}
-
-
-@pytest.mark.parametrize(
-    ("mechanism", "line"),
-    [
-        ("kprobe", "p:g/e m:f index=$arg1:u32 phys=$arg2:x64"),
-        ("kretprobe", "r64:g/e m:f index=$arg1:u32 phys=$arg2:x64"),
-        ("fprobe", "f:g/e m:f index=$arg1:u32 phys=$arg2:x64"),
-        ("fretprobe", "f:g/e m:f%return index=$arg1:u32 phys=$arg2:x64"),
-    ],
-)
-def test_definitions_follow_the_kernels_syntax(mechanism: str, line: str) -> None:
-    """If this fails, the kernel refuses a probe, or takes an entry probe for a return probe."""
-    probe = Probe("x", "MAP", "m:f", mechanism, FIELDS)  # type: ignore[arg-type]
-    assert definition(probe, "g", "e") == line
 
 
 def test_host_without_tracefs_is_told_so(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ghesrace.errors import InputError
 from ghesrace.events import NO_SLOT, Cause, Context, Events, Flag, Kind, empty
-from ghesrace.plan import Plan, Probe, Slot
+from ghesrace.plan import Fetch, FieldOf, Plan, Probe, Slot
 from ghesrace.sources.nmi import NmiMatcher
 from ghesrace.sources.ring.decode import Attached, Decoder, SlotTable
 from ghesrace.sources.ring.pages import PageLayout
@@ -23,7 +23,7 @@ SETTER = Probe(
     "MAP",
     "native_set_fixmap",
     "kprobe",
-    {"index": "$arg1:u32", "phys": "$arg2:x64", "prot": "$arg3:x64"},
+    {"index": Fetch(1, 32), "phys": Fetch(2), "prot": Fetch(3)},
     "UNMAP",
 )
 COPY = Probe(
@@ -31,11 +31,16 @@ COPY = Probe(
     "COPY",
     "ghes_copy_tofrom_phys",
     "kprobe",
-    {"phys": "$arg2:x64", "size": "$arg3:u32", "from_phys": "$arg4:s32", "index": "$arg5:u32"},
+    {
+        "phys": Fetch(2),
+        "size": Fetch(3, 32),
+        "from_phys": Fetch(4, 32, signed=True),
+        "index": Fetch(5, 32),
+    },
 )
-RANGE = Probe("range", "INV_RANGE", "f", "kprobe", {"addr": "a", "end": "b"})
-OLD = Probe("old", "MAP", "ghes_ioremap_pfn_irq", "kprobe", {"pfn": "$arg1"}, slot=1)
-REF = Probe("ref", "NMI_REF", "nmi:nmi_handler", "tracepoint", {"delta_ns": "delta"})
+RANGE = Probe("range", "INV_RANGE", "f", "kprobe", {"addr": Fetch(1), "end": Fetch(2)})
+OLD = Probe("old", "MAP", "ghes_ioremap_pfn_irq", "kprobe", {"pfn": Fetch(1)}, slot=1)
+REF = Probe("ref", "NMI_REF", "nmi:nmi_handler", "tracepoint", {"delta_ns": FieldOf("delta")})
 FORMATS = [
     pages.make_format(1, index="u32", phys="u64", prot="u64"),
     pages.make_format(2, phys="u64", size="u32", from_phys="s32", index="u32"),

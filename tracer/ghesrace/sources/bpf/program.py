@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan as BPF C: probes/ghesrace.bpf.c and, behind it, one program per probe.
 
-Only a plan's words become C here: its fetch expressions (Documentation/trace/kprobetrace.rst)
-and filters (Documentation/trace/events.rst), which are C already but for the names. What a
-program does is in the C file.
+Only what a plan says becomes C here: what is fetched, the filter, and how that makes an event's
+values (sources/values.py). What a program does is in the C file.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from importlib import resources
 
 from ghesrace.errors import HostError
-from ghesrace.events import NO_SLOT, PAGE_SHIFT, Flag, Kind
+from ghesrace.events import NO_SLOT, Flag, Kind
 from ghesrace.host.btf import Btf
-from ghesrace.plan import Plan, Probe
+from ghesrace.plan import FIELDS, Compare, Constant, Fetch, Fetched, InTask, Plan
+from ghesrace.plan.condition import Leaf, number, rendered
+from ghesrace.sources.tracefs_text import FLAG_OF
+from ghesrace.sources.values import Value, slots_by_index, values
 
 # Registers of the first arguments, of the return value and of the flags, as byte offsets into
 # struct pt_regs (arch/*/include/uapi/asm/ptrace.h), and the bit that says: interrupts are off.
@@ -27,14 +28,9 @@ _IRQS_OFF = {
     "x86_64": "!(*(u64 *)((void *)ctx + 144) & 0x200)",  # EFLAGS.IF
     "arm64": "!!(*(u64 *)((void *)ctx + 264) & 0x80)",  # PSTATE.I
 }
-_FETCH = re.compile(r"(?:\+(\d+)\()?\$(arg\d|retval)(?:\))?:([xus])(\d+)")
-_CONSTANT = re.compile(r"\\(\d+):u64")
-_TOKEN = re.compile(r"\s*(0x[0-9a-f]+|\d+|[a-z_]+|&&|\|\||[!=<>]=|[<>&()])")
-# What a filter may ask of the event itself, and what answers here.
-_COMMON = {
-    "common_pid": "(u32)bpf_get_current_pid_tgid()",
-    "common_flags": "(level == 3 ? 0x48 : level == 2 ? 0x08 : level == 1 ? 0x10 : 0)",
-}
+_TASK = "(u32)bpf_get_current_pid_tgid()"
+# The context as tracefs's common_flags have it (FLAG_OF), but for the bit of interrupts off.
+_CONTEXT = "(level == 3 ? 0x48 : level == 2 ? 0x08 : level == 1 ? 0x10 : 0)"
 TRACING, KPROBE, RAW_TRACEPOINT = "tracing", "kprobe", "raw-tracepoint"
 PROGRAM_TYPE = {
     "fentry": TRACING,
@@ -89,6 +85,7 @@ class ProgramText:
         # What a trampoline hands over as a number; other arguments are read through a helper.
         prototype = btf.function(self.probe.symbol) if self.type == TRACING else None
         self.scalar = prototype.scalar if prototype else ()
+        self.values = values(self.probe)
 
     def text(self) -> str:
         """The C function."""
@@ -103,97 +100,115 @@ class ProgramText:
         yield self.enter
         if self.type == KPROBE:
             yield self.count_hit()
-        for name, expression in probe.fields.items():
-            yield f"u64 {name} = {self._fetch(expression)};"
-        if probe.filter:
-            yield f"if (!({_condition(probe, self._common())})) {self.reject}"
+        for name, fetch in probe.fields.items():
+            yield f"u64 {self._name(name)} = {self._fetch(name, fetch)};"
+        if probe.filter is not None:
+            yield f"if (!({self._condition()})) {self.reject}"
 
     def count_hit(self) -> str:
         """C that counts a run of this program, to compare with the hits of its kprobe."""
         return f"cpu->hits[{self.point}]++;"
 
     def _body(self) -> Iterator[str]:
-        probe = self.probe
         yield from self.arguments()
-        slot = str(NO_SLOT if probe.slot is None else probe.slot)
-        if "index" in probe.fields:
+        slot = str(NO_SLOT if self.probe.slot is None else self.probe.slot)
+        if self.values.index is not None:
             slot = "slot"
-            known = [(s.index, n) for n, s in enumerate(self.plan.slots) if s.index is not None]
-            choice = "".join(f"(u32)index == {index} ? {n} : " for index, n in known)
-            yield f"s16 slot = {choice}{NO_SLOT};"
+            yield f"s16 slot = {self.slot_of_index(str(NO_SLOT))};"
             yield f"if (slot == {NO_SLOT}) SKIP();"
-        yield f"EMIT({self.point}, {_kind(probe)}, {slot}, {self._flags()}, {_values(probe)});"
+        columns = (self.values.addr, self.values.phys, self.values.size)
+        made = ", ".join(self.value(column, "0") for column in columns)
+        yield f"EMIT({self.point}, {self._kind()}, {slot}, {self._flags()}, {made});"
+
+    def slot_of_index(self, otherwise: str) -> str:
+        """C for the number of the slot of the fixmap index that the event names; *otherwise*: C for
+        an index that is no slot's."""
+        index = self.values.index
+        known = slots_by_index(self.plan).items()
+        return "".join(f"(u32){index} == {n} ? {slot} : " for n, slot in known) + otherwise
+
+    def clears(self) -> str:
+        """C for whether the event is of the probe's `clear_kind`."""
+        return " && ".join(f"!{name}" for name in self.values.clears) or "1"
+
+    @staticmethod
+    def value(value: Value | None, otherwise: str) -> str:
+        """C for a *value* of the event; *otherwise*: C for one that nothing tells."""
+        if value is None:
+            return otherwise
+        text = value.field
+        text += f" << {value.shift}" if value.shift else ""
+        text += f" - {value.minus}" if value.minus else ""
+        return text + (f" + {value.plus}" if value.plus else "")
+
+    def _kind(self) -> str:
+        kind = int(Kind[self.probe.kind])
+        if self.probe.clear_kind is None:
+            return str(kind)
+        return f"({self.clears()}) ? {int(Kind[self.probe.clear_kind])} : {kind}"
 
     def _flags(self) -> str:
         flags = []
         if self.type == KPROBE:
             flags.append(f"({_IRQS_OFF[self.plan.arch]} ? {int(Flag.IRQS_OFF)} : 0)")
-        if "from_phys" in self.probe.fields:
-            flags.append(f"(from_phys ? 0 : {int(Flag.WRITE)})")
+        if self.values.writes is not None:
+            flags.append(f"({self.values.writes} ? 0 : {int(Flag.WRITE)})")
         return " | ".join(flags) or "0"
 
-    def _common(self) -> dict[str, str]:
-        """What a filter may ask of the event itself; only a kprobe's registers tell of bit 0."""
-        if self.type != KPROBE:
-            return _COMMON
-        off = f"({_IRQS_OFF[self.plan.arch]} ? 1 : 0)"
-        return {**_COMMON, "common_flags": f"({_COMMON['common_flags']} | {off})"}
+    def _condition(self) -> str:
+        """C for the plan's filter. Raises HostError for what is none of ours."""
+        assert self.probe.filter is not None
+        try:
+            return rendered(self.probe.filter, self._leaf, brackets=("( ", " )"))
+        except TypeError:
+            raise self._cannot("filter", "the text of an old plan") from None
 
-    def _fetch(self, expression: str) -> str:
-        if constant := _CONSTANT.fullmatch(expression):
-            return constant[1]
-        found = _FETCH.fullmatch(expression)
-        if found is None:
-            raise HostError(f"BPF can't fetch {expression!r}", "record with --backend ftrace")
-        offset, what, sign, bits = found.groups()
-        value = self._argument(what)
-        if offset is not None:
-            value = f"memory({value} + {offset})"
-        return value if bits == "64" else f"({'s' if sign == 's' else 'u'}{bits})({value})"
+    def _leaf(self, leaf: Leaf) -> str:
+        if isinstance(leaf, InTask):
+            return f"{_TASK} == {leaf.task}ULL"
+        if isinstance(leaf, Compare):
+            if leaf.field not in self.probe.fields:
+                raise self._cannot("filter", leaf)
+            return f"{self._name(leaf.field)} {leaf.operator} {number(leaf)}ULL"
+        flags = _CONTEXT
+        if self.type == KPROBE:  # only its registers tell whether interrupts are off
+            bit = FLAG_OF["interrupts-off"]
+            flags = f"({_CONTEXT} | ({_IRQS_OFF[self.plan.arch]} ? {bit} : 0))"
+        return f"{flags} & {sum(FLAG_OF[state] for state in set(leaf.context)):#x}ULL"
 
-    def _argument(self, what: str) -> str:
-        number = int(what[3:]) - 1 if what != "retval" else -1
-        if self.type == RAW_TRACEPOINT:
-            return f"ctx[{number}]"
-        if self.type == TRACING:
-            if number < 0:
-                return "returned(ctx)"
-            scalar = self.scalar[number : number + 1] == (True,)
-            return f"ctx[{number}]" if scalar else f"argument(ctx, {number})"
-        arguments, result = _REGISTERS[self.plan.arch]
-        return f"*(u64 *)((void *)ctx + {result if number < 0 else arguments[number]})"
+    def _name(self, field: str) -> str:
+        """The C variable of a *field*: a plan may come from a file, and nothing but a name of ours
+        may become C."""
+        if field not in FIELDS:
+            raise self._cannot("fetch", field)
+        return field
 
+    def _fetch(self, name: str, fetch: Fetched) -> str:
+        if isinstance(fetch, Constant):
+            return str(fetch.constant)
+        if not isinstance(fetch, Fetch):
+            raise self._cannot("fetch", fetch)
+        value = self._argument(fetch)
+        if fetch.offset is not None:
+            value = f"memory({value} + {fetch.offset})"
+        if fetch.bits == 64:
+            return value
+        return f"({'s' if fetch.signed else 'u'}{fetch.bits})({value})"
 
-def _kind(probe: Probe) -> str:
-    kind = int(Kind[probe.kind])
-    if probe.clear_kind is None:
-        return str(kind)
-    clear = " && ".join(f"!{name}" for name in ("phys", "prot") if name in probe.fields)
-    return f"({clear}) ? {int(Kind[probe.clear_kind])} : {kind}"
+    def _argument(self, fetch: Fetch) -> str:
+        number = fetch.argument - 1 if fetch.argument != "return" else None
+        if self.type == KPROBE:
+            arguments, result = _REGISTERS[self.plan.arch]
+            if number is not None and number >= len(arguments):
+                raise self._cannot("fetch", fetch)
+            return f"*(u64 *)((void *)ctx + {result if number is None else arguments[number]})"
+        if number is None:
+            if self.type == RAW_TRACEPOINT:
+                raise self._cannot("fetch", fetch)
+            return "returned(ctx)"
+        scalar = self.type == RAW_TRACEPOINT or self.scalar[number : number + 1] == (True,)
+        return f"ctx[{number}]" if scalar else f"argument(ctx, {number})"
 
-
-def _values(probe: Probe) -> str:
-    """addr, phys, size: as decode.Decoder fills them."""
-    fields = probe.fields
-    phys = f"pfn << {PAGE_SHIFT}" if "pfn" in fields else "phys" if "phys" in fields else "0"
-    size = "size" if "size" in fields else "0"
-    if "end" in fields:
-        size = "end - addr" if "addr" in fields else "end"
-    if "delta_ns" in fields:
-        size = "delta_ns"
-    return f"{'addr' if 'addr' in fields else '0'}, {phys}, {size}"
-
-
-def _condition(probe: Probe, common: dict[str, str]) -> str:
-    """The plan's filter as C. Raises HostError for what is none of ours."""
-    text, at, made = probe.filter or "", 0, []
-    while at < len(text.rstrip()):
-        token = _TOKEN.match(text, at)
-        word = token[1] if token else ""
-        if not token or (word[0].isalpha() and word not in {*probe.fields, *common}):
-            raise HostError(
-                f"BPF can't filter {probe.symbol} by {text!r}", "record with --backend ftrace"
-            )
-        made.append(common.get(word, f"{word}ULL" if word[0].isdigit() else word))
-        at = token.end()
-    return " ".join(made)
+    def _cannot(self, do: str, what: object) -> HostError:
+        text = f"BPF can't {do} {what!r:.80} of {self.probe.symbol}"
+        return HostError(text, "make a plan on this kernel: `ghesrace plan`")

@@ -24,7 +24,8 @@ from ghesrace.plan import Plan
 from ghesrace.sources import tracefs
 from ghesrace.sources.accounts import Accounts, Gauge
 from ghesrace.sources.live import SETTLED_NS, LiveSource
-from ghesrace.sources.tracefs import definition, event_name
+from ghesrace.sources.tracefs import event_name
+from ghesrace.sources.tracefs_text import definition
 
 from . import load, program
 from .attach import RING_MAPS, Loaded
@@ -147,7 +148,7 @@ class BpfSource(LiveSource):
         for point, probe in enumerate(self.plan.probes):
             if probe.mechanism in _KPROBES:
                 name = event_name(instance, point, probe)
-                instance.define(definition(probe, instance.name, name))
+                instance.define(definition(self.plan, probe, instance.name, name))
                 points[name] = point
         return points
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ghesrace.errors import InputError
 from ghesrace.events import Kind
-from ghesrace.plan import LockUnit
-from ghesrace.points import ARCHES, FIELDS, IMPLIES, Candidate, Point, families
+from ghesrace.plan import FIELDS, Fetch, LockUnit
+from ghesrace.points import ARCHES, IMPLIES, Candidate, Point, Wanted, families
 from ghesrace.sources.ring.pages import EventFormat
 
 # A probe less than this behind a function's address is on its entry: an ENDBR or BTI may be
@@ -209,10 +209,10 @@ def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusab
         return Unusable(event.label, point.kind, "only the function's return is in the trace")
     ranked = []
     for number, candidate in enumerate(fit):
-        wanted = candidate.return_fields if returns else candidate.fields
+        wanted: Mapping[str, Wanted] = candidate.return_fields if returns else candidate.fields
         got = {}
-        for ours, expression in wanted.items():
-            theirs = _field(event, ours, expression, kind, returns)
+        for ours, fetch in wanted.items():
+            theirs = _field(event, ours, fetch, kind, returns)
             if theirs is not None:
                 got[theirs[0]] = theirs[1]
         ranked.append((len(got) - len(wanted), len(got), -number, candidate, got))
@@ -238,7 +238,7 @@ def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusab
 
 
 def _field(
-    event: EventType, ours: str, expression: str, kind: str, returns: bool
+    event: EventType, ours: str, fetch: Wanted, kind: str, returns: bool
 ) -> tuple[str, str] | None:
     """(our field, theirs) for what a probe point fetches as *ours*, if the event has it."""
     names = event.format.fields.keys()
@@ -253,9 +253,8 @@ def _field(
         tried += [(other, name) for name in (other, *ALIASES[other])]
     if ours == "end":
         tried += [("size", name) for name in ("size", *ALIASES["size"])]
-    argument = re.match(r"\$(arg\d+)", expression)
-    if argument:
-        tried.append((ours, argument[1]))
+    if isinstance(fetch, Fetch) and fetch.offset is None and fetch.argument != "return":
+        tried.append((ours, f"arg{fetch.argument}"))
     return next((pair for pair in tried if pair[1] in names), None)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ghesrace.errors import InputError
 from ghesrace.events import Context, Kind
-from ghesrace.plan import LockUnit, Mechanism, Plan, Probe, Slot, Unseen
+from ghesrace.plan import FieldOf, LockUnit, Mechanism, Plan, Probe, Slot, Unseen
 from ghesrace.points import Point, families
 from ghesrace.sources.ring.decode import Attached
 from ghesrace.sources.ring.pages import EventFormat
@@ -19,18 +19,13 @@ from .scan import FLUSHES, MOST_SLOTS_OF_A_FILE, Survey, Use
 
 
 def attached(survey: Survey, plan: Plan) -> list[Attached]:
-    """The plan's probes with the formats of their events, fields under our names."""
-    made = []
-    for (ident, use), (point, probe) in zip(
-        survey.uses.items(), enumerate(plan.probes), strict=True
-    ):
-        theirs = use.event.format.fields
-        fields = {n: f for n, f in theirs.items() if n.startswith("common_")}
-        fields |= {ours: theirs[name] for ours, name in use.rule.fields.items()}
-        if probe.mechanism == "tracepoint":
-            fields = theirs
-        made.append(Attached(point, probe, EventFormat(use.event.name, ident, fields)))
-    return made
+    """The plan's probes with the formats of their events."""
+    return [
+        Attached(point, probe, EventFormat(use.event.name, ident, use.event.format.fields))
+        for (ident, use), (point, probe) in zip(
+            survey.uses.items(), enumerate(plan.probes), strict=True
+        )
+    ]
 
 
 def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
@@ -152,19 +147,13 @@ def _probe(use: Use, arch: str, present: set[str], slot: int | None) -> Probe:
     symbol = f"{rule.scope}:{rule.symbol}" if rule.scope else rule.symbol
     implies = rule.implies
     if rule.candidate is not None:
-        implies += tuple(
-            i.what
-            for i in rule.candidate.implies
-            if (not i.arch or arch in i.arch)
-            and not present & set(i.unless)
-            and (not i.given or present & set(i.given))
-        )
+        implies += rule.candidate.implied(arch, present)
     return Probe(
         point=rule.point or use.event.label,
         kind=rule.kind,
         symbol=symbol,
         mechanism="tracepoint" if tracepoint else mechanism,
-        fields=dict(rule.fields),
+        fields={ours: FieldOf(theirs) for ours, theirs in rule.fields.items()},
         clear_kind=rule.clear_kind,
         slot=slot,
         implies=implies,

@@ -26,7 +26,8 @@ from ghesrace.sources.accounts import Accounts
 from ghesrace.sources.live import LiveSource
 from ghesrace.sources.ring.decode import Attached, Decoder, SlotTable
 from ghesrace.sources.ring.pages import PageLayout, parse_format, parse_page_layout
-from ghesrace.sources.tracefs import definition, event_name
+from ghesrace.sources.tracefs import event_name
+from ghesrace.sources.tracefs_text import condition, definition
 
 # Pages in a batch, of all CPUs together unless they are many: a burst is taken piece by piece.
 _PAGES, _PAGES_OF_CPU = 1024, 16
@@ -77,15 +78,15 @@ class FtraceSource(LiveSource):
             else:
                 name = event_name(instance, point, probe)
                 event = f"{instance.name}/{name}"
-                instance.define(definition(probe, instance.name, name))
+                instance.define(definition(self.plan, probe, instance.name, name))
                 if probe.mechanism in ("kprobe", "kretprobe"):
                     points[name] = point
                 module, colon, _ = probe.symbol.partition(":")
                 if colon:
                     modules[module] = point
             directory = f"events/{event}"
-            if probe.filter:
-                instance.set(f"{directory}/filter", probe.filter)
+            if (only := condition(probe)) is not None:
+                instance.set(f"{directory}/filter", only)
             self._attached.append(
                 Attached(point, probe, parse_format(instance.get(f"{directory}/format")))
             )

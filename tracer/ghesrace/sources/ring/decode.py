@@ -8,28 +8,27 @@ buffer and the last stamp, so that a loss gets the exact place and window.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ghesrace.errors import InputError
-from ghesrace.events import NO_SLOT, PAGE_SHIFT, Cause, Context, Events, Flag, Kind, empty, loss
-from ghesrace.plan import Plan, Probe
+from ghesrace.events import NO_SLOT, Cause, Context, Events, Flag, Kind, empty, loss
+from ghesrace.plan import FieldOf, Plan, Probe
+from ghesrace.sources.tracefs_text import FLAG_OF
+from ghesrace.sources.values import Value, slots_by_index, values
 
-from .pages import EventFormat, Field, PageLayout, Records, decode
-
-# TRACE_FLAG_* of include/linux/trace_events.h: the same bits from 2.6.38 to 7.x, except that
-# NMI (0x40) was counted as HARDIRQ before 4.7.
-_IRQS_OFF, _HARDIRQ, _SOFTIRQ, _NMI = 0x01, 0x08, 0x10, 0x40
+from .pages import EventFormat, PageLayout, Records, decode
 
 
 def _contexts() -> npt.NDArray[np.uint8]:
     table = np.full(256, Context.TASK, np.uint8)
     flags = np.arange(256)
-    table[flags & _SOFTIRQ != 0] = Context.SOFTIRQ
-    table[flags & _HARDIRQ != 0] = Context.IRQ
-    table[flags & _NMI != 0] = Context.NMI
+    table[flags & FLAG_OF["softirq"] != 0] = Context.SOFTIRQ
+    table[flags & FLAG_OF["irq"] != 0] = Context.IRQ
+    table[flags & FLAG_OF["nmi"] != 0] = Context.NMI
     return table
 
 
@@ -45,6 +44,23 @@ class Attached:
     probe: Probe
     format: EventFormat
 
+    def column(
+        self, name: str, records: Records, rows: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.uint64]:
+        """The plan's field *name* in the *rows* of *records*. Raises InputError if it is not there.
+
+        A tracepoint and a foreign trace call it as the plan says, our own probe event as we do.
+        """
+        fetch = self.probe.fields[name]
+        key = fetch.field if isinstance(fetch, FieldOf) else name
+        try:
+            return records.column(self.format.fields[key], rows)
+        except KeyError:
+            raise InputError(
+                f"event {self.format.name} has no field {key!r}",
+                "the plan does not fit this kernel: run `ghesrace plan` on it",
+            ) from None
+
 
 class SlotTable:
     """Fixmap index -> slot of the plan.
@@ -54,8 +70,8 @@ class SlotTable:
     """
 
     def __init__(self, plan: Plan) -> None:
-        slots = list(enumerate(plan.slots))
-        self._known = {s.index: i for i, s in slots if s.index is not None}
+        slots = enumerate(plan.slots)
+        self._known = slots_by_index(plan)
         self._spare = [i for i, s in slots if s.index is None and s.family == "fixmap"]
 
     @property
@@ -181,12 +197,12 @@ class Decoder:
         events["pid"] = records.column(common["common_pid"], everything).astype(np.uint32)
         events["ts"] = records.ts
         events["ctx"] = CONTEXT_OF[flags & 0xFF]
-        events["flags"] = np.where(flags & _IRQS_OFF, Flag.IRQS_OFF, 0)
+        events["flags"] = np.where(flags & FLAG_OF["interrupts-off"], Flag.IRQS_OFF, 0)
         if not self._slots.complete:
             for a in self._attached:
                 if a.probe.kind == Kind.COPY.name and "index" in a.probe.fields:
                     rows = np.flatnonzero(types == a.format.id)
-                    self._slots.learn(records.column(_field_of(a, "index"), rows))
+                    self._slots.learn(a.column("index", records, rows))
         for a in self._attached:
             rows = np.flatnonzero(types == a.format.id)
             if len(rows):
@@ -197,52 +213,41 @@ class Decoder:
         self, events: Events, rows: npt.NDArray[np.intp], records: Records, attached: Attached
     ) -> npt.NDArray[np.bool_]:
         """Fill the events *rows* of one probe; which of them concern a slot of the plan."""
-        probe = attached.probe
+        probe, of = attached.probe, values(attached.probe)
 
-        def value(name: str) -> npt.NDArray[np.uint64] | None:
-            if name not in probe.fields:
-                return None
-            return records.column(_field_of(attached, name), rows)
+        def column(name: str) -> npt.NDArray[np.uint64]:
+            return attached.column(name, records, rows)
 
-        kind = np.full(len(rows), Kind[probe.kind], np.uint8)
         events["point"][rows] = attached.point
         if probe.slot is not None:
             events["slot"][rows] = probe.slot
-        for name in ("addr", "phys", "size"):
-            column = value(name)
-            if column is not None:
-                events[name][rows] = column
-        if (pfn := value("pfn")) is not None:
-            events["phys"][rows] = pfn << np.uint64(PAGE_SHIFT)
-        if (end := value("end")) is not None:
-            events["size"][rows] = end - events["addr"][rows]
-        if (delta := value("delta_ns")) is not None:
-            events["size"][rows] = delta
-        if (from_phys := value("from_phys")) is not None:
-            events["flags"][rows] |= np.where(from_phys == 0, Flag.WRITE, 0).astype(np.uint8)
+        for name, value in (("addr", of.addr), ("phys", of.phys), ("size", of.size)):
+            if value is not None:
+                events[name][rows] = _computed(value, column)
+        if of.writes is not None:
+            writes = column(of.writes) == 0
+            events["flags"][rows] |= np.where(writes, Flag.WRITE, 0).astype(np.uint8)
+        kind = np.full(len(rows), Kind[probe.kind], np.uint8)
         if probe.clear_kind is not None:
-            prot = value("prot")
-            clears = events["phys"][rows] == 0
-            if prot is not None:
-                clears &= prot == 0
+            clears = np.ones(len(rows), bool)
+            for name in of.clears:
+                clears &= column(name) == 0
             kind[clears] = Kind[probe.clear_kind]
         events["kind"][rows] = kind
-        index = value("index")
-        if index is None:
+        if of.index is None:
             return np.ones(len(rows), bool)
-        slot = self._slots.slots(index)
+        slot = self._slots.slots(column(of.index))
         events["slot"][rows] = slot
         return np.asarray(slot != NO_SLOT)
 
 
-def _field_of(attached: Attached, name: str) -> Field:
-    """Field of the record that holds the plan's field *name*: a kprobe argument of that name,
-    or the tracepoint's field that the plan names."""
-    key = attached.probe.fields[name] if attached.probe.mechanism == "tracepoint" else name
-    try:
-        return attached.format.fields[key]
-    except KeyError:
-        raise InputError(
-            f"event {attached.format.name} has no field {key!r}",
-            "the plan does not fit this kernel: run `ghesrace plan` on it",
-        ) from None
+def _computed(
+    value: Value, column: Callable[[str], npt.NDArray[np.uint64]]
+) -> npt.NDArray[np.uint64]:
+    """*value* of what *column* returns for each of its fields."""
+    made = column(value.field)
+    if value.shift:
+        made = made << np.uint64(value.shift)
+    if value.minus:
+        made = made - column(value.minus)
+    return made + column(value.plus) if value.plus else made

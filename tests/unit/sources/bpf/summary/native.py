@@ -17,7 +17,7 @@ import numpy as np
 
 from ghesrace.events import NO_POINT, Events, Kind, empty
 from ghesrace.host.btf import Btf
-from ghesrace.plan import Plan, Probe
+from ghesrace.plan import Fetch, Plan, Probe
 from ghesrace.sources.bpf.rings import RECORD, cpu_dtype
 from ghesrace.sources.bpf.summary.plan import summarised
 from ghesrace.sources.bpf.summary.program import KNOWN, source
@@ -42,18 +42,18 @@ u64 native_now; u32 native_cpu, native_count, native_pid;
 #define BPF_F_TABLE(sort, key, value, name, n, flags) value name##_map[n]
 #define BPF_TABLE(sort, key, value, name, n) value name##_map[n]
 """
-_RANGE = {"addr": "$arg1:x64", "size": "$arg2:x64"}
+_RANGE = {"addr": Fetch(1), "size": Fetch(2)}
 # What each kind's probe takes, as function arguments.
 _FIELDS = {
-    "MAP": {"phys": "$arg1:x64"},
-    "MAP_END": {"addr": "$arg1:x64"},
-    "UNMAP": {"addr": "$arg1:x64"},
-    "INV_PAGE": {"addr": "$arg1:x64"},
+    "MAP": {"phys": Fetch(1)},
+    "MAP_END": {"addr": Fetch(1)},
+    "UNMAP": {"addr": Fetch(1)},
+    "INV_PAGE": {"addr": Fetch(1)},
     "INV_RANGE": _RANGE,
     "BCAST_RANGE": _RANGE,
     "READ": _RANGE,
     "WRITE": _RANGE,
-    "NMI_REF": {"delta_ns": "$arg1:u64"},
+    "NMI_REF": {"delta_ns": Fetch(1)},
 }
 _BY_SLOT = ("MAP", "MAP_END", "UNMAP")
 _COUNTS = (0, 0x100, 0x10000, 0x100000)  # the preempt count in each context

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ghesrace.events import PAGE_MASK, PAGE_SHIFT, Kind
+from ghesrace.events import PAGE_MASK, Kind
 from ghesrace.host.btf import Btf
 from ghesrace.plan import Plan
 from ghesrace.sources.bpf import program
@@ -65,10 +65,7 @@ class _Program(program.ProgramText):
         """C for the number of the slot that the event names; SLOTS for none of ours."""
         if self.probe.slot is not None:
             return str(self.probe.slot)
-        if "index" not in self.probe.fields:
-            return None
-        known = [(s.index, n) for n, s in enumerate(self.plan.slots) if s.index is not None]
-        return "".join(f"(u32)index == {index} ? {n} : " for index, n in known) + "SLOTS"
+        return None if self.values.index is None else self.slot_of_index("SLOTS")
 
     def _at_page(self, otherwise: str) -> Iterator[str]:
         """Set `at` to the slot of the page at `addr`; *otherwise*: the function of the C file that
@@ -100,14 +97,14 @@ class _Program(program.ProgramText):
     def _covers(self, slot: int) -> str:
         if Kind[self.probe.kind] in (Kind.INV_ALL, Kind.BCAST_ALL):
             return "1"
-        end = "end" if "end" in self.probe.fields else "addr + size"
+        end = self.value(self.values.end, "0")
         known = self.plan.slots[slot].address
         at = "s->address" if known is None else f"{known:#x}ULL"
         return f"{at} && {at} >= (addr & {PAGE_MASK:#x}ULL) && {at} < {end}"
 
     def _learn(self) -> str:
         unknown = [n for n, slot in enumerate(self.plan.slots) if slot.address is None]
-        if "addr" not in self.probe.fields or not unknown:
+        if self.values.addr is None or not unknown:
             return ""
         page = f"addr & {PAGE_MASK:#x}ULL"
         return f"if (!s->address && ({_any(unknown).replace('(k)', 'k')})) s->address = {page};"
@@ -116,16 +113,17 @@ class _Program(program.ProgramText):
 
     def map(self) -> Iterator[str]:
         """MAP, and UNMAP by the same function."""
-        fields = self.probe.fields
         yield f"u64 at = {self._named() or 'SLOTS'};"
-        frame = f"pfn << {PAGE_SHIFT}" if "pfn" in fields else f"phys & {PAGE_MASK:#x}ULL"
+        phys = self.values.phys
+        frame = self.value(phys, "0")
+        if phys is None or not phys.shift:
+            frame += f" & {PAGE_MASK:#x}ULL"
         implied = int("page-after-set" in self.probe.implies)
         mapped = f"map(me, level, st, k, s, {frame}, PAGE_LOCK(k), {implied});"
         if self.probe.clear_kind is None:
             yield from self._one("end(me, level, st, k, s, 0);", mapped)
             return
-        clears = " && ".join(f"!{name}" for name in ("phys", "prot") if name in fields)
-        yield f"u64 unmaps = {clears};"
+        yield f"u64 unmaps = {self.clears()};"
         ends = "if (!end(me, level, st, k, s, unmaps)) return 0;"
         yield from self._one(ends, "if (unmaps)", self._unmapped(), "else", mapped)
 
@@ -184,7 +182,8 @@ class _Program(program.ProgramText):
     def reference(self) -> Iterator[str]:
         """NMI_REF: recorded only where the NMI's entry was not seen."""
         yield "if (st->notified) { st->notified = 0; return 0; }"
-        yield f"reference(me, level, {self.point}, {int(Kind.NMI_REF)}, delta_ns);"
+        took = self.value(self.values.size, "0")
+        yield f"reference(me, level, {self.point}, {int(Kind.NMI_REF)}, {took});"
 
 
 _BODIES: dict[Kind, Callable[[_Program], Iterator[str]]] = {

@@ -8,14 +8,52 @@ implies and what stays unseen.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from .errors import InputError
-from .events import ALL_CPUS, Kind
+from ghesrace.errors import InputError
+from ghesrace.events import ALL_CPUS, Kind
 
-PLAN_VERSION = 1
+from .condition import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Condition,
+    InContext,
+    InTask,
+    leaves,
+    read_condition,
+)
+from .fetch import FIELDS, Constant, Fetch, Fetched, FieldOf, Text, read_fetch
+from .shape import misfit
+
+__all__ = [
+    "FIELDS",
+    "MAX_SLOTS",
+    "PLAN_VERSION",
+    "AllOf",
+    "AnyOf",
+    "Backend",
+    "Compare",
+    "Condition",
+    "Constant",
+    "Fetch",
+    "Fetched",
+    "FieldOf",
+    "InContext",
+    "InTask",
+    "LockUnit",
+    "Mechanism",
+    "Plan",
+    "Probe",
+    "Slot",
+    "Text",
+    "Transport",
+    "Unseen",
+]
+
+PLAN_VERSION = 2
+_TEXT_VERSION = 1  # its fetches and filters are text, in tracefs's words
 MAX_SLOTS = 1024  # the x86 fixmap has fewer indices in all
 
 LockUnit = Literal["page", "report"]
@@ -56,21 +94,20 @@ class Probe:
     """One probe point on one symbol.
 
     `kind` is the events.Kind it becomes; `clear_kind` the one it becomes instead when its
-    `phys` and `prot` arguments are both 0 (fixmap setters). `fields` maps event fields to
-    fetch expressions: addr, phys (bytes), pfn (page frame number, becomes phys), size (bytes),
-    end (virtual address, becomes size), index (fixmap index, becomes slot), prot, from_phys
-    (int: 0 means that the copy writes), handler, delta_ns. `slot` is the slot of a function
-    that serves one slot only. `implies` says what the symbol does besides and has no probe
-    of its own: "page-after-set", "page-after-clear" (local), "broadcast-after-clear".
+    `phys` and `prot` arguments are both 0 (fixmap setters). `fields` says what is fetched, by
+    `fetch.FIELDS`; sources/values.py is how that becomes an event. Of what `filter` refuses nothing
+    is recorded. `slot` is the slot of a function that serves one slot only. `implies` says what the
+    symbol does besides and has no probe of its own: "page-after-set", "page-after-clear" (local),
+    "broadcast-after-clear".
     """
 
     point: str
     kind: str
     symbol: str
     mechanism: Mechanism
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Fetched] = field(default_factory=dict)
     clear_kind: str | None = None
-    filter: str | None = None
+    filter: Condition | None = None
     slot: int | None = None
     implies: tuple[str, ...] = ()
     why: str = ""
@@ -80,6 +117,11 @@ class Probe:
             return "kind"
         if self.clear_kind is not None and self.clear_kind not in Kind.__members__:
             return "clear_kind"
+        if not self.fields.keys() <= set(FIELDS):
+            return "fields"
+        asked = leaves(self.filter) if self.filter is not None else ()
+        if any(isinstance(leaf, Compare) and leaf.field not in self.fields for leaf in asked):
+            return "filter"
         return None if self.slot is None or 0 <= self.slot < len(plan.slots) else "slot"
 
 
@@ -102,7 +144,8 @@ class Plan:
     this guest's local invalidations broadcasts, which they are not on bare metal; `cpus` are the
     CPUs online at the time. `clock_error_ns` bounds how wrong the order of two stamps of different
     CPUs can be. `backend` is what attaches the probes; `transport` is of the BPF one only.
-    `summary`: the kernel judges, and keeps no events (summary.py).
+    `summary`: the kernel judges, and keeps no events (summary.py). `numbered_arguments`: tracefs
+    knows `$argN`; before Linux 4.20 a probe event has to name the registers instead.
     """
 
     arch: str
@@ -119,25 +162,29 @@ class Plan:
     backend: Backend = "ftrace"
     transport: Transport = "mapped"
     summary: bool = False
+    numbered_arguments: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; `from_dict` reads it back."""
+        """Return the JSON-ready form, by plan.schema.json; `from_dict` reads it back."""
         return {"version": PLAN_VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: Any) -> Plan:
-        """Read `to_dict` back. Raises InputError on anything that is not such a dict."""
+        """Read `to_dict` back, or what version 1 wrote: its fetches and filters become `Text`.
+
+        Raises InputError on anything that is no such dict, or that no plan of ours could be.
+        """
         try:
-            if data["version"] != PLAN_VERSION:
+            version = data["version"]
+            if version not in (_TEXT_VERSION, PLAN_VERSION) or isinstance(version, bool):
                 raise InputError(
-                    f"plan version {data['version']!r} is not {PLAN_VERSION}",
-                    "read the file with the ghesrace that wrote it",
+                    f"the plan in the file is of version {version!r:.20}, this ghesrace reads "
+                    f"{_TEXT_VERSION} and {PLAN_VERSION}",
+                    "read the file with the ghesrace that wrote it, or with a newer one",
                 )
             rest = {k: v for k, v in data.items() if k != "version"}
             rest["slots"] = tuple(Slot(**s) for s in rest["slots"])
-            rest["probes"] = tuple(
-                Probe(**{**p, "implies": tuple(p["implies"])}) for p in rest["probes"]
-            )
+            rest["probes"] = tuple(_probe(p, version) for p in rest["probes"])
             rest["unseen"] = tuple(
                 Unseen(u["what"], u["why"], tuple(u["patterns"]), tuple(u["slots"]))
                 for u in rest["unseen"]
@@ -154,7 +201,7 @@ class Plan:
     def _refuse_nonsense(self) -> None:
         """Raise InputError unless every value is one that `resolve` could have made."""
         for part in (*self.slots, *self.probes, *self.unseen, self):
-            wrong = _misfit(part)
+            wrong = misfit(part)
             if wrong is None:
                 wrong = part._nonsense(self) if isinstance(part, Slot | Probe) else None
             if wrong is not None:
@@ -179,33 +226,18 @@ class Plan:
             raise InputError(f"the plan in the file is not JSON: {error}") from error
 
 
-def _misfit(instance: Any) -> str | None:
-    """The first field of a dataclass *instance* that its type hint does not allow, or None.
-
-    It knows what a plan uses: int, str, bool, None, Literal, unions, dict, tuple[T, ...]. A str
-    must be printable: it ends on a terminal.
-    """
-    hints = get_type_hints(type(instance))
-    names = (f.name for f in fields(instance))
-    return next((n for n in names if not _fits(getattr(instance, n), hints[n])), None)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return isinstance(value, str) and value in parts
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(v, parts[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items()
-        )
-    if hint is str:
-        return isinstance(value, str) and value.isprintable()
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, None, NoneType):
-        return isinstance(value, hint or NoneType)
-    return isinstance(value, hint)
+def _probe(data: Any, version: int) -> Probe:
+    """A probe of a plan of *version*. Raises InputError, or what a damaged file leads to."""
+    rest = {**data, "implies": tuple(data["implies"])}
+    fields, only = data["fields"].items(), data["filter"]
+    if version == _TEXT_VERSION:
+        rest["fields"] = {name: Text(fetch) for name, fetch in fields}
+        rest["filter"] = None if only is None else Text(only)
+        return Probe(**rest)
+    try:
+        rest["fields"] = {name: read_fetch(fetch) for name, fetch in fields}
+        rest["filter"] = None if only is None else read_condition(only)
+    except InputError as error:
+        what = f"the plan in the file is damaged: {error.what}"
+        raise InputError(what, "record the capture again") from error
+    return Probe(**rest)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan's probes in tracefs's words: definitions of probe events and filters.
+
+Documentation/trace/kprobetrace.rst, fprobetrace.rst and events.rst.
+"""
+
+from __future__ import annotations
+
+from ghesrace.errors import HostError
+from ghesrace.plan import Compare, Constant, Fetch, FieldOf, InTask, Plan, Probe, Text
+from ghesrace.plan.condition import Leaf, State, number, rendered
+from ghesrace.plan.fetch import HEXADECIMAL
+
+# TRACE_FLAG_* of include/linux/trace_events.h, the bits of common_flags: the same from 2.6.38 to
+# 7.x, except that NMI (0x40) was counted as HARDIRQ before 4.7.
+FLAG_OF: dict[State, int] = {"interrupts-off": 0x01, "irq": 0x08, "softirq": 0x10, "nmi": 0x40}
+# The arguments where there is no $argN.
+_REGISTERS = {
+    "x86_64": ("%di", "%si", "%dx", "%cx", "%r8", "%r9"),
+    "arm64": ("%x0", "%x1", "%x2", "%x3", "%x4", "%x5"),
+}
+_RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
+LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
+
+
+def definition(plan: Plan, probe: Probe, group: str, event: str) -> str:
+    """Return the line of dynamic_events that makes *probe* (not a tracepoint) as *group*/*event*.
+
+    Raises HostError if the plan is too old to be attached, or fetches what tracefs can't.
+    """
+    return f"{LETTER[probe.mechanism]}:{group}/{event} {body(plan, probe)}"
+
+
+def body(plan: Plan, probe: Probe) -> str:
+    """Return what stands behind the name in the definition of *probe*. Raises HostError.
+
+    For example `native_set_fixmap index=$arg1:u32 phys=$arg2:x64 prot=$arg3:x64`.
+    """
+    symbol = probe.symbol + ("%return" if probe.mechanism == "fretprobe" else "")
+    return " ".join((symbol, *(f"{name}={_fetched(plan, probe, name)}" for name in probe.fields)))
+
+
+def _fetched(plan: Plan, probe: Probe, name: str) -> str:
+    fetch = probe.fields[name]
+    if isinstance(fetch, Text):
+        raise _too_old()
+    if isinstance(fetch, Constant):
+        return f"\\{fetch.constant}:u64"
+    if isinstance(fetch, FieldOf):
+        raise HostError(
+            f"the plan takes {name} of {probe.symbol} from a record of another tool",
+            "make a plan on this kernel: `ghesrace plan`",
+        )
+    value = _argument(plan, fetch)
+    if fetch.offset is not None:
+        value = f"+{fetch.offset}({value})"
+    letter = "s" if fetch.signed else "x" if name in HEXADECIMAL else "u"
+    return f"{value}:{letter}{fetch.bits}"
+
+
+def _argument(plan: Plan, fetch: Fetch) -> str:
+    if fetch.argument == "return":
+        return "$retval"
+    if plan.numbered_arguments:
+        return f"$arg{fetch.argument}"
+    registers = _REGISTERS.get(plan.arch, ())
+    if fetch.argument > len(registers):
+        raise HostError(
+            f"nothing says in which register {plan.arch} has argument {fetch.argument}",
+            "trace a newer kernel (4.20)",
+        )
+    return registers[fetch.argument - 1]
+
+
+def condition(probe: Probe) -> str | None:
+    """Return the filter of *probe*, or None if it has none, for example
+    `index == 644 || index == 645`. Raises HostError if the plan is too old to be attached."""
+    if isinstance(probe.filter, Text):
+        raise _too_old()
+    return shown_condition(probe)
+
+
+def shown_condition(probe: Probe) -> str | None:
+    """Return the filter of *probe* for people, that of an old plan too."""
+    if probe.filter is None:
+        return None
+    if isinstance(probe.filter, Text):
+        return probe.filter.text
+    return rendered(probe.filter, lambda leaf: _leaf(probe, leaf))
+
+
+def _leaf(probe: Probe, leaf: Leaf) -> str:
+    if isinstance(leaf, InTask):
+        return f"common_pid == {leaf.task}"
+    if isinstance(leaf, Compare):
+        fetch = probe.fields.get(leaf.field)
+        # Only a tracepoint's fields have names that are not ours.
+        theirs = fetch.field if isinstance(fetch, FieldOf) else leaf.field
+        return f"{theirs} {leaf.operator} {number(leaf)}"
+    return f"common_flags & {sum(FLAG_OF[state] for state in set(leaf.context)):#x}"
+
+
+def _too_old() -> HostError:
+    return HostError(
+        "the plan is of version 1: its fetches and filters can be shown, not attached",
+        "make a plan on this kernel: `ghesrace plan`",
+    )
