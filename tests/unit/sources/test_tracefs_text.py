@@ -79,6 +79,13 @@ def test_what_cannot_be_attached_is_refused(plan: Plan, fetch: Fetched, words: s
         body(plan, Probe("x", "MAP", "f", "kprobe", {"index": fetch}))
 
 
+@pytest.mark.parametrize("symbol", ["", "f x=$arg1:string", "f*/", "f\n", "\u03c6"])
+def test_a_symbol_is_a_name(symbol: str) -> None:
+    """If this fails, a symbol of a file brings words of its own to tracefs, or to a C comment."""
+    with pytest.raises(HostError, match="no place"):
+        body(PLAN, Probe("x", "MAP", symbol, "kprobe"))
+
+
 def test_filters() -> None:
     """If this fails, the kernel refuses a filter, or filters by something else."""
     page = AllOf((Compare("addr", ">=", 0xFFFF), Compare("addr", "<", 0x1FFFF)))

@@ -186,10 +186,10 @@ class Plan:
             rest["slots"] = tuple(Slot(**s) for s in rest["slots"])
             rest["probes"] = tuple(_probe(p, version) for p in rest["probes"])
             rest["unseen"] = tuple(
-                Unseen(u["what"], u["why"], tuple(u["patterns"]), tuple(u["slots"]))
+                Unseen(u["what"], u["why"], _listed(u["patterns"]), _listed(u["slots"]))
                 for u in rest["unseen"]
             )
-            rest["cpus"] = tuple(rest["cpus"])
+            rest["cpus"] = _listed(rest["cpus"])
             plan = cls(**rest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
@@ -226,9 +226,16 @@ class Plan:
             raise InputError(f"the plan in the file is not JSON: {error}") from error
 
 
+def _listed(data: Any) -> tuple[Any, ...]:
+    """A list as a tuple. Raises TypeError for what is none, a string too."""
+    if not isinstance(data, list | tuple):
+        raise TypeError(f"{data!r:.80} is no list")
+    return tuple(data)
+
+
 def _probe(data: Any, version: int) -> Probe:
     """A probe of a plan of *version*. Raises InputError, or what a damaged file leads to."""
-    rest = {**data, "implies": tuple(data["implies"])}
+    rest = {**data, "implies": _listed(data["implies"])}
     fields, only = data["fields"].items(), data["filter"]
     if version == _TEXT_VERSION:
         rest["fields"] = {name: Text(fetch) for name, fetch in fields}

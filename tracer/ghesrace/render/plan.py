@@ -75,7 +75,7 @@ def _probe(plan: Plan, group: list[Probe]) -> Iterator[str]:
     text = f"{probe.symbol} ({probe.mechanism}{' and return' * (len(group) > 1)})"
     yield from _wrapped(f"{text} -> {', '.join(kinds)}", "  ", "      ")
     yield from _wrapped(probe.why, "      ", "      ")
-    notes = [_IMPLIED[what] for what in probe.implies]
+    notes = [_IMPLIED.get(what, what) for what in probe.implies]
     if probe.slot is not None:
         notes.append(f"always slot {plan.slots[probe.slot].name}")
     if probe.filter is not None:

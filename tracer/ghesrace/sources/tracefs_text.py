@@ -19,6 +19,7 @@ _REGISTERS = {
     "x86_64": ("%di", "%si", "%dx", "%cx", "%r8", "%r9"),
     "arm64": ("%x0", "%x1", "%x2", "%x3", "%x4", "%x5"),
 }
+_AGAIN = "make a plan on this kernel: `ghesrace plan`"
 _RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
 LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
 
@@ -36,8 +37,19 @@ def body(plan: Plan, probe: Probe) -> str:
 
     For example `native_set_fixmap index=$arg1:u32 phys=$arg2:x64 prot=$arg3:x64`.
     """
-    symbol = probe.symbol + ("%return" if probe.mechanism == "fretprobe" else "")
+    symbol = place(probe) + ("%return" if probe.mechanism == "fretprobe" else "")
     return " ".join((symbol, *(f"{name}={_fetched(plan, probe, name)}" for name in probe.fields)))
+
+
+def place(probe: Probe) -> str:
+    """Return what *probe* sits on: a name, with its module or tracepoint system, or an offset.
+
+    Raises HostError for anything else, which a plan from a file may hold.
+    """
+    symbol = probe.symbol
+    if not symbol.isascii() or not all(c.isalnum() or c in "_.:+" for c in symbol or " "):
+        raise HostError(f"{symbol!r:.80} is no place for a probe", _AGAIN)
+    return symbol
 
 
 def _fetched(plan: Plan, probe: Probe, name: str) -> str:
@@ -49,7 +61,7 @@ def _fetched(plan: Plan, probe: Probe, name: str) -> str:
     if isinstance(fetch, FieldOf):
         raise HostError(
             f"the plan takes {name} of {probe.symbol} from a record of another tool",
-            "make a plan on this kernel: `ghesrace plan`",
+            _AGAIN,
         )
     value = _argument(plan, fetch)
     if fetch.offset is not None:
@@ -103,5 +115,5 @@ def _leaf(probe: Probe, leaf: Leaf) -> str:
 def _too_old() -> HostError:
     return HostError(
         "the plan is of version 1: its fetches and filters can be shown, not attached",
-        "make a plan on this kernel: `ghesrace plan`",
+        _AGAIN,
     )

@@ -15,7 +15,7 @@ from ghesrace.events import NO_SLOT, Flag, Kind
 from ghesrace.host.btf import Btf
 from ghesrace.plan import FIELDS, Compare, Constant, Fetch, Fetched, InTask, Plan
 from ghesrace.plan.condition import Leaf, number, rendered
-from ghesrace.sources.tracefs_text import FLAG_OF
+from ghesrace.sources.tracefs_text import FLAG_OF, place
 from ghesrace.sources.values import Value, slots_by_index, values
 
 # Registers of the first arguments, of the return value and of the flags, as byte offsets into
@@ -82,6 +82,10 @@ class ProgramText:
         self.type = PROGRAM_TYPE.get(self.probe.mechanism)
         if self.type is None:
             raise HostError(f"BPF can't use a {self.probe.mechanism}", "make the plan for BPF")
+        if plan.arch not in _REGISTERS:
+            raise HostError(
+                f"nothing says where {plan.arch} has its registers", "make the plan again"
+            )
         # What a trampoline hands over as a number; other arguments are read through a helper.
         prototype = btf.function(self.probe.symbol) if self.type == TRACING else None
         self.scalar = prototype.scalar if prototype else ()
@@ -91,7 +95,7 @@ class ProgramText:
         """The C function."""
         probe = self.probe
         body = "\n".join(f"\t{line}" for line in self._body())
-        what = f"/* {probe.symbol}: {probe.kind}, {probe.mechanism} */"
+        what = f"/* {place(probe)}: {probe.kind}, {probe.mechanism} */"
         return f"{what}\nint {program_name(self.point)}(u64 *ctx)\n{{\n{body}\n}}"
 
     def arguments(self) -> Iterator[str]:
@@ -161,14 +165,14 @@ class ProgramText:
         try:
             return rendered(self.probe.filter, self._leaf, brackets=("( ", " )"))
         except TypeError:
-            raise self._cannot("filter", "the text of an old plan") from None
+            raise self.cannot("filter", "the text of an old plan") from None
 
     def _leaf(self, leaf: Leaf) -> str:
         if isinstance(leaf, InTask):
             return f"{_TASK} == {leaf.task}ULL"
         if isinstance(leaf, Compare):
             if leaf.field not in self.probe.fields:
-                raise self._cannot("filter", leaf)
+                raise self.cannot("filter", leaf)
             return f"{self._name(leaf.field)} {leaf.operator} {number(leaf)}ULL"
         flags = _CONTEXT
         if self.type == KPROBE:  # only its registers tell whether interrupts are off
@@ -180,14 +184,14 @@ class ProgramText:
         """The C variable of a *field*: a plan may come from a file, and nothing but a name of ours
         may become C."""
         if field not in FIELDS:
-            raise self._cannot("fetch", field)
+            raise self.cannot("fetch", field)
         return field
 
     def _fetch(self, name: str, fetch: Fetched) -> str:
         if isinstance(fetch, Constant):
             return str(fetch.constant)
         if not isinstance(fetch, Fetch):
-            raise self._cannot("fetch", fetch)
+            raise self.cannot("fetch", fetch)
         value = self._argument(fetch)
         if fetch.offset is not None:
             value = f"memory({value} + {fetch.offset})"
@@ -200,15 +204,16 @@ class ProgramText:
         if self.type == KPROBE:
             arguments, result = _REGISTERS[self.plan.arch]
             if number is not None and number >= len(arguments):
-                raise self._cannot("fetch", fetch)
+                raise self.cannot("fetch", fetch)
             return f"*(u64 *)((void *)ctx + {result if number is None else arguments[number]})"
         if number is None:
             if self.type == RAW_TRACEPOINT:
-                raise self._cannot("fetch", fetch)
+                raise self.cannot("fetch", fetch)
             return "returned(ctx)"
         scalar = self.type == RAW_TRACEPOINT or self.scalar[number : number + 1] == (True,)
         return f"ctx[{number}]" if scalar else f"argument(ctx, {number})"
 
-    def _cannot(self, do: str, what: object) -> HostError:
+    def cannot(self, do: str, what: object) -> HostError:
+        """The error that says that BPF can't *do* that to *what*."""
         text = f"BPF can't {do} {what!r:.80} of {self.probe.symbol}"
         return HostError(text, "make a plan on this kernel: `ghesrace plan`")

@@ -13,6 +13,7 @@ from ghesrace.events import PAGE_MASK, Kind
 from ghesrace.host.btf import Btf
 from ghesrace.plan import Plan
 from ghesrace.sources.bpf import program
+from ghesrace.sources.values import Value
 
 FILES = ("summary_state.bpf.c", "summary_episode.bpf.c", "summary_flush.bpf.c")
 KNOWN = 8  # unsafe shapes per CPU and slot whose repetitions are only counted
@@ -59,6 +60,13 @@ class _Program(program.ProgramText):
     def count_hit(self) -> str:
         return f"HIT({self.point});"
 
+    def _told(self, value: Value | None, what: str) -> str:
+        """C for a *value* that the rule needs. Raises HostError if nothing tells it: 0 in its place
+        would make episodes of different frames alike."""
+        if value is None:
+            raise self.cannot("fetch", what)
+        return self.value(value, "")
+
     # -- which slot ----------------------------------------------------------------------
 
     def _named(self) -> str | None:
@@ -97,7 +105,7 @@ class _Program(program.ProgramText):
     def _covers(self, slot: int) -> str:
         if Kind[self.probe.kind] in (Kind.INV_ALL, Kind.BCAST_ALL):
             return "1"
-        end = self.value(self.values.end, "0")
+        end = self._told(self.values.end, "the end of the range")
         known = self.plan.slots[slot].address
         at = "s->address" if known is None else f"{known:#x}ULL"
         return f"{at} && {at} >= (addr & {PAGE_MASK:#x}ULL) && {at} < {end}"
@@ -115,8 +123,8 @@ class _Program(program.ProgramText):
         """MAP, and UNMAP by the same function."""
         yield f"u64 at = {self._named() or 'SLOTS'};"
         phys = self.values.phys
-        frame = self.value(phys, "0")
-        if phys is None or not phys.shift:
+        frame = self._told(phys, "the frame")
+        if phys and not phys.shift:
             frame += f" & {PAGE_MASK:#x}ULL"
         implied = int("page-after-set" in self.probe.implies)
         mapped = f"map(me, level, st, k, s, {frame}, PAGE_LOCK(k), {implied});"
@@ -182,7 +190,7 @@ class _Program(program.ProgramText):
     def reference(self) -> Iterator[str]:
         """NMI_REF: recorded only where the NMI's entry was not seen."""
         yield "if (st->notified) { st->notified = 0; return 0; }"
-        took = self.value(self.values.size, "0")
+        took = self._told(self.values.size, "how long it took")
         yield f"reference(me, level, {self.point}, {int(Kind.NMI_REF)}, {took});"
 
 
