@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The event record: one NumPy dtype and its enums, shared by every source, file and checker.
+"""The record: one size, shared by every source, file and checker, and what its bytes mean.
 
 An event says what one CPU did. Its stamp is taken when the probe fires; an entry probe fires
 *before* its effect. A batch is a one-dimensional array of `EVENT` in which the events of each
@@ -7,12 +7,25 @@ CPU stand in that CPU's buffer order (its program order, whatever the stamps say
 of events of different CPUs in the array means nothing.
 
 Losses and progress are records of the same stream (`Kind.LOSS`, `Kind.MARK`), so that a file
-or a pipe can be cut anywhere without losing them.
+or a pipe can be cut anywhere without losing them. So are the records of a summary, which keeps
+no events (`plan.Plan.summary`).
+
+A record that is no event has columns of its own, which lie over those of `EVENT`: `LOSS`,
+`SUMMARY_EPISODE`, `SUMMARY_SAMPLE`, `SUMMARY_COUNT`. Only this module knows where. Others take
+such records out of a batch with `select`, make them with `blank`, put them into a batch with
+`as_events`, and turn whole batches into columns and back with `to_columns` and `from_columns`.
+
+>>> batch = joined([loss(begin=100, end=250, cause=Cause.OVERRUN, count=3), mark(300)])
+>>> lost = select(batch, Kind.LOSS)
+>>> (lost["end"] - lost["begin"]).tolist(), lost["count"].tolist()
+([150], [3])
+>>> promised(batch)
+300
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum, IntFlag
 from typing import Any
 
@@ -52,16 +65,13 @@ class Kind(IntEnum):
     EDIT = 19  # a page-table edit of [addr, addr + size) begins
     EDIT_END = 20  # ... ends
     SHOOTDOWN = 21  # an IPI-and-wait TLB shootdown of other CPUs begins
-    # Of a summary, which keeps no events (plan.Plan.summary). In EPISODE, THREAT and SAMPLE `addr`
-    # is when the map began, `size` when the unmap did (ns; 0: not seen), `phys` the frame, `pid`
-    # the number of its notification on that CPU and context, `ctx` its context, `reserved` its
-    # CPU, `flags` its Traits.
-    EPISODE = 22  # an episode that no class saves, or that is uncertain (tlb.Class in `aux`)
-    THREAT = 23  # the one whose translation may be used by this CPU's and slot's next EPISODE
-    SAMPLE = 24  # an episode that stands for others in a prediction; Sample in `aux`
-    COUNT = 25  # size episodes of safe class `aux` ended between addr and ts (ns); Traits
-    AGAIN = 26  # size more episodes, until ts, just like the FIRST one that began at addr
-    LOSS = 30  # size events (0: unknown number) lost between addr and ts (ns); see Cause
+    # The next five are of a summary.
+    EPISODE = 22  # SUMMARY_EPISODE: no class saves it, or it is uncertain
+    THREAT = 23  # SUMMARY_EPISODE: this CPU's and slot's next EPISODE may use its translation
+    SAMPLE = 24  # SUMMARY_SAMPLE: an episode that stands for others in a prediction
+    COUNT = 25  # SUMMARY_COUNT: so many safe episodes ended in a window
+    AGAIN = 26  # SUMMARY_COUNT: so many more episodes like a FIRST one
+    LOSS = 30  # LOSS: events of a window were lost
     MARK = 31  # everything with a stamp below ts, losses included, has been delivered
 
 
@@ -78,33 +88,33 @@ MOST_AGAIN = 1 << 16  # episodes that one AGAIN stands for, at most
 
 
 class Flag(IntFlag):
-    """Bits of `flags`."""
+    """Bits of an event's `flags`."""
 
     IRQS_OFF = 1
     WRITE = 2  # of COPY: the direction is to physical memory (the status clear)
 
 
 class Trait(IntFlag):
-    """Bits of `flags` in the records of a summary."""
+    """Bits of `traits` in the records of a summary: what is known of an episode."""
 
-    FLUSHED = 1  # its CPU invalidated the slot between map and access, or just before
-    WRITES = 2
-    HANDOFF = 4  # the episode before it was on another CPU
+    FLUSHED = 1  # its CPU invalidated the slot between map and access, or just before the map
+    WRITES = 2  # it wrote through the slot
+    HANDOFF = 4  # the slot's episode before it was on another CPU
     LATENT = 8  # its CPU might hold another frame's translation when it began
-    STARTED = 16  # ... or an unknown one, from before the recording
-    UNMAPPED = 32
-    FIRST = 64  # of an EPISODE: others like it are only counted
+    STARTED = 16  # its CPU might hold a translation from before the recording when it began
+    UNMAPPED = 32  # its unmap was seen
+    FIRST = 64  # of an EPISODE: others like it are only counted, by AGAIN
 
 
 class Sample(IntEnum):
-    """What a SAMPLE stands for (tlb.Judged)."""
+    """What a SAMPLE stands for, in words of checker.model.Judged."""
 
-    EXPOSES = 0
-    VULNERABLE = 1
+    EXPOSES = 0  # its unmap left its translation in other CPUs' reach
+    VULNERABLE = 1  # nothing structural protects it if another CPU's lock hold comes just before
 
 
 class Cause(IntEnum):
-    """Why a LOSS happened (in `aux`)."""
+    """Why a LOSS happened."""
 
     OVERRUN = 1  # the ring buffer wrapped before it was read
     DROPPED = 2  # the ring buffer refused the write
@@ -117,13 +127,13 @@ class Cause(IntEnum):
     UNWATCHED = 9  # a module brought GHES functions after the probes were attached
 
 
-# 56 bytes, no padding. The BPF C struct and the capture file's columns mirror it.
+# 56 bytes, no padding. The BPF C struct has the same layout.
 EVENT = np.dtype(
     [
         ("ts", "<u8"),  # ns of the capture's clock
-        ("addr", "<u8"),  # kernel virtual address; LOSS: begin of the window, ns
+        ("addr", "<u8"),  # kernel virtual address
         ("phys", "<u8"),  # physical address, bytes
-        ("size", "<u8"),  # bytes; LOSS: number of events; NMI_REF: ns
+        ("size", "<u8"),  # bytes; NMI_REF: ns
         ("seq", "<u8"),  # position in the CPU's buffer: grows along the array, per CPU
         ("pid", "<u4"),  # of the running task; of an interrupted one, or 0
         ("point", "<u2"),  # index into Plan.probes, or NO_POINT
@@ -132,11 +142,77 @@ EVENT = np.dtype(
         ("kind", "u1"),  # Kind
         ("ctx", "u1"),  # Context
         ("flags", "u1"),  # Flag
-        ("aux", "u1"),  # Cause of a LOSS
-        ("reserved", "<u2"),  # 0, but in a summary
+        ("aux", "u1"),  # 0 in an event: only other records use it
+        ("reserved", "<u2"),  # 0 in an event: only other records use it
     ]
 )
 assert EVENT.itemsize == 56
+
+# What these say is the same in every record. Of a record with an `end` that is its `ts` too.
+SHARED = ("ts", "seq", "point", "cpu", "slot", "kind", "ctx")
+
+
+def _over_event(**places: str) -> np.dtype[np.void]:
+    """A dtype whose columns are SHARED and *places*: own name -> the column of EVENT in whose
+    bytes it lies."""
+    at = {**{name: name for name in SHARED}, **places}
+    fields = EVENT.fields
+    assert fields is not None
+    return np.dtype(
+        {
+            "names": list(at),
+            "formats": [fields[place][0] for place in at.values()],
+            "offsets": [fields[place][1] for place in at.values()],
+            "itemsize": EVENT.itemsize,
+        }
+    )
+
+
+# `count` events (0: an unknown number) of probe `point` (NO_POINT: of any) on `cpu` (ALL_CPUS: on
+# any) were lost between `begin` and `end`, ns; `cause` is a Cause.
+LOSS = _over_event(begin="addr", end="ts", count="size", cause="aux")
+
+# One episode, told at `ts` (ns) by `cpu`: the CPU that ran it or, for a THREAT, the one that it
+# threatens. `mapper` is the CPU that ran it, `ctx` the context, `call` names its notification among
+# those of that CPU and context. The map began at `begin` and the unmap at `end` (ns; 0: not seen);
+# `frame` is a physical address in bytes. `traits` are Traits and `cls` is a checker.model.Class, 0
+# in a THREAT, whose own class does not matter.
+SUMMARY_EPISODE = _over_event(
+    begin="addr",
+    end="size",
+    frame="phys",
+    call="pid",
+    mapper="reserved",
+    traits="flags",
+    cls="aux",
+)
+
+# As SUMMARY_EPISODE, but the episode only stands for others: `sample` is a Sample.
+SUMMARY_SAMPLE = _over_event(
+    begin="addr",
+    end="size",
+    frame="phys",
+    call="pid",
+    mapper="reserved",
+    traits="flags",
+    sample="aux",
+)
+
+# `count` episodes of `cpu` ended until `end` (ns). COUNT: they ended since `begin` (ns), and `cls`
+# is a safe class. AGAIN: each is just like the FIRST one, whose map began at `begin` (ns).
+SUMMARY_COUNT = _over_event(
+    begin="addr", end="ts", count="size", frame="phys", traits="flags", cls="aux"
+)
+
+SUMMARY_KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN)
+_DTYPES = {
+    Kind.EPISODE: SUMMARY_EPISODE,
+    Kind.THREAT: SUMMARY_EPISODE,
+    Kind.SAMPLE: SUMMARY_SAMPLE,
+    Kind.COUNT: SUMMARY_COUNT,
+    Kind.AGAIN: SUMMARY_COUNT,
+    Kind.LOSS: LOSS,
+}
 
 Events = npt.NDArray[np.void]
 
@@ -156,29 +232,132 @@ def joined(tables: Sequence[Events]) -> Events:
 
 
 def empty(n: int = 0) -> Events:
-    """A zeroed array of *n* events that name no slot and no probe point."""
+    """A zeroed array of *n* records of EVENT that name no slot and no probe point."""
     events = np.zeros(n, EVENT)
     events["slot"] = NO_SLOT
     events["point"] = NO_POINT
     return events
 
 
+def select(batch: Events, *kinds: Kind) -> Events:
+    """The records of *kinds* in *batch* (EVENT, shape (n,)), in its order, as a copy with the
+    columns of those kinds. Raises ValueError for kinds whose columns differ.
+
+    >>> select(joined([loss(1, 9, Cause.MISSED), mark(10)]), Kind.LOSS)["cause"].tolist()
+    [3]
+    """
+    [dtype] = {dtype_of(kind) for kind in kinds}
+    found: Events = pick(batch, of_kind(batch["kind"], kinds)).view(dtype)
+    return found
+
+
+def dtype_of(kind: Kind) -> np.dtype[np.void]:
+    """The columns of the records of *kind*."""
+    return _DTYPES.get(kind, EVENT)
+
+
+def blank(kind: Kind, n: int = 1) -> Events:
+    """*n* records of *kind*, with the columns of that kind: they name no slot and no probe point,
+    and all else is 0. `as_events` makes them records of a batch.
+
+    >>> counts = blank(Kind.COUNT, 2)
+    >>> counts["begin"], counts["end"], counts["count"] = 0, 1_000, (7, 2)
+    >>> len(joined([as_events(counts), mark(1_001)]))
+    3
+    """
+    records = empty(n)
+    records["kind"] = kind
+    found: Events = records.view(dtype_of(kind))
+    return found
+
+
+def as_events(records: Events) -> Events:
+    """*records* of any kind, without a copy, as part of a batch (EVENT)."""
+    found: Events = records.view(EVENT)
+    return found
+
+
 def loss(
     begin: int, end: int, cause: Cause, cpu: int = ALL_CPUS, count: int = 0, point: int = NO_POINT
 ) -> Events:
-    """One LOSS record: *count* events (0: unknown) lost on *cpu* between *begin* and *end*, ns."""
-    record = empty(1)
-    record["kind"] = Kind.LOSS
-    record["addr"], record["ts"] = begin, end
-    record["size"], record["cpu"], record["point"], record["aux"] = count, cpu, point, cause
-    return record
+    """One LOSS record, as part of a batch: *count* events (0: an unknown number) of probe *point*
+    were lost on *cpu* between *begin* and *end*, ns.
+
+    >>> loss(1_000, 2_000, Cause.OVERRUN, cpu=1, count=20)["kind"].tolist()
+    [30]
+    """
+    record = blank(Kind.LOSS)
+    record["begin"], record["end"] = begin, end
+    record["count"], record["cpu"], record["point"], record["cause"] = count, cpu, point, cause
+    return as_events(record)
 
 
 def mark(ts: int) -> Events:
-    """One MARK record: everything stamped below *ts* (ns) has been delivered."""
-    record = empty(1)
-    record["kind"], record["ts"], record["cpu"] = Kind.MARK, ts, ALL_CPUS
+    """One MARK record, part of a batch: everything stamped below *ts* (ns) has been delivered."""
+    record = blank(Kind.MARK)
+    record["ts"], record["cpu"] = ts, ALL_CPUS
     return record
+
+
+def promised(batch: Events) -> int:
+    """The latest MARK of *batch*, ns: everything stamped below it has been delivered. It is 0 if
+    the batch has none.
+
+    >>> promised(joined([mark(5), mark(9)]))
+    9
+    """
+    return int(batch["ts"][batch["kind"] == Kind.MARK].max(initial=0))
+
+
+def columns_of(summary: bool) -> dict[str, np.dtype[Any]]:
+    """Name and type of each column that `to_columns` makes, for a summary's batches or for others'.
+
+    >>> list(columns_of(summary=False))[-4:]
+    ['begin', 'end', 'count', 'cause']
+    """
+    found = {name: EVENT[name] for name in SHARED}
+    for _, dtype, names in _groups(summary):
+        found |= {name: dtype[name] for name in names}
+    return found
+
+
+def to_columns(batch: Events, summary: bool) -> dict[str, npt.NDArray[Any]]:
+    """*batch* (EVENT, shape (n,)) as columns, each of shape (n,), of which each means one thing. A
+    record has 0 in those that its kind lacks. Without *summary* the columns of a summary's records
+    are left out.
+
+    >>> to_columns(loss(1, 9, Cause.MISSED, count=4), summary=False)["count"].tolist()
+    [4]
+    """
+    columns: dict[str, npt.NDArray[Any]] = {name: batch[name] for name in SHARED}
+    for name, dtype in columns_of(summary).items():
+        columns.setdefault(name, np.zeros(len(batch), dtype))
+    for kinds, records, names in _groups(summary):
+        rows = of_kind(batch["kind"], kinds)
+        for name in names if rows.any() else ():
+            np.copyto(columns[name], batch.view(records)[name], where=rows)
+    return columns
+
+
+def from_columns(columns: Mapping[str, npt.NDArray[Any]], summary: bool) -> Events:
+    """The batch of which `to_columns` made *columns*."""
+    batch = empty(len(columns["kind"]))
+    for name in SHARED:
+        batch[name] = columns[name]
+    for kinds, dtype, names in _groups(summary):
+        rows = of_kind(batch["kind"], kinds)
+        for name in names if rows.any() else ():
+            np.copyto(batch.view(dtype)[name], columns[name], where=rows)
+    return batch
+
+
+def _groups(summary: bool) -> Iterator[tuple[tuple[Kind, ...], np.dtype[np.void], list[str]]]:
+    """Kinds that have the same columns; those columns, and which of them are not SHARED."""
+    of_summary = (SUMMARY_EPISODE, SUMMARY_SAMPLE, SUMMARY_COUNT)
+    for dtype in (EVENT, LOSS, *(of_summary if summary else ())):
+        kinds = tuple(kind for kind in Kind if dtype_of(kind) is dtype)
+        shared = (*SHARED, "aux", "reserved")  # of an event these two are 0
+        yield kinds, dtype, [name for name in dtype.names or () if name not in shared]
 
 
 Ints = npt.NDArray[np.int64]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checker's side of a summary: records of what the kernel judged become judged episodes,
 samples and counts. What losses, PTI and the end of the stream change is decided here.
+
+The records are events.SUMMARY_EPISODE, SUMMARY_SAMPLE and SUMMARY_COUNT.
 """
 
 from __future__ import annotations
@@ -10,17 +12,29 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ghesrace.errors import InputError
-from ghesrace.events import NEVER, Bools, Events, Ints, Kind, Sample, Trait, empty, of_kind, pick
+from ghesrace.events import (
+    NEVER,
+    SUMMARY_KINDS,
+    Bools,
+    Events,
+    Ints,
+    Kind,
+    Sample,
+    Trait,
+    empty,
+    joined,
+    of_kind,
+    pick,
+    select,
+)
 from ghesrace.plan import Plan
 
 from .losses import INVALIDATIONS, MAP_KINDS, Windows, hides
 from .model import EPISODE, FORCE_CLOSE_NS, Class, Judged, Mark, Table, Why
 from .witness import EpisodeKey, episode_key
 
-MOST_REPEATED_AT_ONCE = (
-    1 << 20
-)  # repeated episodes in a step: bounds what a hostile file can make of it
-SUMMARY_KINDS = (Kind.EPISODE, Kind.THREAT, Kind.SAMPLE, Kind.COUNT, Kind.AGAIN)
+# Repeated episodes in one step, at most: this bounds what a hostile file can make of it.
+MOST_REPEATED_AT_ONCE = 1 << 20
 _MARKS = {
     Trait.FLUSHED: Mark.MAP_FLUSH,
     Trait.WRITES: Mark.WRITE,
@@ -30,7 +44,11 @@ _MARKS = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """*n* episodes of *cpu* at *slot*, all of class `cls` (`why` if uncertain), that were safe."""
+    """*n* episodes of *cpu* at *slot* that the kernel judged to be safe and only counted.
+
+    `cls` is their class; it is UNCERTAIN, and `why` says why, if a loss may have hidden what
+    threatened them.
+    """
 
     slot: int
     cpu: int
@@ -42,8 +60,12 @@ class Count:
 
 @dataclass(slots=True)
 class Digested:
-    """What a step yields: `judged` episodes; `samples`, which are in it or in the counts too;
-    `counts`; and the raw events, as far as the kernel stamped them, of all episodes named."""
+    """What one step yields.
+
+    `judged` are episodes of which each has a record, or is a repetition of one that has. `samples`
+    are episodes that stand for others in a prediction: each is among `judged` or in `counts` too.
+    `events` holds, by episode, the map and the unmap of each episode and threat that is named here.
+    """
 
     judged: list[Judged]
     samples: list[Judged]
@@ -54,17 +76,27 @@ class Digested:
 @dataclass(slots=True)
 class Digest:
     """Takes a summary's records out of batches, and judges what losses did to them once no
-    more losses of their time can come."""
+    more losses of their time can come.
+
+    >>> from ghesrace.events import LOSS, as_events, blank, joined, mark
+    >>> counts = blank(Kind.COUNT)
+    >>> counts["slot"], counts["end"], counts["count"], counts["cls"] = 0, 99, 7, Class.FRESH
+    >>> digest = Digest(Plan("x86_64", "6.12", (), (), summary=True))
+    >>> digest.take(joined([as_events(counts), mark(100)]))["kind"].tolist()
+    [31]
+    >>> [count.n for count in digest.step(100, np.zeros(0, LOSS)).counts]
+    [7]
+    """
 
     plan: Plan
     _waiting: list[Events] = field(default_factory=list)
     _threats: dict[tuple[int, int], np.void] = field(default_factory=dict)  # by CPU and slot
-    # By CPU, slot and begin: the first of a shape, and its threat.
+    # By CPU, slot and the begin of its map (ns): the first episode of a shape, and its threat.
     _first: dict[tuple[int, int, int], tuple[np.void, np.void | None]] = field(default_factory=dict)
     _loss_end: dict[str, int] = field(default_factory=lambda: {"map": -1, "inv": -1})
 
     def take(self, batch: Events) -> Events:
-        """Keep the summary's records; return the others."""
+        """Keep the summary's records of *batch* (EVENT) for the next `step`; return the others."""
         mine = of_kind(batch["kind"], SUMMARY_KINDS)
         if not mine.any():
             return batch
@@ -72,9 +104,9 @@ class Digest:
         return pick(batch, ~mine)
 
     def step(self, watermark: int, losses: Events) -> Digested:
-        """Judge what was recorded before *watermark* (ns). *losses* are those delivered so far
-        that are not older than a second."""
-        records = np.concatenate([empty(), *self._waiting])
+        """Judge what was recorded before *watermark* (ns). *losses* (LOSS) are those delivered so
+        far that are not older than a second. Raises InputError as `_repeated` does."""
+        records = joined([empty(), *self._waiting])
         ready = records["ts"] < np.uint64(watermark)
         self._waiting = [records[~ready]] if not ready.all() else []
         records = records[ready]
@@ -89,26 +121,26 @@ class Digest:
         }
         found = Digested([], [], [], {})
         self._episodes(records, windows, found)
-        self._samples(records[records["kind"] == Kind.SAMPLE], windows, found)
-        found.counts = _counts(records[records["kind"] == Kind.COUNT], windows["map"])
-        self._repeated(records[records["kind"] == Kind.AGAIN], windows["inv"], found)
+        self._samples(select(records, Kind.SAMPLE), windows, found)
+        found.counts = _counts(select(records, Kind.COUNT), windows["map"])
+        self._repeated(select(records, Kind.AGAIN), windows["inv"], found)
         for what, mask in hidden.items():
-            ends = losses["ts"][mask].astype(np.int64)
+            ends = losses["end"][mask].astype(np.int64)
             self._loss_end[what] = max(self._loss_end[what], int(ends.max(initial=-1)))
         return found
 
     def _episodes(self, records: Events, windows: dict[str, Windows], found: Digested) -> None:
         by_slot: dict[int, tuple[list[np.void], list[np.void], list[int]]] = {}
         # Records of unsafe episodes only: a handful where there is no race.
-        for record in records[np.isin(records["kind"], (Kind.EPISODE, Kind.THREAT))]:
+        for record in select(records, Kind.EPISODE, Kind.THREAT):
             name = int(record["cpu"]), int(record["slot"])
             if record["kind"] == Kind.THREAT:
                 self._threats[name] = record.copy()
                 continue
             episodes, threats, which = by_slot.setdefault(name[1], ([], [], []))
             threat = self._threats.pop(name, None)
-            if record["flags"] & Trait.FIRST:
-                self._first[*name, int(record["addr"])] = record.copy(), threat
+            if record["traits"] & Trait.FIRST:
+                self._first[*name, int(record["begin"])] = record.copy(), threat
             which.append(-1 if threat is None else len(threats))
             threats += [] if threat is None else [threat]
             episodes.append(record)
@@ -120,15 +152,16 @@ class Digest:
             found.events |= _raw(judged.episodes) | _raw(judged.threats)
 
     def _repeated(self, records: Events, losses: Windows, found: Digested) -> None:
-        """More of a shape that was recorded once. A loss since may have hidden what saved them.
+        """More episodes of a shape that was recorded once. A loss since then may have hidden what
+        saved them.
 
         Raises InputError for more than any host makes.
         """
-        if int(records["size"].sum()) > MOST_REPEATED_AT_ONCE:
+        if int(records["count"].sum()) > MOST_REPEATED_AT_ONCE:
             raise InputError("a summary repeats more episodes than any host makes", "corrupt")
         for record in records:
-            cpu, slot, n = int(record["cpu"]), int(record["slot"]), int(record["size"])
-            first = self._first.get((cpu, slot, int(record["addr"])))
+            cpu, slot, n = int(record["cpu"]), int(record["slot"]), int(record["count"])
+            first = self._first.get((cpu, slot, int(record["begin"])))
             if first is None:  # it was lost
                 found.counts.append(Count(slot, cpu, Class.UNCERTAIN, Why.LOSS, Trait(0), n))
                 continue
@@ -136,33 +169,25 @@ class Digest:
             which = np.full(n, -1 if threat is None else 0)
             judged = self._judged(np.repeat(np.array([episode]), n), which, slot)
             judged.threats = judged.threats if threat is None else _rows(np.array([threat]))
-            self._degrade(judged, losses, until=int(record["ts"]))
+            self._degrade(judged, losses, until=int(record["end"]))
             found.judged.append(judged)
             found.events |= _raw(judged.episodes[:1]) | _raw(judged.threats)
 
     def _judged(self, records: Events, threat: Ints, slot: int) -> Judged:
-        rows, n = _rows(records), len(records)
-        cls = records["aux"].astype(np.int64)
-        started = (records["flags"] & Trait.STARTED) != 0
+        """Episodes (SUMMARY_EPISODE) of *slot*; *threat* (shape as *records*) is each one's row in
+        the threats that the caller sets, or -1."""
+        cls = records["cls"].astype(np.int64)
+        started = (records["traits"] & Trait.STARTED) != 0
         why = np.where(cls == Class.UNCERTAIN, int(Why.ORDER), 0)
         why[(cls == Class.UNCERTAIN) & started] = Why.START
-        no = np.zeros(n, np.bool_)
-        return Judged(
-            slot,
-            rows,
-            cls,
-            why,
-            (records["flags"] & Trait.LATENT) != 0,
-            (records["flags"] & Trait.HANDOFF) != 0,
-            threat,
-            rows[:0],
-            no,
-            no,
-            no,
-        )
+        return _as_judged(records, slot, cls, why, threat)
 
     def _degrade(self, judged: Judged, losses: Windows, until: int = 0) -> None:
-        """What a loss, or a CR3 write with PTI, may have hidden; see tlb.Judge."""
+        """Make uncertain what a loss, or with PTI a CR3 write, may have saved unseen.
+
+        It may have done so from the threat's unmap to the end of the access, or to *until* (ns) if
+        that is later.
+        """
         rows, cls, why = judged.episodes, judged.cls, judged.why
         unsafe = ((cls == Class.NONE) | (cls == Class.INCIDENTAL)) & (judged.threat >= 0)
         if unsafe.any():
@@ -171,7 +196,7 @@ class Digest:
             end = np.where(rows["t_read_end"] == NEVER, rows["t_close"], rows["t_read_end"])
             hidden = losses.touch(begin, np.maximum(end, until)) & unsafe
             cls[hidden], why[hidden] = Class.UNCERTAIN, Why.LOSS
-        # Its threat was lost: so it can't be shown, and is not certain.
+        # An episode whose threat was lost can't be shown, and is not certain.
         alone = ((cls == Class.NONE) | (cls == Class.INCIDENTAL)) & (judged.threat < 0)
         cls[alone], why[alone] = Class.UNCERTAIN, Why.LOSS
         if self.plan.pti:
@@ -181,9 +206,11 @@ class Digest:
     def _samples(self, records: Events, windows: dict[str, Windows], found: Digested) -> None:
         for slot in np.unique(records["slot"]):
             mine = records[records["slot"] == slot]
-            judged = self._judged(mine, np.full(len(mine), -1), int(slot))
-            judged.exposes = mine["aux"] == Sample.EXPOSES
-            judged.vulnerable = mine["aux"] == Sample.VULNERABLE
+            # A sample is counted elsewhere by its class, and has none here.
+            zeros = np.zeros(len(mine), np.int64)
+            judged = _as_judged(mine, int(slot), zeros, zeros, zeros - 1)
+            judged.exposes = mine["sample"] == Sample.EXPOSES
+            judged.vulnerable = mine["sample"] == Sample.VULNERABLE
             rows = judged.episodes
             for losses in windows.values():
                 judged.touched = judged.touched | losses.touch(rows["t_hold"], rows["t_close"])
@@ -192,33 +219,43 @@ class Digest:
 
 
 def _counts(records: Events, losses: Windows) -> list[Count]:
-    """A loss that could hide a map makes safe episodes uncertain, but for their own map flush."""
-    begin, end = records["addr"].astype(np.int64), records["ts"].astype(np.int64)
-    hidden: Bools = losses.touch(begin, end) & (records["flags"] & Trait.FLUSHED == 0)
+    """The counts of *records* (SUMMARY_COUNT). A loss that could hide a map makes safe episodes
+    uncertain, unless their own map flush was seen."""
+    begin, end = records["begin"].astype(np.int64), records["end"].astype(np.int64)
+    hidden: Bools = losses.touch(begin, end) & (records["traits"] & Trait.FLUSHED == 0)
     return [
         Count(
             int(record["slot"]),
             int(record["cpu"]),
-            Class.UNCERTAIN if lost else Class(int(record["aux"])),
+            Class.UNCERTAIN if lost else Class(int(record["cls"])),
             Why.LOSS if lost else Why.CERTAIN,
-            Trait(int(record["flags"])),
-            int(record["size"]),
+            Trait(int(record["traits"])),
+            int(record["count"]),
         )
         for record, lost in zip(records, hidden, strict=True)
     ]
 
 
+def _as_judged(records: Events, slot: int, cls: Ints, why: Ints, threat: Ints) -> Judged:
+    """Episodes (SUMMARY_EPISODE or SUMMARY_SAMPLE) of *slot*, judged so, with no threats yet."""
+    rows, no = _rows(records), np.zeros(len(records), np.bool_)
+    latent = (records["traits"] & Trait.LATENT) != 0
+    handoff = (records["traits"] & Trait.HANDOFF) != 0
+    return Judged(slot, rows, cls, why, latent, handoff, threat, rows[:0], no, no, no)
+
+
 def _rows(records: Events) -> Table:
-    """Records as EPISODE rows. Their stamp stands for their place in the program."""
+    """SUMMARY_EPISODE or SUMMARY_SAMPLE as EPISODE. The stamp of an effect stands for its position
+    in the CPU's buffer too, which a summary does not have."""
     rows = np.zeros(len(records), EPISODE)
-    rows["slot"], rows["cpu"], rows["ctx"] = records["slot"], records["reserved"], records["ctx"]
-    rows["frame"] = records["phys"]
+    rows["slot"], rows["cpu"], rows["ctx"] = records["slot"], records["mapper"], records["ctx"]
+    rows["frame"] = records["frame"]
     for trait, mark in _MARKS.items():
-        rows["marks"] |= np.where(records["flags"] & trait != 0, int(mark), 0).astype(np.uint8)
-    begin, end = records["addr"].astype(np.int64), records["size"].astype(np.int64)
+        rows["marks"] |= np.where(records["traits"] & trait != 0, int(mark), 0).astype(np.uint8)
+    begin, end = records["begin"].astype(np.int64), records["end"].astype(np.int64)
     end = np.where(end == 0, NEVER, end)
-    rows["seq_hold"] = rows["seq_entry"] = records["pid"]
-    # Where its lock hold began was not stamped: at most so long before.
+    rows["seq_hold"] = rows["seq_entry"] = records["call"]
+    # When the lock hold began was not stamped: it was at most so long before.
     rows["t_hold"] = np.maximum(begin - FORCE_CLOSE_NS, 0)
     rows["t_pre"] = NEVER
     for name in ("map", "read"):
@@ -230,7 +267,7 @@ def _rows(records: Events) -> Table:
 
 
 def _raw(rows: Table) -> dict[EpisodeKey, Events]:
-    """The events of each episode that the kernel stamped: its map and its unmap."""
+    """By episode, the events of it that the kernel stamped: its map and its unmap."""
     found = {}
     for row in rows:
         events = empty(2)

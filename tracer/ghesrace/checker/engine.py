@@ -22,6 +22,7 @@ from ghesrace.events import (
     Kind,
     Trait,
     present,
+    select,
 )
 from ghesrace.plan import Plan
 
@@ -38,8 +39,12 @@ PATTERNS: tuple[Callable[[Plan, bool], Pattern], ...] = (Stale, TornEdit, Shootd
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one batch decided. Of a summary, `judged` lacks the evidence's samples, and `counts`
-    are of episodes that were not recorded."""
+    """What one batch decided.
+
+    `judged` are the episodes that it decided. `evidence.judged` are these and, from a summary, the
+    samples, which the patterns need and which are counted elsewhere. `counts` are a summary's
+    counts of episodes that were not recorded one by one.
+    """
 
     evidence: Evidence
     judged: list[Judged]
@@ -137,14 +142,14 @@ class Engine:
             pattern.step(step.evidence)
 
     def _count(self, batch: Events) -> None:
-        losses = batch[batch["kind"] == Kind.LOSS]
+        losses = select(batch, Kind.LOSS)
         self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
-        for cause in np.unique(losses["aux"]):
-            of_cause = losses[losses["aux"] == cause]
-            counted = int(of_cause["size"].astype(np.int64).sum())
+        for cause in np.unique(losses["cause"]):
+            of_cause = losses[losses["cause"] == cause]
+            counted = int(of_cause["count"].astype(np.int64).sum())
             self._lost[Cause(int(cause))] = self._lost.get(Cause(int(cause)), 0) + counted
-            self._uncountable |= bool((of_cause["size"] == 0).any())
-        self.truncated |= bool((losses["aux"] == Cause.TRUNCATED).any())
+            self._uncountable |= bool((of_cause["count"] == 0).any())
+        self.truncated |= bool((losses["cause"] == Cause.TRUNCATED).any())
         self._hid_maps |= bool(hides(self.plan, losses, MAP_KINDS).any())
 
     def _account(self, judged: list[Judged]) -> None:

@@ -175,7 +175,7 @@ class Chunk:
 
     `episodes` (EPISODE, new ones only) stand in slot order within each slot; `luck` (LUCK) are
     the invalidations outside them; `events` are the raw events that they came from, and
-    `losses` the LOSS records delivered so far that may still touch something. `fresh` are those
+    `losses` (events.LOSS) those delivered so far that may still touch something. `fresh` are those
     of the events that no chunk before had, all stamped below `watermark` (ns).
     """
 

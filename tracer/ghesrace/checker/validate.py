@@ -10,21 +10,32 @@ from ghesrace.events import (
     MOST_AGAIN,
     NO_POINT,
     NO_SLOT,
+    SUMMARY_KINDS,
     Cause,
     Context,
     Events,
     Kind,
     Sample,
     of_kind,
+    select,
 )
 from ghesrace.plan import Plan
 
-from .digest import SUMMARY_KINDS
 from .model import SAFE, Class
+
+_MOST = np.uint64(2**62)  # of a time (ns), a number or a position: what fits into an int64 twice
 
 
 def validate(batch: Events, plan: Plan) -> None:
-    """Raise InputError unless every record is one that a source of ours can make."""
+    """Raise InputError unless every record of *batch* (EVENT) is one that a source of ours can make
+    of *plan*.
+
+    >>> from ghesrace.events import Cause, loss
+    >>> validate(loss(begin=9, end=5, cause=Cause.MISSED), Plan("x86_64", "6.12", (), ()))
+    Traceback (most recent call last):
+    ...
+    ghesrace.errors.InputError: a loss record has no known cause or ends before it begins
+    """
     kind, slot, point = batch["kind"], batch["slot"], batch["point"]
     if not of_kind(kind, tuple(Kind)).all():
         raise InputError("an event of unknown kind", "the file is corrupt, or of a newer ghesrace")
@@ -34,26 +45,33 @@ def validate(batch: Events, plan: Plan) -> None:
         raise InputError("an event names a slot that the plan lacks", "the file is corrupt")
     if not ((point == NO_POINT) | (point < len(plan.probes))).all():
         raise InputError("an event names a probe point that the plan lacks", "the file is corrupt")
-    if (batch["ts"] >= np.uint64(2**62)).any() or (batch["seq"] >= np.uint64(2**62)).any():
+    if (batch["ts"] >= _MOST).any() or (batch["seq"] >= _MOST).any():
         raise InputError("an event has an impossible time stamp", "the file is corrupt")
-    counts = batch[kind == Kind.COUNT]
-    judged = batch[kind == Kind.EPISODE]
-    again = batch[kind == Kind.AGAIN]
-    samples = batch[kind == Kind.SAMPLE]
-    named = of_kind(kind, SUMMARY_KINDS)
-    if (
-        not np.isin(counts["aux"], SAFE).all()
-        or (counts["addr"] > counts["ts"]).any()
-        or (counts["size"] >= np.uint64(2**62)).any()
-        or not np.isin(judged["aux"], list(Class)).all()
-        or np.isin(judged["aux"], SAFE).any()
-        or not np.isin(samples["aux"], list(Sample)).all()
-        or (again["size"] > np.uint64(MOST_AGAIN)).any()
-        or (slot[named] < 0).any()
-        or (batch["size"][named] >= np.uint64(2**62)).any()
-        or (batch["addr"][named] >= np.uint64(2**62)).any()
-    ):
-        raise InputError("a record of a summary makes no sense", "the file is corrupt")
-    losses = batch[kind == Kind.LOSS]
-    if not np.isin(losses["aux"], list(Cause)).all() or (losses["addr"] > losses["ts"]).any():
+    losses = select(batch, Kind.LOSS)
+    if not np.isin(losses["cause"], list(Cause)).all() or (losses["begin"] > losses["end"]).any():
         raise InputError("a loss record has no known cause or ends before it begins", "corrupt")
+    named = of_kind(kind, SUMMARY_KINDS)
+    if named.any():
+        if not plan.summary:
+            raise InputError("a summary's record in what is no summary", "the file is corrupt")
+        if (slot[named] < 0).any() or not _makes_sense(batch):
+            raise InputError("a record of a summary makes no sense", "the file is corrupt")
+
+
+def _makes_sense(batch: Events) -> bool:
+    """Whether a summary's records say what `SummarySource` can."""
+    episodes = select(batch, Kind.EPISODE, Kind.THREAT)
+    samples = select(batch, Kind.SAMPLE)
+    counts, again = select(batch, Kind.COUNT), select(batch, Kind.AGAIN)
+    judged = episodes["cls"][episodes["kind"] == Kind.EPISODE]
+    return bool(
+        np.isin(judged, list(Class)).all()
+        and not np.isin(judged, SAFE).any()
+        and np.isin(samples["sample"], list(Sample)).all()
+        and np.isin(counts["cls"], SAFE).all()
+        and (counts["begin"] <= counts["end"]).all()
+        and (counts["count"] < _MOST).all()
+        and (again["count"] <= np.uint64(MOST_AGAIN)).all()
+        and all((of["begin"] < _MOST).all() for of in (episodes, samples, counts, again))
+        and all((of["end"] < _MOST).all() for of in (episodes, samples))
+    )

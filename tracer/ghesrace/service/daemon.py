@@ -27,7 +27,7 @@ from ghesrace.errors import (
     InputError,
     TransientError,
 )
-from ghesrace.events import Cause, Events, Kind
+from ghesrace.events import Cause, Events, Kind, select
 from ghesrace.service.evidence.recorder import FindingKey, FlightRecorder, finding_key, shown
 from ghesrace.service.metrics import textfile
 from ghesrace.service.metrics.access import WebConfig
@@ -268,8 +268,7 @@ class Daemon:
             self.log.say("cpus", "warning", online=online, before=self._online)
             self._online = online
         self._heap.look()
-        losses = batch["aux"][batch["kind"] == Kind.LOSS]
-        if (losses == Cause.UNWATCHED).any():
+        if (select(batch, Kind.LOSS)["cause"] == Cause.UNWATCHED).any():
             self._again = "a module brought GHES functions that have no probes: planning anew"
 
     # -- configuration -------------------------------------------------------------------

@@ -9,7 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ghesrace.checker.model import Judged
-from ghesrace.events import ALL_CPUS, NEVER, NO_POINT, Cause, Context, Events, Kind, present
+from ghesrace.events import (
+    ALL_CPUS,
+    NEVER,
+    NO_POINT,
+    Cause,
+    Context,
+    Events,
+    Kind,
+    present,
+    promised,
+    select,
+)
 from ghesrace.plan import Plan
 
 EVENT_KINDS = tuple(k for k in Kind if k < Kind.LOSS)
@@ -36,11 +47,18 @@ def _zeros(*shape: int) -> Counts:
 
 @dataclass(slots=True)
 class Tally:
-    """Counters of one run; all grow only, and their number depends on the plan alone.
+    """Counters of one run. All grow only, and their number depends on the plan alone.
 
-    `kinds` is (Kind, Context), `losses` records and `lost` events by Cause, `missed` hits by
-    probe, `remap` hand-offs by seconds since the unmap (REMAP_BOUNDS), `gone` the probes that
-    do not fire now. Times are ns of the capture's clock, 0 for never.
+    `kinds` counts records by Kind and Context, `losses` LOSS records by Cause and `lost` the events
+    that they name, `missed` hits by probe, `remap` hand-offs by seconds since the unmap
+    (REMAP_BOUNDS); `gone` are the probes that do not fire now. Times are in ns of the capture's
+    clock, 0 for never.
+
+    >>> from ghesrace.events import loss
+    >>> tally = Tally(Plan("x86_64", "6.12", (), ()))
+    >>> tally.count(loss(begin=5, end=9, cause=Cause.OVERRUN, count=3), [])
+    >>> int(tally.lost[Cause.OVERRUN])
+    3
     """
 
     plan: Plan
@@ -71,24 +89,25 @@ class Tally:
             notes = events["ts"][np.isin(events["kind"], (Kind.NOTIFY, Kind.NMI_REF))]
             self.last_notification = max(self.last_notification, int(notes.max(initial=0)))
             _per_cpu(self.cpu_events, events["cpu"], np.ones(len(events), np.int64))
-        self._lose(batch[kind == Kind.LOSS])
-        self.watermark = max(self.watermark, int(batch["ts"][kind == Kind.MARK].max(initial=0)))
+        self._lose(select(batch, Kind.LOSS))
+        self.watermark = max(self.watermark, promised(batch))
         for slot in judged:
             self._handoffs(slot)
 
     def _lose(self, losses: Events) -> None:
-        gone = losses["point"][losses["aux"] == Cause.PROBE_GONE]
+        cause = losses["cause"]
+        gone = losses["point"][cause == Cause.PROBE_GONE]
         everything = frozenset(range(len(self.plan.probes)))
         self.gone = everything if (gone == NO_POINT).any() else frozenset(gone.tolist())
         if not len(losses):
             return
-        size = losses["size"].astype(np.int64)
-        np.add.at(self.losses, losses["aux"], 1)
-        np.add.at(self.lost, losses["aux"], size)
-        named = (losses["aux"] == Cause.MISSED) & (losses["point"] < len(self.missed))
-        np.add.at(self.missed, losses["point"][named], size[named])
+        count = losses["count"].astype(np.int64)
+        np.add.at(self.losses, cause, 1)
+        np.add.at(self.lost, cause, count)
+        named = (cause == Cause.MISSED) & (losses["point"] < len(self.missed))
+        np.add.at(self.missed, losses["point"][named], count[named])
         here = losses["cpu"] != ALL_CPUS
-        _per_cpu(self.cpu_lost, losses["cpu"][here], size[here])
+        _per_cpu(self.cpu_lost, losses["cpu"][here], count[here])
 
     def _handoffs(self, judged: Judged) -> None:
         at = np.flatnonzero(judged.handoff)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.findings import Finding
 from ghesrace.checker.report import Report, Verdict
-from ghesrace.events import Events, Kind, empty, joined
+from ghesrace.events import Events, Kind, empty, joined, promised
 from ghesrace.plan import Plan
 
 from .tally import Tally
@@ -91,7 +91,7 @@ class Watch:
         """
         self._waiting.append(batch)
         self._waiting_rows += len(batch)
-        newest = int(batch["ts"][batch["kind"] == Kind.MARK].max(initial=0))
+        newest = promised(batch)
         self._since = self._since or newest
         if self._waiting_rows >= _TOGETHER_ROWS or newest - self._since >= _TOGETHER_NS:
             self._feed_waiting()
@@ -100,7 +100,7 @@ class Watch:
         if not self._waiting:
             return
         batch = joined(self._waiting)
-        self._since = int(batch["ts"][batch["kind"] == Kind.MARK].max(initial=0))
+        self._since = promised(batch)
         self._waiting.clear()
         self._waiting_rows = 0
         begin = time.thread_time()

@@ -13,10 +13,19 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from ghesrace.errors import TransientError
-from ghesrace.events import ALL_CPUS, NO_POINT, Cause, Events, empty, loss
+from ghesrace.events import (
+    ALL_CPUS,
+    NO_POINT,
+    Cause,
+    Events,
+    Kind,
+    as_events,
+    empty,
+    joined,
+    loss,
+    select,
+)
 from ghesrace.host.clocks import clock_now
 from ghesrace.host.cpus import parse_cpus
 from ghesrace.host.kallsyms import read_symbols
@@ -159,11 +168,11 @@ class Accounts:
         if source != self._source:
             self._source = source
             found.append(self._loss(Cause.CLOCK))
-        losses = np.concatenate(found) if found else empty()
+        losses = select(joined([empty(), *found]), Kind.LOSS)
         # What was counted happened after the last read began and before this one ended.
-        losses["addr"], losses["ts"] = self._since, clock_now(self._clock)
+        losses["begin"], losses["end"] = self._since, clock_now(self._clock)
         self._since = before
-        return losses
+        return as_events(losses)
 
     def _loss(
         self, cause: Cause, cpu: int = ALL_CPUS, count: int = 0, point: int = NO_POINT

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ghesrace.events import Cause, Context, Events, Kind, empty
+from ghesrace.events import Cause, Context, Events, Kind, as_events, blank
 
 
 class NmiMatcher:
@@ -46,11 +46,9 @@ class NmiMatcher:
         entered = events["ts"].astype(np.int64) - np.maximum(events["size"].view(np.int64), 0)
         lost = np.flatnonzero(refs & ~is_open & (entered >= self.start))
 
-        losses = empty(len(lost))
-        end, begin = events["ts"][lost].astype(np.int64), entered[lost] - self.slack_ns
-        losses["kind"], losses["aux"] = Kind.LOSS, Cause.NMI_UNMATCHED
-        losses["addr"], losses["ts"] = np.maximum(begin, 0), end
-        losses["size"], losses["cpu"] = 1, cpu
-        losses["seq"] = events["seq"][lost]
-        losses["point"] = events["point"][lost]
-        return losses
+        losses = blank(Kind.LOSS, len(lost))
+        losses["begin"] = np.maximum(entered[lost] - self.slack_ns, 0)
+        losses["end"] = events["ts"][lost]
+        losses["cause"], losses["count"], losses["cpu"] = Cause.NMI_UNMATCHED, 1, cpu
+        losses["seq"], losses["point"] = events["seq"][lost], events["point"][lost]
+        return as_events(losses)

@@ -22,10 +22,12 @@ from ghesrace.events import (
     Events,
     Ints,
     Kind,
+    blank,
     empty,
     joined,
     pick,
     present,
+    select,
 )
 from ghesrace.plan import Plan
 
@@ -60,7 +62,7 @@ class Correlator:
         for so long that memory would not be bounded.
         """
         kind = batch["kind"]
-        losses, marks = batch[kind == Kind.LOSS], batch["ts"][kind == Kind.MARK]
+        losses, marks = select(batch, Kind.LOSS), batch["ts"][kind == Kind.MARK]
         events = pick(batch, (kind != Kind.LOSS) & (kind != Kind.MARK))
         self._losses += [losses] if len(losses) else []
         self._pending += [events] if len(events) else []
@@ -123,12 +125,12 @@ class Correlator:
             for cpu in present(found["cpu"][:ready]):
                 mine = found["seq_map"][:ready][found["cpu"][:ready] == cpu]
                 self._done[slot, int(cpu)] = int(mine.max())
-        losses = np.concatenate([empty(), *self._losses])
+        losses = joined([blank(Kind.LOSS, 0), *self._losses])
         chunk = Chunk(joined(episodes), joined(luck), s.ev, losses, fresh, watermark)
         tail = slots.unfinished(joined(waiting))
         self._pending = [tail, held_back]
         self._luck = _newest(_before_tail(chunk.luck, tail))
-        self._losses = [losses[losses["ts"].astype(np.int64) > self.watermark - FORCE_CLOSE_NS]]
+        self._losses = [losses[losses["end"].astype(np.int64) > self.watermark - FORCE_CLOSE_NS]]
         return chunk
 
     def _already_done(self, slot: int, found: Table) -> Bools:

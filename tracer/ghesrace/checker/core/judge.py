@@ -47,7 +47,7 @@ class Judge:
         for slot in present(chunk.episodes["slot"]):
             judged.append(self._slot(int(slot), chunk, windows))
         for what, mask in hidden.items():
-            ends = chunk.losses["ts"][mask].astype(np.int64)
+            ends = chunk.losses["end"][mask].astype(np.int64)
             self._loss_end[what] = max(self._loss_end[what], int(ends.max(initial=-1)))
         return judged
 

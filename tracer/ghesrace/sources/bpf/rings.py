@@ -180,6 +180,7 @@ class Rings:
     ) -> tuple[Events, Events]:
         rings: list[npt.NDArray[np.void]] = []
         losses: list[Events] = []
+        skipped = 0
         limits = heads.copy()
         for level in range(CONTEXTS):
             position = int(state.position[level])
@@ -195,12 +196,12 @@ class Rings:
                 end = int(taken["event"]["ts"][0])
                 begin = min(int(state.last_ts[level]), end)
                 losses.append(loss(begin, end, Cause.OVERRUN, cpu, lapped))
+                skipped += lapped
             limits[level] = position + max(lapped, 0) + ready
             rings.append(taken)
         nested = int(self._headers(cpu)["nested"].sum())
         order = merged(rings, [positions(ring, state.position) for ring in rings])
         events = pick(joined(rings)["event"], order)
-        skipped = sum(int(part["size"][0]) for part in losses)
         events["seq"] = state.seq + skipped + np.arange(len(events), dtype=np.uint64)
         state.seq += skipped + len(events)
         for level, ring in enumerate(rings):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ghesrace.errors import HostError
-from ghesrace.events import NEVER, Cause, Events, loss
+from ghesrace.events import NEVER, Cause, Events, Kind, loss, select
 from ghesrace.host.clocks import clock_now
 from ghesrace.host.cpus import parse_cpus
 from ghesrace.host.memory import ring_kb
@@ -177,8 +177,9 @@ class BpfSource(LiveSource):
         for cpu, (events, lost) in news.items():
             found[cpu] = events
             losses.append(lost)
-            for part in lost:
-                self.counters[f"lost:{Cause(int(part['aux'])).name.lower()}"] += int(part["size"])
+            for part in select(lost, Kind.LOSS):
+                cause = Cause(int(part["cause"])).name.lower()
+                self.counters[f"lost:{cause}"] += int(part["count"])
         return found, losses, NEVER if behind == NEVER else behind - SETTLED_NS
 
     def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ghesrace.events import NO_SLOT, PAGE_MASK, Cause, Events, Kind, empty
+from ghesrace.events import NO_SLOT, PAGE_MASK, Cause, Events, Kind, as_events, blank, empty
 from ghesrace.plan import Plan
 
 _MAX_HELD = 200_000  # events that wait for the address that a map returns
@@ -93,10 +93,15 @@ class Joiner:
 
 
 def _slotted(events: Events) -> Events:
-    """The events, with a loss for each map of which nothing told the slot."""
-    lost = (events["kind"] == Kind.MAP) & (events["slot"] == NO_SLOT)
-    events["kind"][lost], events["aux"][lost] = Kind.LOSS, Cause.MISSED
-    events["addr"][lost], events["size"][lost] = events["ts"][lost], 1
+    """The events, with a loss in the place of each map of which nothing told the slot."""
+    unknown = (events["kind"] == Kind.MAP) & (events["slot"] == NO_SLOT)
+    maps = events[unknown]
+    losses = blank(Kind.LOSS, len(maps))
+    losses["begin"] = losses["end"] = maps["ts"]
+    losses["cause"], losses["count"] = Cause.MISSED, 1
+    for name in ("seq", "cpu", "point", "ctx"):
+        losses[name] = maps[name]
+    events[unknown] = as_events(losses)
     mappers = (events["kind"] <= Kind.UNMAP_END) & (events["slot"] == NO_SLOT)
     kept: Events = events[~mappers]
     return kept

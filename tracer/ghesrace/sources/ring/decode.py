@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ghesrace.errors import InputError
-from ghesrace.events import NO_SLOT, Cause, Context, Events, Flag, Kind, empty, loss
+from ghesrace.events import NO_SLOT, Cause, Context, Events, Flag, Kind, empty, loss, select
 from ghesrace.plan import FieldOf, Plan, Probe
 from ghesrace.sources.tracefs_text import FLAG_OF
 from ghesrace.sources.values import Value, slots_by_index, values
@@ -149,12 +149,13 @@ class Decoder:
             lossy = np.flatnonzero(records.missed[first_page : last_page[number]]) + first_page
             lost = 0
             for page in lossy.tolist():  # per loss, not per event
-                mark = self._overrun(cpu, state, records, page, span)
+                overrun = self._overrun(cpu, state, records, page, span)
+                count = int(select(overrun, Kind.LOSS)["count"][0]) or 1  # its place in the buffer
                 first = max(int(records.first[page]), span.start)
-                mark["seq"] = state.seq + first - span.start + lost
-                seq[first - span.start :] += mark["size"][0] or np.uint64(1)
-                lost += int(mark["size"][0]) or 1
-                losses.append(mark)
+                overrun["seq"] = state.seq + first - span.start + lost
+                seq[first - span.start :] += np.uint64(count)
+                lost += count
+                losses.append(overrun)
                 places.append(first)
             events["seq"][span.start : span.stop] = seq
             state.seq += len(span) + lost

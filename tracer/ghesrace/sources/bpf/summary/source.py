@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The summary source: what the kernel judged by itself (probes/summary_*.bpf.c), as batches.
 
-Episodes that are not safe come through the rings, like events. Counters and samples are read
-from the mapped state at every tick, and become records of the same stream.
+Episodes that are not safe come through the rings, like events, as events.SUMMARY_EPISODE. Counters
+and samples are read from the mapped state at every tick, and become records of the same stream:
+events.SUMMARY_COUNT and SUMMARY_SAMPLE.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ghesrace.events import MOST_AGAIN, NO_POINT, Events, Kind, Sample, Trait, empty
+from ghesrace.events import MOST_AGAIN, Events, Kind, Sample, Trait, as_events, blank
 from ghesrace.host.clocks import clock_now
 from ghesrace.plan import Plan
 from ghesrace.sources.accounts import Accounts
@@ -64,28 +65,35 @@ OWN = np.dtype(
         *((name, "u1") for name in _BYTES),
     ]
 )
-# What the index of a counter says, above the class: FLUSHED, HANDOFF, LATENT.
+# The index of a counter is a class, plus _CLASSES times the traits as bits, in this order.
 _CLASSES = 4
 _TRAITS = (Trait.FLUSHED, Trait.HANDOFF, Trait.LATENT)
 _SAMPLES = (Sample.EXPOSES, Sample.VULNERABLE, Sample.VULNERABLE)  # of shapes[3]
 
 
 def state_dtype(slots: int) -> np.dtype[np.void]:
-    """struct state of the C file."""
+    """struct state of probes/summary_state.bpf.c, for a plan of so many *slots*."""
     parts = [("edge", "<u4", 4), ("pid", "<u4"), ("notified", "u1"), ("pending", "u1")]
     parts += [("clearing", "u1"), ("pad", "u1")]
     return np.dtype([*parts, ("own", OWN, slots)])
 
 
 def counter(index: int) -> tuple[int, Trait]:
-    """Class and traits that counter *index* counts."""
+    """Class and traits of the episodes that counter *index* counts.
+
+    >>> counter(6)
+    (2, <Trait.FLUSHED: 1>)
+    """
     bits = index // _CLASSES
     traits = [trait for n, trait in enumerate(_TRAITS) if bits >> n & 1]
     return index % _CLASSES, Trait(sum(traits))
 
 
 class States:
-    """The mapped state of *cpus* CPUs at *slots* slots; hands out what is new."""
+    """The mapped state of *cpus* CPUs at *slots* slots, which `read` hands out as far as it is new.
+
+    *fd* is the BPF array of struct state; *start* (ns) is when its programs were attached.
+    """
 
     def __init__(self, fd: int, *, slots: int, cpus: int, start: int) -> None:
         dtype = state_dtype(slots)
@@ -103,33 +111,32 @@ class States:
         self._map.close()
 
     def read(self, now: int, final: bool) -> list[Events]:
-        """COUNT, AGAIN, SAMPLE records of what is new, at *now* (ns). *final*: no program runs."""
+        """What is new at *now* (ns): SAMPLE, COUNT and AGAIN records, as parts of a batch. *final*
+        says that no program runs any more."""
         counts = self._rows["counts"].copy()
         samples = self._new_samples(now, final)
         more = counts - self._counted
         at = np.nonzero(more)
-        records = empty(len(at[0]))
-        records["kind"], records["ts"], records["addr"] = Kind.COUNT, now, self._read
-        records["cpu"] = records["reserved"] = at[0]
-        records["slot"], records["size"] = at[1], more[at]
+        records = blank(Kind.COUNT, len(at[0]))
+        records["begin"], records["end"] = self._read, now
+        records["cpu"], records["slot"], records["count"] = at[0], at[1], more[at]
         said = [counter(int(index)) for index in at[2]]
-        records["aux"], records["flags"] = [c for c, _ in said], [int(t) for _, t in said]
+        records["cls"], records["traits"] = [c for c, _ in said], [int(t) for _, t in said]
         self._counted, self._read = counts, now
-        return [*samples, records, self._repeated(now)]
+        return [*samples, as_events(records), self._repeated(now)]
 
     def _repeated(self, now: int) -> Events:
         n = np.maximum(self._rows["again"]["n"], 1)
         more = np.minimum(n - self._again, MOST_AGAIN)
         at = np.nonzero(more)
         first = self._rows["again"][at]
-        records = empty(len(first))
-        records["kind"], records["ts"], records["addr"] = Kind.AGAIN, now, first["begin"]
-        records["cpu"] = records["reserved"] = at[0]
-        records["slot"], records["size"], records["aux"] = at[1], more[at], first["cls"]
-        records["flags"], records["phys"] = first["traits"], first["frame"]
-        records["point"] = NO_POINT
+        records = blank(Kind.AGAIN, len(first))
+        records["begin"], records["end"] = first["begin"], now
+        records["cpu"], records["slot"], records["count"] = at[0], at[1], more[at]
+        for name in ("cls", "traits", "frame"):
+            records[name] = first[name]
         self._again += more
-        return records
+        return as_events(records)
 
     def _new_samples(self, now: int, final: bool) -> list[Events]:
         # A hold that goes on may yet tell all CPUs; at the end no hold goes on.
@@ -138,21 +145,20 @@ class States:
         for cpu, slot, sort in zip(*np.nonzero(known > self._sampled), strict=True):
             first, last = self._sampled[cpu, slot, sort], known[cpu, slot, sort]
             shapes = self._rows["shapes"]["of"][cpu, slot, sort][first:last]
-            records = empty(len(shapes))
-            records["kind"], records["ts"], records["aux"] = Kind.SAMPLE, now, _SAMPLES[sort]
-            records["addr"], records["size"] = shapes["begin"], shapes["end"]
-            records["phys"], records["pid"] = shapes["frame"], shapes["call"]
-            records["cpu"] = records["reserved"] = cpu
+            records = blank(Kind.SAMPLE, len(shapes))
+            records["ts"], records["sample"] = now, _SAMPLES[sort]
+            for name in ("begin", "end", "frame", "call", "traits"):
+                records[name] = shapes[name]
+            records["cpu"] = records["mapper"] = cpu
             records["slot"], records["ctx"] = slot, shapes["level"]
-            records["flags"], records["point"] = shapes["traits"], NO_POINT
-            found.append(records)
+            found.append(as_events(records))
             self._sampled[cpu, slot, sort] = last
         return found
 
 
 class SummarySource(BpfSource):
-    """Live batches of a summary; see BpfSource. All that was counted since the programs were
-    attached is in the first one."""
+    """Live batches of a summary; see BpfSource. The first one has all that was counted since the
+    programs were attached."""
 
     _write = staticmethod(program.source)
     _maps = (*RING_MAPS, STATES)
