@@ -26,7 +26,7 @@
  * PREEMPT_COUNT (of CPU `me`), PERF or not.
  */
 
-/* events.EVENT */
+/* events.EVENT; records of a summary have other names for the same members (SUMMARY_EPISODE) */
 struct event {
 	u64 ts;
 	u64 addr;

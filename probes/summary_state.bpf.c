@@ -16,7 +16,7 @@
  * access is probed.
  */
 
-/* tlb.Class; OPEN is not decided yet. */
+/* checker.model.Class; OPEN is not decided yet. */
 enum { FRESH, BROADCAST, MAP_FLUSH, SAME_FRAME, INCIDENTAL, OPEN, UNCERTAIN, START };
 /* events.Trait */
 enum { FLUSHED = 1, WRITES = 2, HANDOFF = 4, LATENT = 8, STARTED = 16, UNMAPPED = 32, FIRST = 64 };
@@ -47,7 +47,7 @@ struct slot {
 	struct row last, other;
 };
 
-/* bpfsummary.SHAPE, SHAPES, AGAIN, OWN, state_dtype */
+/* sources/bpf/summary/source.py: SHAPE, SHAPES, AGAIN, OWN, state_dtype */
 struct shape {
 	u64 frame;
 	u64 begin;
@@ -245,6 +245,7 @@ static inline u64 known(struct own *o, struct slot *s, u64 cls, u64 *first)
 	return 0;
 }
 
+/* A THREAT, if there is one, and an EPISODE: events.SUMMARY_EPISODE, which names the members. */
 static inline void report(u64 me, u64 level, u64 k, struct own *o, struct slot *s, u64 cls,
 			  u64 first)
 {

@@ -25,8 +25,9 @@ such records out of a batch with `select`, make them with `blank`, put them into
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Kind(IntEnum):
     NOTIFY_END = 16  # a GHES notification handler returned
     NMI_REF = 17  # nmi:nmi_handler for a GHES handler, after it returned; size = its ns
     EDIT = 19  # a page-table edit of [addr, addr + size) begins
-    EDIT_END = 20  # ... ends
+    EDIT_END = 20  # the page-table edit ends
     SHOOTDOWN = 21  # an IPI-and-wait TLB shootdown of other CPUs begins
     # The next five are of a summary.
     EPISODE = 22  # SUMMARY_EPISODE: no class saves it, or it is uncertain
@@ -149,7 +150,7 @@ EVENT = np.dtype(
 assert EVENT.itemsize == 56
 
 # What these say is the same in every record. Of a record with an `end` that is its `ts` too.
-SHARED = ("ts", "seq", "point", "cpu", "slot", "kind", "ctx")
+SHARED = ("ts", "kind", "cpu", "ctx", "slot", "point", "seq")
 
 
 def _over_event(**places: str) -> np.dtype[np.void]:
@@ -351,13 +352,16 @@ def from_columns(columns: Mapping[str, npt.NDArray[Any]], summary: bool) -> Even
     return batch
 
 
-def _groups(summary: bool) -> Iterator[tuple[tuple[Kind, ...], np.dtype[np.void], list[str]]]:
+@cache
+def _groups(summary: bool) -> list[tuple[tuple[Kind, ...], np.dtype[np.void], list[str]]]:
     """Kinds that have the same columns; those columns, and which of them are not SHARED."""
+    found = []
     of_summary = (SUMMARY_EPISODE, SUMMARY_SAMPLE, SUMMARY_COUNT)
     for dtype in (EVENT, LOSS, *(of_summary if summary else ())):
         kinds = tuple(kind for kind in Kind if dtype_of(kind) is dtype)
         shared = (*SHARED, "aux", "reserved")  # of an event these two are 0
-        yield kinds, dtype, [name for name in dtype.names or () if name not in shared]
+        found.append((kinds, dtype, [name for name in dtype.names or () if name not in shared]))
+    return found
 
 
 Ints = npt.NDArray[np.int64]

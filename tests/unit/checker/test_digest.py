@@ -12,7 +12,18 @@ from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.errors import InputError
-from ghesrace.events import MOST_AGAIN, Cause, Events, Kind, Sample, Trait, empty, loss, mark
+from ghesrace.events import (
+    MOST_AGAIN,
+    Cause,
+    Events,
+    Kind,
+    Sample,
+    Trait,
+    as_events,
+    blank,
+    loss,
+    mark,
+)
 from ghesrace.plan import Plan
 from tests.build.trace import A, B, plan
 
@@ -21,20 +32,32 @@ PLAN = replace(plan(), summary=True)
 
 
 def record(kind: Kind, cpu: int = 0, **fields: int) -> Events:
-    event = empty(1)
-    event["kind"], event["cpu"], event["reserved"], event["slot"] = kind, cpu, cpu, 0
-    event["ts"] = T
+    """One record of *cpu* at slot 0, stamped T, as part of a batch; an episode is *cpu*'s own."""
+    made = blank(kind)
+    made["ts"], made["cpu"], made["slot"] = T, cpu, 0
+    if "mapper" in (made.dtype.names or ()):
+        made["mapper"] = cpu
     for name, value in fields.items():
-        event[name] = value
-    return event
+        made[name] = value
+    return as_events(made)
 
 
 def count(cls: Class, n: int, traits: int = 0, **fields: int) -> Events:
-    return record(Kind.COUNT, **{"addr": T - 100, "aux": cls, "size": n, "flags": traits, **fields})
+    return record(
+        Kind.COUNT, **{"begin": T - 100, "cls": cls, "count": n, "traits": traits, **fields}
+    )
 
 
-THREAT = record(Kind.THREAT, 1, reserved=0, addr=T - 300, size=T - 200, phys=A)
-NONE = record(Kind.EPISODE, 1, addr=T - 100, size=T, phys=B, aux=Class.NONE, flags=Trait.HANDOFF)
+def episode(traits: int) -> Events:
+    return record(Kind.EPISODE, 1, begin=T - 100, end=T, frame=B, cls=Class.NONE, traits=traits)
+
+
+def again(n: int, **fields: int) -> Events:
+    return record(Kind.AGAIN, 1, **{"begin": T - 100, "count": n, "cls": Class.NONE, **fields})
+
+
+THREAT = record(Kind.THREAT, 1, mapper=0, begin=T - 300, end=T - 200, frame=A)
+NONE = episode(Trait.HANDOFF)
 
 
 def judge(*records: Events, of: Plan = PLAN) -> Report:
@@ -76,9 +99,8 @@ def test_a_lost_threat_is_no_witness() -> None:
     assert not report.findings
 
 
-FIRST = NONE.copy()
-FIRST["flags"] = Trait.HANDOFF | Trait.FIRST
-AGAIN = record(Kind.AGAIN, 1, addr=T - 100, size=5, aux=Class.NONE)
+FIRST = episode(Trait.HANDOFF | Trait.FIRST)
+AGAIN = again(5)
 
 
 def test_repetitions_are_those_of_the_first() -> None:
@@ -94,8 +116,7 @@ def test_repetitions_are_those_of_the_first() -> None:
 def test_a_loss_since_the_first_makes_repetitions_uncertain() -> None:
     """If this fails, an invalidation that a loss hid is taken for none."""
     engine = Engine(PLAN)
-    later = AGAIN.copy()
-    later["ts"] = T + 500
+    later = again(5, end=T + 500)
     first = THREAT, FIRST, count(Class.FRESH, 2), mark(T + 1)
     lost = loss(T + 300, T + 400, Cause.MISSED, count=1)
     for batch in (first, (lost, later, mark(T + 501))):
@@ -108,10 +129,8 @@ def test_a_loss_since_the_first_makes_repetitions_uncertain() -> None:
 
 def test_repetitions_are_bounded() -> None:
     """If this fails, a hostile file of a few kilobytes takes gigabytes."""
-    many = AGAIN.copy()
-    many["size"] = MOST_AGAIN
     with pytest.raises(InputError, match="repeats more"):
-        judge(THREAT, FIRST, *[many] * 17)
+        judge(THREAT, FIRST, *[again(MOST_AGAIN)] * 17)
 
 
 def test_pti() -> None:
@@ -122,8 +141,10 @@ def test_pti() -> None:
 
 def test_samples_predict_and_losses_forbid_it() -> None:
     """If this fails, prediction needs the full stream, or believes what a loss touched."""
-    x = record(Kind.SAMPLE, 0, addr=T - 300, size=T - 200, phys=A, aux=Sample.EXPOSES, pid=1)
-    y = record(Kind.SAMPLE, 1, addr=T - 100, size=T - 50, phys=B, aux=Sample.VULNERABLE, pid=1)
+    fields = {"frame": A, "sample": Sample.EXPOSES, "call": 1}
+    x = record(Kind.SAMPLE, 0, begin=T - 300, end=T - 200, **fields)
+    fields = {"frame": B, "sample": Sample.VULNERABLE, "call": 1}
+    y = record(Kind.SAMPLE, 1, begin=T - 100, end=T - 50, **fields)
     safe = count(Class.FRESH, 2)
     report = judge(x, y, safe)
     assert report.verdict is Verdict.PREDICTED
@@ -135,7 +156,8 @@ def test_samples_predict_and_losses_forbid_it() -> None:
 def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
     """If this fails, no summary is ever clean."""
     traits = int(Trait.STARTED | Trait.UNMAPPED)
-    start = record(Kind.EPISODE, addr=T - 90, size=T - 80, aux=Class.UNCERTAIN, flags=traits)
+    fields = {"cls": Class.UNCERTAIN, "traits": traits}
+    start = record(Kind.EPISODE, begin=T - 90, end=T - 80, **fields)
     assert judge(start).verdict is Verdict.INCONCLUSIVE
     assert judge(start, count(Class.MAP_FLUSH, 1, cpu=1)).verdict is Verdict.INCONCLUSIVE
     report = judge(start, count(Class.MAP_FLUSH, 1))
@@ -146,16 +168,27 @@ def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
     "bad",
     [
         count(Class.NONE, 1),
-        count(Class.FRESH, 1, addr=T + 1),
+        count(Class.FRESH, 1, begin=T + 1),
         count(Class.FRESH, 2**63),
-        record(Kind.EPISODE, aux=Class.FRESH),
-        record(Kind.EPISODE, aux=77),
-        record(Kind.AGAIN, addr=T - 100, size=MOST_AGAIN + 1),
-        record(Kind.SAMPLE, aux=9),
+        record(Kind.EPISODE, cls=Class.FRESH),
+        record(Kind.EPISODE, cls=77),
+        record(Kind.EPISODE, cls=Class.NONE, begin=2**63),
+        record(Kind.EPISODE, cls=Class.NONE, end=2**63),
+        again(MOST_AGAIN + 1),
+        again(1, begin=2**63),
+        record(Kind.SAMPLE, sample=9),
+        record(Kind.SAMPLE, end=2**63),
         record(Kind.THREAT, slot=-1),
+        record(Kind.THREAT, begin=2**63),
     ],
 )
 def test_nonsense_is_refused(bad: Events) -> None:
     """If this fails, a damaged file crashes the checker or changes its verdict."""
     with pytest.raises(InputError, match="summary"):
         judge(bad)
+
+
+def test_a_summary_in_what_is_none_is_refused() -> None:
+    """If this fails, a file or a map file can have its events taken for the kernel's judgements."""
+    with pytest.raises(InputError, match="no summary"):
+        judge(THREAT, NONE, of=plan())

@@ -23,6 +23,7 @@ from ghesrace.plan import Plan
 
 from .model import SAFE, Class
 
+_CORRUPT = "the file is corrupt"
 _MOST = np.uint64(2**62)  # of a time (ns), a number or a position: what fits into an int64 twice
 
 
@@ -35,27 +36,28 @@ def validate(batch: Events, plan: Plan) -> None:
     Traceback (most recent call last):
     ...
     ghesrace.errors.InputError: a loss record has no known cause or ends before it begins
+      the file is corrupt
     """
     kind, slot, point = batch["kind"], batch["slot"], batch["point"]
     if not of_kind(kind, tuple(Kind)).all():
         raise InputError("an event of unknown kind", "the file is corrupt, or of a newer ghesrace")
     if not (batch["ctx"] < len(Context)).all():
-        raise InputError("an event in an unknown context", "the file is corrupt")
+        raise InputError("an event in an unknown context", _CORRUPT)
     if not ((slot >= NO_SLOT) & (slot < len(plan.slots))).all():
-        raise InputError("an event names a slot that the plan lacks", "the file is corrupt")
+        raise InputError("an event names a slot that the plan lacks", _CORRUPT)
     if not ((point == NO_POINT) | (point < len(plan.probes))).all():
-        raise InputError("an event names a probe point that the plan lacks", "the file is corrupt")
+        raise InputError("an event names a probe point that the plan lacks", _CORRUPT)
     if (batch["ts"] >= _MOST).any() or (batch["seq"] >= _MOST).any():
-        raise InputError("an event has an impossible time stamp", "the file is corrupt")
+        raise InputError("an event has an impossible time stamp", _CORRUPT)
     losses = select(batch, Kind.LOSS)
     if not np.isin(losses["cause"], list(Cause)).all() or (losses["begin"] > losses["end"]).any():
-        raise InputError("a loss record has no known cause or ends before it begins", "corrupt")
+        raise InputError("a loss record has no known cause or ends before it begins", _CORRUPT)
     named = of_kind(kind, SUMMARY_KINDS)
     if named.any():
         if not plan.summary:
-            raise InputError("a summary's record in what is no summary", "the file is corrupt")
+            raise InputError("a summary's record in what is no summary", _CORRUPT)
         if (slot[named] < 0).any() or not _makes_sense(batch):
-            raise InputError("a record of a summary makes no sense", "the file is corrupt")
+            raise InputError("a record of a summary makes no sense", _CORRUPT)
 
 
 def _makes_sense(batch: Events) -> bool:

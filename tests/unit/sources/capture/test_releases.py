@@ -2,8 +2,8 @@
 """Captures that earlier releases wrote: they read, and judge as they did then.
 
 `fixtures/captures/0.1.0-summary.arrows` was written by the code of that release, from what the
-programs of a summary made of a run (tests/unit/sources/bpf/summary/native.py); the JSON beside it is
-what that release's `ghesrace check --format json` said of it.
+programs of a summary made of a run (tests/unit/sources/bpf/summary/native.py); the JSON beside it
+is what that release's `ghesrace check --format json` said of it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ghesrace import cli
-from ghesrace.events import Kind
+from ghesrace.events import SHARED, Kind, select
 from ghesrace.sources.capture.file import CaptureSource
 
 CAPTURES = Path(__file__).resolve().parents[2] / "fixtures" / "captures"
@@ -52,3 +53,28 @@ def test_a_summary_of_0_1_0_judges_as_before(
     assert cli.main(["check", "--format", "json", SUMMARY.name]) == 1
     assert capsys.readouterr().out == SUMMARY.with_suffix(".json").read_text()
     assert json.loads(SUMMARY.with_suffix(".json").read_text())["verdict"] == "race-observed"
+
+
+# What each kind of record said in the columns of format 1, under the names of today.
+_EPISODE = {"begin": "addr", "end": "size", "frame": "phys", "call": "pid", "mapper": "reserved"}
+_COUNT = {"begin": "addr", "end": "ts", "count": "size", "traits": "flags", "cls": "aux"}
+FORMAT_1 = {
+    Kind.EPISODE: {**_EPISODE, "traits": "flags", "cls": "aux"},
+    Kind.THREAT: {**_EPISODE, "traits": "flags"},
+    Kind.SAMPLE: {**_EPISODE, "traits": "flags", "sample": "aux"},
+    Kind.COUNT: _COUNT,
+    Kind.AGAIN: {**_COUNT, "frame": "phys"},
+    Kind.LOSS: {"begin": "addr", "end": "ts", "count": "size", "cause": "aux"},
+}
+
+
+@pytest.mark.parametrize("kind", FORMAT_1, ids=lambda kind: kind.name)
+def test_columns_of_format_1_are_read_under_their_names(kind: Kind) -> None:
+    """If this fails, what a record of an old file says is taken for something else."""
+    table = pa.ipc.open_stream(SUMMARY).read_all()
+    here = table.column("kind").to_numpy() == kind
+    found = select(np.concatenate(list(CaptureSource(SUMMARY).batches())), kind)
+    assert len(found) == here.sum() > 0
+    for name, column in FORMAT_1[kind].items():
+        assert found[name].tolist() == table.column(column).to_numpy()[here].tolist(), name
+    assert set(FORMAT_1[kind]) | set(SHARED) >= set(found.dtype.names or ()) - {"cls", "frame"}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The capture file: an Arrow IPC *stream* of event batches, with the plan and host in its schema.
 
-Columns are the fields of events.EVENT. A stream needs no footer, so what was flushed before a
-crash can be read; a run that ended well has Arrow's end-of-stream marker, a cut one has not.
+columns.py says what the columns are. A stream needs no footer, so what was flushed before a crash
+can be read; a run that ended well has Arrow's end-of-stream marker, a cut one has not.
 Any Arrow reader opens the file: `pyarrow.ipc.open_stream(path).read_pandas()`.
 """
 
@@ -13,7 +13,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from types import TracebackType
@@ -25,29 +25,27 @@ import pyarrow as pa
 
 from ghesrace import __version__
 from ghesrace.errors import GhesraceError, HostError, InputError, TransientError
-from ghesrace.events import EVENT, Cause, Events, Kind, empty, loss, mark
+from ghesrace.events import Cause, Events, Kind, empty, joined, loss, mark, promised
 from ghesrace.plan import Plan
 
 from . import guard
+from .columns import READ, WRITTEN, Columns, Format
 
-FORMAT = "1"
-MAX_ROWS = 1 << 20  # of one batch: bounds a reader's memory to some 60 MB
+MAX_ROWS = 1 << 20  # of one batch: bounds what a reader holds of it to some 200 MB
 _MAX_METADATA = 64 << 20  # of the schema message, which carries the plan and the host facts
+_MAX_BODY = 2 * MAX_ROWS * sum(Columns(WRITTEN, summary=True).widths)
 _CONTINUATION = b"\xff\xff\xff\xff"
-_COLUMNS = [
-    (name, pa.from_numpy_dtype(EVENT[name]), EVENT[name].itemsize) for name in EVENT.names or ()
-]
 
 
 def schema(plan: Plan, host: dict[str, Any]) -> pa.Schema:
     """The schema of a capture of *plan* on *host*."""
     metadata: dict[str | bytes, str | bytes] = {
-        "ghesrace.format": FORMAT,
+        "ghesrace.format": WRITTEN,
         "ghesrace.version": __version__,
         "ghesrace.plan": json.dumps(plan.to_dict()),
         "ghesrace.host": json.dumps(host),
     }
-    return pa.schema([pa.field(n, t, nullable=False) for n, t, _ in _COLUMNS], metadata)
+    return pa.schema(Columns(WRITTEN, plan.summary).fields(), metadata)
 
 
 class CaptureWriter:
@@ -55,8 +53,16 @@ class CaptureWriter:
     end with the marker of a run that ended well.
 
     Batches are collected for up to *interval* seconds, then written and flushed to the OS:
-    a kill -9 loses at most what came since. Raises TransientError if the disk is full,
-    HostError if the file can't be written.
+    a kill -9 loses at most what came since. `rows` counts the records written so far. Raises
+    TransientError if the disk is full, HostError if the file can't be written.
+
+    >>> import tempfile
+    >>> from ghesrace.events import mark
+    >>> path = Path(tempfile.mkdtemp()) / "host.arrows"
+    >>> with CaptureWriter(path, Plan("x86_64", "6.12", (), ()), {"release": "6.12"}) as writer:
+    ...     writer.write(mark(1_000))
+    >>> [len(batch) for batch in CaptureSource(path).batches()]
+    [1]
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class CaptureWriter:
         self._interval = interval
         self._pending: list[Events] = []
         self._written = time.monotonic()
+        self._columns = Columns(WRITTEN, plan.summary)
         self._schema = schema(plan, host)
         self._failed = False
         try:
@@ -94,12 +101,13 @@ class CaptureWriter:
         """Write what was collected and hand it to the OS."""
         if not self._pending:
             return
-        rows = np.concatenate(self._pending)
+        rows = joined(self._pending)
         self._pending.clear()
         try:
             for first in range(0, max(len(rows), 1), MAX_ROWS):
                 part = rows[first : first + MAX_ROWS]
-                columns = [_column(part[name], kind) for name, kind, _ in _COLUMNS]
+                values = self._columns.of(part)
+                columns = [_column(values[field.name], field.type) for field in self._schema]
                 self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
         except OSError as error:
             self._failed = True
@@ -160,10 +168,11 @@ class CaptureWriter:
 
 
 class CaptureSource:
-    """Reads a capture file. `plan` and `host` are there at once, batches one at a time.
+    """Reads a capture file of any format in columns.READ. `plan` and `host` are there at once,
+    batches one at a time; CaptureWriter has an example.
 
-    After `batches()` is exhausted: `truncated` says that the file ends without its marker or
-    in damage (`warnings` say what), and the last batch then holds a LOSS (TRUNCATED).
+    After `batches()` is exhausted, `truncated` says whether the file ends without its marker or in
+    damage; `warnings` then say what is wrong, and the last batch holds a LOSS (TRUNCATED).
     Memory is bounded whatever the file claims. Raises InputError if it is no capture, or
     if it is cut before its first intact batch.
     """
@@ -175,6 +184,7 @@ class CaptureSource:
         with self._open() as file:
             self._schema, self._begin = self._read_schema(file)
         metadata = self._schema.metadata or {}
+        version = self._version(metadata)
         try:
             self.plan = Plan.from_json(metadata[b"ghesrace.plan"])
             self.host: dict[str, Any] = json.loads(metadata[b"ghesrace.host"])
@@ -188,6 +198,19 @@ class CaptureSource:
         names = [host.get(name, "") for name in ("arch", "release")]
         if not all(isinstance(name, str) and name.isprintable() for name in names):
             raise InputError(f"{self.path}: the host facts in it are damaged")
+        self._columns = Columns(version, self.plan.summary)
+        if not self._columns.fit(self._schema):
+            raise InputError(f"{self.path}: its columns are not those of format {version}")
+
+    def _version(self, metadata: Mapping[bytes, bytes]) -> Format:
+        told = metadata[b"ghesrace.format"]
+        for version in READ:
+            if told == version.encode():
+                return version
+        raise InputError(
+            f"{self.path}: capture format {told!r}, this ghesrace reads {' and '.join(READ)}",
+            "read it with the ghesrace that wrote it",
+        )
 
     def batches(self) -> Iterator[Events]:
         """See sources.Source."""
@@ -210,8 +233,7 @@ class CaptureSource:
                 intact = True
                 real = events["kind"] < Kind.LOSS
                 newest = max(newest, int(events["ts"][real].max(initial=0)))
-                marks = events["ts"][events["kind"] == Kind.MARK]
-                marked = max(marked, int(marks.max(initial=0)))
+                marked = max(marked, promised(events))
                 yield events
         if not intact:
             raise InputError(
@@ -219,7 +241,7 @@ class CaptureSource:
                 "the capture was cut too early to be judged: record again",
             )
         end = max(marked, newest)
-        yield np.concatenate((loss(marked, end, Cause.TRUNCATED), mark(end)))
+        yield joined((loss(marked, end, Cause.TRUNCATED), mark(end)))
 
     def _open(self) -> BufferedReader:
         try:
@@ -244,19 +266,10 @@ class CaptureSource:
                 raise foreign
             _, metadata, _ = message
             found = pa.ipc.read_schema(pa.py_buffer(_framed(metadata)))
-            columns = [(f.name, f.type) for f in found]
         except (InputError, pa.ArrowException, OSError, ValueError) as error:
             raise foreign from error
-        version = (found.metadata or {}).get(b"ghesrace.format")
-        if version is None:
+        if b"ghesrace.format" not in (found.metadata or {}):
             raise foreign
-        if version != FORMAT.encode():
-            raise InputError(
-                f"{self.path}: capture format {version!r}, this ghesrace reads {FORMAT}",
-                "read it with the ghesrace that wrote it",
-            )
-        if columns != [(n, t) for n, t, _ in _COLUMNS]:
-            raise InputError(f"{self.path}: its columns are not those of format {FORMAT}")
         return found, file.tell()
 
     def _message(self, file: BufferedReader) -> tuple[guard.Header, bytes, bytes] | None:
@@ -281,7 +294,7 @@ class CaptureSource:
             raise InputError("the file ends in the middle of a batch")
         metadata = file.read(length)
         head = guard.header(metadata)
-        if head.body < 0 or head.body > 2 * MAX_ROWS * EVENT.itemsize:
+        if head.body < 0 or head.body > _MAX_BODY:
             raise InputError("damaged: a batch of impossible length")
         if head.body > left - 8 - length:
             raise InputError("the file ends in the middle of a batch")
@@ -294,17 +307,18 @@ class CaptureSource:
         head, metadata, body = message
         if head.kind != guard.RECORD_BATCH:
             raise InputError("damaged: a message that is no batch")
-        rows = guard.check_batch(metadata, body, [w for _, _, w in _COLUMNS], MAX_ROWS)
+        guard.check_batch(metadata, body, self._columns.widths, MAX_ROWS)
         try:
             framed = pa.py_buffer(_framed(metadata) + body)
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(framed), self._schema)
             batch.validate(full=True)
-            events = empty(rows)
-            for name, _, _ in _COLUMNS:
-                events[name] = batch.column(name).to_numpy(zero_copy_only=True)
+            columns = {
+                name: batch.column(name).to_numpy(zero_copy_only=True)
+                for name in self._columns.names
+            }
+            return self._columns.batch(columns)
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise InputError(f"damaged batch: {str(error).splitlines()[0]}") from error
-        return events
 
 
 def _no_wait(path: str, flags: int) -> int:
