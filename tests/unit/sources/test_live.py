@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghesrace.events import NEVER, Cause, Context, Events, Kind, empty, joined
+from ghesrace.events import NEVER, Cause, Context, Events, Kind, empty, joined, select
 from ghesrace.plan import Plan, Probe
 from ghesrace.sources import live
 from ghesrace.sources.accounts import Accounts
@@ -87,6 +87,26 @@ def test_a_burst_is_promised_as_it_is_read() -> None:
     assert marks == sorted(marks)
     assert marks[10] >= 90
     assert marks[49] >= 480
+
+
+class Late(Rings):
+    """Rings that show an event of CPU 1 only when its time was promised to be complete."""
+
+    def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
+        if complete < 1_003 * SECOND:
+            return {}, [], NEVER
+        return super()._drain(complete)
+
+
+def test_what_comes_after_its_mark_is_counted_and_lost() -> None:
+    """If this fails, what was judged without an event counts as complete."""
+    with Late([[], [5, 8]], 10) as source:
+        events = joined(list(source.batches()))
+        assert source.counters["late"] == 2
+        assert source.counters["uncounted losses"] == 1
+    [lost] = select(events, Kind.LOSS)
+    assert (lost["cause"], lost["cpu"], lost["begin"], lost["count"]) == (Cause.CLOCK, 1, 5, 0)
+    assert lost["end"] == 1_002 * SECOND
 
 
 def _some(batches: Iterator[Events], n: int) -> list[Events]:

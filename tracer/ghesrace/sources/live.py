@@ -14,11 +14,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from ghesrace.errors import GhesraceError, HostError
-from ghesrace.events import NEVER, Cause, Events, Kind, empty, joined, loss, mark
+from ghesrace.events import NEVER, Events, empty, joined, mark
 from ghesrace.host.clocks import clock_now
 from ghesrace.plan import Plan
 
 from .accounts import Accounts
+from .late import is_late, late_losses
 from .nmi import NmiMatcher
 
 # A CPU can be stopped for long between taking a stamp and writing the event (a vCPU that lost its
@@ -30,9 +31,11 @@ class LiveSource(ABC):
     """Live events of one plan. Use as a context manager; `batches()` yields until `stop()` is
     called (any thread or a signal handler may) and ends with everything that was recorded.
 
-    `counters`: read = kept + other (records that concern no slot); "lost:<cause>": events;
-    "uncounted losses": losses of unknown size; seen = kept + all lost. `lost` adds them up.
-    *tick*: seconds between reads.
+    `counters` has "read", which is "kept" plus "other" (records that concern no slot);
+    "lost:<cause>", events by events.Cause; "uncounted losses", how many losses are of an unknown
+    number of events; "late", events that came after they were promised to be complete; and "seen",
+    which is "kept" plus all that was lost. `lost` adds up the "lost:<cause>". *tick* is how many
+    seconds pass between two reads, at most 0.25.
     """
 
     def __init__(self, plan: Plan, host: dict[str, Any], tick: float) -> None:
@@ -133,13 +136,7 @@ class LiveSource(ABC):
         matcher = self._matchers.setdefault(cpu, NmiMatcher(self._start))
         unmatched = matcher.feed(events, cpu)
         self.counters["lost:nmi_unmatched"] += len(unmatched)
-        return [events, unmatched, self._late(events, cpu, promised)]
-
-    def _late(self, events: Events, cpu: int, promised: int) -> Events:
-        """A LOSS (CLOCK) if events came that an earlier MARK said were all delivered."""
-        late = events["ts"][(events["ts"] < promised) & (events["kind"] != Kind.LOSS)]
-        if not len(late):
-            return empty()
-        self.counters["late"] += len(late)
-        self.counters["uncounted losses"] += 1
-        return loss(int(late.min()), promised, Cause.CLOCK, cpu)
+        late = late_losses(events, promised)
+        self.counters["late"] += int(is_late(events, promised).sum())
+        self.counters["uncounted losses"] += len(late)
+        return [events, unmatched, late]

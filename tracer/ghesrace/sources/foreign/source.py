@@ -19,6 +19,7 @@ from ghesrace.plan import Plan, Unseen
 from ghesrace.sources.foreign.dat.header import MAGIC
 from ghesrace.sources.foreign.dat.reader import DatReader, open_dat
 from ghesrace.sources.foreign.text.reader import TextReader, form_of
+from ghesrace.sources.late import late_losses
 from ghesrace.sources.nmi import NmiMatcher
 from ghesrace.sources.ring.decode import Decoder, SlotTable
 
@@ -77,7 +78,7 @@ class ForeignSource:
             for cpu in block.chunks if references else ():
                 matcher = matchers.setdefault(cpu, NmiMatcher(start))
                 parts.append(matcher.feed(events[events["cpu"] == cpu], cpu))
-            parts += _late(events, promised)
+            parts.append(late_losses(events, promised))
             if joiner is not None:
                 parts[0] = joiner.feed(events, final)
             promised = max(promised, end if final else min(block.mark or 0, end))
@@ -166,10 +167,3 @@ def _planned(survey: Survey, reader: Reader, given: EventMap, others: list[str])
             plan, unseen=(*plan.unseen, Unseen(what, why, ("stale",))), not_checked=checked
         )
     return plan
-
-
-def _late(events: Events, promised: int) -> Iterator[Events]:
-    """A LOSS (CLOCK) where events are older than an earlier MARK said."""
-    late = (events["ts"] < promised) & (events["kind"] != Kind.LOSS)
-    for cpu in np.unique(events["cpu"][late]).tolist():
-        yield loss(int(events["ts"][late].min()), promised, Cause.CLOCK, cpu)
