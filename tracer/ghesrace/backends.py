@@ -24,7 +24,6 @@ from .events import Kind
 from .plan import Backend, Plan
 
 Wanted = Literal["auto", "ftrace", "bpf"]
-WANTED = ("auto", "ftrace", "bpf")
 _SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
     "ftrace": FtraceSource,
     "bpf": BpfSource,

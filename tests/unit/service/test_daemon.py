@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from ghesrace import cli
-from ghesrace.backends import WANTED
+from ghesrace.backends import Wanted
 from ghesrace.errors import HostError, TransientError
 from ghesrace.events import Cause, Events, Kind, empty, loss, mark
 from ghesrace.plan import Unseen
@@ -306,7 +306,7 @@ def test_bad_configuration_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_backends_are_the_same_as_of_a_capture() -> None:
     """If this fails, the configuration takes a backend that nothing attaches, or lacks one."""
-    for name in WANTED:
+    for name in get_args(Wanted):
         assert config.parse(f'[source]\nbackend = "{name}"').source.backend == name
 
 

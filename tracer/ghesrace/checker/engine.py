@@ -55,6 +55,14 @@ class Engine:
     """Feed it batches (`feed`), end the stream (`finish`), ask for a `report` at any time.
 
     Memory is bounded by CPUs x slots and by the batches between two MARKs, not by the run.
+
+    >>> from ghesrace.events import mark
+    >>> from ghesrace.plan import Slot
+    >>> engine = Engine(Plan("x86_64", "6.12", (Slot("GHES_IRQ", 644, None, "report"),), ()))
+    >>> decided = engine.feed(mark(1_000))  # batches of a source, such as CaptureSource.batches()
+    >>> rest = engine.finish()
+    >>> engine.report().verdict.word  # nothing happened
+    'inconclusive'
     """
 
     def __init__(self, plan: Plan, *, all_occurrences: bool = False) -> None:
@@ -74,7 +82,7 @@ class Engine:
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
 
     def feed(self, batch: Events) -> list[Judged]:
-        """Take one batch; return the episodes that it decided.
+        """Take one batch (EVENT, shape (n,)); return the episodes that it decided, slot by slot.
 
         Raises InputError for records that no source of ours makes (see `validate`).
         """

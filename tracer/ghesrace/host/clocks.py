@@ -43,14 +43,6 @@ class Comparison:
         return max(self.warp_ns, min(self.bound_ns, ASSUMED_NS))
 
 
-def cross_cpu_error_ns() -> int:
-    """Return the error, in ns, of CLOCK_MONOTONIC's order between CPUs; 0 with a single CPU.
-
-    Takes less than a second. Raises OSError if a CPU cannot be used.
-    """
-    return compare().error_ns
-
-
 def compare(cpus: Sequence[int] | None = None, clock: int = time.CLOCK_MONOTONIC) -> Comparison:
     """Compare *clock* between the first of *cpus* and each other one.
 

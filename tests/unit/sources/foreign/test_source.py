@@ -362,6 +362,7 @@ def test_map_without_its_return_is_a_loss(tmp_path: Path) -> None:
     [
         ("x = 1", "unknown key 'x'"),
         ("[[event]]\nevent='a/b'\nkind='mop'", "kind 'mop' is not one of map"),
+        ("[[event]]\nevent='a/b'\nkind='episode'", "kind 'episode' is not one of map"),
         ("[[event]]\nevent='a/b'\nkind='map'", "a map needs the fields phys or pfn"),
         ("[[event]]\nkind='map'", "event must be a string"),
         ("[[event]]\nevent='a/b'\nkind='read'\nfields={adr='x'}", "'adr' is not one of"),

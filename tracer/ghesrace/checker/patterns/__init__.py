@@ -19,8 +19,9 @@ class Evidence:
     """What one step of the engine shows to every pattern.
 
     `judged` are the episodes of `chunk`, `witnesses` those that may threaten later ones,
-    `spans` what lasts. `addresses` are the slots' as known so far. Of a summary `judged` are what
-    the kernel judged, and samples; `digested` are their events, by witness.Key.
+    `spans` what lasts. `addresses` are the slots' as known so far. If the stream is a summary,
+    `judged` are the episodes that the kernel judged and its samples, and `digested` holds the map
+    and the unmap of each, by witness.EpisodeKey.
     """
 
     chunk: Chunk

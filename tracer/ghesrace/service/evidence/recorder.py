@@ -3,7 +3,7 @@
 
 What is kept is bounded by bytes, not by time: the two halves of a race can be hours apart, and
 `check` must find it again in the file. A file is everything in memory, then what follows for a
-while; it gets its name when it is complete (evidence.py keeps the folder).
+while; it gets its name when it is complete (folder.py keeps the folder).
 """
 
 from __future__ import annotations
@@ -59,7 +59,15 @@ def shown(path: Path, keys: list[FindingKey]) -> list[FindingKey]:
 
 
 class RecentEvents:
-    """The newest batches, up to *limit* bytes; the oldest go first, whole."""
+    """The newest batches, up to *limit* bytes in memory; the oldest go first, whole.
+
+    >>> from ghesrace.events import mark
+    >>> recent = RecentEvents(limit=1 << 20)
+    >>> recent.add(mark(1)), recent.add(mark(2))  # a later mark says all that an earlier one does
+    (None, None)
+    >>> [batch["ts"].tolist() for batch in recent.batches()]
+    [[2]]
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -90,8 +98,12 @@ class RecentEvents:
 
 @dataclass(slots=True)
 class Counters:
-    """What the recorder did. `suppressed` by why, `errors` by cause, `verified`: whether
-    a capture, read back and judged, shows its findings."""
+    """What the recorder did so far.
+
+    `captures` were written whole; `suppressed` counts findings by why no file was begun for them,
+    `errors` by cause. `verified` counts captures by whether they show their findings when they are
+    read back and judged.
+    """
 
     captures: int = 0
     suppressed: dict[str, int] = field(

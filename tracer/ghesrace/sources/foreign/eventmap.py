@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ghesrace.errors import InputError
-from ghesrace.events import Kind
+from ghesrace.events import EVENT, Kind, dtype_of
 from ghesrace.plan import FIELDS, Fetch, LockUnit
 from ghesrace.points import ARCHES, IMPLIES, Candidate, Point, Wanted, families
 from ghesrace.sources.ring.pages import EventFormat
@@ -403,7 +403,7 @@ def _word(kind: str) -> str:
 
 
 def _kind(where: str, text: str) -> str:
-    kinds = {_word(k.name): k.name for k in Kind if k < Kind.LOSS}
+    kinds = {_word(k.name): k.name for k in Kind if dtype_of(k) is EVENT and k != Kind.MARK}
     if text not in kinds:
         raise InputError(f"{where}: kind {text!r} is not one of {', '.join(kinds)}")
     return kinds[text]

@@ -13,11 +13,11 @@ _MAX_HELD = 200_000  # events that wait for the address that a map returns
 
 
 class Joiner:
-    """Gives events the slot that only another event tells: a map whose address its return
-    delivers, a return or an unmap that names nothing. Within one CPU and context.
+    """Gives events the slot that only another event of the same CPU and context tells: a map whose
+    address its return delivers, and a return or an unmap that names nothing.
 
-    Holds back what follows a map without an address until its return is there. `oldest` (ns)
-    is the first stamp that is held back.
+    It holds back what follows a map without an address until its return is there. `oldest` (ns)
+    is the first stamp that is held back, a time beyond all others if nothing is.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -31,7 +31,8 @@ class Joiner:
         self.oldest = 2**62
 
     def feed(self, events: Events, final: bool) -> Events:
-        """Take a batch; return what is complete, in the CPUs' order."""
+        """Take a batch (EVENT, shape (n,)); return what is complete, grouped by CPU, each CPU's
+        events in their order. *final* says that no more comes: then nothing is held back."""
         ready = [empty()]
         for cpu in np.unique(events["cpu"]).tolist() if not final else self._all(events):
             mine = np.concatenate([self._held.pop(cpu, empty()), events[events["cpu"] == cpu]])
@@ -108,5 +109,6 @@ def _slotted(events: Events) -> Events:
 
 
 def needs_joining(plan: Plan) -> bool:
+    """Whether some map or unmap of *plan* does not name its slot."""
     kinds = {Kind.MAP.name, Kind.UNMAP.name, Kind.MAP_END.name, Kind.UNMAP_END.name}
     return any(p.kind in kinds and p.slot is None and "index" not in p.fields for p in plan.probes)

@@ -33,9 +33,11 @@ _SAMPLE = 1 << 18  # bytes that tell what a file is
 
 
 class ForeignSource:
-    """A trace of another tool; see sources.Source. `truncated`, `warnings`: as CaptureSource's.
+    """A trace of another tool as batches; see sources.Source.
 
-    Raises InputError if the file is damaged or nothing in it maps a GHES slot.
+    *given* names events that are not recognised (eventmap.load_map). `truncated` and `warnings` are
+    those of CaptureSource; `counters` has what LiveSource's has, as far as a file tells it. Raises
+    InputError if the file is damaged or nothing in it maps a GHES slot.
     """
 
     def __init__(self, path: str | Path, given: EventMap | None = None) -> None:
@@ -109,7 +111,8 @@ class ForeignSource:
 
 
 def _choose(path: Path, given: EventMap) -> tuple[Reader, Survey, list[str]]:
-    """The reader of the buffer with the most events of ours; names of others that have some."""
+    """The reader of the buffer with the most events of ours, what is in it, and the names of other
+    buffers that have some too."""
     found: list[tuple[Reader, Survey, str]] = []
     for reader in readers(path, given):
         survey = Survey.of(reader, given)

@@ -19,9 +19,13 @@ _STATE = (
 
 
 def summarised(plan: Plan) -> Plan:
-    """*plan* (backend "bpf") with only the probes that the state needs, and `summary` set.
+    """*plan* (backend "bpf") with only the probes that the state needs, and `summary` set. Patterns
+    that need single events are not checked then.
 
-    Raises HostError if it can't be decided in the kernel what this plan's events tell.
+    Raises HostError if the kernel can't decide by itself what this plan's events tell.
+
+    >>> summarised(Plan("x86_64", "6.12", (), (), backend="bpf")).not_checked["overlap"]
+    'summary mode keeps no events'
     """
     full = "record without --summary"
     if plan.backend != "bpf":

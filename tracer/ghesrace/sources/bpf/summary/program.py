@@ -210,4 +210,3 @@ _BODIES: dict[Kind, Callable[[_Program], Iterator[str]]] = {
     Kind.NOTIFY_END: _Program.notify,
     Kind.NMI_REF: _Program.reference,
 }
-SUMMARISED = tuple(_BODIES)
