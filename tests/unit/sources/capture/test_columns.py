@@ -13,10 +13,10 @@ import pytest
 
 from ghesrace.checker.model import Class, class_word
 from ghesrace.errors import InputError
-from ghesrace.events import Cause, Events, Kind, columns_of, joined, loss, mark
+from ghesrace.events import Cause, Context, Events, Kind, Sample, columns_of, joined, loss, mark
 from ghesrace.plan import Plan
 from ghesrace.sources.capture import file
-from ghesrace.sources.capture.columns import ABOUT, READ, WRITTEN, Columns
+from ghesrace.sources.capture.columns import ABOUT, BITS, READ, WRITTEN, Columns
 from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
 
 CAPTURES = Path(__file__).resolve().parents[2] / "fixtures" / "captures"
@@ -93,6 +93,11 @@ def test_the_documentation_names_all_columns_and_kinds() -> None:
     assert {name: int(number) for number, name in kinds} == {k.name: int(k) for k in Kind}
     for cls in Class:
         assert f"{int(cls)} {class_word(cls)}" in text
+    for word in (*Cause, *Context, *Sample):
+        assert f"{int(word)} {word.name.lower().replace('_', '-')}" in text
+    for name, bits in BITS.items():
+        [row] = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+        assert all(f" {int(bit)} " in row for bit in bits)
 
 
 def test_a_summarys_columns_are_not_anothers(summary: tuple[Plan, Events], tmp_path: Path) -> None:

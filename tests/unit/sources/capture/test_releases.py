@@ -18,9 +18,10 @@ import pytest
 
 from ghesrace import cli
 from ghesrace.events import SHARED, Kind, select
-from ghesrace.sources.capture.file import CaptureSource
+from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
 
 CAPTURES = Path(__file__).resolve().parents[2] / "fixtures" / "captures"
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 SUMMARY = CAPTURES / "0.1.0-summary.arrows"
 
 
@@ -53,6 +54,28 @@ def test_a_summary_of_0_1_0_judges_as_before(
     assert cli.main(["check", "--format", "json", SUMMARY.name]) == 1
     assert capsys.readouterr().out == SUMMARY.with_suffix(".json").read_text()
     assert json.loads(SUMMARY.with_suffix(".json").read_text())["verdict"] == "race-observed"
+
+
+@pytest.mark.parametrize(
+    "path", [SUMMARY, *sorted(EXAMPLES.glob("*.arrows"))], ids=lambda p: p.stem
+)
+def test_what_is_written_again_judges_as_before(
+    path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If this fails, the format that is written now loses something that a verdict needs."""
+    source = CaptureSource(path)
+    with CaptureWriter(tmp_path / path.name, source.plan, source.host) as writer:
+        for batch in source.batches():
+            writer.write(batch)
+    told = []
+    for folder in (path.parent, tmp_path):
+        monkeypatch.chdir(folder)
+        code = cli.main(["check", "--format", "json", path.name])
+        told.append((code, capsys.readouterr().out))
+    assert told[0] == told[1]
 
 
 # What each kind of record said in the columns of format 1, under the names of today.
