@@ -60,6 +60,7 @@ class Values:
 def values(probe: Probe) -> Values:
     """Return how *probe*'s fields become its event's values.
 
+    >>> from ghesrace.plan import Fetch
     >>> values(Probe("m", "MAP", "f", "kprobe", {"pfn": Fetch(1)})).phys
     Value(field='pfn', shift=12, minus='', plus='')
     """
