@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An independent oracle for the checker: a small machine, explored exhaustively.
+"""The oracle of worlds: what DESIGN's rules say of a small record, by enumeration.
 
-`protocol` says what one notification does, `programs` what each CPU runs, `traces` in which
-orders, `machine` what can come of it, `compare` whether the checker says the same. Nothing
-here shares code with the checker; only the event record and the plan, its input, are common.
+`judge.judge(record)` is the answer. `record` is what the tracer hands over, `code` what the
+kernel's code did, `effects` what can be before what, `worlds` every order of it, `classes` the
+table, `losses` what may be hidden, `pairs` and `predictions` the other questions; `programs`
+makes records, `compare` holds a checker to the answers, `shrink` makes what differs small. It
+shares no code with the checker: only the event record and the plan are common to both.
 """

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`judge(record)`: what DESIGN's rules say of a record, by going through all of its worlds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ghesrace.events import Cause, Kind
+
+from . import code, effects, pairs, predictions, worlds
+from .classes import SAFE, combine
+from .classes import judge as classify
+from .code import Code, Episode
+from .losses import variants
+from .record import Ev, Record
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the worlds say of one recorded episode, named by the event of its map.
+
+    `plain`: its classes in the worlds in which nothing is hidden and its CPU held nothing at the
+    start, `started`: in those in which it held something; `hiding` and `hiding_started`: the same
+    of worlds with hidden events. `inconsistent`: no world has its lock.
+    """
+
+    map: Ev
+    slot: int
+    cpu: int
+    plain: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
+    hiding: set[str] = field(default_factory=set)
+    hiding_started: set[str] = field(default_factory=set)
+    inconsistent: bool = False
+    pti: bool = False
+
+    @property
+    def worlds(self) -> set[str]:
+        """Its class in each world."""
+        found = self.plain | self.started | self.hiding | self.hiding_started
+        return found | {"incidental"} if self.pti and "none" in found else found
+
+    @property
+    def word(self) -> str:
+        """Its class."""
+        return "uncertain" if self.inconsistent else combine(self.worlds)
+
+    @property
+    def causes(self) -> set[str]:
+        """What is open, if it is `uncertain`."""
+        if self.word != "uncertain":
+            return set()
+        if self.inconsistent:
+            return {"inconsistent"}
+        found = set()
+        if self.plain and combine(self.plain) == "uncertain":
+            found.add("order")
+        seen = self.plain | self.hiding
+        if self.hiding - self.plain and combine(seen) == "uncertain":
+            found.add("loss")
+        if (self.started | self.hiding_started) - seen:
+            found.add("start")
+        if self.pti and "none" in self.worlds:
+            found.add("pti")
+        return found
+
+    @property
+    def never_safe(self) -> bool:
+        """Whether it is safe in no world: then, if `uncertain`, it counts as predicted."""
+        return not self.inconsistent and not self.worlds & set(SAFE)
+
+
+@dataclass(slots=True)
+class Judgement:
+    """The answers of one record. `hidden`: the classes of episodes that are hidden whole."""
+
+    episodes: list[Answer]
+    verdict: str
+    reasons: list[str]
+    hidden: set[str]
+    overlaps: pairs.Pairs
+    torn: pairs.Pairs
+    stale: list[predictions.Prediction]
+    worlds: int
+
+    def classes(self) -> dict[int, dict[str, int]]:
+        """Per slot: how many episodes of each class."""
+        found: dict[int, dict[str, int]] = {}
+        for one in self.episodes:
+            counts = found.setdefault(one.slot, {})
+            counts[one.word] = counts.get(one.word, 0) + 1
+        return found
+
+
+def judge(record: Record) -> Judgement:
+    """Go through the worlds of *record*. Raises worlds.TooManyWorlds."""
+    answers: dict[int, Answer] = {}
+    hidden: set[str] = set()
+    count = 0
+    first: Code | None = None
+    for variant, lossy in variants(record):
+        seen = code.read(variant)
+        first = first or seen
+        count += _take(seen, lossy, answers, hidden)
+    assert first is not None, "every record has a variant"
+    made = Judgement(
+        list(answers.values()),
+        "",
+        [],
+        hidden,
+        pairs.overlaps(record),
+        pairs.torn_edits(record),
+        predictions.predictions(record),
+        count,
+    )
+    _conclude(made, record)
+    return made
+
+
+def _take(seen: Code, lossy: bool, answers: dict[int, Answer], hidden: set[str]) -> int:
+    """All worlds of one variant, into the *answers*; how many there were."""
+    count = 0
+    for slot in range(len(seen.record.plan.slots)):
+        mine = [e for e in seen.episodes if e.slot == slot and e.map is not None]
+        if not mine:
+            continue
+        built = effects.build(seen)
+        found = worlds.rows(built, slot)
+        for episode in mine:
+            count += _ask(built, found, episode, lossy, answers, hidden)
+    return count
+
+
+def _ask(
+    built: effects.Effects,
+    found: worlds.Rows,
+    episode: Episode,
+    lossy: bool,
+    answers: dict[int, Answer],
+    hidden: set[str],
+) -> int:
+    assert episode.map is not None
+    name = id(episode.map)
+    answer = answers.get(name)
+    if not episode.map.hidden and answer is None:
+        pti = built.code.record.plan.pti
+        answer = answers[name] = Answer(episode.map, episode.slot, episode.cpu, pti=pti)
+    if answer is not None and episode.hold in found.overlapping:
+        answer.inconsistent = True
+    plain: set[str] = set()
+    started: set[str] = set()
+    count = 0
+    for row in found.rows:
+        asked = worlds.question(built, row, episode)
+        for at in worlds.worlds(row, asked):
+            for base, more in classify(asked, at):
+                count += 1
+                plain.add(base)
+                started.update(more)
+    if answer is None:
+        hidden |= plain | started
+    elif lossy:
+        answer.hiding |= plain
+        answer.hiding_started |= started
+    else:
+        answer.plain |= plain
+        answer.started |= started
+    return count
+
+
+def _conclude(made: Judgement, record: Record) -> None:
+    """The verdict, and why it is no better."""
+    words = [one.word for one in made.episodes]
+    predicted = [
+        one for one in made.episodes if one.word == "incidental" or one.never_safe
+    ]
+    reasons = made.reasons
+    if not made.episodes:
+        reasons.append("no-traffic")
+    judged_later: set[tuple[int, int]] = set()
+    for one in reversed(made.episodes):
+        key = (one.slot, one.cpu)
+        if one.word != "uncertain":
+            judged_later.add(key)
+        elif one.causes != {"start"} or key not in judged_later:
+            reasons.append(f"uncertain: {', '.join(sorted(one.causes))}")
+    for one in record.losses:
+        if one.cause in (Cause.TRUNCATED, Cause.PROBE_GONE, Cause.UNWATCHED):
+            reasons.append(f"losses: {one.cause.name.lower()}")
+    if made.hidden - set(SAFE):
+        reasons.append("a hidden episode may be unsafe")
+    reasons += made.overlaps.reasons(record) + made.torn.reasons(record)
+    if "none" in words or made.overlaps.observed or made.torn.observed:
+        made.verdict = "race-observed"
+    elif predicted or made.stale or made.torn.predicted:
+        made.verdict = "race-predicted"
+    else:
+        made.verdict = "inconclusive" if reasons else "clean"
+
+
+def judged_kinds(record: Record) -> bool:
+    """Whether the verdict is about everything in the record: the oracle leaves shootdowns aside."""
+    sent = any(e.kind == Kind.SHOOTDOWN for events in record.cpus.values() for e in events)
+    return not sent and not any(Kind.SHOOTDOWN in (one.kinds or ()) for one in record.losses)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a loss may have hidden: the record with events put in that the kernel's code could have
+made there.
+
+A world hides one bundle of events: one unmap, one map, both, a flush, a page, a whole handler, a
+hold's bounds. Each hidden event is paid for by a loss of its probe, CPU and time. A map whose
+copy ended without an unmap is itself a missed probe: there something is hidden in every world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ghesrace.events import NO_SLOT, PAGE_SIZE, Cause, Context, Kind
+
+from . import code
+from .record import Ev, Loss, Record
+
+MAP, UNMAP, INV, ALL = Kind.MAP, Kind.UNMAP, Kind.INV_PAGE, Kind.INV_ALL
+READ, NOTIFY, NOTIFY_END = Kind.READ, Kind.NOTIFY, Kind.NOTIFY_END
+BCAST, BCAST_END = Kind.BCAST_RANGE, Kind.BCAST_END
+
+PAGES = tuple(
+    (MAP, *first, READ, UNMAP, *last)
+    for first in ((), (INV,))
+    for last in ((), (INV,), (BCAST, BCAST_END))
+)
+# What fits into what is already there; which of it the code can have done, `code` says.
+PARTS: tuple[tuple[Kind, ...], ...] = (
+    (UNMAP,),
+    (UNMAP, INV),
+    (UNMAP, BCAST, BCAST_END),
+    (INV,),
+    (ALL,),
+    (BCAST, BCAST_END),
+    (BCAST,),
+    (MAP,),
+    (MAP, INV),
+    (READ, UNMAP),
+    (READ, UNMAP, INV),
+    (MAP, READ),
+    (MAP, INV, READ),
+    (UNMAP, MAP),
+    (UNMAP, INV, MAP),
+    (UNMAP, INV, MAP, INV),
+    (READ, UNMAP, MAP, READ),
+    (READ, UNMAP, INV, MAP, READ),
+    (Kind.MAP_END,),
+    (NOTIFY,),
+    (NOTIFY_END, NOTIFY),
+    (Kind.COPY,),
+    (Kind.COPY_END, Kind.COPY),
+)
+# What the plan has no probe for is there all the same, or never.
+FREE = (READ, NOTIFY, NOTIFY_END, Kind.COPY, Kind.COPY_END)
+
+
+@dataclass(slots=True)
+class Gap:
+    """A place in a CPU's buffer where events were lost, stamped within [ts, until] (ns)."""
+
+    cpu: int
+    at: int
+    ts: int
+    until: int
+    losses: list[Loss]
+
+
+def variants(record: Record) -> Iterator[tuple[Record, bool]]:
+    """The record as it stands, then with hidden events; whether any are hidden."""
+    faults = len(code.read(record).faults)
+    if not faults:
+        yield record, False
+    found = False
+    for one in _repairs(record, faults):
+        found = True
+        yield one, True
+    for gap in _gaps(record):
+        for bundle in _bundles(record, gap):
+            made = insert(record, gap, bundle)
+            if not code.read(made).faults:
+                found = True
+                yield made, True
+    if faults and not found:
+        yield record, True
+
+
+def _repairs(record: Record, faults: int, depth: int = 3) -> Iterator[Record]:
+    """With what surely is missing: an unmap in each use that ended without, a map."""
+    if not faults or not depth:
+        return
+    for cpu, events in record.cpus.items():
+        for at in range(1, len(events)):
+            ts, until = events[at - 1].ts, events[at].until
+            gap = Gap(cpu, at, min(ts, until), until, [])
+            for slot in range(len(record.plan.slots)):
+                for ctx in {events[at - 1].ctx, events[at].ctx}:
+                    for kind in (UNMAP, MAP):
+                        made = insert(record, gap, [_event(record, gap, kind, slot, ctx, None)])
+                        left = len(code.read(made).faults)
+                        if not left:
+                            yield made
+                        elif left < faults:
+                            yield from _repairs(made, left, depth - 1)
+
+
+def _gaps(record: Record) -> Iterator[Gap]:
+    for cpu, events in record.cpus.items():
+        losses = [one for one in record.losses if one.cpu in (None, cpu)]
+        if not losses:
+            continue
+        low = [e.ts for e in events]
+        for at in range(len(low) - 2, -1, -1):
+            low[at] = min(low[at], low[at + 1])
+        for at in range(len(events) + 1):
+            after = low[at - 1] if at else 0
+            until = low[at] if at < len(events) else 1 << 62
+            here = [one for one in losses if one.begin <= until and one.end >= after]
+            if here:
+                begin = max(after, min(one.begin for one in here))
+                end = min(until, max(one.end for one in here))
+                yield Gap(cpu, at, begin, max(begin, end), here)
+
+
+def _bundles(record: Record, gap: Gap) -> Iterator[list[Ev]]:
+    """Everything that may be hidden at *gap*."""
+    handlers = [one for one in gap.losses if one.cause == Cause.NMI_UNMATCHED]
+    events = record.cpus[gap.cpu]
+    for slot in range(len(record.plan.slots)):
+        frames = _frames(record, slot)
+        for ctx in _contexts(record, slot, gap, events):
+            running = _running(events, gap.at, ctx)
+            for kinds in PARTS:
+                if _paid(record, gap, kinds, handlers):
+                    for frame in frames if MAP in kinds else (None,):
+                        yield _made(record, gap, kinds, slot, ctx, frame)
+            for kinds in PAGES:
+                if not running and record.traced(NOTIFY):
+                    kinds = (NOTIFY, *kinds, NOTIFY_END)
+                if _paid(record, gap, kinds, handlers):
+                    for frame in frames:
+                        yield _made(record, gap, kinds, slot, ctx, frame)
+            if handlers and ctx == Context.NMI and not running:
+                for kinds in PAGES:
+                    whole = (NOTIFY, *kinds, NOTIFY_END)
+                    if all(record.traced(kind) or kind in FREE for kind in whole):
+                        for frame in frames:
+                            yield _made(record, gap, whole, slot, ctx, frame)
+
+
+def _frames(record: Record, slot: int) -> list[int | None]:
+    """The frames that a hidden map may have: each of the record's, and one that none has."""
+    found = {
+        e.frame
+        for events in record.cpus.values()
+        for e in events
+        if e.kind == MAP and e.slot == slot and e.frame is not None
+    }
+    return [None, *sorted(found)]
+
+
+def _contexts(record: Record, slot: int, gap: Gap, events: list[Ev]) -> list[int]:
+    """The contexts in which the slot's code, or luck, can have run at *gap*."""
+    used = {
+        e.ctx
+        for all_events in record.cpus.values()
+        for e in all_events
+        if e.kind in (MAP, UNMAP) and e.slot == slot
+    }
+    if any(one.cause == Cause.NMI_UNMATCHED for one in gap.losses):
+        used.add(int(Context.NMI))
+    before = events[gap.at - 1] if gap.at else None
+    behind = events[gap.at] if gap.at < len(events) else None
+    idle = (before is None or before.kind == NOTIFY_END) or (
+        behind is None or behind.kind == NOTIFY
+    )
+    lowest = 0 if idle else min(e.ctx for e in (before, behind) if e is not None)
+    return sorted(ctx for ctx in used if ctx >= lowest)
+
+
+def _running(events: list[Ev], at: int, ctx: int) -> bool:
+    """Whether a handler runs in *ctx* at this place."""
+    for event in reversed(events[:at]):
+        if event.ctx < ctx:
+            return False
+        if event.ctx == ctx and event.kind in (NOTIFY, NOTIFY_END):
+            return event.kind == NOTIFY
+    return False
+
+
+def _paid(record: Record, gap: Gap, kinds: tuple[Kind, ...], handlers: list[Loss]) -> bool:
+    """Whether the losses at *gap* account for events of these *kinds*."""
+    left: dict[int, int | None] = {
+        n: one.count for n, one in enumerate(gap.losses) if one not in handlers
+    }
+    # First those that only few losses can pay for.
+    for kind in sorted(kinds, key=lambda k: sum(_pays(gap.losses[n], k) for n in left)):
+        if not record.traced(kind):
+            if kind not in FREE:
+                return False
+            continue
+        for number in sorted(left, key=lambda n: gap.losses[n].kinds is None):
+            count = left[number]
+            if _pays(gap.losses[number], kind) and count != 0:
+                left[number] = None if count is None else count - 1
+                break
+        else:
+            return False
+    return True
+
+
+def _pays(one: Loss, kind: Kind) -> bool:
+    return one.kinds is None or kind in one.kinds
+
+
+def _made(
+    record: Record, gap: Gap, kinds: tuple[Kind, ...], slot: int, ctx: int, frame: int | None
+) -> list[Ev]:
+    return [_event(record, gap, k, slot, ctx, frame) for k in kinds if record.traced(k)]
+
+
+def _event(
+    record: Record, gap: Gap, kind: Kind, slot: int, ctx: int, frame: int | None
+) -> Ev:
+    """One hidden event."""
+    made = Ev(gap.cpu, ctx, int(kind), gap.ts, gap.until, hidden=True)
+    made.point = record.point(kind)
+    made.slot = slot if kind in (MAP, UNMAP, READ) else NO_SLOT
+    made.frame = frame if kind == MAP else 0
+    if kind in (INV, BCAST, READ):
+        made.addr, made.size = record.plan.slots[slot].address or 0, PAGE_SIZE
+    return made
+
+
+def insert(record: Record, gap: Gap, bundle: list[Ev]) -> Record:
+    """*record* with the hidden events of *bundle* at *gap*."""
+    events = list(record.cpus[gap.cpu])
+    events[gap.at : gap.at] = bundle
+    return replace(record, cpus={**record.cpus, gap.cpu: events})
