@@ -229,7 +229,9 @@ class _Reader:
         slot = event.slot
         stack = here.open.setdefault(slot, [])
         record = self.code.record
-        nested = bool(stack) and len(here.copies) > 1 and stack[-1].hold.begin is not here.copies[-1]
+        nested = (
+            bool(stack) and len(here.copies) > 1 and stack[-1].hold.begin is not here.copies[-1]
+        )
         if stack and not nested:
             stack.pop().replaced = event
             if event.hidden:

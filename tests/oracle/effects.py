@@ -177,7 +177,9 @@ def _shootdowns(made: Effects) -> None:
         for cpu in record.plan.cpus:
             if cpu == episode.cpu:
                 continue
-            mine = [e for e in record.cpus.get(cpu, ()) if e.kind == Kind.INV_PAGE and e.exactly(page)]
+            mine = [
+                e for e in record.cpus.get(cpu, ()) if e.kind == Kind.INV_PAGE and e.exactly(page)
+            ]
             if not mine:
                 break
             if not closed and not made.order.close():

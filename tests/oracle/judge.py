@@ -171,9 +171,7 @@ def _ask(
 def _conclude(made: Judgement, record: Record) -> None:
     """The verdict, and why it is no better."""
     words = [one.word for one in made.episodes]
-    predicted = [
-        one for one in made.episodes if one.word == "incidental" or one.never_safe
-    ]
+    predicted = [one for one in made.episodes if one.word == "incidental" or one.never_safe]
     reasons = made.reasons
     if not made.episodes:
         reasons.append("no-traffic")

@@ -220,9 +220,7 @@ def _made(
     return [_event(record, gap, k, slot, ctx, frame) for k in kinds if record.traced(k)]
 
 
-def _event(
-    record: Record, gap: Gap, kind: Kind, slot: int, ctx: int, frame: int | None
-) -> Ev:
+def _event(record: Record, gap: Gap, kind: Kind, slot: int, ctx: int, frame: int | None) -> Ev:
     """One hidden event."""
     made = Ev(gap.cpu, ctx, int(kind), gap.ts, gap.until, hidden=True)
     made.point = record.point(kind)

@@ -168,9 +168,11 @@ def _danger(record: Record, edit: Ev, write: Ev, slot: int) -> str:
         return ""
     if edit.addr < page + PAGE_SIZE and edit.addr + edit.size > page:
         return "observed"
-    if not edit.addr >> TABLE_SHIFT <= page >> TABLE_SHIFT <= (
-        edit.addr + edit.size - 1
-    ) >> TABLE_SHIFT:
+    if (
+        not edit.addr >> TABLE_SHIFT
+        <= page >> TABLE_SHIFT
+        <= (edit.addr + edit.size - 1) >> TABLE_SHIFT
+    ):
         return ""
     mine = record.implied(write)
     allocates = [
@@ -217,7 +219,5 @@ def _other_slots(built: Effects, found: Pairs) -> None:
             )
             due = built.due[id(a)]
             begun = built.order.before(built.stamp[id(a)], built.stamp[id(b)])
-            if allocates and begun and (
-                due is None or built.order.before(built.stamp[id(b)], due)
-            ):
+            if allocates and begun and (due is None or built.order.before(built.stamp[id(b)], due)):
                 found.predicted.append((a.cpu, b.cpu))

@@ -123,9 +123,7 @@ def _bare(built: Effects, rows: worlds.Rows, h: Episode) -> bool:
         for event, what in ((e.map, "page-after-set"), (e.unmap, "page-after-clear")):
             if event is not None and (id(event), what, h.cpu) in built.implied:
                 return False
-        if e.unmap is not None and (
-            (id(e.unmap), "broadcast-after-clear", h.cpu) in built.implied
-        ):
+        if e.unmap is not None and ((id(e.unmap), "broadcast-after-clear", h.cpu) in built.implied):
             return False
     order = rows.rows[0].order
     access = built.access_of(h)

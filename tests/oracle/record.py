@@ -125,8 +125,10 @@ class Record:
     def error(self, a: int, b: int) -> int:
         """How far the stamps of CPUs *a* and *b* may differ, ns."""
         pair = (a, b) if a < b else (b, a)
-        return self.errors.get(pair, self.plan.clock_error_ns) if self.errors else (
-            self.plan.clock_error_ns
+        return (
+            self.errors.get(pair, self.plan.clock_error_ns)
+            if self.errors
+            else (self.plan.clock_error_ns)
         )
 
     def traced(self, kind: int) -> bool:

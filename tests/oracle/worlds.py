@@ -141,9 +141,7 @@ def question(effects: Effects, row: Row, episode: Episode) -> Question:
                 end = effects.clear_of(other)
                 translations.append(Translation(other.frame, node, end, other))
     invalidations = [
-        one
-        for one in _invalidations(effects, row, episode)
-        if not order.before(access, one.node)
+        one for one in _invalidations(effects, row, episode) if not order.before(access, one.node)
     ]
     asked = Question(episode, begin, access, translations, invalidations, True)
     _drop_the_past(order, asked)
@@ -201,9 +199,7 @@ def _invalidations(effects: Effects, row: Row, episode: Episode) -> Iterator[Inv
                 yield _perhaps_a_shootdown(effects, event, episode.slot, page)
 
 
-def _of_unmap(
-    effects: Effects, other: Episode, y: int, used: set[int]
-) -> Iterator[Invalidation]:
+def _of_unmap(effects: Effects, other: Episode, y: int, used: set[int]) -> Iterator[Invalidation]:
     if other.unmap is None:
         return
     name = id(other.unmap)
