@@ -156,9 +156,9 @@ class _Reader:
         for slot, stack in here.open.items():
             for episode in stack:
                 episode.last = event
-                if kind == Kind.MAP_END and event.slot in (slot, NO_SLOT):
-                    if episode is stack[-1] and episode.map_end is None:
-                        episode.map_end = event
+                mapped = kind == Kind.MAP_END and event.slot in (slot, NO_SLOT)
+                if mapped and episode is stack[-1] and episode.map_end is None:
+                    episode.map_end = event
         self.symbols(here, event)
 
     def symbols(self, here: _Context, event: Ev) -> None:
@@ -238,7 +238,10 @@ class _Reader:
                 self.code.faults.append("a hidden map lies behind a map")
         hold = here.hold.get(slot)
         page = record.plan.slots[slot].lock == "page"
-        if hold is None or nested or (page and not (hold.episodes and hold.episodes[-1].replaced)):
+        # Without the handler's entry nobody knows where a hold ends: taken apart, they can be in
+        # more orders.
+        apart = (page or here.run is None) and not (hold and hold.episodes[-1].replaced)
+        if hold is None or nested or apart:
             copy = here.copies[-1] if here.copies else None
             begin = copy if page or nested else here.handler
             if hold is not None and not nested:
@@ -285,6 +288,8 @@ class _Reader:
             if stack[-1].access is None:
                 stack[-1].access = event
             stack[-1].writes |= event.kind == Kind.WRITE
+        elif any(e.slot == event.slot and e.cpu == self.cpu for e in self.code.episodes):
+            self.code.faults.append("an access has no map")
 
     def invalidation(self, here: _Context, event: Ev) -> None:
         for slot, plan_slot in enumerate(self.code.record.plan.slots):

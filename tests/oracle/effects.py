@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ghesrace.events import Kind
 
@@ -33,6 +34,7 @@ class Effects:
     implied: dict[tuple[int, str, int], int] = field(default_factory=dict)
     untraced: dict[int, int] = field(default_factory=dict)
     due: dict[int, int | None] = field(default_factory=dict)
+    consistent: bool = True
 
     def set_of(self, episode: Episode) -> int | None:
         """When the PTE is written."""
@@ -67,6 +69,7 @@ def build(code: Code) -> Effects:
     for episode in code.episodes:
         _access(made, episode)
     _shootdowns(made)
+    made.consistent = made.order.close()
     return made
 
 
@@ -94,7 +97,7 @@ def _stamps(made: Effects) -> None:
             rows.append((low, high, node))
         rows.reverse()
         bounds[cpu] = rows
-        for (_, _, first), (_, _, second) in zip(rows, rows[1:], strict=False):
+        for (_, _, first), (_, _, second) in pairwise(rows):
             order.put(first, second)
     for a, mine in bounds.items():
         for b, theirs in bounds.items():
@@ -209,21 +212,20 @@ def window_end(made: Effects, episode: Episode) -> int | None:
 
 @dataclass(slots=True)
 class Locked:
-    """The lock holds of one slot as nodes, to be put in a row."""
+    """The lock holds of one slot as nodes of *order*, to be put in a row."""
 
+    order: Order
     holds: list[Hold]
     begin: list[int]
     end: list[int]
 
 
 def lock(made: Effects, slot: int) -> Locked:
-    """Put each episode of *slot* with all of its own invalidations inside its hold.
-
-    The order has to be closed again.
-    """
-    order, stamp = made.order, made.stamp
+    """Put each episode of *slot* with all of its own invalidations inside its hold, in a copy of
+    the order that is not closed."""
+    order, stamp = made.order.copy(), made.stamp
     holds = [hold for hold in made.code.holds if hold.slot == slot]
-    locked = Locked(holds, [], [])
+    locked = Locked(order, holds, [], [])
     ends: dict[tuple[int, int], int] = {}
     for hold in holds:
         begin, end = order.node(), order.node()
@@ -247,9 +249,8 @@ def lock(made: Effects, slot: int) -> Locked:
                 order.put(begin, stamp[id(episode.map)])
             elif episode.unmap is not None:
                 order.put(begin, made.effect[id(episode.unmap)])
-            if episode.map is not None and episode.unmap is None and episode.replaced is None:
-                if episode.over is not None:
-                    order.put(stamp[id(episode.last or episode.map)], end)
+            if episode.map is not None and episode.unmap is None and episode.over is not None:
+                order.put(stamp[id(episode.last or episode.map)], end)
         locked.begin.append(begin)
         locked.end.append(end)
     return locked

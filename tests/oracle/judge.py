@@ -10,7 +10,7 @@ from ghesrace.events import Cause, Kind
 from . import code, effects, pairs, predictions, worlds
 from .classes import SAFE, combine
 from .classes import judge as classify
-from .code import Code, Episode
+from .code import Episode
 from .losses import variants
 from .record import Ev, Record
 
@@ -97,37 +97,33 @@ def judge(record: Record) -> Judgement:
     answers: dict[int, Answer] = {}
     hidden: set[str] = set()
     count = 0
-    first: Code | None = None
-    for variant, lossy in variants(record):
-        seen = code.read(variant)
-        first = first or seen
-        count += _take(seen, lossy, answers, hidden)
-    assert first is not None, "every record has a variant"
+    for seen, hides in variants(record):
+        count += _take(effects.build(seen), hides, answers, hidden)
+    seen = code.read(record)
+    built = effects.build(seen)
     made = Judgement(
         list(answers.values()),
         "",
         [],
         hidden,
-        pairs.overlaps(record),
-        pairs.torn_edits(record),
-        predictions.predictions(record),
+        pairs.overlaps(built),
+        pairs.torn_edits(built),
+        predictions.predictions(built),
         count,
     )
-    _conclude(made, record)
+    _conclude(made, built)
     return made
 
 
-def _take(seen: Code, lossy: bool, answers: dict[int, Answer], hidden: set[str]) -> int:
+def _take(built: effects.Effects, hides: bool, answers: dict[int, Answer], hidden: set[str]) -> int:
     """All worlds of one variant, into the *answers*; how many there were."""
     count = 0
-    for slot in range(len(seen.record.plan.slots)):
-        mine = [e for e in seen.episodes if e.slot == slot and e.map is not None]
-        if not mine:
-            continue
-        built = effects.build(seen)
-        found = worlds.rows(built, slot)
-        for episode in mine:
-            count += _ask(built, found, episode, lossy, answers, hidden)
+    for slot in range(len(built.code.record.plan.slots)):
+        mine = [e for e in built.code.episodes if e.slot == slot and e.map is not None]
+        if mine:
+            found = worlds.rows(built, slot)
+            for episode in mine:
+                count += _ask(built, found, episode, hides, answers, hidden)
     return count
 
 
@@ -135,7 +131,7 @@ def _ask(
     built: effects.Effects,
     found: worlds.Rows,
     episode: Episode,
-    lossy: bool,
+    hides: bool,
     answers: dict[int, Answer],
     hidden: set[str],
 ) -> int:
@@ -159,7 +155,7 @@ def _ask(
                 started.update(more)
     if answer is None:
         hidden |= plain | started
-    elif lossy:
+    elif hides:
         answer.hiding |= plain
         answer.hiding_started |= started
     else:
@@ -168,8 +164,9 @@ def _ask(
     return count
 
 
-def _conclude(made: Judgement, record: Record) -> None:
+def _conclude(made: Judgement, built: effects.Effects) -> None:
     """The verdict, and why it is no better."""
+    record = built.code.record
     words = [one.word for one in made.episodes]
     predicted = [one for one in made.episodes if one.word == "incidental" or one.never_safe]
     reasons = made.reasons
@@ -187,6 +184,8 @@ def _conclude(made: Judgement, record: Record) -> None:
             reasons.append(f"losses: {one.cause.name.lower()}")
     if made.hidden - set(SAFE):
         reasons.append("a hidden episode may be unsafe")
+    if record.losses and not made.stale and predictions.predictions(built, lost=True):
+        reasons.append("losses: another order of the holds may be stale")
     reasons += made.overlaps.reasons(record) + made.torn.reasons(record)
     if "none" in words or made.overlaps.observed or made.torn.observed:
         made.verdict = "race-observed"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from ghesrace.events import NO_SLOT, PAGE_SIZE, Cause, Context, Kind
 
 from . import code
+from .code import Code
 from .record import Ev, Loss, Record
 
 MAP, UNMAP, INV, ALL = Kind.MAP, Kind.UNMAP, Kind.INV_PAGE, Kind.INV_ALL
@@ -46,6 +47,13 @@ PARTS: tuple[tuple[Kind, ...], ...] = (
     (UNMAP, INV, MAP, INV),
     (READ, UNMAP, MAP, READ),
     (READ, UNMAP, INV, MAP, READ),
+    (UNMAP, MAP, READ, UNMAP),
+    (UNMAP, INV, MAP, READ, UNMAP, INV),
+    (UNMAP, INV, MAP, INV, READ, UNMAP, INV),
+    (UNMAP, Kind.COPY_END, NOTIFY_END, NOTIFY, Kind.COPY, MAP),
+    (UNMAP, INV, Kind.COPY_END, NOTIFY_END, NOTIFY, Kind.COPY, MAP),
+    (UNMAP, INV, Kind.COPY_END, NOTIFY_END, NOTIFY, Kind.COPY, MAP, INV),
+    (UNMAP, INV, Kind.COPY_END, Kind.COPY, MAP, INV),
     (Kind.MAP_END,),
     (NOTIFY,),
     (NOTIFY_END, NOTIFY),
@@ -67,23 +75,26 @@ class Gap:
     losses: list[Loss]
 
 
-def variants(record: Record) -> Iterator[tuple[Record, bool]]:
-    """The record as it stands, then with hidden events; whether any are hidden."""
-    faults = len(code.read(record).faults)
+def variants(record: Record) -> Iterator[tuple[Code, bool]]:
+    """What the code did if the record stands as it is, then with hidden events; whether any are
+    hidden."""
+    seen = code.read(record)
+    faults = len(seen.faults)
     if not faults:
-        yield record, False
+        yield seen, False
     found = False
-    for one in _repairs(record, faults):
-        found = True
-        yield one, True
     for gap in _gaps(record):
         for bundle in _bundles(record, gap):
-            made = insert(record, gap, bundle)
-            if not code.read(made).faults:
+            made = code.read(insert(record, gap, bundle))
+            if not made.faults:
                 found = True
                 yield made, True
     if faults and not found:
-        yield record, True
+        for one in _repairs(record, faults):
+            found = True
+            yield code.read(one), True
+    if faults and not found:
+        yield seen, True  # No world explains it: what is seen is judged as it stands.
 
 
 def _repairs(record: Record, faults: int, depth: int = 3) -> Iterator[Record]:

@@ -50,10 +50,15 @@ class Order:
         """Whether *first* is before *second* in every total order."""
         return bool(self.later[first] >> second & 1)
 
-    def with_chain(self, chain: Sequence[tuple[int, int]]) -> Order | None:
-        """A closed copy with each pair of *chain* put; None if that contradicts the order."""
+    def copy(self) -> Order:
+        """A copy, to be closed again."""
         made = Order()
         made.edges = [list(targets) for targets in self.edges]
+        return made
+
+    def with_chain(self, chain: Sequence[tuple[int, int]]) -> Order | None:
+        """A closed copy with each pair of *chain* put; None if that contradicts the order."""
+        made = self.copy()
         for first, second in chain:
             made.edges[first].append(second)
         return made if made.close() else None
@@ -63,7 +68,7 @@ class Order:
         mask = 0
         for node in nodes:
             mask |= 1 << node
-        waits = {n: 0 for n in nodes}
+        waits = dict.fromkeys(nodes, 0)
         for node in nodes:
             for other in nodes:
                 if self.later[node] >> other & 1:

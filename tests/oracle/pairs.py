@@ -13,7 +13,7 @@ from itertools import combinations
 
 from ghesrace.events import PAGE_SIZE, TABLE_SHIFT, Context, Kind
 
-from . import code, effects
+from . import effects
 from .code import Code, Episode
 from .effects import Effects
 from .record import Ev, Record
@@ -40,12 +40,11 @@ class Pairs:
         return found
 
 
-def overlaps(record: Record) -> Pairs:
+def overlaps(built: Effects) -> Pairs:
     """Pairs of uses of one slot."""
-    seen = code.read(record)
-    built = effects.build(seen)
+    seen = built.code
     found = Pairs("overlap")
-    if not built.order.close():
+    if not built.consistent:
         return found
     for a, b in combinations(seen.episodes, 2):
         if a.slot == b.slot and a.map is not None and b.map is not None:
@@ -58,14 +57,14 @@ def overlaps(record: Record) -> Pairs:
 
 
 def _use_meets(built: Effects, a: Episode, b: Episode) -> str:
-    order = built.order
     if a.cpu == b.cpu and a.ctx == b.ctx and not (a.hold.nested or b.hold.nested):
         return "no"  # One context does one thing after the other.
     if a.cpu == b.cpu and a.ctx != b.ctx:
         low, high = (a, b) if a.ctx < b.ctx else (b, a)
         return _interrupts(built, low, high)
     one, two = built.set_of(a), built.set_of(b)
-    assert one is not None and two is not None
+    assert one is not None
+    assert two is not None
     if _lasts(built, a, two) and _lasts(built, b, one):
         return "surely"
     return "maybe" if _may_last(built, a, two) and _may_last(built, b, one) else "no"
@@ -74,7 +73,8 @@ def _use_meets(built: Effects, a: Episode, b: Episode) -> str:
 def _interrupts(built: Effects, low: Episode, high: Episode) -> str:
     """A use of a lower context and one of a higher one, on one CPU."""
     order = built.order
-    assert low.map is not None and high.map is not None
+    assert low.map is not None
+    assert high.map is not None
     entry = built.stamp[id(high.map)]
     if order.before(entry, built.stamp[id(low.map)]):
         return "no"
@@ -107,14 +107,13 @@ def _may_last(built: Effects, use: Episode, node: int) -> bool:
     return not all(built.order.before(n, node) for n in effects.tail(built, use))
 
 
-def torn_edits(record: Record) -> Pairs:
+def torn_edits(built: Effects) -> Pairs:
     """GHES writes, and the edits that they may meet."""
-    seen = code.read(record)
-    built = effects.build(seen)
+    seen, record = built.code, built.code.record
     found = Pairs("torn_edit")
     if not record.traced(Kind.EDIT):
         return found
-    if built.order.close():
+    if built.consistent:
         for edit, end in _edits(record):
             for write, slot in _writes(seen):
                 danger = _danger(record, edit, write, slot)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ghesrace.events import Kind
 
-from . import code, effects, worlds
+from . import effects, worlds
 from .code import Episode
 from .effects import Effects
 from .record import BROADCASTS, LOCAL, Record
@@ -24,19 +24,22 @@ class Prediction:
     q: int
 
 
-def predictions(record: Record) -> list[Prediction]:
-    """All that hold in every world; of each (slot, x, y, p, q) one."""
-    seen = code.read(record)
+def predictions(built: Effects, lost: bool = False) -> list[Prediction]:
+    """All that hold in every world; of each (slot, x, y, p, q) one.
+
+    With *lost* also those of holds that a loss touches: they are no predictions, but "a loss turns
+    nothing into clean".
+    """
+    seen, record = built.code, built.code.record
     found: set[Prediction] = set()
     for slot in range(len(record.plan.slots)):
         mine = [e for e in seen.episodes if e.slot == slot and e.map is not None]
         if len(mine) < 2:
             continue
-        built = effects.build(seen)
         rows = worlds.rows(built, slot)
         if rows.overlapping or not rows.rows:
             continue
-        clean = [e for e in mine if not _touched(record, e)]
+        clean = [e for e in mine if lost or not _touched(record, e)]
         givers = [e for e in clean if _leaves(built, rows, e)]
         takers = [e for e in clean if _bare(built, rows, e)]
         alone = len({e.cpu for e in mine}) == 1 and len(record.plan.cpus) > 1
@@ -50,7 +53,8 @@ def predictions(record: Record) -> list[Prediction]:
                     h.hold.handler,
                 )
                 if other or (alone and apart):
-                    assert g.frame is not None and h.frame is not None
+                    assert g.frame is not None
+                    assert h.frame is not None
                     found.add(Prediction(slot, g.cpu, h.cpu, g.frame, h.frame))
     return sorted(found, key=lambda p: (p.slot, p.x, p.y, p.p, p.q))
 
@@ -61,7 +65,8 @@ def _touched(record: Record, episode: Episode) -> bool:
     first, last = hold.episodes[0], hold.episodes[-1]
     begin = hold.begin or first.map or first.unmap
     end = hold.over or last.unmap_flush or last.unmap or last.last or last.map
-    assert begin is not None and end is not None
+    assert begin is not None
+    assert end is not None
     error = record.plan.clock_error_ns
     return any(
         one.cpu in (None, episode.cpu)
@@ -75,7 +80,8 @@ def _leaves(built: Effects, rows: worlds.Rows, g: Episode) -> bool:
     """Whether the hold of *g* surely ends with the translation of *g* uncovered elsewhere."""
     if g.unmap is None and g.replaced is None:
         return False
-    behind = g.hold.episodes[g.hold.episodes.index(g) :]
+    behind = _perhaps_one_hold(built, g)
+    behind = behind[behind.index(g) :]
     for later in behind:
         if later.unmap is None:
             continue
@@ -87,6 +93,20 @@ def _leaves(built: Effects, rows: worlds.Rows, g: Episode) -> bool:
         if _shot_down(built, rows, later):
             return False
     return True
+
+
+def _bounded(built: Effects, e: Episode) -> bool:
+    """Whether it is known where the hold of *e* begins and ends."""
+    page = built.code.record.plan.slots[e.slot].lock == "page"
+    return page or e.hold.handler is not None
+
+
+def _perhaps_one_hold(built: Effects, e: Episode) -> list[Episode]:
+    """The episodes that may be under one hold with *e*."""
+    if _bounded(built, e):
+        return e.hold.episodes
+    key = (e.slot, e.cpu, e.ctx, None)
+    return [o for o in built.code.episodes if (o.slot, o.cpu, o.ctx, o.hold.handler) == key]
 
 
 def _shot_down(built: Effects, rows: worlds.Rows, episode: Episode) -> bool:
@@ -118,7 +138,8 @@ def _bare(built: Effects, rows: worlds.Rows, h: Episode) -> bool:
     assert h.map is not None
     if (id(h.map), "page-after-set", h.cpu) in built.implied:
         return False
-    earlier = h.hold.episodes[: h.hold.episodes.index(h)]
+    earlier = _perhaps_one_hold(built, h)
+    earlier = earlier[: earlier.index(h)]
     for e in earlier:
         for event, what in ((e.map, "page-after-set"), (e.unmap, "page-after-clear")):
             if event is not None and (id(event), what, h.cpu) in built.implied:
@@ -128,7 +149,7 @@ def _bare(built: Effects, rows: worlds.Rows, h: Episode) -> bool:
     order = rows.rows[0].order
     access = built.access_of(h)
     floor = built.stamp[id(h.hold.begin)] if h.hold.begin is not None else None
-    previous = _previous_end(built, h)
+    previous = _previous_end(built, h) if _bounded(built, h) else []
     for event in record.cpus[h.cpu]:
         if page is None or not event.covers(page):
             continue

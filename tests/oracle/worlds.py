@@ -86,7 +86,7 @@ class Rows:
 def rows(effects: Effects, slot: int) -> Rows:
     """Every order of the lock holds of *slot*; without any, the one without a lock."""
     locked = lock(effects, slot)
-    order = effects.order
+    order = locked.order
     found = Rows()
     if order.close():
         count = len(locked.holds)
