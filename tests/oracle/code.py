@@ -31,6 +31,7 @@ class Episode:
     ctx: int
     number: int
     hold: Hold
+    copy: Ev | None = None
     map: Ev | None = None
     map_end: Ev | None = None
     access: Ev | None = None
@@ -251,6 +252,7 @@ class _Reader:
             self.code.holds.append(hold)
         episode = self.episode(here, hold)
         episode.map, episode.pre = event, here.pre.pop(slot, [])
+        episode.copy = here.copies[-1] if here.copies else None
         episode.writes = bool(here.copies and here.copies[-1].flags & 2)
         stack.append(episode)
         here.symbol[slot] = episode

@@ -48,9 +48,9 @@ def predictions(built: Effects, lost: bool = False) -> list[Prediction]:
                 if g.frame == h.frame or g.hold is h.hold or None in (g.frame, h.frame):
                     continue
                 other = g.cpu != h.cpu
-                apart = g.hold.handler != h.hold.handler and None not in (
-                    g.hold.handler,
-                    h.hold.handler,
+                apart = g.ctx != h.ctx or (
+                    g.hold.handler != h.hold.handler
+                    and None not in (g.hold.handler, h.hold.handler)
                 )
                 if other or (alone and apart):
                     assert g.frame is not None

@@ -232,8 +232,19 @@ def _of_map(
         behind = list(_previous(effects, row, other))
         if other.hold.begin is not None:
             behind.append(effects.stamp[id(other.hold.begin)])
-        unknown = other.hold.begin is None
-        yield Invalidation(effects.own(flush), role, None, tuple(behind), maybe=unknown)
+        known = other.hold.begin is not None or _in_copy(effects, flush, other)
+        yield Invalidation(effects.own(flush), role, None, tuple(behind), maybe=not known)
+
+
+def _in_copy(effects: Effects, flush: Ev, other: Episode) -> bool:
+    """Whether *flush* is inside the copy of *other*, all of which a report's lock covers."""
+    record = effects.code.record
+    events = record.cpus[other.cpu]
+    return (
+        record.plan.slots[other.slot].lock == "report"
+        and other.copy is not None
+        and events.index(other.copy) < events.index(flush)
+    )
 
 
 def _previous(effects: Effects, row: Row, other: Episode) -> Iterator[int]:
@@ -255,7 +266,8 @@ def _perhaps_a_shootdown(effects: Effects, event: Ev, slot: int, page: int) -> I
                 continue
             clear = effects.effect[id(other.unmap)]
             end = window_end(effects, other)
-            if end is None or effects.order.before(node, clear) or effects.order.before(end, node):
+            over = end is not None and effects.order.before(end, node)
+            if over or effects.order.before(node, clear):
                 continue
             groups = []
             for cpu in code.record.plan.cpus:
