@@ -50,10 +50,7 @@ def main() -> int:
         return show(options.records)
     tally, skip = _restore(options.state)
     begin = saved = time.monotonic()
-    for name, record in _records(options):
-        if skip > 0:
-            skip -= 1
-            continue
+    for name, record in _records(options, skip):
         tally.add(name, record)
         now = time.monotonic()
         if options.state and now - saved > SAVE_EVERY:
@@ -75,12 +72,15 @@ def main() -> int:
     return 1 if tally.unsound else 0
 
 
-def _records(options: argparse.Namespace) -> Iterator[tuple[str, Record]]:
+def _records(options: argparse.Namespace, skip: int) -> Iterator[tuple[str, Record]]:
+    """All that is asked for, without the first *skip*."""
     if options.small:
         for number, named in enumerate(programs.small()):
             if number % options.every == 0:
-                yield named
-    for seed in range(options.first, options.first + options.sample):
+                if not skip:
+                    yield named
+                skip = max(0, skip - 1)
+    for seed in range(options.first + skip, options.first + options.sample):
         yield f"seed {seed}", programs.sample(seed)
 
 

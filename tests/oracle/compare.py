@@ -185,7 +185,7 @@ def nesting(record: Record) -> str:
     for events in record.cpus.values():
         contexts = [e.ctx for e in events]
         for at, ctx in enumerate(contexts):
-            if ctx == Context.NMI and 0 < at and contexts[at - 1] not in (Context.NMI,):
+            if ctx == Context.NMI and at > 0 and contexts[at - 1] not in (Context.NMI,):
                 before = contexts[at - 1]
                 if any(other <= before for other in contexts[at:] if other != Context.NMI):
                     return "nested"

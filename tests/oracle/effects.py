@@ -247,10 +247,6 @@ def lock(made: Effects, slot: int) -> Locked:
                 order.put(node, end)
             if episode.map is not None:
                 order.put(begin, stamp[id(episode.map)])
-                if episode.copy is not None and hold.begin is not episode.copy:
-                    report = made.code.record.plan.slots[slot].lock == "report"
-                    if report and hold.episodes[0] is episode:
-                        order.put(begin, stamp[id(episode.copy)])
             elif episode.unmap is not None:
                 order.put(begin, made.effect[id(episode.unmap)])
             if episode.map is not None and episode.unmap is None and episode.over is not None:

@@ -97,8 +97,8 @@ def judge(record: Record) -> Judgement:
     answers: dict[int, Answer] = {}
     hidden: set[str] = set()
     count = 0
-    for seen, hides in variants(record):
-        count += _take(effects.build(seen), hides, answers, hidden)
+    for one in _possible([_Variant.of(seen, hides) for seen, hides in variants(record)]):
+        count += one.take(answers, hidden)
     seen = code.read(record)
     built = effects.build(seen)
     made = Judgement(
@@ -115,16 +115,39 @@ def judge(record: Record) -> Judgement:
     return made
 
 
-def _take(built: effects.Effects, hides: bool, answers: dict[int, Answer], hidden: set[str]) -> int:
-    """All worlds of one variant, into the *answers*; how many there were."""
-    count = 0
-    for slot in range(len(built.code.record.plan.slots)):
-        mine = [e for e in built.code.episodes if e.slot == slot and e.map is not None]
-        if mine:
-            found = worlds.rows(built, slot)
-            for episode in mine:
-                count += _ask(built, found, episode, hides, answers, hidden)
-    return count
+@dataclass(slots=True)
+class _Variant:
+    """The record with some hidden events, or none, and the rows of each slot's holds."""
+
+    built: effects.Effects
+    hides: bool
+    rows: dict[int, worlds.Rows]
+
+    @classmethod
+    def of(cls, seen: code.Code, hides: bool) -> _Variant:
+        built = effects.build(seen)
+        slots = sorted({e.slot for e in seen.episodes})
+        return cls(built, hides, {slot: worlds.rows(built, slot) for slot in slots})
+
+    @property
+    def broken(self) -> set[int]:
+        """The slots whose holds no row explains."""
+        return {slot for slot, rows in self.rows.items() if rows.overlapping}
+
+    def take(self, answers: dict[int, Answer], hidden: set[str]) -> int:
+        """All worlds of this variant, into the *answers*; how many there were."""
+        return sum(
+            _ask(self.built, self.rows[one.slot], one, self.hides, answers, hidden)
+            for one in self.built.code.episodes
+            if one.map is not None
+        )
+
+
+def _possible(found: list[_Variant]) -> list[_Variant]:
+    """The variants that have a world. A slot that has one in no variant has no lock."""
+    hopeless = set.intersection(*(one.broken for one in found))
+    good = [one for one in found if one.broken <= hopeless]
+    return good or found
 
 
 def _ask(

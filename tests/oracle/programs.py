@@ -11,10 +11,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
-from ghesrace.events import NO_SLOT, PAGE_SIZE, Cause, Context, Kind
+from ghesrace.events import PAGE_SIZE, Cause, Context, Kind
 from ghesrace.plan import Plan, Probe, Slot
 
 from .record import BROADCASTS, LOCAL, Ev, Loss, Record
@@ -454,7 +454,7 @@ def _random(dice: random.Random) -> Record:
 def _late(record: Record, dice: random.Random) -> None:
     """An NMI in the probe's clock read stamps an event late."""
     for events in record.cpus.values():
-        for event, behind in zip(events, events[1:], strict=False):
+        for event, behind in pairwise(events):
             if behind.ctx == Context.NMI > event.ctx and dice.random() < 0.2:
                 event.ts = event.until = behind.ts + dice.randrange(1, 5_000)
 
@@ -502,6 +502,3 @@ def _around(events: list[Ev], first: int, last: int, end: int) -> tuple[int, int
     behind = events[last + 1].ts if last + 1 < len(events) else end + 10_000
     begin = (before + events[first].ts) // 2
     return begin, max(begin, (events[last].ts + behind) // 2)
-
-
-assert NO_SLOT < 0
