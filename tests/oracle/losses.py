@@ -85,8 +85,7 @@ def variants(record: Record) -> Iterator[tuple[Code, bool]]:
     found = False
     for gap in _gaps(record):
         for bundle in _bundles(record, gap):
-            made = code.read(insert(record, gap, bundle))
-            if not made.faults:
+            for made in _completed(code.read(insert(record, gap, bundle)), gap, bundle):
                 found = True
                 yield made, True
     if faults and not found:
@@ -95,6 +94,31 @@ def variants(record: Record) -> Iterator[tuple[Code, bool]]:
             yield code.read(one), True
     if faults and not found:
         yield seen, True  # No world explains it: what is seen is judged as it stands.
+
+
+def _completed(seen: Code, gap: Gap, bundle: list[Ev]) -> Iterator[Code]:
+    """*seen* if the kernel's code can have done it; and with the unmap of a use that the same loss
+    may have ended, in the other context of its CPU."""
+    if not seen.faults:
+        yield seen
+    open_uses = {
+        (e.slot, e.ctx)
+        for e in seen.episodes
+        if e.cpu == gap.cpu and not (e.unmap or e.replaced) and not (e.map and e.map.hidden)
+    }
+    kinds = tuple(Kind(e.kind) for e in bundle)
+    if not open_uses or UNMAP in kinds or all(one.count == 1 for one in gap.losses):
+        return
+    for other in _gaps(seen.record):
+        if other.cpu != gap.cpu:
+            continue
+        for slot, ctx in open_uses:
+            for more in ((UNMAP,), (UNMAP, INV)):
+                if _paid(seen.record, other, (*kinds, *more), []):
+                    hidden = _made(seen.record, other, more, slot, ctx, None)
+                    made = code.read(insert(seen.record, other, hidden))
+                    if not made.faults:
+                        yield made
 
 
 def _repairs(record: Record, faults: int, depth: int = 3) -> Iterator[Record]:

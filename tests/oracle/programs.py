@@ -187,6 +187,7 @@ class _Kernel:
     now: int = 1_000_000
     offset: dict[int, int] = field(default_factory=dict)
     cpus: dict[int, list[Ev]] = field(default_factory=dict)
+    log: list[Ev] = field(default_factory=list)  # Everything in true order, traced or not.
     stacks: dict[int, list[_Active]] = field(default_factory=dict)
     owner: dict[int, _Active] = field(default_factory=dict)
 
@@ -247,9 +248,11 @@ class _Kernel:
                 self.owner[event.slot] = active
             elif what == "unlock":
                 self.owner.pop(event.slot, None)
-            elif event.kind in self.traced:
-                self.emit(cpu, event)
-                break
+            else:
+                self.log.append(event)
+                if event.kind in self.traced:
+                    self.emit(cpu, event)
+                    break
         while active.at < len(active.steps) and active.steps[active.at][0] == "unlock":
             event = active.steps[active.at][1]
             active.at += 1
@@ -332,11 +335,13 @@ def _handler(kernel: _Kernel, run: Run) -> Iterator[tuple[str, Ev | None]]:
     yield event(Kind.NOTIFY_END)
 
 
-def made(shape: Shape, choose: Choose, offset: dict[int, int] | None = None) -> Record:
-    """The record of *shape* with these choices."""
+def made(
+    shape: Shape, choose: Choose, offset: dict[int, int] | None = None
+) -> tuple[Record, list[Ev]]:
+    """The record of *shape* with these choices, and everything that happened in true order."""
     traced = frozenset(int(Kind[probe.kind]) for probe in shape.plan.probes)
     kernel = _Kernel(shape, choose, traced, offset=offset or {})
-    return Record(shape.plan, kernel.run())
+    return Record(shape.plan, kernel.run()), kernel.log
 
 
 def small() -> Iterator[tuple[str, Record]]:
@@ -362,7 +367,7 @@ def every(shape: Shape) -> Iterator[Record]:
             depth += 1
             return path[depth - 1]
 
-        yield made(shape, choose)
+        yield made(shape, choose)[0]
         del path[depth:], counts[depth:]
         while path and path[-1] + 1 >= counts[-1]:
             path.pop()
@@ -409,15 +414,21 @@ MOST_EVENTS = 16
 
 def sample(seed: int) -> Record:
     """Record number *seed*: up to 4 episodes, 16 events, 3 CPUs and 2 slots."""
+    return happened(seed)[0]
+
+
+def happened(seed: int) -> tuple[Record, list[Ev]]:
+    """Record number *seed*, and what happened in true order, unseen or lost things too: with each
+    effect just after its event that is one of the record's worlds."""
     for attempt in range(1000):
         dice = random.Random(f"{seed}.{attempt}")
-        record = _random(dice)
+        record, log = _random(dice)
         if 0 < record.size <= MOST_EVENTS:
-            return record
+            return record, log
     raise AssertionError(f"seed {seed} makes no small record")
 
 
-def _random(dice: random.Random) -> Record:
+def _random(dice: random.Random) -> tuple[Record, list[Ev]]:
     protocol = dice.choice(PROTOCOLS)
     cpus, slots = dice.choice((1, 2, 2, 2, 3)), dice.choice((1, 1, 1, 2))
     error = dice.choice((0, ERROR, ERROR, ERROR))
@@ -446,9 +457,9 @@ def _random(dice: random.Random) -> Record:
     step = dice.choice(("far", "far", "near", "same"))
     shape = Shape(chosen, protocol, tuple(runs), luck, step)
     offset = {cpu: dice.randint(0, error) for cpu in range(cpus)}
-    record = made(shape, dice.randrange, offset if step != "far" else {})
+    record, log = made(shape, dice.randrange, offset if step != "far" else {})
     _late(record, dice)
-    return _lossy(record, dice) if dice.random() < 0.15 else record
+    return (_lossy(record, dice) if dice.random() < 0.15 else record), log
 
 
 def _late(record: Record, dice: random.Random) -> None:
