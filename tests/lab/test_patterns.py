@@ -18,7 +18,7 @@ from ghesrace.sources.files import open_file
 from lab.inside.recording import capture_while, storm
 from lab.module.device import JUNK, Outcome, Parameters
 from lab.module.run import inserted, run
-from tests.oracle.compare import witness_reaches_stale
+from tests.oracle.witness import reaches_stale
 
 ROUNDS = 25
 BACKENDS = {name: ("--backend", name) for name in ("ftrace", "bpf")}
@@ -135,7 +135,7 @@ def test_luck_between_turns_is_predicted_and_the_witness_is_real(record: Record)
     assert report.verdict is Verdict.PREDICTED
     stale = [finding for finding in report.findings if finding.pattern == "stale"]
     assert stale
-    assert all(witness_reaches_stale(finding) for finding in stale)
+    assert all(reaches_stale(finding.steps) for finding in stale)
 
 
 def test_nothing_fires_on_the_stock_kernel(record: Record) -> None:

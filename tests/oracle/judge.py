@@ -71,13 +71,28 @@ class Answer:
 
 
 @dataclass(slots=True)
+class Hidden:
+    """The classes of the episodes that are hidden whole: `started` per slot and CPU, where the CPU
+    held something at the start."""
+
+    plain: set[str] = field(default_factory=set)
+    started: dict[tuple[int, int], set[str]] = field(default_factory=dict)
+
+    def may_be_unsafe(self, judged_later: set[tuple[int, int]]) -> bool:
+        """Whether one may be; as the start alone leaves open only where no later one was judged."""
+        return bool(self.plain - set(SAFE)) or any(
+            found - set(SAFE) for key, found in self.started.items() if key not in judged_later
+        )
+
+
+@dataclass(slots=True)
 class Judgement:
-    """The answers of one record. `hidden`: the classes of episodes that are hidden whole."""
+    """The answers of one record. `hidden`: those of the episodes that are hidden whole."""
 
     episodes: list[Answer]
     verdict: str
     reasons: list[str]
-    hidden: set[str]
+    hidden: Hidden
     overlaps: pairs.Pairs
     torn: pairs.Pairs
     stale: list[predictions.Prediction]
@@ -95,7 +110,7 @@ class Judgement:
 def judge(record: Record) -> Judgement:
     """Go through the worlds of *record*. Raises worlds.TooManyWorlds."""
     answers: dict[int, Answer] = {}
-    hidden: set[str] = set()
+    hidden = Hidden()
     count = 0
     for one in _possible([_Variant.of(seen, hides) for seen, hides in variants(record)]):
         count += one.take(answers, hidden)
@@ -134,7 +149,7 @@ class _Variant:
         """The slots whose holds no row explains."""
         return {slot for slot, rows in self.rows.items() if rows.overlapping}
 
-    def take(self, answers: dict[int, Answer], hidden: set[str]) -> int:
+    def take(self, answers: dict[int, Answer], hidden: Hidden) -> int:
         """All worlds of this variant, into the *answers*; how many there were."""
         return sum(
             _ask(self.built, self.rows[one.slot], one, self.hides, answers, hidden)
@@ -156,7 +171,7 @@ def _ask(
     episode: Episode,
     hides: bool,
     answers: dict[int, Answer],
-    hidden: set[str],
+    hidden: Hidden,
 ) -> int:
     assert episode.map is not None
     name = id(episode.map)
@@ -177,7 +192,8 @@ def _ask(
                 plain.add(base)
                 started.update(more)
     if answer is None:
-        hidden |= plain | started
+        hidden.plain |= plain
+        hidden.started.setdefault((episode.slot, episode.cpu), set()).update(started)
     elif hides:
         answer.hiding |= plain
         answer.hiding_started |= started
@@ -205,7 +221,7 @@ def _conclude(made: Judgement, built: effects.Effects) -> None:
     for one in record.losses:
         if one.cause in (Cause.TRUNCATED, Cause.PROBE_GONE, Cause.UNWATCHED):
             reasons.append(f"losses: {one.cause.name.lower()}")
-    if made.hidden - set(SAFE):
+    if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")
     if record.losses and not made.stale and predictions.predictions(built, lost=True):
         reasons.append("losses: another order of the holds may be stale")
