@@ -105,10 +105,12 @@ def write_cases(tally: Tally, folder: Path) -> None:
 
 
 def record_of(name: str) -> Record:
-    """The record that *name* names: "seed 7" or "small 3.12"."""
+    """The record that *name* names: "seed 7", "small 3.12" or "few 3"."""
     sort, _, number = name.partition(" ")
     if sort == "seed":
         return programs.sample(int(number))
+    if sort == "few":
+        return dict(programs.few())[name]
     shape, _, order = number.partition(".")
     for at, made in enumerate(programs.small_shapes()):
         if at == int(shape):
