@@ -101,6 +101,11 @@ class Code:
     ends: dict[int, Ev] = field(default_factory=dict)  # id of a broadcast -> its end
     faults: list[str] = field(default_factory=list)  # what the kernel's code can't have done
 
+    def owned(self) -> set[int]:
+        """The invalidations (by id) that some episode made for itself."""
+        flushes = [f for e in self.episodes for f in (*e.pre, *e.map_flushes, e.unmap_flush)]
+        return {id(flush) for flush in flushes}
+
 
 def read(record: Record) -> Code:
     """Follow each CPU's buffer."""

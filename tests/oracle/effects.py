@@ -169,7 +169,7 @@ def _access(made: Effects, episode: Episode) -> None:
 def _shootdowns(made: Effects) -> None:
     """Every other CPU flushing V surely during the unmap: its code made them do so, once the PTE
     was clear."""
-    record = made.code.record
+    record, owned = made.code.record, made.code.owned()
     closed = False
     for episode in made.code.episodes:
         page = record.plan.slots[episode.slot].address
@@ -181,7 +181,9 @@ def _shootdowns(made: Effects) -> None:
             if cpu == episode.cpu:
                 continue
             mine = [
-                e for e in record.cpus.get(cpu, ()) if e.kind == Kind.INV_PAGE and e.exactly(page)
+                e
+                for e in record.cpus.get(cpu, ())
+                if e.kind == Kind.INV_PAGE and e.exactly(page) and id(e) not in owned
             ]
             if not mine:
                 break

@@ -12,6 +12,21 @@ from .code import Episode
 from .effects import Effects
 from .record import BROADCASTS, LOCAL, Record
 
+# What an order of holds depends on; a lost read or return moves neither a hold nor a flush.
+MATTERS = frozenset(
+    (
+        *LOCAL,
+        *BROADCASTS,
+        Kind.BCAST_END,
+        Kind.MAP,
+        Kind.UNMAP,
+        Kind.NOTIFY,
+        Kind.NOTIFY_END,
+        Kind.COPY,
+        Kind.COPY_END,
+    )
+)
+
 
 @dataclass(slots=True, frozen=True)
 class Prediction:
@@ -45,22 +60,23 @@ def predictions(built: Effects, lost: bool = False) -> list[Prediction]:
         alone = len({e.cpu for e in mine}) == 1 and len(record.plan.cpus) > 1
         for g in givers:
             for h in takers:
-                if g.frame == h.frame or g.hold is h.hold or None in (g.frame, h.frame):
+                if g.frame is None or h.frame is None or g.frame == h.frame:
                     continue
-                other = g.cpu != h.cpu
-                apart = g.ctx != h.ctx or (
-                    g.hold.handler != h.hold.handler
-                    and None not in (g.hold.handler, h.hold.handler)
-                )
-                if other or (alone and apart):
-                    assert g.frame is not None
-                    assert h.frame is not None
+                if g.cpu != h.cpu or (alone and _apart(g, h)):
                     found.add(Prediction(slot, g.cpu, h.cpu, g.frame, h.frame))
     return sorted(found, key=lambda p: (p.slot, p.x, p.y, p.p, p.q))
 
 
+def _apart(g: Episode, h: Episode) -> bool:
+    """Whether they surely are of two notifications: one is never on two CPUs."""
+    if g.ctx != h.ctx:
+        return True
+    both = (g.hold.handler, h.hold.handler)
+    return None not in both and both[0] != both[1]
+
+
 def _touched(record: Record, episode: Episode) -> bool:
-    """Whether a loss on its CPU touches its hold."""
+    """Whether a loss on its CPU touches its hold: it may hide what the order depends on."""
     hold = episode.hold
     first, last = hold.episodes[0], hold.episodes[-1]
     begin = hold.begin or first.map or first.unmap
@@ -70,29 +86,11 @@ def _touched(record: Record, episode: Episode) -> bool:
     error = record.plan.clock_error_ns
     return any(
         one.cpu in (None, episode.cpu)
+        and (one.kinds is None or one.kinds & MATTERS)
         and one.begin - error <= end.until
         and one.end + error >= begin.ts
         for one in record.losses
     )
-
-
-def _leaves(built: Effects, rows: worlds.Rows, g: Episode) -> bool:
-    """Whether the hold of *g* surely ends with the translation of *g* uncovered elsewhere."""
-    if g.unmap is None and g.replaced is None:
-        return False
-    behind = _perhaps_one_hold(built, g)
-    behind = behind[behind.index(g) :]
-    for later in behind:
-        if later.unmap is None:
-            continue
-        if "broadcast-after-clear" in built.code.record.implied(later.unmap):
-            return False
-        flush = later.unmap_flush
-        if flush is not None and flush.kind in BROADCASTS:
-            return False
-        if _shot_down(built, rows, later):
-            return False
-    return True
 
 
 def _bounded(built: Effects, e: Episode) -> bool:
@@ -109,6 +107,24 @@ def _perhaps_one_hold(built: Effects, e: Episode) -> list[Episode]:
     return [o for o in built.code.episodes if (o.slot, o.cpu, o.ctx, o.hold.handler) == key]
 
 
+def _leaves(built: Effects, rows: worlds.Rows, g: Episode) -> bool:
+    """Whether the hold of *g* surely ends with the translation of *g* uncovered elsewhere."""
+    if g.unmap is None and g.replaced is None:
+        return False
+    behind = _perhaps_one_hold(built, g)
+    for later in behind[behind.index(g) :]:
+        if later.unmap is None:
+            continue
+        if "broadcast-after-clear" in built.code.record.implied(later.unmap):
+            return False
+        flush = later.unmap_flush
+        if flush is not None and flush.kind in BROADCASTS:
+            return False
+        if _shot_down(built, rows, later):
+            return False
+    return True
+
+
 def _shot_down(built: Effects, rows: worlds.Rows, episode: Episode) -> bool:
     """Whether every other CPU may have flushed V one by one during this unmap."""
     assert episode.unmap is not None
@@ -119,12 +135,17 @@ def _shot_down(built: Effects, rows: worlds.Rows, episode: Episode) -> bool:
         return False
     begin = built.effect[id(episode.unmap)]
     end = effects.window_end(built, episode)
+    owned = built.code.owned()
+
+    def during(node: int) -> bool:
+        return not order.before(node, begin) and (end is None or not order.before(end, node))
+
     return all(
         any(
             e.kind == Kind.INV_PAGE
+            and id(e) not in owned
             and e.exactly(page)
-            and not order.before(built.effect[id(e)], begin)
-            and (end is None or not order.before(end, built.effect[id(e)]))
+            and during(built.effect[id(e)])
             for e in record.cpus.get(cpu, ())
         )
         for cpu in others
@@ -133,47 +154,37 @@ def _shot_down(built: Effects, rows: worlds.Rows, episode: Episode) -> bool:
 
 def _bare(built: Effects, rows: worlds.Rows, h: Episode) -> bool:
     """Whether the hold of *h* surely has no invalidation before the access of *h*."""
-    record = built.code.record
-    page = record.plan.slots[h.slot].address
-    assert h.map is not None
-    if (id(h.map), "page-after-set", h.cpu) in built.implied:
-        return False
+    implied = built.implied
     earlier = _perhaps_one_hold(built, h)
     earlier = earlier[: earlier.index(h)]
+    if (id(h.map), "page-after-set", h.cpu) in implied:
+        return False
     for e in earlier:
-        for event, what in ((e.map, "page-after-set"), (e.unmap, "page-after-clear")):
-            if event is not None and (id(event), what, h.cpu) in built.implied:
-                return False
-        if e.unmap is not None and ((id(e.unmap), "broadcast-after-clear", h.cpu) in built.implied):
+        of_map = (id(e.map), "page-after-set", h.cpu)
+        of_unmap = [
+            (id(e.unmap), what, h.cpu) for what in ("page-after-clear", "broadcast-after-clear")
+        ]
+        if any(key in implied for key in (of_map, *of_unmap)):
             return False
-    order = rows.rows[0].order
+    return all(_bare_in(built, row, h) for row in rows.rows)
+
+
+def _bare_in(built: Effects, row: worlds.Row, h: Episode) -> bool:
+    """The same of what is recorded, in one row of the holds."""
+    record, order = built.code.record, row.order
+    page = record.plan.slots[h.slot].address
     access = built.access_of(h)
-    floor = built.stamp[id(h.hold.begin)] if h.hold.begin is not None else None
-    previous = _previous_end(built, h) if _bounded(built, h) else []
+    before = [built.stamp[id(h.hold.begin)]] if h.hold.begin is not None else []
+    one_hold = _perhaps_one_hold(built, h)
+    for hold in row.holds[: row.holds.index(h.hold)]:
+        for episode in hold.episodes:
+            if episode.unmap is not None and episode not in one_hold:
+                before += effects.tail(built, episode)
     for event in record.cpus[h.cpu]:
         if page is None or not event.covers(page):
             continue
-        if event.kind not in LOCAL and event.kind not in BROADCASTS:
-            continue
         node = built.own(event)
-        if order.before(access, node):
-            continue
-        outside = (floor is not None and order.before(node, floor)) or any(
-            node == one or order.before(node, one) for one in previous
-        )
-        if not outside:
+        outside = any(node == one or order.before(node, one) for one in before)
+        if not outside and not order.before(access, node):
             return False
     return True
-
-
-def _previous_end(built: Effects, h: Episode) -> list[int]:
-    """The ends of the earlier holds of this context: the hold begins behind them."""
-    found = []
-    for hold in built.code.holds:
-        if hold is h.hold:
-            break
-        if (hold.slot, hold.cpu, hold.ctx) == (h.slot, h.cpu, h.ctx):
-            for episode in hold.episodes:
-                if episode.unmap is not None:
-                    found += list(effects.tail(built, episode))
-    return found
