@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument(
         "--every", type=int, default=1, metavar="N", help="of --small each Nth only"
     )
+    parser.add_argument("--cuts", type=int, default=20, metavar="N", help="cut each Nth record")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--cases", type=Path)
@@ -51,7 +52,8 @@ def main() -> int:
     tally, skip = _restore(options.state)
     begin = saved = time.monotonic()
     for name, record in _records(options, skip):
-        tally.add(name, record)
+        number = tally.records + tally.skipped
+        tally.add(name, record, cuts=bool(options.cuts) and number % options.cuts == 0)
         now = time.monotonic()
         if options.state and now - saved > SAVE_EVERY:
             _save(options.state, tally)
@@ -81,7 +83,10 @@ def _records(options: argparse.Namespace, skip: int) -> Iterator[tuple[str, Reco
                     yield named
                 skip = max(0, skip - 1)
     for seed in range(options.first + skip, options.first + options.sample):
-        yield f"seed {seed}", programs.sample(seed)
+        if seed % 20 == 19:  # Each is one of the sample, so that a state tells where it stood.
+            yield f"broken {seed}", programs.broken(seed)
+        else:
+            yield f"seed {seed}", programs.sample(seed)
 
 
 def kinds(tally: Tally) -> str:
@@ -105,10 +110,12 @@ def write_cases(tally: Tally, folder: Path) -> None:
 
 
 def record_of(name: str) -> Record:
-    """The record that *name* names: "seed 7", "small 3.12" or "few 3"."""
+    """The record that *name* names: "seed 7", "broken 7", "small 3.12" or "few 3"."""
     sort, _, number = name.partition(" ")
     if sort == "seed":
         return programs.sample(int(number))
+    if sort == "broken":
+        return programs.broken(int(number))
     if sort == "few":
         return dict(programs.few())[name]
     shape, _, order = number.partition(".")

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ghesrace.events import Context, Events, Kind
+import numpy as np
+
+from ghesrace.events import Context, Events, Kind, joined, mark
 from ghesrace.plan import Plan
 
 from .classes import SAFE
@@ -72,10 +74,13 @@ class Said:
     stale: set[tuple[int, ...]]
 
 
-def said(record: Record, make: Make = engine) -> Said:
-    """Feed *record* to a new checker."""
+def said(record: Record, make: Make = engine, cut: int | None = None) -> Said:
+    """Feed *record* to a new checker: whole, or in two parts with a MARK at *cut* (ns)."""
     checker = make(record.plan)
-    judged = [*(checker.feed(record.stream()) or ()), *(checker.finish() or ())]
+    judged: list[Any] = []
+    for part in _parts(record.stream(), cut):
+        judged += checker.feed(part) or ()
+    judged += checker.finish() or ()
     report = checker.report()
     counts = {}
     for number, slot in enumerate(report.slots):
@@ -102,6 +107,32 @@ def said(record: Record, make: Make = engine) -> Said:
             if f.pattern == "stale" and f.frames is not None and getattr(f, "reordered", False)
         },
     )
+
+
+def _parts(stream: Events, cut: int | None) -> list[Events]:
+    """*stream* as a source delivers it: what a CPU's buffer has below the *cut*, the MARK, then the
+    rest. A loss comes with the part in which it ends."""
+    if cut is None:
+        return [stream]
+    first = np.zeros(len(stream), np.bool_)
+    events = ~np.isin(stream["kind"], (Kind.LOSS, Kind.MARK))
+    for cpu in np.unique(stream["cpu"][events]):
+        mine = np.flatnonzero(events & (stream["cpu"] == cpu))
+        below = np.flatnonzero(stream["ts"][mine] < cut)
+        if len(below):
+            first[mine[: below[-1] + 1]] = True
+    first |= (stream["kind"] == Kind.LOSS) & (stream["ts"] < cut)
+    return [joined([stream[first], mark(cut)]), stream[~first]]
+
+
+def depends_on_the_cut(record: Record, make: Make = engine) -> list[Difference]:
+    """Whether a checker's answer changes where a MARK cuts the stream, at any of its stamps."""
+    whole = said(record, make)
+    for cut in sorted({e.ts for events in record.cpus.values() for e in events}):
+        part = said(record, make, cut)
+        if (part.verdict, part.counts) != (whole.verdict, whole.counts):
+            return [Difference("the answer depends on where a MARK cuts the stream", False)]
+    return []
 
 
 def differences(record: Record, make: Make = engine) -> tuple[Judgement, list[Difference]]:
@@ -217,10 +248,14 @@ class Tally:
     inexact: int = 0
     skipped: int = 0
 
-    def add(self, name: object, record: Record, make: Make = engine) -> list[Difference]:
-        """Compare one record, known by *name* (a seed)."""
+    def add(
+        self, name: object, record: Record, make: Make = engine, cuts: bool = False
+    ) -> list[Difference]:
+        """Compare one record, known by *name* (a seed); with *cuts* also cut at each stamp."""
         try:
             truth, found = differences(record, make)
+            if cuts:
+                found += depends_on_the_cut(record, make)
         except TooManyWorlds:
             self.skipped += 1
             return []

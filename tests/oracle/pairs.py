@@ -41,7 +41,7 @@ class Pairs:
 
 
 def overlaps(built: Effects) -> Pairs:
-    """Pairs of uses of one slot."""
+    """Pairs of uses of one slot: from the entry of the map, under the lock, to the unmap's end."""
     seen = built.code
     found = Pairs("overlap")
     if not built.consistent:
@@ -62,9 +62,7 @@ def _use_meets(built: Effects, a: Episode, b: Episode) -> str:
     if a.cpu == b.cpu and a.ctx != b.ctx:
         low, high = (a, b) if a.ctx < b.ctx else (b, a)
         return _interrupts(built, low, high)
-    one, two = built.set_of(a), built.set_of(b)
-    assert one is not None
-    assert two is not None
+    one, two = built.stamp[id(a.map)], built.stamp[id(b.map)]
     if _lasts(built, a, two) and _lasts(built, b, one):
         return "surely"
     return "maybe" if _may_last(built, a, two) and _may_last(built, b, one) else "no"
@@ -91,12 +89,8 @@ def _interrupts(built: Effects, low: Episode, high: Episode) -> str:
 
 
 def _lasts(built: Effects, use: Episode, node: int) -> bool:
-    """Whether *use* surely is not over before *node*."""
-    if use.unmap is not None:
-        clear = built.clear_of(use)
-        assert clear is not None
-        return built.order.before(node, clear)
-    return built.order.before(node, built.stamp[id(use.last or use.map)])
+    """Whether *use* surely is not over before *node*: its unmap is entered behind that."""
+    return built.order.before(node, built.stamp[id(use.unmap or use.last or use.map)])
 
 
 def _may_last(built: Effects, use: Episode, node: int) -> bool:

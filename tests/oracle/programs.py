@@ -169,6 +169,7 @@ class Shape:
     runs: tuple[Run, ...]
     luck: tuple[Luck, ...] = ()
     step: str = "far"
+    locks: bool = True  # False: a kernel whose locks do not hold.
 
 
 @dataclass(slots=True, eq=False)
@@ -215,7 +216,7 @@ class _Kernel:
             if stack and self.free(stack[-1]):
                 found.append((cpu, None))
             busy = self.context(cpu)
-            masked = any(active in self.owner.values() for active in stack)
+            masked = self.shape.locks and any(a in self.owner.values() for a in stack)
             seen = set()
             for one in waiting:
                 if one.cpu != cpu or isinstance(one, Run) in seen:
@@ -234,7 +235,11 @@ class _Kernel:
 
     def free(self, active: _Active) -> bool:
         what, event = active.steps[active.at]
-        return what != "lock" or self.owner.get(event.slot if event else 0) is None
+        return (
+            what != "lock"
+            or not self.shape.locks
+            or self.owner.get(event.slot if event else 0) is None
+        )
 
     def advance(self, cpu: int) -> None:
         """One traced event, and the steps around it that no probe sees."""
@@ -445,7 +450,21 @@ def happened(seed: int) -> tuple[Record, list[Ev]]:
     raise AssertionError(f"seed {seed} makes no small record")
 
 
-def _random(dice: random.Random) -> tuple[Record, list[Ev]]:
+def broken(seed: int) -> Record:
+    """As `sample`, of a kernel whose locks do not hold; of every other one no context is known."""
+    for attempt in range(1000):
+        dice = random.Random(f"broken {seed}.{attempt}")
+        record, _ = _random(dice, locks=False)
+        if 0 < record.size <= MOST_EVENTS:
+            if seed % 2:
+                for events in record.cpus.values():
+                    for event in events:
+                        event.ctx = int(Context.TASK)
+            return record
+    raise AssertionError(f"seed {seed} makes no small record")
+
+
+def _random(dice: random.Random, locks: bool = True) -> tuple[Record, list[Ev]]:
     protocol = dice.choice(PROTOCOLS)
     cpus, slots = dice.choice((1, 2, 2, 2, 3)), dice.choice((1, 1, 1, 2))
     error = dice.choice((0, ERROR, ERROR, ERROR))
@@ -472,10 +491,12 @@ def _random(dice: random.Random) -> tuple[Record, list[Ev]]:
         for _ in range(dice.choice((0, 0, 1, 1, 2)))
     )
     step = dice.choice(("far", "far", "near", "same"))
-    shape = Shape(chosen, protocol, tuple(runs), luck, step)
+    shape = Shape(chosen, protocol, tuple(runs), luck, step, locks)
     offset = {cpu: dice.randint(0, error) for cpu in range(cpus)}
     record, log = made(shape, dice.randrange, offset if step != "far" else {})
     _late(record, dice)
+    if not locks:
+        return record, log
     return (_lossy(record, dice) if dice.random() < 0.15 else record), log
 
 

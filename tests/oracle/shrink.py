@@ -9,7 +9,7 @@ from dataclasses import replace
 from ghesrace.events import Kind
 
 from . import code, effects, litmus, worlds
-from .compare import Difference, Make, differences, engine, lost
+from .compare import Difference, Make, depends_on_the_cut, differences, engine, lost
 from .litmus import STEP
 from .record import Ev, Record
 from .worlds import TooManyWorlds
@@ -28,7 +28,10 @@ def shrink(record: Record, difference: str, make: Make = engine) -> Record:
         if not record.losses and not _possible(small, faults):
             return False
         try:
-            return any(str(one) == difference for one in differences(small, make)[1])
+            found = differences(small, make)[1]
+            if "cut" in difference:
+                found += depends_on_the_cut(small, make)
+            return any(str(one) == difference for one in found)
         except (TooManyWorlds, ValueError):
             return False
 

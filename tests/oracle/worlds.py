@@ -139,6 +139,8 @@ def question(effects: Effects, row: Row, episode: Episode) -> Question:
             node = effects.set_of(other)
             if node is None or not order.before(access, node):
                 end = effects.clear_of(other)
+                if end is None and other.replaced is not None:
+                    end = effects.effect[id(other.replaced)]
                 translations.append(Translation(other.frame, node, end, other))
     invalidations = [
         one for one in _invalidations(effects, row, episode) if not order.before(access, one.node)
