@@ -274,6 +274,14 @@ class Tally:
             kind[0] += 1
         return found
 
+    def wrong(self) -> dict[str, Any]:
+        """The kinds of unsound answers, without what only one record says: its first record."""
+        found: dict[str, Any] = {}
+        for (what, lost_), (_, first, sound) in self.kinds.items():
+            if not sound:
+                found.setdefault(f"{what.partition(';')[0]} [{lost_.split(' ')[0]}]", first)
+        return found
+
     def table(self) -> str:
         """The strata, as text."""
         head = ("class", "cause", "NMI", "loss", "records", "unsound", "inexact")
