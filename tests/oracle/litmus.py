@@ -6,8 +6,8 @@ from __future__ import annotations
 from ghesrace.events import PAGE_SIZE, Cause, Context, Flag, Kind
 
 from .judge import Judgement
-from .programs import FIRST_FRAME, KINDS
-from .record import Ev, Record
+from .kernel import FIRST_FRAME, KINDS
+from .record import Ev, Loss, Record
 
 STEP = 10_000
 WORDS = {
@@ -153,10 +153,7 @@ def _address(record: Record, address: int) -> str:
     return f"{address:#x}"
 
 
-def _loss(record: Record, end: int, one: object) -> str:
-    from .record import Loss
-
-    assert isinstance(one, Loss)
+def _loss(record: Record, end: int, one: Loss) -> str:
     if not end:
         return "-- lossy"
     words = ["-- lost", one.cause.name.lower()]

@@ -7,9 +7,8 @@ from typing import Protocol
 
 from ghesrace.events import Context, Kind
 
-from . import programs
 from .judge import judge
-from .programs import PROTOCOLS, frame
+from .kernel import COPIES, PROTOCOLS, RETURNS, frame, plan
 from .record import Ev, Record
 
 _KINDS = {
@@ -35,7 +34,7 @@ def reaches_stale(steps: list[Step]) -> bool:
     Each side has a frame of its own. For traces of real kernels too: what is neither a map, an
     access, an unmap nor a flush of V is left out.
     """
-    base = programs.plan(PROTOCOLS[0], 2, 1, (*programs.RETURNS, *programs.COPIES))
+    base = plan(PROTOCOLS[0], 2, 1, (*RETURNS, *COPIES))
     cpus: dict[int, list[Ev]] = {0: [], 1: []}
     now = 1_000_000
     for step in steps:
