@@ -1,109 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
 # Two commands for a newcomer: `make demo` and `make test`. Everything they need is installed by
 # them: Debian packages (the kernel to test on, QEMU, bcc) and a virtual environment in .venv/.
+# One .venv, filled in two steps, a stamp each: `make venv` is enough to judge captures,
+# `make test-venv` adds what lint and unit tests need; `make lab-venv` adds the lab's Debian packages.
 
 PYTHON := /usr/bin/python3
 VENV := .venv
-PACKAGES := python3-venv python3-bpfcc qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
-	build-essential kmod udev iproute2 file busybox-static acpica-tools trace-cmd \
-	prometheus openssl python3-psutil python3-prometheus-client python3-bcrypt python3-yaml python3-rich
+VENV_PACKAGES := python3-venv
+# What the unit tests run: a C compiler, iasl, openssl. promtool and systemd-analyze: if there.
+TEST_PACKAGES := python3-venv gcc libc6-dev acpica-tools openssl
+# What ghesrace needs where `make install` puts it.
+RUN_PACKAGES := python3-bpfcc python3-psutil python3-prometheus-client python3-bcrypt python3-yaml \
+	python3-rich
+PACKAGES := $(TEST_PACKAGES) $(RUN_PACKAGES) qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
+	build-essential kmod udev iproute2 file busybox-static trace-cmd prometheus
 # For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/kernels/arm64.py.
 ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test lint unit lab-test arm64-test matrix daemon-test venv packages arm64-packages examples \
-	clean install uninstall deb soak nightly oracle
+.PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
+	venv-packages test-packages run-packages packages arm64-packages examples clean install \
+	uninstall deb soak nightly oracle
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
-	@echo 'make test      ruff, mypy, import rules, unit tests, then the tests that need a live kernel'
-	@echo 'make unit      unit tests only: seconds, no root'
+	@echo 'make test      lint, unit tests, then the tests that need a live kernel'
+	@echo 'make quick     lint and unit tests with few examples: before each commit; under a minute'
+	@echo 'make lint      ruff, mypy, import rules, licences'
+	@echo 'make unit      unit tests only, all examples: a minute or two, no root'
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
 	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
 	@echo 'make examples  record examples/*.arrows again'
-	@echo 'make venv      .venv/ with ghesrace in it'
+	@echo 'make venv      .venv/ with what check, plan, doctor and capture need: no kernel, no compiler'
+	@echo 'make test-venv   and what lint and unit tests need; make lab-venv   and the lab: all of it'
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
 	@echo 'make deb       a Debian package that needs no network: build/*.deb'
-	@echo 'make nightly   what takes hours and goes on where it stood: the oracle of worlds'
-	@echo 'make oracle    the checker beside every world of ORACLE_RECORDS records'
+	@echo 'make nightly   what takes hours, and goes on where it stood: the oracle of worlds'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
+	@echo 'make clean     .venv, build and caches away'
 
-demo: venv
+demo: lab-venv
 	$(call say,a real kernel in a guest: stock then control)
 	$(VENV)/bin/python -m lab.demo
 
-test: lint unit lab-test arm64-test
+# lab-venv first: with Debian's packages there, no unit test is skipped.
+test: lab-venv lint unit lab-test arm64-test
 
-lint: venv
-	$(call say,ruff and mypy)
+quick: export HYPOTHESIS_PROFILE = quick
+quick: NOT_SLOW = -m 'not slow'
+quick: lint unit
+
+lint: test-venv
+	$(call say,lint)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports importlinter.ini
+	$(VENV)/bin/reuse lint --lines
 
-unit: venv
+unit: test-venv
 	$(call say,unit tests)
-	$(VENV)/bin/python -m pytest -n auto --dist worksteal tests/unit
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -rs $(NOT_SLOW) tests/unit
 
 LAB_TEST = $(VENV)/bin/python -m lab test --timeout 2700 -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
 DAEMON := tests/lab/test_daemon.py
 
-lab-test: venv
+lab-test: lab-venv
 	$(call say,tests in a guest)
 	$(LAB_TEST)
 
 ARM64_KERNELS := bookworm
 ARM64 := tests/lab/test_arm64.py
 
-arm64-test: venv arm64-packages
+arm64-test: lab-venv arm64-packages
 	$(call say,arm64 tests in a guest)
 	for kernel in $(ARM64_KERNELS); do \
 	  $(VENV)/bin/python -m lab test --arch arm64 --kernel $$kernel --memory 1024 -- $(ARM64) || exit; \
 	done
 
-matrix: venv arm64-packages
+matrix: lab-venv arm64-packages
 	$(call say,every kernel in a guest)
 	$(VENV)/bin/python -m lab.matrix
 
-daemon-test: venv deb
+daemon-test: lab-venv deb
 	$(call say,the daemon in a guest)
 	$(VENV)/bin/python -m lab test -- $(DAEMON)
 
-nightly: oracle
-
-# It prints each kind of wrong answer, fails if one is unsound, and goes on from build/oracle.json.
-ORACLE_RECORDS := 1000000
-oracle: venv | build
-	$(call say,the checker beside the worlds of small records)
-	$(VENV)/bin/python -m tests.oracle --small --state build/oracle-small.json
-	$(VENV)/bin/python -m tests.oracle --sample $(ORACLE_RECORDS) --state build/oracle.json
-
-build:
-	mkdir -p build
-
-examples: venv
+examples: lab-venv
 	$(VENV)/bin/python -m lab.demo --record examples
 
-venv: $(VENV)/.done
+venv: $(VENV)/.ghesrace
+
+test-venv: test-packages $(VENV)/.test
+
+lab-venv: packages test-venv
 
 # The virtual environment sees the system's packages, because bcc (python3-bpfcc) lives there.
-$(VENV)/.done: setup.cfg pyproject.toml | packages
+$(VENV)/.ghesrace: setup.cfg pyproject.toml | venv-packages
 	$(call say,virtual environment)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip 'setuptools>=66'
-	$(VENV)/bin/python -m pip install --progress-bar on --editable '.[lab,test]'
+	$(VENV)/bin/python -m pip install --progress-bar on --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.ghesrace
+	$(VENV)/bin/python -m pip install --progress-bar on --editable '.[daemon,lab,test]'
 	touch $@
 
 # What `make install` and `make deb` put beside Debian's own packages.
-build/bundle/.done: $(VENV)/.done setup.cfg $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c')
+build/bundle/.done: $(VENV)/.ghesrace setup.cfg $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c')
 	$(call say,bundle)
 	packaging/bundle.sh $(VENV)/bin/python build/bundle
 	touch $@
 
-install: build/bundle/.done
+install: run-packages build/bundle/.done
 	packaging/install.sh install
 
 uninstall:
@@ -113,15 +127,28 @@ deb: build/bundle/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
-soak: venv
+nightly: oracle
+
+# Prints each kind of wrong answer; fails on one that tests/oracle/wrong-today.txt does not name.
+ORACLE_RECORDS := 1000000
+oracle: test-venv
+	$(call say,the checker beside every world of small records)
+	mkdir -p build
+	$(VENV)/bin/python -m tests.oracle --small --state build/oracle-small.json
+	$(VENV)/bin/python -m tests.oracle --sample $(ORACLE_RECORDS) --state build/oracle.json
+
+soak: lab-venv
 	$(call say,soak: half an hour in a guest)
 	$(VENV)/bin/python -m tests.soak
 
 export DESTDIR prefix sysconfdir
 
+venv-packages: WANTED = $(VENV_PACKAGES)
+test-packages: WANTED = $(TEST_PACKAGES)
+run-packages: WANTED = $(RUN_PACKAGES)
 packages: WANTED = $(PACKAGES)
 arm64-packages: WANTED = $(ARM64_PACKAGES)
-packages arm64-packages:
+venv-packages test-packages run-packages packages arm64-packages:
 	@missing=$$(for p in $(WANTED); do \
 	  dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
@@ -131,4 +158,4 @@ packages arm64-packages:
 	fi
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
