@@ -122,6 +122,7 @@ class _Reader:
     events: list[Ev]
     contexts: dict[int, _Context] = field(default_factory=dict)
     sending: dict[int, list[Ev]] = field(default_factory=dict)
+    filled: set[int] = field(default_factory=set)  # The copies (by id) that mapped something.
     runs: int = 0
 
     def run(self) -> None:
@@ -135,6 +136,8 @@ class _Reader:
     def take(self, here: _Context, event: Ev, at: int) -> None:
         kind = event.kind
         if kind == Kind.NOTIFY:
+            if event.hidden and here.run and self.code.record.traced(Kind.NOTIFY_END):
+                self.code.faults.append("a hidden handler begins in another of its context")
             self.leave(here, event)
             self.runs += 1
             here.handler, here.run = event, self.runs
@@ -142,6 +145,8 @@ class _Reader:
             self.leave(here, event)
         elif kind == Kind.COPY:
             if here.copies and not self.nests(here, at):
+                if event.hidden and self.code.record.traced(Kind.COPY_END):
+                    self.code.faults.append("a hidden copy begins in another")
                 self.copy_over(here, event)
             here.copies.append(event)
             self.page_locks_over(here, event)
@@ -202,6 +207,8 @@ class _Reader:
 
     def copy_over(self, here: _Context, event: Ev) -> None:
         begin = here.copies.pop() if here.copies else None
+        if begin is not None and begin.hidden and id(begin) not in self.filled:
+            self.code.faults.append("a hidden copy maps nothing")
         for stack in here.open.values():
             for episode in [e for e in stack if not here.copies or e.hold.begin is begin]:
                 stack.remove(episode)
@@ -258,6 +265,7 @@ class _Reader:
         episode = self.episode(here, hold)
         episode.map, episode.pre = event, here.pre.pop(slot, [])
         episode.copy = here.copies[-1] if here.copies else None
+        self.filled.add(id(episode.copy))
         episode.writes = bool(here.copies and here.copies[-1].flags & 2)
         stack.append(episode)
         here.symbol[slot] = episode

@@ -274,12 +274,14 @@ class Tally:
             kind[0] += 1
         return found
 
-    def wrong(self) -> dict[str, Any]:
-        """The kinds of unsound answers, without what only one record says: its first record."""
-        found: dict[str, Any] = {}
+    def wrong(self) -> dict[str, tuple[str, str]]:
+        """The kinds of unsound answers, without what only one record says: of each the difference
+        and the first record that shows it."""
+        found: dict[str, tuple[str, str]] = {}
         for (what, lost_), (_, first, sound) in self.kinds.items():
             if not sound:
-                found.setdefault(f"{what.partition(';')[0]} [{lost_.split(' ')[0]}]", first)
+                kind = f"{what.partition(';')[0]} [{lost_.split(' ')[0]}]"
+                found.setdefault(kind, (what, str(first)))
         return found
 
     def table(self) -> str:

@@ -255,10 +255,14 @@ class _Kernel:
                 if event.kind in self.traced:
                     self.emit(cpu, event)
                     break
-        while active.at < len(active.steps) and active.steps[active.at][0] == "unlock":
-            event = active.steps[active.at][1]
+        while active.at < len(active.steps):  # It returns and unlocks before anything else.
+            what, event = active.steps[active.at]
+            assert event is not None
+            if what == "unlock":
+                self.owner.pop(event.slot, None)
+            elif event.kind not in RETURNS or event.kind in self.traced:
+                break
             active.at += 1
-            self.owner.pop(event.slot if event else 0, None)
         if active.at == len(active.steps):
             stack.pop()
 

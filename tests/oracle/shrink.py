@@ -21,11 +21,12 @@ def shrink(record: Record, difference: str, make: Make = engine) -> Record:
     """The smallest record that this finds of which *make* still says *difference*."""
     cause = lost(record).split(" ")[0]
     faults = len(code.read(record).faults)
+    strict = not record.losses and _possible(record, faults)
 
     def still(small: Record) -> bool:
         if not small.size or lost(small).split(" ")[0] != cause:
             return False
-        if not record.losses and not _possible(small, faults):
+        if strict and not _possible(small, faults):
             return False
         try:
             found = differences(small, make)[1]
