@@ -23,6 +23,7 @@ from . import programs
 from .compare import Tally
 from .judge import judge, judged_kinds
 from .kernel import every
+from .litmus import Unsayable
 from .record import Record
 from .shrink import case
 
@@ -118,7 +119,7 @@ def write_cases(tally: Tally, folder: Path) -> None:
     for number, (kind, (what, first)) in enumerate(sorted(tally.wrong().items())):
         try:
             text = case(record_of(first), what, first)
-        except AssertionError:
+        except (AssertionError, Unsayable):
             continue  # The checker, or the oracle, says something else of it by now.
         (folder / f"{number:03}.litmus").write_text(f"# {kind}\n{text}", encoding="utf-8")
 

@@ -35,8 +35,12 @@ WORDS = {
 ORDER = ("fresh", "broadcast", "map-flush", "same-frame", "incidental", "none", "uncertain")
 
 
+class Unsayable(ValueError):
+    """The litmus language has no words for a record."""
+
+
 def text(record: Record, truth: Judgement, about: list[str], source: str) -> str:
-    """The case: header, columns, events, losses."""
+    """The case: header, columns, events, losses. Raises Unsayable."""
     lines = [f"about: {line}" for line in about]
     lines.append(f"source: {source}")
     plan = record.plan
@@ -103,6 +107,8 @@ def _rows(record: Record) -> list[tuple[int | None, str]]:
             step = STEP  # The language has a late stamp or a step, not both.
         elif step != STEP:
             cell += f" @+{step}"
+        if step < 0:
+            raise Unsayable("an event stamped late is nearer to the next than a line is")
         now += step
         made.append((event.cpu, cell))
     made += [(None, _loss(record, *mark[1:])) for mark in marks]

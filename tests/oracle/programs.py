@@ -15,6 +15,7 @@ from .kernel import (
     ERROR,
     HANDLERS,
     PROTOCOLS,
+    READS,
     RETURNS,
     STEPS,
     UNTRACED,
@@ -61,6 +62,18 @@ def small_shapes() -> Iterator[Shape]:
                         Luck(cpu, Kind.BCAST_ALL, Context.TASK),
                     ):
                         yield Shape(base, protocol, runs, (luck,), step)
+    yield from _blind_shapes()
+
+
+def _blind_shapes() -> Iterator[Shape]:
+    """The same where no access is traced, and of kernels whose unmap does not flush."""
+    for protocol, step in product(PROTOCOLS, STEPS):
+        bare = protocol._replace(lock="page", on_unmap="none")
+        for shown in (protocol,) if protocol.pre else (protocol, bare):
+            base = plan(shown, 2, 1, (*RETURNS, *READS))
+            for one, two in (("A", "B"), ("A", "BB"), ("AB", "A")):
+                runs = Run(0, Context.IRQ, 0, one), Run(1, Context.IRQ, 0, two)
+                yield Shape(base, shown, runs, (), step)
 
 
 def _placements(protocol: Protocol) -> Iterator[tuple[Run, ...]]:

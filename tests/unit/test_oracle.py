@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -407,7 +408,11 @@ def test_a_record_survives_as_a_litmus_file(seed: int) -> None:
     """
     small = programs.sample(seed)
     truth = judge(small)
-    text = litmus.text(small, truth, ["a"], "b")
+    try:
+        text = litmus.text(small, truth, ["a"], "b")
+    except litmus.Unsayable:
+        assert any(a.ts > b.ts for evs in small.cpus.values() for a, b in pairwise(evs))
+        return
     case = parse(text, Path("x.litmus"))
     again = judge(Record.of(case.plan, case.stream))
 
