@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ghesrace.events import NO_SLOT, PAGE_SIZE, Cause, Context, Kind
+from ghesrace.events import NO_POINT, NO_SLOT, PAGE_SIZE, Cause, Context, Kind
 
 from . import code
 from .code import Code
@@ -84,16 +84,24 @@ def variants(record: Record) -> Iterator[tuple[Code, bool]]:
         yield seen, False
     found = False
     for gap in _gaps(record):
-        for bundle in _bundles(record, gap):
-            for made in _completed(code.read(insert(record, gap, bundle)), gap, bundle):
-                found = True
-                yield made, True
+        for hidden in _bundles(record, gap):
+            for bundle in (hidden, *_doing_less(record, hidden)):
+                for made in _completed(code.read(insert(record, gap, bundle)), gap, bundle):
+                    found = True
+                    yield made, True
     if faults and not found:
         for one in _repairs(record, faults):
             found = True
             yield code.read(one), True
     if faults and not found:
         yield seen, True  # No world explains it: what is seen is judged as it stands.
+
+
+def _doing_less(record: Record, hidden: list[Ev]) -> Iterator[list[Ev]]:
+    """The same hidden events with unmaps that invalidate nothing, if their symbol is taken to: no
+    plan says yet that this was proven of this kernel's code, and nobody saw these unmaps."""
+    if any(event.kind == UNMAP and record.implied(event) for event in hidden):
+        yield [replace(e, point=NO_POINT) if e.kind == UNMAP else e for e in hidden]
 
 
 def _completed(seen: Code, gap: Gap, bundle: list[Ev]) -> Iterator[Code]:
@@ -132,10 +140,13 @@ def _repairs(record: Record, faults: int, depth: int = 3) -> Iterator[Record]:
             for slot in range(len(record.plan.slots)):
                 for ctx in {events[at - 1].ctx, events[at].ctx}:
                     for kind in (UNMAP, MAP):
-                        made = insert(record, gap, [_event(record, gap, kind, slot, ctx, None)])
+                        hidden = [_event(record, gap, kind, slot, ctx, None)]
+                        made = insert(record, gap, hidden)
                         left = len(code.read(made).faults)
                         if not left:
                             yield made
+                            for less in _doing_less(record, hidden):
+                                yield insert(record, gap, less)
                         elif left < faults:
                             yield from _repairs(made, left, depth - 1)
 
