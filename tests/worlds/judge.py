@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from ghesrace.check import Engine, Report
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.model import SAFE, Class
+from ghesrace.checker.report import Report
 from ghesrace.events import Events, Kind
 from ghesrace.plan import Plan
-from ghesrace.tlb import SAFE, Class
 
 from .truth import Episode, Truth, reorders
 from .world import Played, World, maps, play
