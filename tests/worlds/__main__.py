@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .judge import KINDS, Difference, Engine, judged
-from .world import MODES, World, draw
+from .judge import MANY_CUTS, KINDS, TURNS, Difference, Engine, ask, judge, judged
+from .litmus import write
+from .shrink import shrink
+from .world import MODES, World, draw, play
 
 SAVE_EVERY = 200  # worlds
 
@@ -103,7 +105,21 @@ def _run(
 
 
 def _shrink(world: World, kind: str, directory: Path, engine: Any) -> None:
-    raise NotImplementedError
+    """Write the smallest case of *kind* that *world* leads to."""
+    plain = kind.partition(" ")[0]
+    small = shrink(world, plain, engine)
+    played = play(small)
+    turns = (*TURNS, MANY_CUTS) if "depends" in plain else ()
+    difference = next((d for d in judge(played, engine, turns) if d.kind == plain), None)
+    if difference is None:
+        print(f"    {plain} does not show again", flush=True)
+        return
+    answer = ask(played.recording.plan, played.recording.whole(), engine)
+    directory.mkdir(parents=True, exist_ok=True)
+    words = kind.replace("(", "").replace(")", "").replace(",", "").split()
+    path = directory / f"{world.mode}-{'-'.join(words)}.litmus"
+    path.write_text(write(played, difference, answer))
+    print(f"    {len(played.recording.events)} events: {path}", flush=True)
 
 
 def _resumed(path: Path | None, seed: int) -> dict[str, Tally]:

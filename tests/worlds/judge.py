@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from ghesrace.checker.engine import Engine
-from ghesrace.checker.model import SAFE, Class
+from ghesrace.checker.model import SAFE, Class, class_word
 from ghesrace.checker.report import Report
 from ghesrace.events import Events, Kind
 from ghesrace.plan import Plan
@@ -35,10 +35,14 @@ KINDS = {
     "depends-on-cut": "the answer differs where the stream is cut",
     "depends-on-numbers": "the answer differs as the CPUs are numbered otherwise",
     "depends-on-time": "the answer differs as all stamps are shifted alike",
+    "class-depends-on-cut": "the verdict stays, and a class differs where the stream is cut",
+    "class-depends-on-numbers": "... as the CPUs are numbered otherwise",
+    "class-depends-on-time": "... as all stamps are shifted alike",
     "not-certain": "nothing is open, and an episode or the verdict is not what it must be",
     "crash": "the checker raised",
 }
 TURNS = ("cut", "numbers", "time")
+MANY_CUTS = "many cuts"  # slow: for worlds that are being shrunk
 _COUNTS = {Class.INCIDENTAL: Truth.LUCKY, Class.NONE: Truth.UNSAFE}
 _WORDS = {Truth.SAFE: "safe", Truth.LUCKY: "luck", Truth.UNSAFE: "none"}
 
@@ -58,13 +62,39 @@ class Answer:
     report: Report
     episodes: dict[tuple[int, int], Class] = field(default_factory=dict)
 
-    def essence(self) -> tuple[Any, ...]:
-        """What must not depend on cuts, CPU numbers or the time."""
-        slots = tuple((s.name, tuple(s.classes), tuple(s.uncertain)) for s in self.report.slots)
+    def said(self) -> tuple[Any, ...]:
+        """What a user acts on: verdict, how many episodes count as what, and patterns."""
+        slots = tuple((s.name, tuple(_grouped(s.classes).items())) for s in self.report.slots)
         patterns = tuple(
             (name, p.observed > 0, p.predicted > 0) for name, p in self.report.patterns.items()
         )
         return (self.report.verdict.word, slots, patterns)
+
+    def classes(self) -> tuple[Any, ...]:
+        """The classes, and the causes of uncertainty, of each slot."""
+        return tuple((tuple(s.classes), tuple(s.uncertain)) for s in self.report.slots)
+
+    def words(self, exact: bool = False) -> str:
+        """The verdict and the classes in a few words."""
+        found = [self.report.verdict.word]
+        for slot in self.report.slots:
+            if exact:
+                counts = {class_word(c): slot.classes[c] for c in Class}
+            else:
+                counts = _grouped(slot.classes)
+            told = [f"{name} {n}" for name, n in counts.items() if n]
+            found += [f"{slot.name}: {', '.join(told)}"] if told else []
+        patterns = self.report.patterns.items()
+        found += [f"{name} observed" for name, p in patterns if p.observed and name != "stale"]
+        return "; ".join(found)
+
+
+def _grouped(classes: list[int]) -> dict[str, int]:
+    found = dict.fromkeys(("safe", "luck", "none", "uncertain"), 0)
+    for cls in Class:
+        said = Truth.SAFE if cls in SAFE else _COUNTS.get(cls)
+        found["uncertain" if said is None else _WORDS[said]] += classes[cls]
+    return found
 
 
 def ask(plan: Plan, batches: Sequence[Events], engine: Any = Engine) -> Answer:
@@ -278,14 +308,19 @@ def _turned(played: Played, answer: Answer, engine: Any, turns: Sequence[str]) -
         except Exception as error:
             found.append(Difference("crash", f"{how}: {type(error).__name__}: {error}"))
             return
-        if other.essence() != answer.essence():
-            words = [a.report.verdict.word for a in (answer, other)]
-            text = f"{how}: {' -> '.join(words)}"
-            found.append(Difference(kind, text))
+        if other.said() != answer.said():
+            found.append(Difference(kind, f"{how}: {answer.words()} -> {other.words()}"))
+        elif other.classes() != answer.classes():
+            text = f"{how}: {answer.words(True)} -> {other.words(True)}"
+            found.append(Difference(f"class-{kind}", text))
 
     if "cut" in turns and stamps:
         cuts = [dice.choice(stamps) + dice.choice((0, 1, 500)) for _ in range(dice.randint(1, 4))]
         compare("depends-on-cut", f"cut at {sorted(cuts)}", recording.plan, recording.cut(*cuts))
+    if MANY_CUTS in turns:
+        for at in stamps[:: max(len(stamps) // 8, 1)]:
+            if not found:
+                compare("depends-on-cut", f"cut at {at}", recording.plan, recording.cut(at))
     if "numbers" in turns:
         order = list(range(world.cpus))
         dice.shuffle(order)

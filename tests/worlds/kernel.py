@@ -50,7 +50,8 @@ class Op:
     """One operation: its effects in their order, and how a probe would record it.
 
     `kind` is None where nothing could record it. `slots` are those whose page an invalidation
-    covers. `page` numbers the episode within its task (-1: none).
+    covers. `page` numbers the episode within its task (-1: none), of a copy its
+    first.
     """
 
     does: tuple[Does, ...]
@@ -212,12 +213,15 @@ class Kernel:
             writes = task.writes and copy == len(task.copies) - 1
             flags = int(Flag.WRITE) if writes else 0
             size = PAGE_SIZE * (len(frames) - 1) + 64
-            ops.append(Op((Does.NOTHING,), Kind.COPY, phys=frames[0], size=size, flags=flags))
+            first = number
+            ops.append(
+                Op((Does.NOTHING,), Kind.COPY, phys=frames[0], size=size, flags=flags, page=first)
+            )
             for frame in frames:
                 page = self._page(task, frame, number, writes)
                 ops += page if whole else (*lock, *page, *unlock)
                 number += 1
-            ops.append(Op((Does.NOTHING,), Kind.COPY_END))
+            ops.append(Op((Does.NOTHING,), Kind.COPY_END, page=first))
         ops += [*(unlock if whole else ()), Op((Does.NOTHING,), Kind.NOTIFY_END)]
         if self.reference and task.ctx == Context.NMI:
             ops.append(Op((Does.NOTHING,), Kind.NMI_REF))
@@ -242,7 +246,7 @@ class Kernel:
         if flushes == "flush":
             ops.append(flush(Part.MAP))
         if self.ends:
-            ops.append(Op((Does.NOTHING,), Kind.MAP_END, slot))
+            ops.append(Op((Does.NOTHING,), Kind.MAP_END, slot, page=number))
         access = Kind.WRITE if writes else Kind.READ
         ops.append(Op((Does.READ,), access, addr=addr + 16, size=4, slots=(slot,), page=number))
         clear_does = {
@@ -261,7 +265,7 @@ class Kernel:
                    slots=(slot,), page=number),
                 Op((Does.NOTHING,), Kind.BCAST_END),
             ]  # fmt: skip
-        end = [Op((Does.NOTHING,), Kind.UNMAP_END, slot)] if self.ends else []
+        end = [Op((Does.NOTHING,), Kind.UNMAP_END, slot, page=number)] if self.ends else []
         return ops + (end + behind if self.late_flush else behind + end)
 
 

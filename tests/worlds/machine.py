@@ -72,6 +72,16 @@ class History:
     end: int = 0
 
 
+def answer_of(task: int, cpu: int) -> int:
+    """The number of the answer that *cpu* gives to the broadcast of *task*: negative."""
+    return -1 - (task << 16 | cpu)
+
+
+def asked_by(answer: int) -> tuple[int, int]:
+    """The task and the CPU of an answer's number."""
+    return (-1 - answer) >> 16, (-1 - answer) & 0xFFFF
+
+
 _RUNS, _BLOCKED, _SENT, _ANSWERED = range(4)
 
 
@@ -287,7 +297,7 @@ class Machine:
             frame.state, frame.waits = _SENT, len(self.stacks) - 1
             for other in range(len(self.stacks)):
                 if other != cpu:
-                    number = -1 - frame.number * len(self.stacks) - other
+                    number = answer_of(frame.number, other)
                     seed = self.tasks[frame.number].seed + other
                     answer = self._frame(number, Context.IRQ, self.kernel.answer(), seed)
                     answer.asker = (cpu, frame)
