@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .judge import MANY_CUTS, KINDS, TURNS, Difference, Engine, ask, judge, judged
+from .judge import KINDS, MANY_CUTS, TURNS, Difference, Engine, ask, judge, judged
 from .litmus import write
 from .shrink import shrink
 from .world import MODES, World, draw, play
