@@ -72,7 +72,8 @@ class Task:
 
     `what`: "report" (copies of pages of frames, the last copy to physical memory if `writes`),
     "inv-all", "inv-range", "inv-other", "bcast" (by IPIs), "tell" (by hardware) or "edit".
-    `seed` draws how long its steps take.
+    `seed` draws how long its steps take. `followed`: an edit follows luck in its context, which
+    tells that the luck is over.
     """
 
     at: int
@@ -83,6 +84,7 @@ class Task:
     slot: int = IRQ
     copies: tuple[tuple[int, ...], ...] = ()
     writes: bool = False
+    followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,31 +179,30 @@ class Kernel:
         """What *task* does, step by step."""
         if task.what == "report":
             return self._report(task)
-        everything = (IRQ, NMI)
-        if task.what == "inv-all":
-            return [Op((Does.FLUSH,), Kind.INV_ALL, slots=everything)]
-        if task.what == "inv-range":
-            at, size = V - WIDE, 2 * WIDE
-            return [Op((Does.FLUSH,), Kind.INV_RANGE, addr=at, size=size, slots=everything)]
-        if task.what == "inv-other":
-            return [Op((Does.FLUSH,), Kind.INV_PAGE, addr=V + 2 * PAGE_SIZE)]
-        if task.what in ("bcast", "tell"):
-            does = Does.IPI if task.what == "bcast" else Does.TELL
-            at, size = V - WIDE, 2 * WIDE
-            return [
-                Op((does,), Kind.BCAST_RANGE, addr=at, size=size, slots=everything),
-                Op((Does.NOTHING,), Kind.BCAST_END),
-            ]
-        assert task.what == "edit", task.what
-        return [
+        edit = [
             Op((Does.NOTHING,), Kind.EDIT, addr=ELSEWHERE, size=PAGE_SIZE),
             Op((Does.NOTHING,), Kind.EDIT_END, addr=ELSEWHERE, size=PAGE_SIZE),
+        ]
+        luck = [] if task.what == "edit" else self._luck(task.what)
+        return luck + (edit if task.what == "edit" or task.followed else [])
+
+    def _luck(self, what: str) -> list[Op]:
+        everything, at, size = (IRQ, NMI), V - WIDE, 2 * WIDE
+        if what == "inv-all":
+            return [Op((Does.FLUSH,), Kind.INV_ALL, slots=everything)]
+        if what == "inv-range":
+            return [Op((Does.FLUSH,), Kind.INV_RANGE, addr=at, size=size, slots=everything)]
+        if what == "inv-other":
+            return [Op((Does.FLUSH,), Kind.INV_PAGE, addr=V + 2 * PAGE_SIZE)]
+        does = {"bcast": Does.IPI, "tell": Does.TELL}[what]
+        return [
+            Op((does,), Kind.BCAST_RANGE, addr=at, size=size, slots=everything),
+            Op((Does.NOTHING,), Kind.BCAST_END),
         ]
 
     def answer(self) -> list[Op]:
         """What an IPI's receiver does."""
-        at, size = V - WIDE, 2 * WIDE
-        return [Op((Does.FLUSH,), Kind.INV_RANGE, addr=at, size=size, slots=(IRQ, NMI))]
+        return self._luck("inv-range")
 
     def _report(self, task: Task) -> list[Op]:
         slot, whole = task.slot, self.locks[task.slot] == "report"

@@ -186,11 +186,12 @@ def stale_frames(history: History) -> dict[tuple[int, int], set[int]]:
 def reorders(judged: list[Episode], slot: int, alone: bool) -> bool:
     """Whether some other order of the slot's holds makes a read unsafe (DESIGN, "Prediction").
 
-    *alone*: one CPU took all of the slot's notifications, and others could have.
+    *alone*: one CPU took all of the slot's notifications, and others could have; one notification
+    is never on two CPUs.
     """
     exposing = [e for e in judged if e.slot == slot and e.exposes]
     return any(
-        x.frame != y.frame and x.hold is not y.hold and (x.cpu != y.cpu or alone)
+        x.frame != y.frame and x.name[0] != y.name[0] and (x.cpu != y.cpu or alone)
         for y in judged
         if y.slot == slot and y.vulnerable
         for x in exposing

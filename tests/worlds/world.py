@@ -134,8 +134,11 @@ def _plain(dice: Random, seed: int, kernel: Kernel) -> World:
     cpus, error = dice.choice((2, 3, 4)), dice.choice((0, 100, 1000))
     frames = FRAMES[: dice.choice((1, 2, 3))]
     tasks = tuple(
-        _task(dice, kernel, cpus, (), frames, i * APART) for i in range(dice.randint(3, 9))
+        replace(_task(dice, kernel, cpus, (), frames, i * APART), followed=True)
+        for i in range(dice.randint(3, 9))
     )
+    # An answer to an IPI is luck of its own, and nothing tells when it is over.
+    tasks = tuple(replace(t, what="tell") if t.what == "bcast" else t for t in tasks)
     clocks = tuple(_clock(dice, error) for _ in range(cpus))
     return World("plain", seed, kernel, cpus, tasks, error, clocks, (1, 200))
 
