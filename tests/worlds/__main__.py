@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ghesrace.events import Cause
+
 from .judge import KINDS, MANY_CUTS, TURNS, Difference, Engine, ask, judge, judged
 from .litmus import write
 from .shrink import shrink
@@ -47,8 +49,23 @@ class Tally:
 
 def label(difference: Difference, world: World) -> str:
     """A kind of difference, with the losses that the world has."""
-    causes = sorted({loss.cause.name.lower() for loss in world.losses})
-    return difference.kind + (f" ({', '.join(causes)})" if causes else "")
+    causes = set()
+    for loss in world.losses:
+        words = loss.cause.name.lower()
+        if loss.cause == Cause.MISSED:
+            hits = {_kind(world, name) for name in loss.gone}
+            words += f" {hits.pop()}" if len(hits) == 1 else " of several probes"
+        causes.add(words)
+    return difference.kind + (f" ({', '.join(sorted(causes))})" if causes else "")
+
+
+def _kind(world: World, name: tuple[int, int]) -> str:
+    """What a record is of."""
+    task, step = name
+    if task < 0:
+        return "an answer"
+    kind = world.kernel.ops(world.tasks[task])[step].kind
+    return "" if kind is None else kind.name.lower()
 
 
 def main(argv: list[str] | None = None) -> int:

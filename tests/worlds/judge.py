@@ -168,7 +168,7 @@ def _episodes(played: Played, answer: Answer) -> list[Difference]:
             continue
         episode = recorded[at]
         said = Truth.SAFE if cls in SAFE else _COUNTS[cls]
-        if said != episode.truth:
+        if said not in (episode.truth, episode.also):
             word = cls.name.lower().replace("_", "-")
             found.append(
                 Difference(
@@ -193,7 +193,8 @@ def _counted(
                 said[Truth.SAFE if cls in SAFE else _COUNTS[cls]] += slot.classes[cls]
         true = dict.fromkeys(Truth, 0)
         for episode in recorded.values():
-            true[episode.truth] += episode.slot == index
+            for one in {episode.truth, episode.also}:
+                true[one] += episode.slot == index
         for truth in Truth:
             if said[truth] > true[truth]:
                 # Which truth it was instead is known where only one other occurs.

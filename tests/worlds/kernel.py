@@ -41,6 +41,7 @@ class Part(Enum):
     """Whether an invalidation belongs to GHES's own map or unmap, or is luck."""
 
     MAP = auto()
+    EARLY = auto()  # meant for the map, but done before the lock is taken
     UNMAP = auto()
     LUCK = auto()
 
@@ -72,8 +73,9 @@ class Task:
 
     `what`: "report" (copies of pages of frames, the last copy to physical memory if `writes`),
     "inv-all", "inv-range", "inv-other", "bcast" (by IPIs), "tell" (by hardware) or "edit".
-    `seed` draws how long its steps take. `followed`: an edit follows luck in its context, which
-    tells that the luck is over.
+    `seed` draws how long its steps take. `within`: luck of that sort in the handler's own context,
+    after its entry and before it takes a lock. `followed`: an edit follows luck in its context,
+    which tells that the luck is over.
     """
 
     at: int
@@ -84,6 +86,7 @@ class Task:
     slot: int = IRQ
     copies: tuple[tuple[int, ...], ...] = ()
     writes: bool = False
+    within: str = ""
     followed: bool = False
 
 
@@ -92,9 +95,9 @@ class Kernel:
     """How one kernel maps and unmaps, what its locks span and what of it probes show.
 
     `on_map`: "" (2015), "flush" (an own probe shows it), "implied" (the plan says so), "before"
-    (a flush before the map). `on_unmap`: "flush", "implied", "tell" (a traced broadcast),
-    "implied-tell" (arm64), "" (nothing). `fixed`: CPUs on which on_map is done (None: all).
-    `inside`: the map function flushes before it returns, and the plan says so. `fixmap`: one
+    (a flush before the map), "early" (a flush before the lock is taken). `on_unmap`: "flush",
+    "implied", "tell" (a traced broadcast), "implied-tell" (arm64), "" (nothing). `fixed`: CPUs
+    on which on_map is done (None: all). `inside`: the map function flushes before it returns, and the plan says so. `fixmap`: one
     probe serves map and unmap. `late_flush`: the unmap's flush follows the function's return.
     """
 
@@ -114,8 +117,14 @@ class Kernel:
     @property
     def healthy(self) -> bool:
         """Whether every episode is safe by structure: what it maps is flushed or told."""
-        flushed = self.on_map != "" and self.fixed is None
+        flushed = self.on_map not in ("", "early") and self.fixed is None
         return flushed or self.on_unmap in ("tell", "implied-tell")
+
+    @property
+    def certain(self) -> bool:
+        """Whether a record of it says for sure what flushed whom, if nothing else is open."""
+        open_access = self.on_map == "flush" and not (self.accesses or self.ends or self.inside)
+        return self.on_map != "early" and not open_access
 
     def implies(self, kind: Kind) -> tuple[str, ...]:
         """What the plan says that the function of *kind* does besides."""
@@ -208,7 +217,11 @@ class Kernel:
         slot, whole = task.slot, self.locks[task.slot] == "report"
         lock = [Op((Does.MASK,)), Op((Does.LOCK,), slot=slot)]
         unlock = [Op((Does.UNLOCK,), slot=slot), Op((Does.UNMASK,))]
-        ops = [Op((Does.NOTHING,), Kind.NOTIFY), *(lock if whole else ())]
+        ops = [Op((Does.NOTHING,), Kind.NOTIFY), *(self._luck(task.within) if task.within else ())]
+        early = [
+            Op((Does.FLUSH,), Kind.INV_PAGE, addr=ADDRESSES[slot], part=Part.EARLY, slots=(slot,))
+        ] * (self.on_map == "early")
+        ops += [*early, *lock] if whole else []
         number = 0
         for copy, frames in enumerate(task.copies):
             writes = task.writes and copy == len(task.copies) - 1
@@ -220,7 +233,7 @@ class Kernel:
             )
             for frame in frames:
                 page = self._page(task, frame, number, writes)
-                ops += page if whole else (*lock, *page, *unlock)
+                ops += page if whole else (*early, *lock, *page, *unlock)
                 number += 1
             ops.append(Op((Does.NOTHING,), Kind.COPY_END, page=first))
         ops += [*(unlock if whole else ()), Op((Does.NOTHING,), Kind.NOTIFY_END)]
@@ -279,9 +292,16 @@ KERNELS = (
     Kernel("2015 with a flush on map", locks=OLD, on_map="flush", ends=True),
     Kernel("2015 with a flush on map, accesses unseen", locks=OLD, on_map="flush", ends=True,
            accesses=False),
+    Kernel("2015 with a flush on map, accesses and returns unseen", locks=OLD, on_map="flush",
+           accesses=False),
     Kernel("2015 with a flush before the map", locks=OLD, on_map="before"),
+    Kernel("2015 with a flush before the lock", on_map="early"),
     Kernel("2015 with a broadcast", locks=OLD, on_unmap="tell", ends=True),
     Kernel("2015 with a flush on map on CPU 0", locks=OLD, on_map="flush", fixed=(0,)),
+    Kernel("x86 fixmap of 4.15", locks=OLD, on_map="flush", inside=True, fixmap=True),
+    Kernel("x86 fixmap of 4.15, flushes implied", locks=OLD, on_map="implied", on_unmap="implied",
+           fixmap=True, accesses=False),
+    Kernel("arm64 of 4.15", "arm64", locks=OLD, on_unmap="implied-tell", fixmap=True),
     Kernel("x86 fixmap", on_map="flush", inside=True, fixmap=True, reference=True),
     Kernel("x86 fixmap, accesses unseen", on_map="flush", inside=True, fixmap=True,
            reference=True, accesses=False),

@@ -122,7 +122,7 @@ def _expected(played: Played, answer: Answer, difference: Difference) -> list[st
             Truth.SAFE if cls in SAFE
             else {Class.INCIDENTAL: Truth.LUCKY, Class.NONE: Truth.UNSAFE}.get(cls)
         )  # fmt: skip
-        right = said is None or said == episode.truth
+        right = said is None or said in (episode.truth, episode.also)
         wrong |= not right
         counts[episode.slot][cls.name if right else "UNCERTAIN"] += 1
         if right and said is not None:

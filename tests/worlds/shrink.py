@@ -182,6 +182,8 @@ def _plainer(world: World) -> Iterator[World]:
     if any(clock.drift for clock in world.clocks):
         yield replace(world, clocks=tuple(Clock(c.offset, 0, c.most) for c in world.clocks))
     for i, task in enumerate(world.tasks):
+        if task.within:
+            yield _with(world, i, replace(task, within=""), set())
         if task.writes:
             yield _with(world, i, replace(task, writes=False), set())
         if task.ctx in (Context.TASK, Context.SOFTIRQ) and task.what == "report":

@@ -28,7 +28,8 @@ class Episode:
     """One map...unmap in true times (ns). `name` is (task, page).
 
     `truth` counts all that ever was, `since` only threats whose map came after the recording's
-    start: what came before is forgiven where a later episode of the CPU was judged.
+    start: what came before is forgiven where a later episode of the CPU was judged. `also` is
+    another class that the rules can be read to give (READINGS.md, "early flush").
     """
 
     name: tuple[int, int]
@@ -40,6 +41,7 @@ class Episode:
     clear: int = -1
     hold: Hold | None = None
     truth: Truth = Truth.SAFE
+    also: Truth = Truth.SAFE
     why: str = "fresh"
     since: Truth = Truth.SAFE
     exposes: bool = False
@@ -54,6 +56,7 @@ class _Slot:
     structural: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     lucky: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     broadcasts: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    early: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     own: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))  # it did itself
 
 
@@ -87,7 +90,9 @@ def told(history: History, before: frozenset[tuple[int, int]] = frozenset()) -> 
             mine = e.sender == e.cpu
             if mine:
                 slot.own[e.cpu].append(e.at)
-            if e.part == Part.LUCK:
+            if e.part == Part.EARLY:
+                slot.early[e.cpu].append(e.at)
+            elif e.part == Part.LUCK:
                 slot.lucky[e.cpu].append(e.at)
             else:
                 (slot.structural if mine else slot.broadcasts)[e.cpu].append(e.at)
@@ -98,9 +103,13 @@ def told(history: History, before: frozenset[tuple[int, int]] = frozenset()) -> 
     for episode in found:
         slot = slots[episode.slot]
         threats = _threats(slot, episode)
-        episode.truth, episode.why = _class(slot, episode, threats)
+        strict, _ = _class(slot, episode, threats, early=False)
+        kind, episode.why = _class(slot, episode, threats, early=True)
+        episode.truth = episode.also = kind
+        if strict != kind:
+            episode.also = strict
         recorded = [t for t in threats if t.name not in before]
-        episode.since = _class(slot, episode, recorded)[0]
+        episode.since = _class(slot, episode, recorded, early=True)[0]
         episode.vulnerable = _vulnerable(slot, episode)
         slot.episodes.append(episode)
     cpus = range(len(history.buffers))
@@ -128,8 +137,9 @@ def _threats(slot: _Slot, y: Episode) -> list[Episode]:
     return [x for x in slot.episodes if x.clear > last]
 
 
-def _class(slot: _Slot, y: Episode, threats: list[Episode]) -> tuple[Truth, str]:
-    """DESIGN's table, first match first."""
+def _class(slot: _Slot, y: Episode, threats: list[Episode], early: bool) -> tuple[Truth, str]:
+    """DESIGN's table, first match first. *early*: a flush before the lock, with no other hold
+    between it and this one, is the map's."""
     assert y.hold is not None
     if not threats:
         return Truth.SAFE, "fresh"
@@ -138,10 +148,16 @@ def _class(slot: _Slot, y: Episode, threats: list[Episode]) -> tuple[Truth, str]
         return Truth.SAFE, "broadcast"
     if _between(slot.structural[y.cpu], y.hold.begin, y.read):
         return Truth.SAFE, "map-flush"
+    first = not any(y.hold is x.hold for x in slot.episodes)
+    last = max((x.at for x in slot.episodes), default=-1)  # the latest hold's last map
+    flush = slot.early[y.cpu]
+    if early and first and _between(flush, max(last, max(x.clear for x in left)), y.hold.begin):
+        return Truth.SAFE, "map-flush"
     left = [x for x in left if x.frame != y.frame]
     if not left:
         return Truth.SAFE, "same-frame"
-    if _between(slot.lucky[y.cpu], max(x.clear for x in left), y.read):
+    luck = slot.lucky[y.cpu] + flush
+    if _between(luck, max(x.clear for x in left), y.read):
         return Truth.LUCKY, "incidental"
     return Truth.UNSAFE, "none"
 

@@ -103,9 +103,9 @@ def draw(mode: str, seed: int) -> World:
     if mode not in MODES:
         raise ValueError(f"{mode!r} is none of {', '.join(MODES)}")
     dice = Random(f"{mode} {seed}")
-    kernel = dice.choice(KERNELS)
     if mode == "plain":
-        return _plain(dice, seed, kernel)
+        return _plain(dice, seed, dice.choice([k for k in KERNELS if k.certain]))
+    kernel = dice.choice(KERNELS)
     cpus = dice.choice((8, 16, 64)) if mode == "many" else dice.choice((2, 2, 3, 4))
     error = dice.choice((0, 50, 300, 1000, 1000, 5000))
     pace = dice.choice(((1, 30), (5, 300), (20, 2000)))
@@ -134,7 +134,7 @@ def _plain(dice: Random, seed: int, kernel: Kernel) -> World:
     cpus, error = dice.choice((2, 3, 4)), dice.choice((0, 100, 1000))
     frames = FRAMES[: dice.choice((1, 2, 3))]
     tasks = tuple(
-        replace(_task(dice, kernel, cpus, (), frames, i * APART), followed=True)
+        replace(_task(dice, kernel, cpus, (), frames, i * APART), followed=True, within="")
         for i in range(dice.randint(3, 9))
     )
     # An answer to an IPI is luck of its own, and nothing tells when it is over.
@@ -172,7 +172,10 @@ def _task(
         for _ in range(dice.choice((1, 1, 1, 2)))
     )
     slot = NMI if ctx == Context.NMI else IRQ
-    return Task(at, cpu, ctx, what, seed, slot, copies, dice.random() < 0.3)
+    writes = dice.random() < 0.3
+    within = dice.choice(("inv-all", "inv-range", "tell")) if dice.random() < 0.1 else ""
+    within = "" if kernel.arch == "arm64" else within
+    return Task(at, cpu, ctx, what, seed, slot, copies, writes, within)
 
 
 # -- losses ----------------------------------------------------------------------------------
