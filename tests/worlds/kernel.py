@@ -98,7 +98,8 @@ class Kernel:
     (a flush before the map), "early" (a flush before the lock is taken). `on_unmap`: "flush",
     "implied", "tell" (a traced broadcast), "implied-tell" (arm64), "" (nothing). `fixed`: CPUs
     on which on_map is done (None: all). `inside`: the map function flushes before it returns, and
-    the plan says so. `fixmap`: one probe serves map and unmap. `late_flush`: the unmap's flush follows the function's return.
+    the plan says so. `fixmap`: one probe serves map and unmap. `late_flush`: the unmap's flush
+    follows the function's return.
     """
 
     name: str

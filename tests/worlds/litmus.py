@@ -152,12 +152,13 @@ def _body(played: Played) -> list[str]:
             if w not in opened and begin is not None and (i == 0 or line.at > begin - HALF):
                 opened.add(w)
                 out.append("-- lossy" + (f" {_name(w)}" if named else ""))
-        step = line.at - last
-        when = f" @late {line.late}" if line.late else f" @+{step}" if step != STEP else ""
+        # A stamp that is late is the stamp of its line; the next line then goes back.
+        step = line.at + line.late - last
+        when = f" @{step:+}" if step != STEP else ""
         cells = [""] * played.world.cpus
         cells[line.cpu] = line.text + when
         out.append(cells)
-        last = line.at if not line.late else last + STEP
+        last = line.at + line.late
         for w, (begin, end, text) in enumerate(windows):
             done = end <= line.at + HALF or i == len(rows) - 1
             if (w in opened or begin is None) and done and w not in closed:

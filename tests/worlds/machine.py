@@ -21,7 +21,7 @@ from .kernel import Does, Kernel, Op, Part, Task
 class Record:
     """One event as its CPU's buffer holds it: its place is taken first, the clock read then.
 
-    `clock` is the true time (ns) of the clock read, `task` and `step` say whose event it is,
+    `place` and `clock` are the true times (ns) of the two, `task` and `step` say whose event it is,
     `guarded` whether it came while another probe of its CPU ran (a kprobe is then skipped).
     """
 
@@ -31,6 +31,7 @@ class Record:
     task: int
     step: int
     pid: int
+    place: int
     clock: int = 0
     guarded: bool = False
     size: int = 0  # of an NMI_REF: ns since the handler's entry
@@ -203,9 +204,9 @@ class Machine:
         seen = op.kind is not None and op.kind in self.traced
         if frame.part == 0:
             if seen:
-                self._reserve(cpu, frame, op)
+                self._reserve(cpu, frame, op, now)
                 frame.part = 1
-                self._after(cpu, now, 1 + frame.gaps() // 8)
+                self._after(cpu, now, 2 + frame.gaps() // 8)
                 return
             frame.part = 2
         elif frame.part == 1:
@@ -236,12 +237,12 @@ class Machine:
             self._after(cpu, now, frame.gaps())
             self._deliver(cpu, now)
 
-    def _reserve(self, cpu: int, frame: _Frame, op: Op) -> None:
+    def _reserve(self, cpu: int, frame: _Frame, op: Op, now: int) -> None:
         base = self.stacks[cpu][0]
         pid = 1000 + base.number if base.ctx == Context.TASK else 0
         # A tracepoint is no kprobe: nothing skips it.
         guarded = frame.guard and op.kind != Kind.NMI_REF
-        record = Record(cpu, frame.ctx, op, frame.number, frame.step, pid, guarded=guarded)
+        record = Record(cpu, frame.ctx, op, frame.number, frame.step, pid, now, guarded=guarded)
         self.history.buffers[cpu].append(record)
         frame.record, frame.guard = record, True
 

@@ -119,6 +119,8 @@ def draw(mode: str, seed: int) -> World:
     )
     clocks = tuple(_clock(dice, error) for _ in range(cpus))
     world = World(mode, seed, kernel, cpus, tasks, error, clocks, pace)
+    if dice.random() < 0.4:
+        world = _hit(dice, world, frames)
     if mode == "order":
         return world
     history = happen(world)
@@ -127,6 +129,27 @@ def draw(mode: str, seed: int) -> World:
     if mode in ("loss", "unrecorded") or (mode == "many" and dice.random() < 0.6):
         world = _lossy(dice, world, history)
     return replace(world, told=mode != "unrecorded")
+
+
+def _hit(dice: Random, world: World, frames: tuple[int, ...]) -> World:
+    """*world* with an NMI that lands in a probe, between its record's place and its clock."""
+    rows = [
+        row
+        for buffer in happen(world).buffers
+        for row in buffer
+        if row.ctx != Context.NMI and row.task >= 0
+    ]
+    if not rows:
+        return world
+    row = dice.choice(rows)
+    luck = "" if world.kernel.arch == "arm64" or dice.random() < 0.6 else "inv-all"
+    copies = ((dice.choice(frames),),)
+    seed = dice.randrange(2**32)
+    if luck:
+        nmi = Task(row.place + 1, row.cpu, Context.NMI, luck, seed)
+    else:
+        nmi = Task(row.place + 1, row.cpu, Context.NMI, "report", seed, NMI, copies)
+    return replace(world, tasks=(*world.tasks, nmi))
 
 
 def _plain(dice: Random, seed: int, kernel: Kernel) -> World:

@@ -1,0 +1,628 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator of worlds (tests/worlds), and what today's engine says wrongly of its worlds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.report import Report, Verdict
+from ghesrace.events import Cause, Context, Events, Kind
+from tests.litmus.parse import parse
+
+from ..worlds import __main__ as command
+from ..worlds import healthy, litmus, today, truth
+from ..worlds.judge import KINDS, TURNS, Difference, ask, judge, judged
+from ..worlds.kernel import FRAMES, KERNELS, Does, Kernel, Part, Task
+from ..worlds.machine import Effect, History
+from ..worlds.shrink import shrink
+from ..worlds.tracer import EPOCH, Clock, Loss
+from ..worlds.truth import Truth
+from ..worlds.world import MODES, Played, World, draw, play
+
+A, B, C = FRAMES[:3]
+OLD = next(kernel for kernel in KERNELS if kernel.name == "2015, one lock a report")
+
+
+def world(*tasks: Task, kernel: Kernel = OLD, cpus: int = 2, **more: Any) -> World:
+    """A world by hand: steps take 100 ns each, clocks agree."""
+    clocks = tuple(Clock() for _ in range(cpus))
+    return World("order", 0, kernel, cpus, tasks, 1000, clocks, (100, 100), **more)
+
+
+def report(at: int, cpu: int, *frames: int, ctx: Context = Context.IRQ, slot: int = 0) -> Task:
+    """A notification that copies each of *frames* by itself."""
+    return Task(at, cpu, ctx, "report", at, slot, tuple((frame,) for frame in frames))
+
+
+RACE = world(report(0, 0, A), report(50_000, 1, B))
+LUCK = world(report(0, 0, A), Task(30_000, 1, Context.TASK, "inv-all", 1), report(50_000, 1, B))
+
+
+def reasons(one: World) -> list[str]:
+    """Why each episode of a world was safe or not, in the order of their maps."""
+    return [episode.why for episode in play(one).episodes]
+
+
+# -- what today's engine says wrongly --------------------------------------------------------
+
+
+@pytest.mark.parametrize("piece", range(today.PIECES))
+@pytest.mark.parametrize("mode", MODES)
+def test_todays_engine_is_wrong_of_just_the_listed_worlds(mode: str, piece: int) -> None:
+    """The engine is wrong in a new way, or was repaired and wrong-today.txt does not say so."""
+    seeds = today.seeds(mode, piece)
+    expected = {line for line in today.listed() if line[0] == mode and line[1] in seeds}
+    assert today.wrong(mode, piece) == expected
+
+
+def test_the_list_names_worlds_that_are_run() -> None:
+    """A line of wrong-today.txt would be compared with nothing, so it could be anything."""
+    for mode, seed, kind in today.listed():
+        assert kind in KINDS
+        assert 0 <= seed < today.WORLDS[mode]
+
+
+# -- the truth --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_none_is_what_leaves_a_stale_entry(mode: str) -> None:
+    """DESIGN's table, read by `truth.told`, calls safe what a TLB could have read wrongly, or the
+    reverse: every judgement of the simulator would be worthless."""
+    seen = set()
+    for seed in range(150):
+        played = play(draw(mode, seed))
+        stale = truth.stale_frames(played.history)
+        for episode in played.episodes:
+            assert (episode.truth == Truth.UNSAFE) == bool(stale[episode.name]), (seed, episode)
+            seen.add(episode.why)
+    assert seen >= {"fresh", "map-flush", "broadcast", "same-frame", "none"}
+
+
+def with_kernel(name: str) -> Kernel:
+    return next(kernel for kernel in KERNELS if kernel.name == name)
+
+
+def test_each_class_by_hand() -> None:
+    """The truth of a hand-made world is not what DESIGN's table says of it."""
+    assert reasons(RACE) == ["fresh", "none"]
+    assert reasons(LUCK) == ["fresh", "incidental"]
+    same = replace(RACE, tasks=(report(0, 0, A), report(50_000, 1, A)))
+    assert reasons(same) == ["fresh", "same-frame"]
+    fixed = replace(RACE, kernel=with_kernel("x86 fixmap"))
+    assert reasons(fixed) == ["fresh", "map-flush"]
+    arm = replace(RACE, kernel=with_kernel("arm64"))
+    assert reasons(arm) == ["fresh", "broadcast"]
+    own = replace(RACE, tasks=(report(0, 0, A, B), report(50_000, 0, C)))
+    assert reasons(own) == ["fresh", "fresh", "fresh"]
+    early = replace(LUCK, tasks=(LUCK.tasks[1], *RACE.tasks))  # at 30 us, and A is mapped at 0
+    assert reasons(early) == ["fresh", "incidental"]
+    too_early = (report(40_000, 0, A), LUCK.tasks[1], report(80_000, 1, B))
+    assert reasons(replace(LUCK, tasks=too_early)) == ["fresh", "none"]
+
+
+def test_a_truth_that_forgets_flushes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulator that forgets a map's flush goes unnoticed: nothing compares it with anything."""
+    made = Effect
+
+    def forgetful(*args: Any) -> Effect:
+        effect = made(*args)
+        if effect.part == Part.MAP and effect.does == Does.FLUSH:
+            effect.part = Part.LUCK
+        return effect
+
+    fixed = replace(RACE, kernel=with_kernel("x86 fixmap"))
+    assert judged(fixed) == []
+    monkeypatch.setattr("tests.worlds.machine.Effect", forgetful)
+    assert {d.kind for d in judged(fixed)} == {"safe-but-luck", "false-clean"}
+
+
+def test_a_prediction_needs_two_notifications_of_two_cpus() -> None:
+    """A true prediction would be called false, or a false one true."""
+    one, two = play(world(report(0, 0, A, B))), play(RACE)
+    assert not truth.reorders(one.episodes, 0, alone=True)
+    assert truth.reorders(two.episodes, 0, alone=False)
+    same_cpu = play(world(report(0, 0, A), report(50_000, 0, B)))
+    assert truth.reorders(same_cpu.episodes, 0, alone=True)
+    assert not truth.reorders(same_cpu.episodes, 0, alone=False)
+    fixed = play(replace(RACE, kernel=with_kernel("x86 fixmap")))
+    assert not truth.reorders(fixed.episodes, 0, alone=True)
+    told = play(replace(RACE, kernel=with_kernel("arm64")))
+    assert not truth.reorders(told.episodes, 0, alone=True)
+
+
+# -- what happens, and what is recorded of it -------------------------------------------------
+
+
+def lossless(mode: str, seeds: range) -> list[Played]:
+    worlds = [replace(draw(mode, seed), losses=(), start=None, online=None) for seed in seeds]
+    return [play(one) for one in worlds]
+
+
+@pytest.mark.parametrize("mode", ["order", "many"])
+def test_the_true_world_is_one_of_those_that_its_record_leaves_open(mode: str) -> None:
+    """An effect lies outside the interval that DESIGN gives it, or two clocks differ by more than
+    E: a right checker would be called wrong."""
+    checked = 0
+    for played in lossless(mode, range(60)):
+        clocks = played.world.clocks
+        for offset in ([c.read(at) - at for c in clocks] for at in range(0, 100_000, 9973)):
+            assert max(offset) - min(offset) <= played.world.error
+        effects = {
+            (e.task, e.page, e.does, e.part): e
+            for e in played.history.effects
+            if e.page >= 0 and (e.sender in (-1, e.cpu))
+        }
+        for cpu, buffer in enumerate(played.history.buffers):
+            stamps = np.array([clocks[cpu].read(row.clock) for row in buffer])
+            effective = np.minimum.accumulate(stamps[::-1])[::-1]
+            for i, row in enumerate(buffer):
+                for does in row.op.does:
+                    effect = effects.get((row.task, row.op.page, does, row.op.part))
+                    if effect is None:
+                        continue
+                    at = clocks[cpu].read(effect.at)
+                    later = [effective[j] for j in range(i + 1, len(buffer))
+                             if buffer[j].ctx <= row.ctx][:1]  # fmt: skip
+                    assert effective[i] <= at
+                    assert not later or at <= later[0]
+                    checked += 1
+    assert checked > 1000
+
+
+def test_a_lock_has_one_owner_and_holds_its_episodes() -> None:
+    """Two holds overlap, or an episode's own invalidation lies outside of its hold."""
+    waited = 0
+    for played in lossless("order", range(100)):
+        for slot in (0, 1):
+            holds = sorted((h.begin, h.end, h.task) for h in played.history.holds if h.slot == slot)
+            for (_, end, _), (begin, _, _) in pairwise(holds):
+                assert end < begin
+                waited += begin == end + 1
+        for effect in played.history.effects:
+            if effect.page >= 0 and effect.part != Part.EARLY:
+                assert any(
+                    h.begin <= effect.at <= h.end and h.task == effect.task
+                    for h in played.history.holds
+                    if h.slot == effect.slot
+                )
+    assert waited > 20
+
+
+def test_an_nmi_in_a_clock_read_has_later_places_and_earlier_stamps() -> None:
+    """No world would show a buffer whose order differs from its clock's."""
+    backwards = 0
+    for played in lossless("order", range(100)):
+        for cpu, buffer in enumerate(played.history.buffers):
+            stamps = [played.world.clocks[cpu].read(row.clock) for row in buffer]
+            for i in range(len(buffer) - 1):
+                if stamps[i] > stamps[i + 1]:
+                    backwards += 1
+                    assert buffer[i].ctx < buffer[i + 1].ctx == Context.NMI
+    assert backwards > 10
+
+
+def test_an_interrupt_comes_as_the_unlock_lets_it() -> None:
+    """Case 06, a map between another one's unlock and its copy's end, would never occur."""
+    kernel = with_kernel("2015, no return probes")
+    task = report(0, 0, A, ctx=Context.TASK)
+    played = play(world(task, report(900, 0, B), kernel=kernel))
+    kinds = [(row.ctx, row.op.kind) for row in played.history.buffers[0]]
+    unmapped = kinds.index((Context.TASK, Kind.UNMAP))
+    mapped = kinds.index((Context.IRQ, Kind.MAP))
+    assert unmapped < mapped < kinds.index((Context.TASK, Kind.COPY_END))
+
+
+def test_a_broadcast_by_ipis_ends_when_every_cpu_has_answered() -> None:
+    """A bound that a checker learns from a broadcast would be wrong."""
+    one = world(Task(0, 0, Context.TASK, "bcast", 1), report(100, 1, A), cpus=3)
+    played = play(one)
+    rows = {row.op.kind: row for row in played.history.buffers[0]}
+    answers = [
+        row for buffer in played.history.buffers for row in buffer if row.op.kind == Kind.INV_RANGE
+    ]
+    assert len(answers) == 2
+    begin, end = rows[Kind.BCAST_RANGE].clock, rows[Kind.BCAST_END].clock
+    assert all(begin < answer.clock < end for answer in answers)
+    flushed = {e.cpu for e in played.history.effects if e.part == Part.LUCK}
+    assert flushed == {0, 1, 2}
+
+
+def test_the_start_drops_a_beginning_of_each_buffer() -> None:
+    """An event would be kept behind which an earlier one of its CPU was dropped."""
+    for seed in range(60):
+        one = replace(draw("start", seed), losses=())
+        whole, cut = play(replace(one, start=None)).recording, play(one).recording
+        assert one.start is not None
+        for cpu in range(one.cpus):
+            all_, kept = (r.events[r.events["cpu"] == cpu]["ts"].tolist() for r in (whole, cut))
+            assert kept == all_[len(all_) - len(kept) :]
+            assert all(ts >= EPOCH + one.start for ts in kept)
+
+
+def test_a_loss_is_told_with_its_count_and_its_window() -> None:
+    """A recorded loss does not say what it hid: a right checker would be called wrong."""
+    told = 0
+    for seed in range(150):
+        one = draw("loss", seed)
+        played, whole = play(one), play(replace(one, losses=()))
+        recording = played.recording
+        assert len(recording.events) + len(recording.lost) == len(whole.recording.events)
+        losses = recording.losses
+        if recording.lost:
+            assert len(losses)
+        unseen = lost_rows(played)
+        for cpu, stamp, kind in unseen:
+            covers = (losses["addr"] <= stamp) & (losses["ts"] >= stamp)
+            covers &= (losses["cpu"] == cpu) | (losses["cpu"] == 0xFFFF)
+            points = [recording.plan.probes[p].kind if p < 99 else "" for p in losses["point"]]
+            of = [p in (kind.name, "") or (p == "MAP" and kind == Kind.UNMAP) for p in points]
+            whole_nmi = losses["aux"] == Cause.NMI_UNMATCHED
+            assert (covers & (np.array(of, bool) | whole_nmi)).any(), (seed, cpu, stamp, kind)
+            told += 1
+        counted = losses["size"][losses["aux"] != Cause.NMI_UNMATCHED]
+        if len(counted) and (counted > 0).all() and len(one.losses) == 1:
+            assert int(counted.sum()) == len(unseen)
+    assert told > 200
+
+
+def lost_rows(played: Played) -> list[tuple[int, int, Kind]]:
+    """CPU, stamp and kind of each record that was lost."""
+    return [
+        (cpu, played.world.clocks[cpu].read(row.clock), row.op.kind)
+        for cpu, buffer in enumerate(played.history.buffers)
+        for row in buffer
+        if (row.task, row.step) in played.recording.lost and row.op.kind is not None
+    ]
+
+
+def test_unrecorded_losses_leave_no_record() -> None:
+    """The mode `unrecorded` would be the mode `loss` by another name."""
+    lost = 0
+    for seed in range(60):
+        recording = play(draw("unrecorded", seed)).recording
+        assert not len(recording.losses)
+        lost += len(recording.lost)
+    assert lost > 50
+
+
+def test_a_skipped_kprobe_is_one_that_interrupted_a_probe() -> None:
+    """Whole handlers would be lost where no kernel loses them only."""
+    guarded = 0
+    for played in lossless("order", range(100)):
+        for buffer in played.history.buffers:
+            for i, row in enumerate(buffer):
+                if row.guarded:
+                    guarded += 1
+                    assert row.ctx == Context.NMI
+                    assert any(r.clock > row.clock for r in buffer[:i])
+    assert guarded > 20
+
+
+def test_a_cut_stream_keeps_what_its_marks_promise() -> None:
+    """A cut would deliver an event behind a MARK that said it was delivered: the checker would be
+    called wrong of a stream that no source makes."""
+    for seed in range(40):
+        recording = play(draw("loss", seed)).recording
+        stamps = sorted(set(recording.events["ts"].tolist()))
+        if not stamps:
+            continue
+        batches = recording.cut(*stamps[:: max(len(stamps) // 5, 1)])
+        for batch, later in pairwise(batches):
+            until = int(batch["ts"][-1])
+            assert batch["kind"][-1] == Kind.MARK
+            assert (later["ts"][later["kind"] < Kind.LOSS] >= until).all()
+            begun = later["addr"][later["kind"] == Kind.LOSS]
+            assert (begun >= until).all()
+        parts = [b[b["kind"] < Kind.LOSS] for b in batches]
+        for cpu in np.unique(recording.events["cpu"]):
+            seqs = np.concatenate([part["seq"][part["cpu"] == cpu] for part in parts])
+            assert seqs.tolist() == sorted(seqs.tolist())
+        assert sum(map(len, parts)) == len(recording.events)
+
+
+def test_the_same_seed_is_the_same_world() -> None:
+    """A difference that was found could not be shown again."""
+    for mode in MODES:
+        one, two = (play(draw(mode, 7)).recording for _ in range(2))
+        assert one.events.tobytes() == two.events.tobytes()
+        assert one.losses.tobytes() == two.losses.tobytes()
+    assert draw("order", 7) != draw("order", 8)
+
+
+# -- the judge: planted faults ------------------------------------------------------------------
+
+
+class Calm(Engine):
+    """Says clean of everything."""
+
+    def report(self) -> Report:
+        return replace(super().report(), verdict=Verdict.CLEAN, reasons=[])
+
+
+class Timid(Engine):
+    """Says inconclusive of everything."""
+
+    def report(self) -> Report:
+        return replace(super().report(), verdict=Verdict.INCONCLUSIVE, findings=[])
+
+
+class Blind(Engine):
+    """Sees no invalidation of one page."""
+
+    def feed(self, batch: Events) -> Any:
+        return super().feed(batch[batch["kind"] != Kind.INV_PAGE])
+
+
+class Deaf(Engine):
+    """Reads no record of a loss."""
+
+    def feed(self, batch: Events) -> Any:
+        return super().feed(batch[batch["kind"] != Kind.LOSS])
+
+
+class Hasty(Engine):
+    """Gives another verdict once it was fed three batches."""
+
+    fed = 0
+
+    def feed(self, batch: Events) -> Any:
+        self.fed += 1
+        return super().feed(batch)
+
+    def report(self) -> Report:
+        made = super().report()
+        return replace(made, verdict=Verdict.OBSERVED) if self.fed > 1 else made
+
+
+class Partial(Engine):
+    """Gives another verdict where CPU 0 did nothing."""
+
+    seen = False
+
+    def feed(self, batch: Events) -> Any:
+        self.seen |= bool(((batch["cpu"] == 0) & (batch["kind"] == Kind.MAP)).any())
+        return super().feed(batch)
+
+    def report(self) -> Report:
+        made = super().report()
+        return made if self.seen else replace(made, verdict=Verdict.OBSERVED)
+
+
+class Dated(Engine):
+    """Gives another verdict after a while."""
+
+    late = False
+
+    def feed(self, batch: Events) -> Any:
+        self.late |= bool((batch["ts"] > 10**11).any())
+        return super().feed(batch)
+
+    def report(self) -> Report:
+        made = super().report()
+        return replace(made, verdict=Verdict.OBSERVED) if self.late else made
+
+
+class Broken(Engine):
+    """Raises."""
+
+    def finish(self) -> Any:
+        raise RuntimeError("broken")
+
+
+def kinds(engine: Any, mode: str, n: int = 40, turns: Any = ()) -> set[str]:
+    return {d.kind for seed in range(n) for d in judge(play(draw(mode, seed)), engine, turns)}
+
+
+@pytest.mark.parametrize(
+    ("engine", "mode", "kind"),
+    [
+        (Calm, "order", "false-clean"),
+        (Calm, "plain", "not-certain"),
+        (Timid, "plain", "not-certain"),
+        (Blind, "plain", "none-but-safe"),
+        (Deaf, "loss", "none-but-safe"),
+        (Broken, "plain", "crash"),
+    ],
+)
+def test_a_planted_fault_is_found(engine: Any, mode: str, kind: str) -> None:
+    """The judge is blind to an engine that is plainly wrong."""
+    assert kind in kinds(engine, mode)
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [(Hasty, "depends-on-cut"), (Partial, "depends-on-numbers"), (Dated, "depends-on-time")],
+)
+def test_a_planted_dependence_is_found(engine: Any, kind: str) -> None:
+    """An answer that depends on a cut, on CPU numbers or on the time passes."""
+    assert kind in kinds(engine, "plain", 30, TURNS)
+
+
+def test_a_prediction_of_what_is_flushed_is_found() -> None:
+    """A prediction that no order of the holds bears out passes."""
+    tasks = (report(0, 0, A), report(50_000, 1, A), report(90_000, 1, B))
+    fixed = play(replace(RACE, kernel=with_kernel("x86 fixmap"), tasks=tasks))
+    assert judge(fixed, turns=()) == []
+    assert "false-prediction" in {d.kind for d in judge(fixed, Blind, ())}
+    old = play(replace(RACE, tasks=tasks))
+    assert judge(old, turns=()) == []
+
+
+def test_counts_alone_show_a_wrong_class() -> None:
+    """An engine that does not tell class by class would never be wrong."""
+
+    class Silent(Blind):
+        def feed(self, batch: Events) -> Any:
+            super().feed(batch)
+
+        def finish(self) -> Any:
+            super().finish()
+
+    assert "none-but-safe" in kinds(Silent, "plain")
+
+
+def test_an_episode_that_a_loss_hid_spoils_a_clean_verdict() -> None:
+    """A clean verdict passes although a recorded loss hid the race."""
+    names = tuple((1, step) for step in range(20))
+    hidden = replace(RACE, losses=(Loss(Cause.OVERRUN, names),))
+    played = play(hidden)
+    assert not (played.recording.events["cpu"] == 1).any()
+    assert [d.kind for d in judge(played, Calm, ())] == ["false-clean"]
+    untold = play(replace(hidden, told=False))
+    assert judge(untold, Calm, ()) == []
+
+
+def test_what_came_before_the_start_is_forgiven_if_more_was_judged() -> None:
+    """A verdict that DESIGN calls clean would be called wrong, or the reverse."""
+    first, last = report(0, 0, A), report(90_000, 1, B)
+    alone = world(first, report(50_000, 1, B), kernel=OLD, start=40_000)
+    assert [d.kind for d in judge(play(alone), Calm, ())] == ["false-clean"]
+    both = world(first, report(50_000, 1, B), last, kernel=OLD, start=40_000)
+    assert judge(play(both), Calm, ()) == []
+
+
+# -- shrinking and writing ----------------------------------------------------------------------
+
+
+def test_what_differs_is_shrunk_to_a_case_that_shows_it_again(tmp_path: Path) -> None:
+    """Who gets a difference reads a hundred events, or a case that shows nothing."""
+    seed = next(
+        s for s in range(60) if "none-but-safe" in {d.kind for d in judged(draw("many", s), Blind)}
+        and not draw("many", s).losses
+    )  # fmt: skip
+    big = play(draw("many", seed))
+    small = play(shrink(draw("many", seed), "none-but-safe", Blind))
+    assert len(small.recording.events) <= 20 < len(big.recording.events)
+    difference = next(d for d in judge(small, Blind, ()) if d.kind == "none-but-safe")
+    answer = ask(small.recording.plan, small.recording.whole(), Blind)
+    text = litmus.write(small, difference, answer)
+    case = parse(text, tmp_path / "x.litmus")
+    again = Blind(case.plan)
+    again.feed(case.stream)
+    again.finish()
+    assert again.report().verdict == answer.report.verdict == Verdict.OBSERVED
+    assert case.expect != "race-observed"
+    assert f"--mode many --seed {seed}" in text
+
+
+def test_a_case_says_what_its_world_recorded(tmp_path: Path) -> None:
+    """The written case is another record than the world's: who reads it is misled."""
+    for seed in range(25):
+        one = replace(draw("order", seed), start=None)
+        if one.kernel.fixmap:
+            continue  # litmus has one probe for each, not one for both
+        played = play(one)
+        answer = ask(played.recording.plan, played.recording.whole())
+        case = parse(litmus.write(played, Difference("x", "y"), answer), tmp_path / "x.litmus")
+        ours, theirs = played.recording.events, case.stream
+        theirs = theirs[theirs["kind"] < Kind.LOSS]
+        assert len(ours) == len(theirs)
+        for cpu in range(one.cpus):
+            mine, its = ours[ours["cpu"] == cpu], theirs[theirs["cpu"] == cpu]
+            for name in ("kind", "ctx", "slot", "flags"):
+                assert mine[name].tolist() == its[name].tolist(), (seed, name)
+            gaps = [np.diff(np.minimum.accumulate(e["ts"].astype(np.int64)[::-1])[::-1])
+                    for e in (mine, its)]  # fmt: skip
+            assert gaps[0].tolist() == gaps[1].tolist()
+
+
+def test_shrinking_keeps_what_shows_nothing() -> None:
+    """A world without the difference would be made into another one."""
+    assert shrink(RACE, "crash") == RACE
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`make worlds N=1000000` has to begin again after each stop, or counts twice."""
+    parts, once = tmp_path / "parts.json", tmp_path / "once.json"
+    for worlds in ("10", "30"):
+        command.main(["--worlds", worlds, "--mode", "loss", "--resume", str(parts)])
+    command.main(["--worlds", "30", "--mode", "loss", "--resume", str(once)])
+    one, two = (command._resumed(path, 0)["loss"] for path in (parts, once))
+    assert (one.worlds, one.next, one.kinds, one.first) == (30, 30, two.kinds, two.first)
+    assert "loss: 30 worlds" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="began with seed 0, not 5"):
+        command.main(["--worlds", "1", "--seed", "5", "--mode", "loss", "--resume", str(once)])
+
+
+def test_an_unknown_mode_is_named() -> None:
+    """A misspelt mode would run nothing, and find nothing wrong."""
+    with pytest.raises(ValueError, match="'ordre' is none of plain, order"):
+        draw("ordre", 0)
+
+
+# -- what healthy looks like ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", healthy.NAMES)
+def test_healthy_traffic_is_healthy(name: str) -> None:
+    """The table would measure runs that no healthy kernel makes."""
+    kernel = with_kernel(name)
+    assert kernel.healthy
+    run = healthy.traffic(kernel, 8, 200, 5000, 1)
+    events = run.events
+    assert 4000 < len(events) <= 5000
+    for cpu in range(8):
+        here = events[events["cpu"] == cpu]
+        assert (np.diff(here["ts"].astype(np.int64)) > 0).all()
+        edges = here["kind"][np.isin(here["kind"], (Kind.NOTIFY, Kind.NOTIFY_END))]
+        assert edges.tolist() == [Kind.NOTIFY, Kind.NOTIFY_END] * (len(edges) // 2)
+    inside = events[~np.isin(events["kind"], (Kind.NOTIFY, Kind.NOTIFY_END))]
+    inside = inside[np.argsort(inside["ts"], kind="stable")]
+    # Between the handlers' edges nothing of two reports is mixed: the lock is held.
+    owners = inside["cpu"].reshape(-1, events_of(kernel) - 2)
+    assert (owners == owners[:, :1]).all()
+
+
+def events_of(kernel: Kernel) -> int:
+    """How many events one report of the healthy traffic has."""
+    task = Task(0, 0, Context.IRQ, "report", 0, 0, ((A,),) * 3, True)
+    return sum(op.kind in kernel.traced() for op in kernel.ops(task))
+
+
+def test_misses_are_told_where_they_happened() -> None:
+    """A miss in the table's runs would leave no record: the table would measure luck."""
+    run = healthy.traffic(with_kernel("arm64"), 2, 20_000, 20_000, 1)
+    batches, hits, missed = healthy.recorded(run, 1000, 100, 3)
+    losses = np.concatenate([b[b["kind"] == Kind.LOSS] for b in batches])
+    events = sum(int((b["kind"] < Kind.LOSS).sum()) for b in batches)
+    assert missed > 5
+    assert int(losses["size"].sum()) == missed
+    assert events + missed == hits
+    assert len(batches) > 1
+
+
+def test_the_table_counts_each_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column would show another engine's runs, or no run at all."""
+    monkeypatch.setattr(healthy, "CPUS", (2,))
+    monkeypatch.setattr(healthy, "APART", (20_000,))
+    monkeypatch.setattr(healthy, "MISSES", (0,))
+    engines = {"today": Engine, "timid": Timid}
+    outcomes = healthy.measure(engines, 2, 1000, names=("x86 fixmap",))
+    assert [o.cell.error for o in outcomes] == list(healthy.ERRORS)
+    assert all(o.clean("today") == 1 and o.clean("timid") == 0 for o in outcomes)
+    table = healthy.markdown(outcomes)
+    assert "| x86 fixmap | 2 | 20 us | 1 us | 100% | 0% |" in table
+
+
+def test_a_history_is_complete() -> None:
+    """A task would hang, and the world end without it."""
+    for mode in MODES:
+        for seed in range(30):
+            played = play(draw(mode, seed))
+            history: History = played.history
+            reports = [t for t in played.world.tasks if t.what == "report"]
+            pages = sum(len(copy) for task in reports for copy in task.copies)
+            assert len(played.episodes) == pages
+            assert all(e.at < e.read < e.clear for e in played.episodes)
+            assert all(hold.end >= 0 for hold in history.holds)
