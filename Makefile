@@ -22,7 +22,7 @@ say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
 	venv-packages test-packages run-packages packages arm64-packages examples clean install \
-	uninstall deb soak nightly oracle
+	uninstall deb soak nightly oracle worlds
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -41,6 +41,7 @@ help:
 	@echo 'make deb       a Debian package that needs no network: build/*.deb'
 	@echo 'make nightly   what takes hours, and goes on where it stood: the oracle of worlds'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
+	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
 	@echo 'make clean     .venv, build and caches away'
 
 demo: lab-venv
@@ -140,6 +141,14 @@ oracle: test-venv
 soak: lab-venv
 	$(call say,soak: half an hour in a guest)
 	$(VENV)/bin/python -m tests.soak
+
+N := 10000
+
+# Goes on where it stopped; begins anew with `rm build/worlds.json`. Fails if anything is wrong.
+worlds: test-venv
+	$(call say,worlds: $(N) of each mode)
+	mkdir -p build
+	$(VENV)/bin/python -m tests.worlds --worlds $(N) --resume build/worlds.json --shrink build/worlds
 
 export DESTDIR prefix sysconfdir
 

@@ -53,6 +53,7 @@ def reasons(one: World) -> list[str]:
 # -- what today's engine says wrongly --------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", range(today.PIECES))
 @pytest.mark.parametrize("mode", MODES)
 def test_todays_engine_is_wrong_of_just_the_listed_worlds(mode: str, piece: int) -> None:
@@ -445,6 +446,7 @@ def test_a_planted_fault_is_found(engine: Any, mode: str, kind: str) -> None:
     assert kind in kinds(engine, mode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "kind"),
     [(Hasty, "depends-on-cut"), (Partial, "depends-on-numbers"), (Dated, "depends-on-time")],
@@ -500,6 +502,7 @@ def test_what_came_before_the_start_is_forgiven_if_more_was_judged() -> None:
 # -- shrinking and writing ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_differs_is_shrunk_to_a_case_that_shows_it_again(tmp_path: Path) -> None:
     """Who gets a difference reads a hundred events, or a case that shows nothing."""
     seed = next(
@@ -550,6 +553,7 @@ def test_shrinking_keeps_what_shows_nothing() -> None:
 # -- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`make worlds N=1000000` has to begin again after each stop, or counts twice."""
     parts, once = tmp_path / "parts.json", tmp_path / "once.json"
