@@ -211,14 +211,16 @@ def _points(plan: Plan) -> dict[Kind, int]:
 
 
 def _hidden_by(one: Loss, history: History) -> set[Name]:
-    """The names that *one* hides: an overrun takes all between its first and its last."""
-    if one.cause != Cause.OVERRUN:
+    """The names that *one* hides: an overrun takes all between its first and its last, a CPU that
+    came online all up to the last."""
+    if one.cause not in (Cause.OVERRUN, Cause.CPU_ONLINE):
         return set(one.gone)
     hidden: set[Name] = set()
     for buffer in history.buffers:
         at = [i for i, row in enumerate(buffer) if (row.task, row.step) in one.gone]
         if at:
-            hidden |= {(row.task, row.step) for row in buffer[at[0] : at[-1] + 1]}
+            first = at[0] if one.cause == Cause.OVERRUN else 0
+            hidden |= {(row.task, row.step) for row in buffer[first : at[-1] + 1]}
     return hidden
 
 
