@@ -30,7 +30,7 @@ KINDS = {
     "none-but-safe": "an episode is surely unsafe, and was safe by structure",
     "none-but-luck": "an episode is surely unsafe, and luck saved it",
     "false-overlap": "two uses of a slot surely overlap, and its lock held",
-    "false-torn-edit": "an edit is torn, and none of the slot's tables was edited",
+    "false-torn-edit": "an edit is torn, and no edit of the slot's tables was under way",
     "false-prediction": "another order of the lock holds races, and none does",
     "depends-on-cut": "the answer differs where the stream is cut",
     "depends-on-numbers": "the answer differs as the CPUs are numbered otherwise",
@@ -217,7 +217,11 @@ def _patterns(played: Played, answer: Answer) -> list[Difference]:
         found.append(Difference("false-overlap", "an overlap is observed, and every lock held"))
     torn = patterns["torn_edit"]
     if torn.checked and (torn.observed or torn.predicted):
-        found.append(Difference("false-torn-edit", "an edit of another table is called torn"))
+        found.append(
+            Difference(
+                "false-torn-edit", "a torn edit is told, and no edit of its table was under way"
+            )
+        )
     names = {slot.name: i for i, slot in enumerate(answer.report.slots)}
     for finding in answer.report.findings:
         if finding.pattern == "stale" and finding.reordered and finding.slot is not None:

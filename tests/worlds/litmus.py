@@ -98,7 +98,8 @@ def _story(played: Played) -> list[str]:
     world, recording = played.world, played.recording
     kernel = world.kernel
     text = [f"The kernel: {kernel.name}."]
-    offsets = [clock.offset for clock in world.clocks]
+    least = min(clock.offset for clock in world.clocks)
+    offsets = [clock.offset - least for clock in world.clocks]
     if any(offsets):
         ns = ", ".join(f"CPU {c} {o} ns" for c, o in enumerate(offsets) if o)
         text.append(f"Clocks that are ahead: {ns}.")
@@ -128,7 +129,7 @@ def _expected(played: Played, answer: Answer, difference: Difference) -> list[st
         if right and said is not None:
             worst = max(worst, {Truth.SAFE: 0, Truth.LUCKY: 2, Truth.UNSAFE: 3}[said])
     verdict = answer.report.verdict.word
-    if wrong or difference.kind in ("false-clean", "false-overlap", "false-prediction"):
+    if wrong or difference.kind.startswith("false"):
         verdict = ("inconclusive", "", "race-predicted", "race-observed")[worst]
     lines = [f"expect: {verdict}"]
     for slot, of_slot in zip(_SLOTS, counts, strict=True):

@@ -17,6 +17,7 @@ FILE = Path(__file__).parent / "wrong-today.txt"
 WORLDS = {"plain": 100, "order": 250, "start": 200, "loss": 300, "many": 60, "unrecorded": 100}
 PIECES = 4  # of each mode: tests that may run side by side
 HEAD = """\
+# SPDX-License-Identifier: Apache-2.0
 # What today's engine says wrongly of the worlds that `make test` runs: MODE SEED KIND, one a line.
 # tests/unit/test_worlds.py asserts that this is all, and that all of it is still so: who repairs
 # something writes the file anew (python -m tests.worlds.today). Kinds: tests/worlds/judge.py.
