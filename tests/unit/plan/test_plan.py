@@ -70,6 +70,17 @@ del OLD["numbered_arguments"]
 OLD["probes"][0] |= {"fields": {"index": "$arg1:u32"}, "filter": "index == 644"}
 
 
+def test_what_is_said_of_clocks_and_contexts_survives() -> None:
+    """If this fails, a record without contexts, or with a better clock bound, loses that."""
+    plan = replace(PLAN, pair_errors_ns=((0, 1, 50),), clock_drift_ns=7, contexts=False)
+    assert Plan.from_json(json.dumps(plan.to_dict())) == plan
+    before = {k: v for k, v in PLAN.to_dict().items() if k not in NEW}
+    assert Plan.from_dict(before) == PLAN  # a capture from before these fields
+
+
+NEW = ("pair_errors_ns", "clock_drift_ns", "contexts")
+
+
 def test_round_trip() -> None:
     """If this fails, a capture is judged by another plan than it was recorded with."""
     assert Plan.from_json(json.dumps(PLAN.to_dict())) == PLAN
@@ -180,6 +191,16 @@ def damaged(**fields: Any) -> Callable[[dict[str, Any]], None]:
         lambda d: d.update(numbered_arguments=0),
         lambda d: d.update(clock_error_ns=-1),
         lambda d: d.update(clock_error_ns=2**70),
+        lambda d: d.update(pair_errors_ns=[[1, 0, 5]]),
+        lambda d: d.update(pair_errors_ns=[[0, 1]]),
+        lambda d: d.update(pair_errors_ns=[[0, 1, -1]]),
+        lambda d: d.update(pair_errors_ns=[[0, 1, "5"]]),
+        lambda d: d.update(pair_errors_ns=[[0, 70000, 5]]),
+        lambda d: d.update(pair_errors_ns=[3]),
+        lambda d: d.update(pair_errors_ns=None),
+        lambda d: d.update(clock_drift_ns=-1),
+        lambda d: d.update(clock_drift_ns=10**9),
+        lambda d: d.update(contexts=1),
         lambda d: d.update(version=1),  # whose fetches are text
     ],
 )

@@ -143,9 +143,12 @@ class Plan:
     `pti` says that kernel entries are not global, `forced_broadcast` that the hypervisor makes
     this guest's local invalidations broadcasts, which they are not on bare metal; `cpus` are the
     CPUs online at the time. `clock_error_ns` bounds how wrong the order of two stamps of different
-    CPUs can be. `backend` is what attaches the probes; `transport` is of the BPF one only.
-    `summary`: the kernel judges, and keeps no events (summary.py). `numbered_arguments`: tracefs
-    knows `$argN`; before Linux 4.20 a probe event has to name the registers instead.
+    CPUs can be; `pair_errors_ns` says so of pairs for which another bound is proven (CPUs x < y,
+    ns), `clock_drift_ns` how far two CPUs' stamps drift apart in a second. `contexts`: the source
+    can tell an event's context, else all seem to be a task's. `backend` is what attaches the
+    probes; `transport` is of the BPF one only. `summary`: the kernel judges, and keeps no events
+    (summary.py). `numbered_arguments`: tracefs knows `$argN`; before Linux 4.20 a probe event has
+    to name the registers instead.
     """
 
     arch: str
@@ -159,6 +162,9 @@ class Plan:
     cpus: tuple[int, ...] = ()
     clock: str = "mono"
     clock_error_ns: int = 1000
+    pair_errors_ns: tuple[tuple[int, ...], ...] = ()
+    clock_drift_ns: int = 0
+    contexts: bool = True
     backend: Backend = "ftrace"
     transport: Transport = "mapped"
     summary: bool = False
@@ -190,6 +196,7 @@ class Plan:
                 for u in rest["unseen"]
             )
             rest["cpus"] = _listed(rest["cpus"])
+            rest["pair_errors_ns"] = tuple(map(_listed, _listed(rest.get("pair_errors_ns", ()))))
             plan = cls(**rest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
@@ -214,6 +221,11 @@ class Plan:
             raise InputError("the plan in the file names an impossible CPU")
         if not 0 <= self.clock_error_ns < 10**10 or len(self.slots) > MAX_SLOTS:
             raise InputError("the plan in the file has an impossible clock error or slot count")
+        for pair in self.pair_errors_ns:
+            if len(pair) != 3 or not (0 <= pair[0] < pair[1] < ALL_CPUS and 0 <= pair[2] < 10**10):
+                raise InputError("the plan in the file has an impossible clock error of two CPUs")
+        if not 0 <= self.clock_drift_ns < 10**9:
+            raise InputError("the plan in the file has an impossible clock drift")
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
