@@ -22,7 +22,7 @@ say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
 	venv-packages test-packages run-packages packages arm64-packages examples clean install \
-	uninstall deb soak nightly oracle worlds
+	uninstall deb soak nightly oracle worlds mutate
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -39,7 +39,8 @@ help:
 	@echo 'make test-venv   and what lint and unit tests need; make lab-venv   and the lab: all of it'
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
 	@echo 'make deb       a Debian package that needs no network: build/*.deb'
-	@echo 'make nightly   what takes hours, and goes on where it stood: the oracle of worlds'
+	@echo 'make nightly   what takes hours, and goes on where it stood: oracle, worlds, mutants, matrix'
+	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
 	@echo 'make clean     .venv, build and caches away'
@@ -128,7 +129,7 @@ deb: build/bundle/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
-nightly: oracle
+nightly: oracle worlds mutate matrix
 
 # Prints each kind of wrong answer; fails on one that tests/oracle/wrong-today.txt does not name.
 ORACLE_RECORDS := 1000000
@@ -137,6 +138,9 @@ oracle: test-venv
 	mkdir -p build
 	$(VENV)/bin/python -m tests.oracle --small --state build/oracle-small.json
 	$(VENV)/bin/python -m tests.oracle --sample $(ORACLE_RECORDS) --state build/oracle.json
+mutate: test-venv
+	$(call say,mutants of the rule)
+	$(VENV)/bin/python -m tests.mutate
 
 soak: lab-venv
 	$(call say,soak: half an hour in a guest)
