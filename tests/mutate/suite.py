@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..litmus.judge import CUT, differences, judged, judged_in_pieces, wrong_today
-from ..litmus.parse import CASES, load
+from tests.litmus.judge import CUT, differences, judged, judged_in_pieces, wrong_today
+from tests.litmus.parse import CASES, load
 
 Check = tuple[str, Callable[[], object]]
 # Each n-th case is judged in pieces too: all of them take 11 s with the engine of array passes.

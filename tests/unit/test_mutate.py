@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ..mutate import results
-from ..mutate.mutator import Module, Mutant
-from ..mutate.server import Server, Tried
-from ..mutate.targets import RULE, sources
+from tests.mutate import results
+from tests.mutate.mutator import Module, Mutant
+from tests.mutate.server import Server, Tried
+from tests.mutate.targets import RULE, sources
 
 TEXT = '''"""Text: 1 < 2."""
 from __future__ import annotations
