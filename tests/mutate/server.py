@@ -34,7 +34,9 @@ MEMORY = 4 << 30  # bytes of address space beyond what the parent has: a mutant 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What became of one mutant. `by` is the check that failed, and how; "" of a survivor."""
+    """What became of one mutant. `by` is the check that failed, and how; "" of a survivor.
+    `seconds` is the CPU time that it took.
+    """
 
     mutant: Mutant
     outcome: Outcome
@@ -99,10 +101,10 @@ class Server:
         random.Random(seed).shuffle(order)
         return order
 
-    def unchanged(self) -> str:
-        """What the suite finds wrong without any mutant; "" if nothing. Takes a process too."""
+    def unchanged(self) -> Tried:
+        """What the suite says without any fault: it must "survive"."""
         (tried,) = self.attempts([None], 1)
-        return tried.by
+        return tried
 
     def attempts(self, mutants: Sequence[Mutant | None], jobs: int) -> Iterator[Tried]:
         """Try them all, *jobs* at a time; each as soon as it is decided. None: no fault at all."""
@@ -117,8 +119,8 @@ class Server:
                 late = min(start for _, _, start in running.values()) + self.budget
                 ready, _, _ = select.select(list(running), [], [], max(0, late - time.monotonic()))
                 for pipe in ready or [p for p, r in running.items() if _over(r[2], self.budget)]:
-                    mutant, pid, start = running.pop(pipe)
-                    yield _ended(mutant, pipe, pid, time.monotonic() - start, pipe in ready)
+                    mutant, pid, _ = running.pop(pipe)
+                    yield _ended(mutant, pipe, pid, pipe in ready)
         finally:
             for pipe, (_, pid, _) in running.items():
                 os.kill(pid, signal.SIGKILL)
@@ -177,12 +179,13 @@ def _be_small() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _ended(mutant: Mutant | None, pipe: int, pid: int, seconds: float, spoke: bool) -> Tried:
+def _ended(mutant: Mutant | None, pipe: int, pid: int, spoke: bool) -> Tried:
     if not spoke:
         os.kill(pid, signal.SIGKILL)
     with os.fdopen(pipe, "rb") as file:
         said = file.read() if spoke else b""
-    os.waitpid(pid, 0)
+    usage = os.wait4(pid, 0)[2]
+    seconds = round(usage.ru_utime + usage.ru_stime, 3)
     nothing = Mutant("", "", 0, 0, "no fault")
     if not spoke:
         return Tried(mutant or nothing, "timeout", "took too long", seconds)

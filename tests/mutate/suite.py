@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kills mutants: the litmus cases, whole and in pieces. At most 5 s in all.
+"""What kills mutants: the litmus cases, whole and in pieces, and fixed worlds. At most 5 s in all.
 
 It is imported anew for each mutant, with the mutated module; keep what it imports small.
 """
@@ -7,6 +7,8 @@ It is imported anew for each mutant, with the mutated module; keep what it impor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.litmus.judge import CUT, differences, judged, judged_in_pieces, wrong_today
@@ -14,7 +16,8 @@ from tests.litmus.parse import CASES, load
 
 Check = tuple[str, Callable[[], object]]
 # Each n-th case is judged in pieces too: all of them take 11 s with the engine of array passes.
-IN_PIECES = 4
+IN_PIECES = 6
+WORLDS = 15  # of each mode: 11 ms each
 
 
 def checks() -> Iterator[Check]:
@@ -27,6 +30,17 @@ def checks() -> Iterator[Check]:
     for path in files[::IN_PIECES]:
         if path.stem not in wrong:
             yield f"pieces {path.stem}", lambda path=path: _pieces(path)
+    if find_spec("tests.worlds"):
+        yield from _worlds()
+
+
+def _worlds() -> Iterator[Check]:
+    """Worlds whose truth is known: what the checker is certain of must be so."""
+    world, judge = (import_module(f"tests.worlds.{name}") for name in ("world", "judge"))
+    for seed in range(WORLDS):
+        for mode in world.MODES:
+            played = world.play(world.draw(mode, seed))
+            yield f"world {mode} {seed}", lambda played=played: judge.judge(played, turns=())
 
 
 def _whole(path: Path) -> object:

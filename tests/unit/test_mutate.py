@@ -162,7 +162,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def test_mutants_run_and_are_judged(server: Server) -> None:
     """A mutant that never ran would count as survived, or one that broke nothing as killed."""
-    assert server.unchanged() == ""
+    assert server.unchanged().by == ""
     tried = {t.mutant.what: t for t in server.attempts(server.shuffled(1), jobs=2)}
     outcomes = {what: t.outcome for what, t in tried.items()}
     # Also the default of a dataclass, in a name that another module took with `from ... import`.
@@ -172,13 +172,13 @@ def test_mutants_run_and_are_judged(server: Server) -> None:
     assert outcomes["x - 1 -> x + 1"] == "timeout"
     assert outcomes["unused() does nothing"] == outcomes["11 -> 12"] == "survived"
     assert len(tried) == len({m.what for m in server.mutants})
-    assert server.unchanged() == ""  # no fault stays behind
+    assert server.unchanged().by == ""  # no fault stays behind
 
 
 def test_a_fault_in_the_file_itself_is_not_looked_at(server: Server) -> None:
     """Whatever else an import would find (a compiled module), the mutated source runs."""
     server.paths["toymutated.rule"].write_text("raise SystemError('from the file')")
-    assert server.unchanged() == ""
+    assert server.unchanged().by == ""
 
 
 def test_a_planted_fault_runs_in_every_module_of_the_rule() -> None:
@@ -189,7 +189,7 @@ def test_a_planted_fault_runs_in_every_module_of_the_rule() -> None:
     for name in server.modules:
         kept = server._codes[name]
         server._codes[name] = compile("raise SystemError('planted')", name, "exec")
-        assert server.unchanged() == "import: SystemError: planted", name
+        assert server.unchanged().by == "import: SystemError: planted", name
         server._codes[name] = kept
     (fault,) = [m for m in server.mutants if m.what == "report() does nothing"]
     (tried,) = server.attempts([fault], 1)
