@@ -7,8 +7,9 @@ makes eleven mutants of each `|`, those of annotations too, and knows neither re
 the faults that array code and enums invite: `np.maximum` for `np.minimum`, one operand of a
 mask dropped, the next member of an enum.
 
-Nothing is made of docstrings, annotations, decorators, text (f-strings, messages) or imports: such
-a mutant is equal to the original by construction, or changes only words.
+Nothing is made of docstrings, annotations, decorators, text (f-strings, messages), imports or
+declarations for Cython: such a mutant is equal to the original by construction, or changes only
+words.
 """
 
 from __future__ import annotations
@@ -159,6 +160,8 @@ def _children(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "bases"):
             continue
+        if isinstance(node, ast.If) and _is_cython(node.test) and field != "orelse":
+            continue
         if isinstance(node, ast.ClassDef) and field == "keywords":
             continue
         if isinstance(node, ast.keyword) and node.arg in FORMAL:
@@ -167,11 +170,18 @@ def _children(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             if not isinstance(child, ast.AST):
                 continue
             words = ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Raise
-            if _is_text(child) or isinstance(child, words):
+            if _is_text(child) or _is_cython(child) or isinstance(child, words):
                 continue
             if isinstance(node, ast.Module) and _is_alias(child):
                 continue
             yield field, child
+
+
+def _is_cython(node: ast.AST) -> bool:
+    """Whether it only tells Cython something: `cython.declare(...)`, `cython.compiled`."""
+    while isinstance(node, ast.Expr | ast.Call | ast.Attribute):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return isinstance(node, ast.Name) and node.id == "cython"
 
 
 def _is_alias(node: ast.AST) -> bool:
@@ -229,6 +239,8 @@ def _changes(
     elif isinstance(node, ast.Call):
         if ast.unparse(node.func) == "np.where" and len(node.args) == 3:
             yield from (instead(node.args[1]), instead(node.args[2]))
+    elif isinstance(node, ast.If) and _is_cython(node.test):
+        return  # only its `else` runs uncompiled
     elif isinstance(node, ast.If | ast.While):
         for value in (False,) if isinstance(node, ast.While) else (True, False):
             text = ast.unparse(node.test)[:70]

@@ -44,6 +44,11 @@ def masked(a: int, b: int | None = None) -> int:
         raise ValueError(f"{a + 1} is no {b}")
     return a & ~b if a and b else min(a, 7)
 def colored(items):
+    cython.declare(n=cython.int, m=5)
+    if cython.compiled:
+        items = [66]
+    else:
+        items = items[1:]
     items[0] = Color.RED
     return items
 '''
@@ -101,6 +106,15 @@ def test_what_only_words_are_is_left_alone(module: Module) -> None:
     assert not [m for m in module.mutants if m.function == ""]  # alias, docstring, imports
     assert not [m.what for m in module.mutants if "None" in m.what.split("->")[0]]
     assert not [m for m in module.mutants if "+ 1" in m.what]  # of the message
+    assert not [m for m in module.mutants if "cython" in m.what or "66" in m.what]
+    assert set(of(module, "colored")) == {
+        "colored() does nothing",
+        "1 -> 0",
+        "1 -> 2",
+        "items[0] = Color.RED removed",
+        "Color.RED -> Color.BLUE",
+        "0 -> 1",
+    }
     assert module.functions == [
         "Data.twice", "Data.cached", "Data.cached.inner", "masked", "colored",
     ]  # fmt: skip
