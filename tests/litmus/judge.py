@@ -95,9 +95,12 @@ def wrong_today() -> dict[str, set[str]]:
         text = line.partition("#")[0].strip()
         if not text:
             continue
-        name, kind = text.split()
-        if kind in listed.setdefault(name, set()):
-            raise ValueError(f"{WRONG_TODAY.name}: {text!r} stands there twice")
+        name, _, kind = text.partition(" ")
+        kind = kind.strip()
+        if not kind or kind in listed.setdefault(name, set()):
+            raise ValueError(
+                f"{WRONG_TODAY.name}: {text!r} is not NAME KIND, or stands there twice"
+            )
         listed[name].add(kind)
     return listed
 
