@@ -71,6 +71,17 @@ def test_pieces_are_what_a_source_delivers() -> None:
         promised = int(part["ts"][-1])
 
 
+@pytest.mark.parametrize("text", ["a\n", "a \n", "a x\n# c\na  x\n"])
+def test_a_line_of_what_is_wrong_today_says_what(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A case would be excused without a reason, or a line that should go would be overlooked."""
+    (tmp_path / "list").write_text(text)
+    monkeypatch.setattr("tests.litmus.judge.WRONG_TODAY", tmp_path / "list")
+    with pytest.raises(ValueError, match="is not NAME KIND"):
+        wrong_today()
+
+
 def test_what_is_wrong_today_names_cases() -> None:
     """A line for a case that is gone would hide that nobody tries it any more."""
     assert set(WRONG) <= {path.stem for path in FILES}
