@@ -28,8 +28,10 @@ from typing import Literal, NoReturn
 
 from .mutator import Module, Mutant
 
-Outcome = Literal["killed", "survived", "timeout"]
+# "timeout": it used up its CPU time, so it is killed too; "undecided": it did not even get that.
+Outcome = Literal["killed", "survived", "timeout", "undecided"]
 MEMORY = 4 << 30  # bytes of address space beyond what the parent has: a mutant may loop over it
+PATIENCE = 30  # times its CPU time: how long a mutant may wait for a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,12 @@ class Server:
     """Knows the mutants of some modules, and tries them against a suite.
 
     *suite* is the name of a module with a function `checks`. *forget* are the top-level packages
-    that a child imports anew. *budget* is how many seconds a mutant may take.
+    that a child imports anew. *budget* is how many seconds of CPU time a mutant may take: a busy
+    host must not make an endless loop of what is only slow.
     """
 
     def __init__(
-        self, paths: dict[str, Path], suite: str, forget: Sequence[str], budget: float = 60
+        self, paths: dict[str, Path], suite: str, forget: Sequence[str], budget: int = 60
     ) -> None:
         self.paths, self.suite, self.forget, self.budget = paths, suite, tuple(forget), budget
         os.environ["GHESRACE_PURE"] = "1"
@@ -116,9 +119,10 @@ class Server:
                     mutant = waiting.pop()
                     pipe, pid = self._start(mutant)
                     running[pipe] = mutant, pid, time.monotonic()
-                late = min(start for _, _, start in running.values()) + self.budget
+                limit = self.budget * PATIENCE
+                late = min(start for _, _, start in running.values()) + limit
                 ready, _, _ = select.select(list(running), [], [], max(0, late - time.monotonic()))
-                for pipe in ready or [p for p, r in running.items() if _over(r[2], self.budget)]:
+                for pipe in ready or [p for p, r in running.items() if _over(r[2], limit)]:
                     mutant, pid, _ = running.pop(pipe)
                     yield _ended(mutant, pipe, pid, pipe in ready)
         finally:
@@ -138,7 +142,7 @@ class Server:
     def _child(self, mutant: Mutant | None, pipe: int) -> NoReturn:
         """Never returns: whatever happens here, the parent must not go on twice."""
         try:
-            _be_small()
+            _be_small(self.budget)
             failed = self._run(mutant)
         except BaseException as error:  # a mutant may do anything, exit included
             failed = f"import: {type(error).__name__}: {error}"
@@ -169,7 +173,7 @@ def _over(start: float, budget: float) -> bool:
     return time.monotonic() - start >= budget
 
 
-def _be_small() -> None:
+def _be_small(seconds: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)
@@ -177,6 +181,7 @@ def _be_small() -> None:
         now = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))  # of this process: forks begin at 0
 
 
 def _ended(mutant: Mutant | None, pipe: int, pid: int, spoke: bool) -> Tried:
@@ -184,10 +189,14 @@ def _ended(mutant: Mutant | None, pipe: int, pid: int, spoke: bool) -> Tried:
         os.kill(pid, signal.SIGKILL)
     with os.fdopen(pipe, "rb") as file:
         said = file.read() if spoke else b""
-    usage = os.wait4(pid, 0)[2]
+    _, status, usage = os.wait4(pid, 0)
     seconds = round(usage.ru_utime + usage.ru_stime, 3)
     nothing = Mutant("", "", 0, 0, "no fault")
     if not spoke:
+        return Tried(mutant or nothing, "undecided", "waited too long", seconds)
+    if said:
+        by = json.loads(said)
+        return Tried(mutant or nothing, "killed" if by else "survived", by, seconds)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
         return Tried(mutant or nothing, "timeout", "took too long", seconds)
-    by = json.loads(said) if said else "died"
-    return Tried(mutant or nothing, "killed" if by else "survived", by, seconds)
+    return Tried(mutant or nothing, "killed", "died", seconds)

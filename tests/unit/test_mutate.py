@@ -168,7 +168,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     yield Server(
-        {"toymutated.rule": folder / "rule.py"}, "toymutated.suite", ["toymutated"], budget=1.5
+        {"toymutated.rule": folder / "rule.py"}, "toymutated.suite", ["toymutated"], budget=1
     )
     for name in [n for n in sys.modules if n.startswith("toymutated")]:
         del sys.modules[name]
@@ -187,6 +187,14 @@ def test_mutants_run_and_are_judged(server: Server) -> None:
     assert outcomes["unused() does nothing"] == outcomes["11 -> 12"] == "survived"
     assert len(tried) == len({m.what for m in server.mutants})
     assert server.unchanged().by == ""  # no fault stays behind
+
+
+def test_a_busy_host_kills_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had to wait for a CPU would count as an endless loop, and so as killed."""
+    monkeypatch.setattr("tests.mutate.server.PATIENCE", 0)
+    (kept,) = [m for m in server.mutants if m.what == "3 -> 4"]
+    (tried,) = server.attempts([kept], 1)
+    assert tried.outcome == "undecided"
 
 
 def test_a_fault_in_the_file_itself_is_not_looked_at(server: Server) -> None:
