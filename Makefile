@@ -39,7 +39,8 @@ help:
 	@echo 'make test-venv   and what lint and unit tests need; make lab-venv   and the lab: all of it'
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
 	@echo 'make deb       a Debian package that needs no network: build/*.deb'
-	@echo 'make nightly   what takes hours, and goes on where it stood: oracle, worlds, mutants, matrix'
+	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
+	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, matrix'
 	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
@@ -149,6 +150,7 @@ soak: lab-venv
 N := 10000
 
 # Goes on where it stopped; begins anew with `rm build/worlds.json`. Fails if anything is wrong.
+N := 20000
 worlds: test-venv
 	$(call say,worlds: $(N) of each mode)
 	mkdir -p build

@@ -168,8 +168,12 @@ class _Reader:
             for episode in stack:
                 episode.last = event
                 mapped = kind == Kind.MAP_END and event.slot in (slot, NO_SLOT)
-                if mapped and episode is stack[-1] and episode.map_end is None:
+                if not mapped or episode is not stack[-1]:
+                    continue
+                if episode.map_end is None:
                     episode.map_end = event
+                elif event.hidden or episode.map_end.hidden:
+                    self.code.faults.append("a hidden return of a map that returned")
         self.symbols(here, event)
 
     def symbols(self, here: _Context, event: Ev) -> None:

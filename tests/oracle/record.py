@@ -120,16 +120,13 @@ class Record:
                 event.size, event.flags = int(row["size"]), int(row["flags"])
                 event.point = int(row["point"])
                 cpus.setdefault(event.cpu, []).append(event)
-        return cls(plan, cpus, losses, dict(getattr(plan, "clock_errors", None) or {}))
+        errors = {(x, y): error for x, y, error in plan.pair_errors_ns}
+        return cls(plan, cpus, losses, errors)
 
     def error(self, a: int, b: int) -> int:
         """How far the stamps of CPUs *a* and *b* may differ, ns."""
         pair = (a, b) if a < b else (b, a)
-        return (
-            self.errors.get(pair, self.plan.clock_error_ns)
-            if self.errors
-            else (self.plan.clock_error_ns)
-        )
+        return self.errors.get(pair, self.plan.clock_error_ns)
 
     def traced(self, kind: int) -> bool:
         """Whether the plan has a probe for events of *kind*."""
