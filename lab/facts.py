@@ -35,8 +35,8 @@ from ghesrace.planning.mechanism import no_bpf
 from ghesrace.planning.resolve import resolve
 from lab.kernels import kernelfile
 from lab.kernels.debian import Apt, unpack
+from lab.paths import REPO
 
-REPO = Path(__file__).resolve().parent.parent
 KERNELS = REPO / "tests/unit/fixtures/kernels"
 BUILD = REPO / "build/facts"
 ARCHES = {"amd64": "x86_64", "arm64": "arm64"}

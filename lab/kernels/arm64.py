@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.paths import REPO
+
 from .debian import Apt, unpack
 from .fetch import Kernel, fetch, made, run, say
 from .fetch import kernel as fetched_kernel
 
-REPO = Path(__file__).resolve().parents[2]
 CACHE = REPO / "build" / "arm64"
 
 # The suite whose userland a guest gets: what this host's Python is, so that byte code fits.

@@ -183,6 +183,16 @@ def plant(kernel: Mapping[str, Any], root: Path) -> Path:
         files[f"{TRACEFS}/events/{name.replace(':', '/')}/id"] = f"{number}\n"
     if kernel["btf"] is not None:
         files["sys/kernel/btf/vmlinux"] = btf(**kernel["btf"])
+    return write_files(root, files)
+
+
+def write_files(root: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Write *files*, each under its path below *root*, with the folders that they need.
+
+    Returns *root*. A file that is there already is written anew.
+
+        write_files(root, {"proc/sys/kernel/osrelease": "6.1.0-test\\n"})
+    """
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

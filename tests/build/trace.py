@@ -97,6 +97,16 @@ class Trace:
         return np.concatenate([*self.records, mark(self.now + 1)])
 
 
+def bounce(
+    n: int = 6, frames: tuple[int, ...] = (A, B), *, into: Trace | None = None, **how: object
+) -> Trace:
+    """*n* notifications on CPUs 0 and 1 in turn, with *frames* in turn; *how*: Trace.page."""
+    trace = Trace() if into is None else into
+    for number in range(n):
+        trace.report(number % 2, frames[number % len(frames)], **how)
+    return trace
+
+
 def batches(stream: np.ndarray, *cuts: int) -> list[np.ndarray]:
     """Cut a stream in time order at these indices, each part closed by its MARK."""
     losses = stream[stream["kind"] == Kind.LOSS]

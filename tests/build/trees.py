@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.kernels.btfwriter import btf
+from lab.kernels.kernelfile import TRACEFS, write_files
 
-FIXTURES = Path(__file__).parents[1] / "unit" / "fixtures"
-TRACEFS = "sys/kernel/tracing"
+from .paths import FIXTURES
+
+README = (FIXTURES / "README-6.1").read_text()
 
 X86_GHES = (
     "_text",
@@ -115,7 +117,7 @@ def tree(
         "sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc\n",
     }
     if tracefs:
-        files[f"{TRACEFS}/README"] = readme or (FIXTURES / "README-6.1").read_text()
+        files[f"{TRACEFS}/README"] = readme or README
         files[f"{TRACEFS}/trace_clock"] = "[local] global counter mono mono_raw\n"
         files[f"{TRACEFS}/available_filter_functions"] = "\n".join(hooks) + "\n"
         files[f"{TRACEFS}/dynamic_events"] = ""
@@ -128,11 +130,7 @@ def tree(
         files["sys/kernel/btf/vmlinux"] = vmlinux_btf
     if hest is not None:
         files["sys/firmware/acpi/tables/HEST"] = hest
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
+    return write_files(root, files)
 
 
 # What a kernel with BPF trampolines has besides.

@@ -24,8 +24,8 @@ from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
 from ghesrace.sources.ftrace.source import FtraceSource
 from ghesrace.sources.tracefs import remove_strays
 from lab.inside.client import Client
+from tests.build.paths import TRACEFS
 
-TRACEFS = Path("/sys/kernel/tracing")
 RECORDER = """
 import sys
 from ghesrace.plan import Plan

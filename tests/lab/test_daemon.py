@@ -27,11 +27,10 @@ from lab.module import device
 from lab.module.build import build as build_module
 from lab.module.device import Parameters
 from lab.module.run import run as run_module
+from tests.build.paths import REPO, TRACEFS
 
-REPO = Path(__file__).parents[2]
 DAEMON = "http://127.0.0.1:10049"
 PROMETHEUS = "http://127.0.0.1:9090"
-TRACEFS = Path("/sys/kernel/tracing")
 CAPTURES = Path("/var/lib/ghesrace/captures")
 # What a guest under emulation does in seconds; tests/bench/burst.py is for 10^7 events.
 STORM = Parameters(turns="free", period_us=0, linger_us=0, walker=False)

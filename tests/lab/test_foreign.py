@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.events import Kind
 from ghesrace.host.facts import read_facts
@@ -24,8 +23,9 @@ from ghesrace.sources.files import open_file
 from lab.inside.recording import capture_while
 from lab.module.device import Outcome, Parameters
 from lab.module.run import inserted, run
+from tests.build.judging import judge_source
+from tests.build.paths import TRACEFS
 
-TRACEFS = Path("/sys/kernel/tracing")
 LINE = re.compile(r"-(\d+)\s+\[(\d+)\]\s+(\d+)\.(\d{9}): (\w+):\s+\S.*?\)?\s?((?:\w+=\w+ ?)*)$")
 # As others would do it: names and arguments of their own, the address from the map's return.
 OTHERS = """\
@@ -57,11 +57,7 @@ fields = { addr = "src", size = "n" }
 
 
 def judge(source: FileSource) -> Report:
-    engine = Engine(source.plan)
-    for batch in source.batches():
-        engine.feed(batch)
-    engine.finish()
-    return engine.report()
+    return judge_source(source)
 
 
 def findings(report: Report, slot: str) -> list[tuple[object, ...]]:

@@ -20,8 +20,8 @@ from ghesrace.plan import Compare, Fetch, InTask, Plan, Probe
 from ghesrace.planning.resolve import resolve
 from ghesrace.sources.ftrace.source import FtraceSource
 from lab.inside.client import Client
+from tests.build.paths import TRACEFS
 
-TRACEFS = Path("/sys/kernel/tracing")
 CPU1 = Path("/sys/devices/system/cpu/cpu1/online")
 # An event of the kernel's own text output: "comm-pid [cpu] flags seconds: event: (ip) a=1 b=2".
 LINE = re.compile(r"-(\d+)\s+\[(\d+)\] (\S+)\s+(\d+)\.(\d+): (\w+): (.*)")

@@ -16,8 +16,8 @@ import pytest
 
 from lab.firmware import hest
 from lab.inside.client import Client
+from tests.build.paths import TRACEFS
 
-TRACEFS = Path("/sys/kernel/tracing")
 EVENT = "p:labtest/setfix native_set_fixmap idx=$arg1:u32 phys=$arg2:x64"
 LINE = re.compile(r"\[(\d+)\] .{5}\s+[\d.]+: setfix: .* idx=(\d+) phys=0x([0-9a-f]+)")
 

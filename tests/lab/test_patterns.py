@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.sources.files import open_file
 from lab.inside.recording import capture_while, storm
 from lab.module.device import JUNK, Outcome, Parameters
 from lab.module.run import inserted, run
+from tests.build.judging import judge_source
 from tests.oracle.witness import reaches_stale
 
 ROUNDS = 25
@@ -34,11 +34,7 @@ def record(request: pytest.FixtureRequest, share: Path) -> Record:
         path = share / f"{name}-{request.param}.arrows"
         assert capture_while(traffic, path, *BACKENDS[request.param]) == 0
         source = open_file(path)
-        engine = Engine(source.plan)
-        for batch in source.batches():
-            engine.feed(batch)
-        engine.finish()
-        return engine.report()
+        return judge_source(source)
 
     return recorded
 

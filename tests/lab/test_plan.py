@@ -18,8 +18,7 @@ from ghesrace.host.facts import read_facts
 from ghesrace.planning.resolve import resolve
 from ghesrace.render import tracecmd
 from lab.inside.client import Client
-
-TRACEFS = Path("/sys/kernel/tracing")
+from tests.build.paths import TRACEFS
 
 
 def test_every_probe_of_the_plan_is_accepted(tmp_path: Path):

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from ghesrace import cli
-from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
 from ghesrace.checker.report import Report, SlotCounts, Verdict
 from ghesrace.events import Events, Kind, mark
@@ -29,6 +28,7 @@ from lab.inside.client import Client
 from lab.inside.recording import RecordingThread, capture_while, storm
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
+from tests.build.judging import judge
 
 ROUNDS = 40
 QUIET_S = 1.5
@@ -72,12 +72,9 @@ def record_both(traffic: Callable[[], object]) -> Both:
     return Both(plan, events, short.plan, summary, began, attached, stopping, stopped)
 
 
-def judge(plan: Plan, events: Events) -> Report:
+def judged(plan: Plan, events: Events) -> Report:
     # The stale pattern only: the others need events.
-    engine = Engine(replace(plan, not_checked=dict.fromkeys(NEEDS_EVENTS, "not here")))
-    engine.feed(events)
-    engine.finish()
-    return engine.report()
+    return judge(replace(plan, not_checked=dict.fromkeys(NEEDS_EVENTS, "not here")), events)
 
 
 def found(report: Report) -> dict[Name, int]:
@@ -184,7 +181,7 @@ def compare(both: Both) -> tuple[Report, bool]:
     """The summary's report, and whether either stream has a loss. Fails if it says otherwise than
     the full stream of its window: by anything at all without a loss, and else by more than that
     explains."""
-    report = judge(both.summary_plan, both.summary)
+    report = judged(both.summary_plan, both.summary)
     lossy = bool(report.losses) or bool((both.full["kind"] == Kind.LOSS).any())
     lost = sum(size(both.summary, both.full))
     episodes = [slot.episodes for slot in report.slots]
@@ -193,7 +190,7 @@ def compare(both: Both) -> tuple[Report, bool]:
     print(len(both.full), "records in full,", {k: n for k, n in kinds.items() if n})
     luck = int(np.isin(both.full["kind"], [Kind[kind] for kind in BROAD]).sum())
     for n, window in enumerate(windows(both, episodes, lost)):
-        full = judge(both.plan, window)
+        full = judged(both.plan, window)
         wrong = contradictions(report, full, lost) if lossy else []
         print(f"full, window {n}:", told(full), full.losses, wrong)
         if not wrong and (lossy or (said(full) == said(report) and unordered(report, full, luck))):

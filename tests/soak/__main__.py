@@ -20,9 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.build.paths import REPO
+
 from . import replay
 
-REPO = Path(__file__).parents[2]
 _GROWTH = 1.05  # of RSS
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import promql_parser
@@ -15,8 +14,8 @@ import yaml
 
 from dashboards.build import GRAFANA, build, text
 from ghesrace.service.metrics.families import PREFIX, TABLE
+from tests.build.paths import REPO
 
-REPO = Path(__file__).parents[2]
 PROMETHEUS = REPO / "dashboards" / "prometheus"
 RUNBOOKS = REPO / "docs" / "runbooks"
 PANELS = [

@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from ghesrace import cli
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.build.paths import EXAMPLES, REPO
 
 
 @pytest.mark.parametrize(("name", "code"), [("stock", 0), ("control", 1)])
 def test_examples_give_their_verdicts(name: str, code: int) -> None:
     """The first command that somebody tries would contradict the README."""
-    assert cli.main(["check", str(ROOT / "examples" / f"{name}.arrows")]) == code
+    assert cli.main(["check", str(EXAMPLES / f"{name}.arrows")]) == code
 
 
 def test_the_readme_shows_what_check_prints(capsys: pytest.CaptureFixture[str]) -> None:
     """A witness in the README that no recording gives would be made up."""
-    cli.main(["check", str(ROOT / "examples" / "control.arrows")])
+    cli.main(["check", str(EXAMPLES / "control.arrows")])
     out = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     first = next(i for i, line in enumerate(out) if line.startswith("Finding 1"))
     second = next(i for i, line in enumerate(out) if line.startswith("Finding 2"))
     witness = "\n".join(f"    {line}".rstrip() for line in out[first:second]).rstrip()
-    assert witness in (ROOT / "README.md").read_text()
+    assert witness in (REPO / "README.md").read_text()

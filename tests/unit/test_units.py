@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-SYSTEMD = Path(__file__).parents[2] / "systemd"
+from tests.build.paths import REPO
+
+SYSTEMD = REPO / "systemd"
 UNITS = ["ghesrace.service", "ghesrace-capture@.service"]
 
 needs_systemd = pytest.mark.skipif(

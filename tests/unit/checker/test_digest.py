@@ -25,6 +25,7 @@ from ghesrace.events import (
     mark,
 )
 from ghesrace.plan import Plan
+from tests.build.judging import judge
 from tests.build.trace import A, B, plan
 
 T = 5_000_000_000
@@ -60,17 +61,14 @@ THREAT = record(Kind.THREAT, 1, mapper=0, begin=T - 300, end=T - 200, frame=A)
 NONE = episode(Trait.HANDOFF)
 
 
-def judge(*records: Events, of: Plan = PLAN) -> Report:
-    engine = Engine(of)
-    engine.feed(np.concatenate([*records, mark(T + 1)]))
-    engine.finish()
-    return engine.report()
+def judged(*records: Events, of: Plan = PLAN) -> Report:
+    return judge(of, np.concatenate([*records, mark(T + 1)]))
 
 
 def test_counts_and_episodes_are_added_up() -> None:
     """If this fails, a summary's numbers are not those of the full stream."""
     traits = int(Trait.HANDOFF | Trait.LATENT)
-    report = judge(count(Class.MAP_FLUSH, 7, traits), count(Class.FRESH, 2), THREAT, NONE)
+    report = judged(count(Class.MAP_FLUSH, 7, traits), count(Class.FRESH, 2), THREAT, NONE)
     [slot] = report.slots
     assert (slot.episodes, slot.handoffs, slot.latent) == (10, 8, 7)
     assert (slot.classes[Class.MAP_FLUSH], slot.classes[Class.NONE]) == (7, 1)
@@ -85,7 +83,7 @@ def test_counts_and_episodes_are_added_up() -> None:
 def test_a_loss_makes_counts_and_episodes_uncertain() -> None:
     """If this fails, what a loss hid becomes clean, or a race."""
     lost = loss(T - 150, T - 50, Cause.MISSED, count=1)
-    report = judge(lost, count(Class.FRESH, 2), count(Class.FRESH, 3, Trait.FLUSHED), THREAT, NONE)
+    report = judged(lost, count(Class.FRESH, 2), count(Class.FRESH, 3, Trait.FLUSHED), THREAT, NONE)
     assert report.slots[0].classes[Class.UNCERTAIN] == 3
     assert report.slots[0].classes[Class.FRESH] == 3
     assert report.verdict is Verdict.INCONCLUSIVE
@@ -94,7 +92,7 @@ def test_a_loss_makes_counts_and_episodes_uncertain() -> None:
 
 def test_a_lost_threat_is_no_witness() -> None:
     """If this fails, a finding has a made-up witness."""
-    report = judge(NONE)
+    report = judged(NONE)
     assert report.slots[0].classes[Class.UNCERTAIN] == 1
     assert not report.findings
 
@@ -105,7 +103,7 @@ AGAIN = again(5)
 
 def test_repetitions_are_those_of_the_first() -> None:
     """If this fails, what was counted instead of recorded is missing from the report."""
-    report = judge(THREAT, FIRST, AGAIN)
+    report = judged(THREAT, FIRST, AGAIN)
     [slot] = report.slots
     assert (slot.episodes, slot.handoffs, slot.classes[Class.NONE]) == (6, 6, 6)
     [finding] = report.findings
@@ -124,18 +122,18 @@ def test_a_loss_since_the_first_makes_repetitions_uncertain() -> None:
     engine.finish()
     [slot] = engine.report().slots
     assert (slot.classes[Class.NONE], slot.classes[Class.UNCERTAIN]) == (1, 5)
-    assert judge(AGAIN).slots[0].classes[Class.UNCERTAIN] == 5  # of a first one that was lost
+    assert judged(AGAIN).slots[0].classes[Class.UNCERTAIN] == 5  # of a first one that was lost
 
 
 def test_repetitions_are_bounded() -> None:
     """If this fails, a hostile file of a few kilobytes takes gigabytes."""
     with pytest.raises(InputError, match="repeats more"):
-        judge(THREAT, FIRST, *[again(MOST_AGAIN)] * 17)
+        judged(THREAT, FIRST, *[again(MOST_AGAIN)] * 17)
 
 
 def test_pti() -> None:
     """If this fails, a CR3 write that nobody sees is taken for a race."""
-    report = judge(THREAT, NONE, of=replace(PLAN, pti=True))
+    report = judged(THREAT, NONE, of=replace(PLAN, pti=True))
     assert report.slots[0].classes[Class.UNCERTAIN] == 1
 
 
@@ -146,11 +144,11 @@ def test_samples_predict_and_losses_forbid_it() -> None:
     fields = {"frame": B, "sample": Sample.VULNERABLE, "call": 1}
     y = record(Kind.SAMPLE, 1, begin=T - 100, end=T - 50, **fields)
     safe = count(Class.FRESH, 2)
-    report = judge(x, y, safe)
+    report = judged(x, y, safe)
     assert report.verdict is Verdict.PREDICTED
     assert report.findings[0].reordered
     lost = loss(T - 320, T - 310, Cause.MISSED, count=1)
-    assert judge(lost, x, y, safe).verdict is Verdict.INCONCLUSIVE
+    assert judged(lost, x, y, safe).verdict is Verdict.INCONCLUSIVE
 
 
 def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
@@ -158,9 +156,9 @@ def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
     traits = int(Trait.STARTED | Trait.UNMAPPED)
     fields = {"cls": Class.UNCERTAIN, "traits": traits}
     start = record(Kind.EPISODE, begin=T - 90, end=T - 80, **fields)
-    assert judge(start).verdict is Verdict.INCONCLUSIVE
-    assert judge(start, count(Class.MAP_FLUSH, 1, cpu=1)).verdict is Verdict.INCONCLUSIVE
-    report = judge(start, count(Class.MAP_FLUSH, 1))
+    assert judged(start).verdict is Verdict.INCONCLUSIVE
+    assert judged(start, count(Class.MAP_FLUSH, 1, cpu=1)).verdict is Verdict.INCONCLUSIVE
+    report = judged(start, count(Class.MAP_FLUSH, 1))
     assert (report.verdict, report.slots[0].uncertain_at_start) == (Verdict.CLEAN, 1)
 
 
@@ -185,10 +183,10 @@ def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
 def test_nonsense_is_refused(bad: Events) -> None:
     """If this fails, a damaged file crashes the checker or changes its verdict."""
     with pytest.raises(InputError, match="summary"):
-        judge(bad)
+        judged(bad)
 
 
 def test_a_summary_in_what_is_none_is_refused() -> None:
     """If this fails, a file or a map file can have its events taken for the kernel's judgements."""
     with pytest.raises(InputError, match="no summary"):
-        judge(THREAT, NONE, of=plan())
+        judged(THREAT, NONE, of=plan())

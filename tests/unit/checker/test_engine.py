@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -14,31 +13,12 @@ from hypothesis import strategies as st
 from ghesrace.checker.core import correlate
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
-from ghesrace.checker.report import Report, Verdict
+from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
 from ghesrace.events import ALL_CPUS, Cause, Context, Kind
-from ghesrace.plan import Plan, Slot
-from tests.build.trace import POINTS, STEP, A, B, C, Trace, V, batches, implying, plan
-
-
-def judge(p: Plan, stream: np.ndarray | Iterable[np.ndarray]) -> Report:
-    engine = Engine(p)
-    for batch in [stream] if isinstance(stream, np.ndarray) else stream:
-        engine.feed(batch)
-    engine.finish()
-    return engine.report()
-
-
-def classes(report: Report, slot: int = 0) -> dict[str, int]:
-    counts = report.slots[slot].classes
-    return {Class(i).name: n for i, n in enumerate(counts) if n}
-
-
-def bounce(n: int = 6, frames: tuple[int, ...] = (A, B), **how: object) -> Trace:
-    trace = Trace()
-    for i in range(n):
-        trace.report(i % 2, frames[i % len(frames)], **how)
-    return trace
+from ghesrace.plan import Slot
+from tests.build.judging import classes, judge
+from tests.build.trace import POINTS, STEP, A, B, C, Trace, V, batches, bounce, implying, plan
 
 
 def test_the_2015_protocol_is_observed() -> None:
@@ -372,8 +352,6 @@ def test_impossible_records_are_refused() -> None:
             judge(plan(), stream)
 
 
-# -- a plain model: what each TLB may hold, event by event --------------------------------
-
 PAGE = st.fixed_dictionaries(
     {
         "cpu": st.integers(0, 2),
@@ -441,7 +419,7 @@ def test_batches_do_not_matter(run: list[dict[str, object]], data: st.DataObject
     """A live daemon cuts the stream anywhere; the verdict must not depend on where."""
     stream = record(run).stream()
     cuts = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=6))
-    whole, parts = judge(plan(cpus=3), stream), judge(plan(cpus=3), batches(stream, *cuts))
+    whole, parts = judge(plan(cpus=3), stream), judge(plan(cpus=3), *batches(stream, *cuts))
     assert parts.verdict == whole.verdict
     assert [s.classes for s in parts.slots] == [s.classes for s in whole.slots]
     assert [s.handoffs for s in parts.slots] == [s.handoffs for s in whole.slots]

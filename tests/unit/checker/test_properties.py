@@ -16,6 +16,7 @@ from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.events import PAGE_SIZE, Cause, Context, Flag, Kind, empty
 from ghesrace.plan import Plan, Slot
+from tests.build.judging import judge
 from tests.build.trace import STEP, A, B, C, Trace, V, batches, implying, plan
 
 CPUS = 3
@@ -87,14 +88,6 @@ def record(acts: list[Act]) -> Trace:
             trace.add(cpu, Kind.INV_ALL, Context.TASK)
             trace.add(cpu, Kind.NMI_REF, Context.TASK)
     return trace
-
-
-def judge(p: Plan, *parts: np.ndarray) -> Report:
-    engine = Engine(p)
-    for part in parts:
-        engine.feed(part)
-    engine.finish()
-    return engine.report()
 
 
 def told(report: Report, name: Callable[[int], int] = int) -> object:

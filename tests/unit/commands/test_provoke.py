@@ -10,14 +10,13 @@ import pytest
 
 from ghesrace.commands import provoke
 from ghesrace.errors import HostError, UsageError
+from tests.build.trees import write_files
 
 EINJ = "sys/kernel/debug/apei/einj"
 
 
 def make(root: Path, path: str, text: str = "") -> Path:
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(text)
-    return root / path
+    return write_files(root, {path: text}) / path
 
 
 def test_says_what_it_will_do() -> None:

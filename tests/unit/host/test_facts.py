@@ -63,8 +63,7 @@ def test_facts_of_a_whole_host(tmp_path: Path):
         "0x0000000060316335-0x00000000c27a1a11   12288 ghes_init+0x1a/0x2f ioremap\n"
         "0xffffc90000010000-0xffffc90000021000   69632 ghes_estatus_pool_init+0x2e/0x90 vmalloc\n"
     )
-    (root / "sys/kernel/security").mkdir(parents=True)
-    (root / "sys/kernel/security/lockdown").write_text("none [integrity] confidentiality\n")
+    trees.write_files(root, {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"})
     facts = kernel.read_facts(root)
     assert (facts.arch, facts.release, facts.cpus) == ("x86_64", "6.1.0-test", (0, 1))
     assert facts.features == {"kprobe-events", "instances", "arg", "retval"}

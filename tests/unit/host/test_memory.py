@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from ghesrace.host.memory import ring_kb
+from tests.build.trees import write_files
 
 
 def host(root: Path, memory_kb: int, **files: str) -> Path:
     """/proc and the cgroups of a host; `a__b` is a/b below /sys/fs/cgroup."""
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/meminfo").write_text(f"MemTotal:       {memory_kb} kB\nMemFree: 1 kB\n")
-    (root / "proc/self/cgroup").write_text("0::/system.slice/ghesrace.service\n")
-    (root / "sys/fs/cgroup/system.slice/ghesrace.service").mkdir(parents=True)
+    written = {
+        "proc/meminfo": f"MemTotal:       {memory_kb} kB\nMemFree: 1 kB\n",
+        "proc/self/cgroup": "0::/system.slice/ghesrace.service\n",
+        "sys/fs/cgroup/system.slice/ghesrace.service/cgroup.procs": "",
+    }
     for name, text in files.items():
-        (root / "sys/fs/cgroup" / name.replace("__", "/")).write_text(f"{text}\n")
-    return root
+        written[f"sys/fs/cgroup/{name.replace('__', '/')}"] = f"{text}\n"
+    return write_files(root, written)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from ghesrace.backends import order
-from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import HostError
 from ghesrace.events import PAGE_SIZE
@@ -26,6 +25,7 @@ from ghesrace.points import Candidate, Family, Point, families
 from ghesrace.sources.bpf.load import preempt_count
 from lab.facts import KERNELS, facts_of, render
 from lab.kernels import kernelfile
+from tests.build.judging import judge
 from tests.build.trace import POINTS, A, B, Trace, V
 
 RELEASES = sorted(path.stem for path in KERNELS.glob("*.json"))
@@ -211,10 +211,7 @@ def verdict(made: Plan, *, flush: bool) -> Verdict:
         trace = Trace()
         for cpu, frame in ((0, A), (1, B), (0, B), (1, A)):
             trace.report(cpu, frame, flush=flush)
-        engine = Engine(made)
-        engine.feed(seen_by(made, trace))
-        engine.finish()
-        VERDICTS[name] = engine.report().verdict
+        VERDICTS[name] = judge(made, seen_by(made, trace)).verdict
     return VERDICTS[name]
 
 

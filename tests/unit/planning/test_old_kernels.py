@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.errors import HostError
@@ -21,15 +20,17 @@ from ghesrace.planning.resolve import resolve
 from ghesrace.sources.files import open_file
 from ghesrace.sources.tracefs_text import body
 from tests.build import trees
+from tests.build.judging import judge_source
+from tests.build.paths import FIXTURES, REPO
 
-PAGE = Path(__file__).parents[3] / "docs/old-kernels.md"
+PAGE = REPO / "docs" / "old-kernels.md"
 # Of a kernel with kprobe events and without $argN (4.20).
-README = (trees.FIXTURES / "README-6.1").read_text().replace("$arg<N>", "")
+README = trees.README.replace("$arg<N>", "")
 
 
 @cache
 def kernels() -> dict[str, Any]:
-    return tomllib.loads((trees.FIXTURES / "old-kernels.toml").read_text())
+    return tomllib.loads((FIXTURES / "old-kernels.toml").read_text())
 
 
 def plan_of(root: Path, name: str) -> Plan:
@@ -112,12 +113,7 @@ def judged(folder: Path, text: str, *, mapped: bool = True) -> Report:
     found = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found
     (folder / "old.toml").write_text(found.group(1))
-    source = open_file(folder / "old.txt", folder / "old.toml" if mapped else None)
-    engine = Engine(source.plan)
-    for batch in source.batches():
-        engine.feed(batch)
-    engine.finish()
-    return engine.report()
+    return judge_source(open_file(folder / "old.txt", folder / "old.toml" if mapped else None))
 
 
 def test_the_pages_recipe_finds_the_race(tmp_path: Path):

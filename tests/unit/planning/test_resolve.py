@@ -169,8 +169,7 @@ def test_implied_flush_where_none_can_be_probed(tmp_path: Path):
 def test_xen_pv_uses_its_own_setter(tmp_path: Path):
     """On Xen PV native_set_fixmap is there but never called."""
     root = trees.tree(tmp_path, vmlinux_btf=trees.x86_btf())
-    (root / "sys/hypervisor").mkdir(parents=True)
-    (root / "sys/hypervisor/guest_type").write_text("PV\n")
+    trees.write_files(root, {"sys/hypervisor/guest_type": "PV\n"})
     assert one(resolve(read_facts(root)), "fixmap-set").symbol == "xen_set_fixmap"
 
 
@@ -331,9 +330,7 @@ def test_a_kvm_guest_of_arm64_is_told(tmp_path: Path, arm64: Plan):
     """A local TLBI that the hypervisor spreads would be taken for enough."""
     host = {"arch": "arm64", "vmlinux_btf": trees.arm64_btf()}
     root = trees.tree(tmp_path / "kvm", trees.ARM64_GHES, **host)
-    product = root / "sys/class/dmi/id/product_name"
-    product.parent.mkdir(parents=True)
-    product.write_text("KVM Virtual Machine\n")
+    trees.write_files(root, {"sys/class/dmi/id/product_name": "KVM Virtual Machine\n"})
     plan = resolve(read_facts(root))
     assert plan.forced_broadcast
     assert "HCR_EL2.FB" in unseen(plan)
@@ -342,7 +339,7 @@ def test_a_kvm_guest_of_arm64_is_told(tmp_path: Path, arm64: Plan):
 
 def test_fprobes_where_the_kernel_has_them(tmp_path: Path):
     """NMIs that interrupt a probe handler would be missed on kernels that can do better."""
-    readme = (trees.FIXTURES / "README-6.1").read_text() + FPROBES
+    readme = trees.README + FPROBES
     plan = plan_of(
         tmp_path, readme=readme, modules={"m": trees.VMAREA}, vmlinux_btf=trees.x86_btf()
     )
@@ -377,9 +374,8 @@ def test_functions_that_ftrace_cannot_hook(tmp_path: Path):
 def test_blacklisted_functions(tmp_path: Path):
     """Attaching would fail at run time instead of being planned around."""
     root = trees.tree(tmp_path, vmlinux_btf=trees.x86_btf())
-    path = root / "sys/kernel/debug/kprobes/blacklist"
-    path.parent.mkdir(parents=True)
-    path.write_text("0xffffffff9e200990-0xffffffff9e2009b0\tflush_tlb_all\n")
+    blacklist = "0xffffffff9e200990-0xffffffff9e2009b0\tflush_tlb_all\n"
+    trees.write_files(root, {"sys/kernel/debug/kprobes/blacklist": blacklist})
     assert "broadcast-all" not in names(resolve(read_facts(root)))
 
 
@@ -409,7 +405,7 @@ def test_no_second_count_of_a_full_flush(x86: Plan, tmp_path: Path):
 
 def test_registers_where_there_is_no_arg(tmp_path: Path):
     """Before 4.20 tracefs refuses $argN: nothing could be attached."""
-    readme = (trees.FIXTURES / "README-6.1").read_text().replace("$arg<N>", "")
+    readme = trees.README.replace("$arg<N>", "")
     plan = plan_of(tmp_path, readme=readme, vmlinux_btf=trees.x86_btf())
     setter = one(plan, "fixmap-set")
     assert setter.fields["phys"] == Fetch(2)

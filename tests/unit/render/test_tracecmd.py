@@ -84,7 +84,7 @@ def test_refuses_another_kernel(tmp_path: Path, plan: Plan):
 
 def test_fprobes_go_to_dynamic_events(tmp_path: Path):
     """kprobe_events refuses fprobes: nothing could be recorded on newer kernels."""
-    readme = (trees.FIXTURES / "README-6.1").read_text()
+    readme = trees.README
     readme += "\t           f[:[<group>/][<event>]] <func-name>[%return] [<args>]\n"
     root = trees.tree(tmp_path, readme=readme, vmlinux_btf=trees.x86_btf())
     text = tracecmd.script(resolve(read_facts(root)))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 import tomllib
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 
 from ghesrace.errors import UsageError
 from ghesrace.service.config import Config, keep_fixed, keys, load, parse, split_address
+from tests.build.paths import REPO
 
-EXAMPLE = Path(__file__).parents[3] / "systemd" / "ghesrace.toml"
+EXAMPLE = REPO / "systemd" / "ghesrace.toml"
 
 
 def refused(text: str) -> str:

@@ -11,13 +11,7 @@ from ghesrace.checker.report import Verdict
 from ghesrace.events import Cause, Context, Kind, loss, mark
 from ghesrace.service.tally import STAGES, Tally
 from ghesrace.service.watch import Watch
-from tests.build.trace import A, B, Trace, batches, plan
-
-
-def bounce(trace: Trace, rounds: int = 6, **how: object) -> Trace:
-    for i in range(rounds):
-        trace.report(i % 2, (A, B)[i % 2], **how)
-    return trace
+from tests.build.trace import A, B, Trace, batches, bounce, plan
 
 
 def fed(watch: Watch, *parts: np.ndarray) -> Watch:
@@ -28,7 +22,7 @@ def fed(watch: Watch, *parts: np.ndarray) -> Watch:
 
 def test_counts_what_the_engine_counts() -> None:
     """If this fails, the metrics tell another story than `ghesrace check` of the same events."""
-    stream = bounce(Trace()).stream()
+    stream = bounce().stream()
     watch, engine = Watch(plan(), 3600), Engine(plan())
     fed(watch, *batches(stream, 7, 23, 40))
     engine.feed(stream)
@@ -48,7 +42,7 @@ def test_counts_what_the_engine_counts() -> None:
 
 def test_look_tells_a_finding_once_and_again_when_it_recurs() -> None:
     """If this fails, a finding is logged for ever, or its recurrence is never recorded."""
-    trace = bounce(Trace(), 2)
+    trace = bounce(2)
     watch = fed(Watch(plan(), 3600), trace.stream())
     watch.feed(mark(trace.now + 2_000_000_000))
     first = watch.look(now=True)
@@ -56,7 +50,7 @@ def test_look_tells_a_finding_once_and_again_when_it_recurs() -> None:
     assert watch.look(now=True) == []
     trace.records.clear()
     trace.now += 3_000_000_000
-    bounce(trace, 4)
+    bounce(4, into=trace)
     watch.feed(trace.stream())
     watch.feed(mark(trace.now + 2_000_000_000))
     again = watch.look(now=True)
@@ -67,7 +61,7 @@ def test_window_forgets_losses_but_findings_cross_its_border() -> None:
     """If this fails, one lost event makes every later window inconclusive, or a race whose two
     halves lie in two windows is in neither."""
     watch = Watch(plan(), 10)
-    trace = bounce(Trace(), 6, flush=True)
+    trace = bounce(flush=True)
     trace.lose(0, trace.now, cause=Cause.OVERRUN, count=3)
     fed(watch, trace.stream())
     watch.look(now=True)
@@ -134,7 +128,7 @@ def test_state_stays_bounded() -> None:
     for _ in range(40):
         trace.records.clear()
         trace.now += 500_000_000
-        bounce(trace, 20)
+        bounce(20, into=trace)
         watch.feed(trace.stream())
         watch.look(now=True)
         pending = sum(map(len, watch.engine.correlator._pending))

@@ -16,6 +16,7 @@ from ghesrace.host.clocks import clock_now
 from ghesrace.host.cpus import parse_cpus
 from ghesrace.sources.accounts import Accounts, parse_profile, parse_stats
 from ghesrace.sources.tracefs import Instance
+from tests.build.trees import write_files
 
 STATS = (
     "entries: 5\noverrun: {overrun}\ncommit overrun: {commit}\nbytes: 3\n"
@@ -48,8 +49,7 @@ class Host:
         self.accounts = Accounts(instance, {"a": 0}, watched, {"m": 1}, self.counters, "mono", root)
 
     def write(self, path: str, text: str) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_text(text)
+        write_files(self.root, {path: text})
 
     def stats(self, cpu: int, overrun: int = 0, commit: int = 0, dropped: int = 0) -> None:
         text = STATS.format(overrun=overrun, commit=commit, dropped=dropped)

@@ -11,8 +11,9 @@ import pytest
 
 from lab.matrix import __main__ as matrix
 from lab.matrix import cells, page
+from tests.build.paths import EXAMPLES
 
-STOCK = Path(__file__).parents[4] / "examples" / "stock.arrows"
+STOCK = EXAMPLES / "stock.arrows"
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from ghesrace.service.metrics import textfile
 from ghesrace.service.metrics.families import CODES, PREFIX, TABLE, Exemplars, Published, publish
 from ghesrace.service.tally import EVENT_KINDS
 from ghesrace.service.watch import Watch
-from tests.build.trace import A, B, Trace, plan
+from tests.build.trace import bounce, plan
 
 
 def recorder(directory: Path) -> FlightRecorder:
@@ -37,9 +37,7 @@ def recorder(directory: Path) -> FlightRecorder:
 
 
 def racing() -> Watch:
-    watch, trace = Watch(plan(), 3600), Trace()
-    for i in range(6):
-        trace.report(i % 2, (A, B)[i % 2])
+    watch, trace = Watch(plan(), 3600), bounce()
     trace.lose(0, 5, cause=Cause.MISSED, count=3, point=1)
     watch.feed(trace.stream())
     watch.feed(mark(trace.now + 2_000_000_000))

@@ -29,10 +29,10 @@ from ghesrace.plan import Plan
 from ghesrace.sources.capture.file import CaptureSource
 from ghesrace.sources.files import open_file
 from ghesrace.sources.foreign.eventmap import parse_map
+from tests.build import paths
+from tests.build.paths import EXAMPLES
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "foreign"
-EXAMPLES = Path(__file__).parents[4] / "examples"
-CORPUS = ("v6.dat", "v7-zstd.dat", "trace.txt", "perf-script.txt")
+FILES = ("v6.dat", "v7-zstd.dat", "trace.txt", "perf-script.txt")
 CAPTURES = ("stock.arrows", "control.arrows")
 MAPS, RECORDS = "map file", "records"  # a map file's text; a capture's records, packed well
 SLOWEST_S, MOST_BYTES = 1.0, 512 << 20
@@ -130,7 +130,7 @@ def judge(path: Path, map_file: Path | None, whole: bool) -> str:
 
 def run_files(name: str, cases: int, seed: int, folder: Path) -> tuple[Counter[str], float]:
     """Outcomes of *cases* mutations of one fixture, and the slowest case in seconds."""
-    data = ((EXAMPLES if name in CAPTURES else FIXTURES) / name).read_bytes()
+    data = ((EXAMPLES if name in CAPTURES else paths.CORPUS) / name).read_bytes()
     path, map_file = folder / "case", folder / "map.toml"
     map_file.write_text(PERF_MAP)
     outcomes: Counter[str] = Counter()
@@ -215,7 +215,7 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[3:] or (*CORPUS, *CAPTURES, RECORDS, MAPS):
+        for name in sys.argv[3:] or (*FILES, *CAPTURES, RECORDS, MAPS):
             begin = time.monotonic()
             if name == MAPS:
                 outcomes, slowest = run_maps(cases, seed)

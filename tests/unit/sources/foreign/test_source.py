@@ -24,9 +24,9 @@ from ghesrace.sources.files import open_file
 from ghesrace.sources.foreign.dat.header import expand
 from ghesrace.sources.foreign.text.pages import LAYOUT, Columns, pages, text_format
 from ghesrace.sources.ring.pages import UNCOUNTED, decode
+from tests.build.paths import CORPUS
 
 from . import fuzz
-from .fuzz import FIXTURES
 
 # The control module's race as a kernel prints it, with one CPU's stale window: x maps frame 1,
 # y maps frame 2 and reads.
@@ -85,7 +85,7 @@ def text(tmp_path: Path) -> Path:
 
 def test_trace_dat_of_version_7_has_every_event_and_finding() -> None:
     """A recording made with our own trace-cmd script would be judged wrongly."""
-    report, events = judged(FIXTURES / "v7-zstd.dat")
+    report, events = judged(CORPUS / "v7-zstd.dat")
     # trace-cmd report prints as many lines, and a live capture of that run has these counts.
     assert report.events == 3671
     assert report.verdict is Verdict.OBSERVED
@@ -101,8 +101,8 @@ def test_trace_dat_of_version_7_has_every_event_and_finding() -> None:
 
 def test_trace_dat_of_version_6_is_the_end_of_the_same_recording() -> None:
     """Version 6 keeps instances in an option and page tables inline: another way through."""
-    _, old = judged(FIXTURES / "v6.dat")
-    _, new = judged(FIXTURES / "v7-zstd.dat")
+    _, old = judged(CORPUS / "v6.dat")
+    _, new = judged(CORPUS / "v7-zstd.dat")
     names = ("ts", "addr", "phys", "size", "pid", "kind", "ctx")
     for cpu in (0, 1):
         mine, theirs = (e[(e["cpu"] == cpu) & (e["kind"] < Kind.LOSS)] for e in (old, new))
@@ -113,7 +113,7 @@ def test_trace_dat_of_version_6_is_the_end_of_the_same_recording() -> None:
 
 def test_trace_dat_is_recognised_by_content_and_cut_ones_are_said_to_be(tmp_path: Path) -> None:
     """A name says nothing; a cut file judged as whole could be called clean."""
-    whole = (FIXTURES / "v6.dat").read_bytes()
+    whole = (CORPUS / "v6.dat").read_bytes()
     path = tmp_path / "picture.png"
     path.write_bytes(whole[:-6000])
     report, events = judged(path)
@@ -127,7 +127,7 @@ def test_trace_dat_is_recognised_by_content_and_cut_ones_are_said_to_be(tmp_path
 
 def test_missed_events_of_a_page_become_a_loss_at_their_place(tmp_path: Path) -> None:
     """An overrun that is not seen makes a lossy recording clean."""
-    made = bytearray((FIXTURES / "v6.dat").read_bytes())
+    made = bytearray((CORPUS / "v6.dat").read_bytes())
     at = len(made) - 2 * 4096  # CPU 1 is last in the file: its last page but one
     commit = struct.unpack_from("<Q", made, at + 8)[0]
     struct.pack_into("<Q", made, at + 8, commit | 1 << 31)
@@ -144,7 +144,7 @@ def test_missed_events_of_a_page_become_a_loss_at_their_place(tmp_path: Path) ->
 def test_misses_beside_the_file_are_losses(tmp_path: Path) -> None:
     """FILE.missed is the only place that tells of skipped probes."""
     path = tmp_path / "a.dat"
-    shutil.copy(FIXTURES / "v7-zstd.dat", path)
+    shutil.copy(CORPUS / "v7-zstd.dat", path)
     (tmp_path / "a.dat.missed").write_text("  p0_fixmap_set_173   10   3\n  p1_copy_173  1  0\n")
     report, events = judged(path)
     (loss,) = losses(events, Cause.MISSED)
@@ -421,8 +421,7 @@ def test_text_without_contexts_says_so(tmp_path: Path) -> None:
     assert any(what.startswith("contexts") for what in unseen)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", fuzz.CORPUS + fuzz.CAPTURES)
+@pytest.mark.parametrize("name", fuzz.FILES + fuzz.CAPTURES)
 def test_mutated_files_give_typed_errors_only(name: str, tmp_path: Path) -> None:
     """Traces come from strangers: no traceback, no hang."""
     outcomes, slowest = fuzz.run_files(name, 60, seed=0, folder=tmp_path)
@@ -445,7 +444,7 @@ def test_damaged_records_give_typed_errors_only() -> None:
 
 def test_known_events_in_a_second_buffer_are_never_clean(tmp_path: Path) -> None:
     """Half of the story would be judged as if it were the whole."""
-    made = bytearray((FIXTURES / "v6.dat").read_bytes())
+    made = bytearray((CORPUS / "v6.dat").read_bytes())
     first, second = (at for at in range(len(made)) if made.startswith(b"flyrecord\0", at))
     made[first + 10 : first + 26] = made[second + 10 : second + 26]
     path = tmp_path / "two.dat"
@@ -469,7 +468,7 @@ def test_zlib_and_zstd_parts_are_expanded_and_checked() -> None:
 
 def test_perf_script_with_a_map_is_judged(tmp_path: Path) -> None:
     """perf prints no symbols: without --map nothing is known, with it all is."""
-    path, given = FIXTURES / "perf-script.txt", tmp_path / "map.toml"
+    path, given = CORPUS / "perf-script.txt", tmp_path / "map.toml"
     given.write_text(fuzz.PERF_MAP)
     with pytest.raises(InputError, match="no event in it maps"):
         open_file(path)
@@ -487,7 +486,7 @@ def test_perf_script_with_a_map_is_judged(tmp_path: Path) -> None:
 
 def test_json_of_a_foreign_trace_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     """Scripts that read the JSON of captures must be able to read this one."""
-    assert cli.main(["check", "--format", "json", str(FIXTURES / "v7-zstd.dat")]) == 1
+    assert cli.main(["check", "--format", "json", str(CORPUS / "v7-zstd.dat")]) == 1
     schema = json.loads(resources.files("ghesrace").joinpath("check.schema.json").read_text())
     jsonschema.validate(json.loads(capsys.readouterr().out), schema)
 

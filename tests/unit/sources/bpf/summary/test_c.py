@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
 from ghesrace.checker.report import Report
 from ghesrace.events import NO_POINT, Context, Events, Kind, mark
 from ghesrace.plan import Plan, Probe, Slot
 from ghesrace.sources.bpf.summary.plan import NEEDS_EVENTS
+from tests.build.judging import judge
 from tests.build.trace import A, Trace, V, plan
 from tests.litmus.parse import CASES, load
 
@@ -32,10 +32,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def full(plan: Plan, stream: Events) -> Report:
     # The stale pattern only: the others need events.
-    engine = Engine(replace(plan, not_checked=dict.fromkeys(NEEDS_EVENTS, "not here")))
-    engine.feed(stream)
-    engine.finish()
-    return engine.report()
+    return judge(replace(plan, not_checked=dict.fromkeys(NEEDS_EVENTS, "not here")), stream)
 
 
 def summary(plan: Plan, stream: Events, native: Native) -> Report:
@@ -48,10 +45,7 @@ def summary(plan: Plan, stream: Events, native: Native) -> Report:
     for event in events:
         native.run(event)
     end = int(events["ts"].max(initial=0)) + 1
-    engine = Engine(native.plan)
-    engine.feed(np.concatenate([lost, native.collect(end), mark(end)]))
-    engine.finish()
-    return engine.report()
+    return judge(native.plan, np.concatenate([lost, native.collect(end), mark(end)]))
 
 
 def facts(report: Report) -> dict[str, object]:
