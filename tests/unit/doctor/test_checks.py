@@ -3,60 +3,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from ghesrace.doctor import checks as doctor
-from ghesrace.doctor.attempts import Attempts
-from ghesrace.doctor.text import WIDTH, print_check, print_summary
 from ghesrace.errors import HostError
 from ghesrace.host.clocks import Comparison
-from ghesrace.plan import Plan
-from lab.firmware import hest as firmware
 from tests.build import trees
-
-SOUND = Comparison(300, 0)
-
-
-class Willing(Attempts):
-    """A kernel that lets everything be tried: a file tree cannot."""
-
-    def __init__(self, comparison: Comparison = SOUND, refusal: str = "") -> None:
-        self.comparison = comparison
-        self.refusal = refusal
-        self.tried: list[str] = []
-
-    def instance(self, root: Path) -> None:
-        self.tried.append("instance")
-
-    def probe(self, root: Path, letter: str, symbol: str) -> None:
-        self.tried.append(f"{letter} {symbol}")
-
-    def refused(self, root: Path, plan: Plan) -> dict[str, str]:
-        return {"flush_tlb_all": self.refusal} if self.refusal else {}
-
-    def bpf(self) -> None:
-        if self.refusal:
-            raise PermissionError(1, "Operation not permitted")
-
-    def bcc(self) -> bool:
-        return not self.refusal
-
-    def clocks(self) -> Comparison:
-        return self.comparison
-
-
-def checks(root: Path, attempts: Attempts | None = None) -> dict[str, doctor.Check]:
-    return {c.name: c for c in doctor.run(root, root, attempts or Willing())}
-
-
-@pytest.fixture
-def healthy(tmp_path: Path) -> Path:
-    table = firmware.table(firmware.place())
-    return trees.tree(tmp_path, vmlinux_btf=trees.x86_btf(), hest=table)
+from tests.build.hosts import Willing, checks
 
 
 def test_healthy_host(healthy: Path):
@@ -142,24 +97,3 @@ def test_a_folder_that_is_not_there(healthy: Path):
     found = {c.name: c for c in doctor.run(healthy, healthy / "nowhere", Willing())}
     assert found["free space"].state == "missing"
     assert doctor.exit_code(found.values()) == 3
-
-
-def test_text(healthy: Path):
-    """Lines would wrap on a terminal, or control codes end up in a log file."""
-    out = io.StringIO()
-    console = Console(file=out, width=200)
-    for check in checks(healthy, Willing(refusal="x" * 300)).values():
-        print_check(check, console)
-    print_summary(False, console)
-    lines = out.getvalue().splitlines()
-    assert max(map(len, lines)) <= WIDTH
-    assert "\x1b" not in out.getvalue()
-    assert any(line.startswith("HEST") and " ok " in line for line in lines)
-
-
-def test_the_running_host_is_really_tried(tmp_path: Path):
-    """The real attempts would raise what is no answer, whatever the host."""
-    found = list(doctor.run(output=tmp_path))
-    assert {c.name for c in found} >= {"tracefs", "kprobe events", "HEST", "plan", "CPUs"}
-    assert all(c.state in ("ok", "degraded", "missing") and c.found for c in found)
-    assert doctor.exit_code(found) in (0, 3)

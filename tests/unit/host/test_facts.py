@@ -13,45 +13,6 @@ from lab.firmware import hest as firmware
 from tests.build import trees
 
 
-def test_symbols_with_suffixes_and_modules(tmp_path: Path):
-    """A name would be found inside a longer one, or its module or suffix be lost."""
-    path = tmp_path / "kallsyms"
-    path.write_text(
-        "ffffffff81000010 T flush_tlb_all\n"
-        "ffffffff81000020 t __flush_tlb_all\n"
-        "ffffffff81000030 t flush_tlb_all_nodes\n"
-        "ffffffff81000040 t ghes_proc.isra.0\n"
-        "ffffffff81000050 t ghes_proc.isra.0.cold\n"
-        "ffffffff81000060 d flush_tlb_all\n"
-        "ffffffffc0000070 t ghes_proc\t[ghes2015]\n"
-        "rubbish\n"
-        "xyz t flush_tlb_all\n"
-        "ffffffff81000080 W flush_tlb_all"
-    )
-    found = kallsyms.read_symbols(path, ["flush_tlb_all", "ghes_proc", "absent"])
-    assert found == {
-        "flush_tlb_all": (
-            kallsyms.Symbol("flush_tlb_all", 0xFFFFFFFF81000010, ""),
-            kallsyms.Symbol("flush_tlb_all", 0xFFFFFFFF81000080, ""),
-        ),
-        "ghes_proc": (
-            kallsyms.Symbol("ghes_proc.isra.0", 0xFFFFFFFF81000040, ""),
-            kallsyms.Symbol("ghes_proc", 0xFFFFFFFFC0000070, "ghes2015"),
-        ),
-    }
-    assert [s.place for s in found["ghes_proc"]] == ["ghes_proc.isra.0", "ghes2015:ghes_proc"]
-
-
-def test_traceable_functions(tmp_path: Path):
-    """A module's function would vouch for vmlinux's of the same name."""
-    path = tmp_path / "available_filter_functions"
-    path.write_text("a_ghes_proc\nghes_proc [m]\nghes_proc.isra.0\nghes_procs\n")
-    assert kallsyms.read_traceable(path, ["ghes_proc"]) == {
-        ("m", "ghes_proc"),
-        ("", "ghes_proc.isra.0"),
-    }
-
-
 def test_facts_of_a_whole_host(tmp_path: Path):
     """The plan and the capture's metadata would describe another host."""
     table = firmware.table(firmware.place())

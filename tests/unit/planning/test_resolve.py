@@ -8,45 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace.errors import HostError, InputError
+from ghesrace.errors import HostError
 from ghesrace.host.facts import read_facts
-from ghesrace.plan import AllOf, AnyOf, Compare, Fetch, FieldOf, InContext, Plan, Probe
+from ghesrace.plan import Fetch, FieldOf, Plan
 from ghesrace.planning.resolve import resolve
-from ghesrace.points import families, load
-from ghesrace.render.plan import WIDTH, render_plan_text
+from ghesrace.points import families
 from ghesrace.sources.tracefs_text import body, condition
 from lab.firmware import hest as firmware
 from tests.build import trees
+from tests.build.plans import names, one, plan_of, unseen
 
 FPROBES = "\t           f[:[<group>/][<event>]] <func-name>[%return] [<args>]\n"
-
-
-def plan_of(root: Path, functions=trees.X86_GHES, **host) -> Plan:
-    return resolve(read_facts(trees.tree(root, functions, **host)))
-
-
-def one(plan: Plan, point: str, kind: str | None = None) -> Probe:
-    found = [p for p in plan.probes if p.point == point and kind in (None, p.kind)]
-    assert found, f"no {point} in the plan"
-    return found[0]
-
-
-def names(plan: Plan) -> list[str]:
-    return [probe.point for probe in plan.probes]
-
-
-def unseen(plan: Plan) -> str:
-    return "; ".join(f"{u.what}: {u.why}" for u in plan.unseen)
-
-
-@pytest.fixture
-def x86(tmp_path: Path) -> Plan:
-    return plan_of(tmp_path, vmlinux_btf=trees.x86_btf())
-
-
-@pytest.fixture
-def arm64(tmp_path: Path) -> Plan:
-    return plan_of(tmp_path, trees.ARM64_GHES, arch="arm64", vmlinux_btf=trees.arm64_btf())
 
 
 def test_one_cpu_is_named(tmp_path: Path):
@@ -55,15 +27,6 @@ def test_one_cpu_is_named(tmp_path: Path):
     alone, two = (resolve(replace(facts, cpus=cpus)) for cpus in ((0,), (0, 1)))
     assert "hand-offs between CPUs: one CPU is online" in unseen(alone)
     assert "hand-offs between CPUs" not in unseen(two)
-
-
-def test_x86_slots(x86: Plan):
-    """Reads and flushes would be matched to the wrong addresses (6.1: kernel-facts' image)."""
-    found = {s.name: (s.index, s.address, s.lock) for s in x86.slots}
-    assert found == {
-        "GHES_IRQ": (644, 0xFFFFFFFFFF57B000, "report"),
-        "GHES_NMI": (645, 0xFFFFFFFFFF57A000, "report"),
-    }
 
 
 def test_x86_setter(x86: Plan):
@@ -76,41 +39,6 @@ def test_x86_setter(x86: Plan):
     assert not x86.not_checked
 
 
-def test_edits_are_filtered_by_the_slots_page_table(x86: Plan):
-    """Each vmalloc of the system would be recorded, or an edit of a slot's table would not."""
-    assert {"edit-unmap", "edit-map", "edit-map-pages"} <= set(names(x86))
-    for probe in (p for p in x86.probes if p.kind == "EDIT"):
-        assert condition(probe) == "(addr < 0xffffffffff600000 && end > 0xffffffffff400000)"
-    assert one(x86, "edit-unmap", "EDIT_END").mechanism == "kretprobe"
-    assert one(x86, "edit-map", "EDIT").implies == ("may-allocate", "may-free")
-    assert one(x86, "edit-unmap", "EDIT").implies == ()
-
-
-def test_an_old_kernels_unmap_has_its_length_in_an_argument(tmp_path: Path):
-    """A filter can't add begin and length: one that names `end` would be refused."""
-    functions = [f for f in trees.X86_GHES if "vunmap_range" not in f]
-    plan = plan_of(
-        tmp_path, (*functions, "unmap_kernel_range_noflush"), vmlinux_btf=trees.x86_btf()
-    )
-    probe = one(plan, "edit-unmap", "EDIT")
-    assert probe.fields["size"] == Fetch(2)
-    assert probe.filter == Compare("addr", "<", 0xFFFFFFFFFF600000)
-
-
-def test_shootdowns_are_filtered_by_callback_and_context(x86: Plan):
-    """Every IPI of the system would be recorded, or called a hazard."""
-    probe = one(x86, "shootdown")
-    assert isinstance(probe.filter, AllOf)
-    wait, callbacks, context = probe.filter.all
-    assert wait == Compare("wait", "&", 1)
-    assert context == InContext(("interrupts-off", "irq", "nmi"))
-    assert isinstance(callbacks, AnyOf)
-    assert len(callbacks.any) == 3  # of the six, those that this kernel has
-    text = condition(probe) or ""
-    assert text.startswith("(wait & 1) && (func == 0x")
-    assert text.endswith(") && (common_flags & 0x49)")
-
-
 def test_what_no_probe_can_see_is_not_checked(tmp_path: Path, arm64: Plan):
     """A pattern without a single probe point would look as if it had been watched."""
     assert arm64.not_checked == {
@@ -119,13 +47,6 @@ def test_what_no_probe_can_see_is_not_checked(tmp_path: Path, arm64: Plan):
     plan = plan_of(tmp_path / "x", trees.X86_GHES[:-5], vmlinux_btf=trees.x86_btf())
     assert set(plan.not_checked) == {"torn_edit", "shootdown"}
     assert "no smp_call_function_many_cond" in plan.not_checked["shootdown"]
-
-
-def test_hidden_addresses_leave_shootdowns_unchecked(tmp_path: Path):
-    """Without the callbacks' addresses every IPI would pass, or none."""
-    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(), hidden=True)
-    assert "kptr_restrict" in plan.not_checked["shootdown"]
-    assert "shootdown" not in names(plan)
 
 
 def test_the_status_words_window_needs_its_member(tmp_path: Path):
@@ -147,18 +68,6 @@ def test_symbols_not_on_the_path_are_never_probed(x86: Plan):
     assert never.isdisjoint(candidates)
 
 
-def test_no_user_address_is_recorded(x86: Plan, tmp_path: Path):
-    """User pages would flood the buffer and leak into the capture."""
-    assert "native_flush_tlb_one_user" not in {p.symbol for p in x86.probes}
-    rest = [name for name in trees.X86_GHES if name != "flush_tlb_one_kernel"]
-    plan = plan_of(tmp_path / "without", rest, vmlinux_btf=trees.x86_btf())
-    flush = one(plan, "inv-page")
-    assert (flush.symbol, flush.filter) == (
-        "native_flush_tlb_one_user",
-        Compare("addr", ">=", 0xFF00000000000000),
-    )
-
-
 def test_implied_flush_where_none_can_be_probed(tmp_path: Path):
     """The setter's own flush would be taken as absent: every hand-off a false race."""
     rest = [name for name in trees.X86_GHES if "flush_tlb_one" not in name]
@@ -171,23 +80,6 @@ def test_xen_pv_uses_its_own_setter(tmp_path: Path):
     root = trees.tree(tmp_path, vmlinux_btf=trees.x86_btf())
     trees.write_files(root, {"sys/hypervisor/guest_type": "PV\n"})
     assert one(resolve(read_facts(root)), "fixmap-set").symbol == "xen_set_fixmap"
-
-
-def test_copy_without_an_index_argument(tmp_path: Path):
-    """Linux 4.15 to 5.0: a fifth argument would be fetched that is not there, and the IRQ slot's
-    lock is one page."""
-    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(trees.COPY_5[:4]))
-    assert "index" not in one(plan, "copy").fields
-    assert {s.name: s.lock for s in plan.slots} == {"GHES_IRQ": "page", "GHES_NMI": "report"}
-
-
-def test_without_btf_the_copy_names_the_slots(tmp_path: Path):
-    """Without BTF nothing could be planned, or an index be made up."""
-    plan = plan_of(tmp_path)
-    assert [(s.index, s.address) for s in plan.slots] == [(None, None), (None, None)]
-    assert "index" in one(plan, "copy").fields
-    assert one(plan, "fixmap-set").filter is None
-    assert "no BTF" in unseen(plan)
 
 
 def test_module_with_its_own_vm_area_beside_vmlinux(tmp_path: Path):
@@ -228,17 +120,6 @@ def test_module_that_inlines_its_flush(tmp_path: Path):
     assert "inv-page" in names(plan)
     assert one(plan, "vmarea-unmap-irq").implies == ("page-after-clear",)
     assert [u.slots for u in plan.unseen if "inlined" in u.what] == [("m:irq", "m:nmi")]
-
-
-def test_two_modules(tmp_path: Path):
-    """The second module's slots would be lost or merged with the first's."""
-    modules = {"a": trees.VMAREA, "b": trees.VMAREA}
-    plan = plan_of(tmp_path, modules=modules, vmlinux_btf=trees.x86_btf())
-    assert [s.name for s in plan.slots[:4]] == ["a:irq", "a:nmi", "b:irq", "b:nmi"]
-    assert {p.symbol for p in plan.probes if p.point == "apei-flush"} == {
-        "a:arch_apei_flush_tlb_one",
-        "b:arch_apei_flush_tlb_one",
-    }
 
 
 def test_old_vmlinux(tmp_path: Path):
@@ -430,70 +311,3 @@ def test_hosts_without_a_slot(tmp_path: Path, host, words: str):
 def test_plan_survives_json(x86: Plan):
     """A capture's plan could not be read back."""
     assert Plan.from_dict(x86.to_dict()) == x86
-
-
-def test_text_fits_80_columns(x86: Plan, arm64: Plan):
-    """The plan would wrap on a terminal, or leave out a probe or a blind spot."""
-    for plan in (x86, arm64):
-        text = render_plan_text(plan)
-        assert max(map(len, text.splitlines())) <= WIDTH
-        assert all(probe.symbol in text for probe in plan.probes)
-        assert all(u.what.split()[0] in text for u in plan.unseen)
-
-
-GOOD = """
-family = "f"
-[[point]]
-name = "p"
-kind = "MAP"
-what = "w"
-[[point.candidate]]
-symbol = "s"
-"""
-
-
-@pytest.mark.parametrize(
-    ("wrong", "right", "words"),
-    [
-        ("kind", "knid", "unknown key `knid`"),
-        ('"MAP"', '"MPA"', "'MPA' is not one of"),
-        ('kind = "MAP"', "kind = 1", "`kind` is 1"),
-        ("symbol", "symbl", "unknown key `symbl`"),
-        ('symbol = "s"', 'symbol = "s"\nfields.adr = { argument = 1 }', "'adr' is not one of"),
-        ('symbol = "s"', 'symbol = "s"\nfields = "addr"', "not a table of fetches"),
-        ('symbol = "s"', 'symbol = "s"\nfields.addr = "$arg1:x64"', "fields: addr: .* no fetch"),
-        ('symbol = "s"', 'symbol = "s"\nfields.addr = { argument = 0 }', "`argument` is not"),
-        ('symbol = "s"', 'symbol = "s"\nfields.addr = { text = "$arg1" }', "text says nothing"),
-        (
-            'symbol = "s"',
-            'symbol = "s"\nfields.addr = { argument = 1, member = "m" }',
-            "'m' is not one of",
-        ),
-        (
-            'symbol = "s"',
-            'symbol = "s"\nfields.addr = { argument = "1", member = "m" }',
-            "`argument` is '1'",
-        ),
-        (
-            'symbol = "s"',
-            'symbol = "s"\nraw_fields.addr = { argument = 1, member = "m" }',
-            "a key is unknown",
-        ),
-        ('symbol = "s"', 'symbol = "s"\nfilter = "x"', "'x' is not one of"),
-        ('symbol = "s"', 'symbol = "s"\narch = "x86_64"', "`arch` must be a list"),
-        ('symbol = "s"', "", "needs either"),
-        ("[[point]]", "[point", "f.toml"),
-    ],
-)
-def test_mistakes_in_a_probe_file(wrong: str, right: str, words: str):
-    """A typo in a probe file would silently leave a probe out."""
-    assert load({"f.toml": GOOD})[0].points[0].candidates[0].symbol == "s"
-    with pytest.raises(InputError, match=words) as caught:
-        load({"f.toml": GOOD.replace(wrong, right)})
-    assert "f.toml" in str(caught.value)
-
-
-def test_a_point_that_does_not_exist():
-    """`unless` would name a point that is not there, and never apply."""
-    with pytest.raises(InputError, match="'q' is not one of p"):
-        load({"f.toml": GOOD.replace('what = "w"', 'what = "w"\nunless = ["q"]')})

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghesrace.backends import Wanted
 from ghesrace.errors import UsageError
+from ghesrace.service import config
 from ghesrace.service.config import Config, keep_fixed, keys, load, parse, split_address
 from tests.build.paths import REPO
 
@@ -106,3 +108,9 @@ def test_reload_keeps_what_needs_a_restart() -> None:
     assert kept.source == Config().source
     assert (kept.recorder.memory_mib, kept.recorder.budget_mib) == (32, 7)
     assert keep_fixed(kept, kept) == (kept, [])
+
+
+def test_backends_are_the_same_as_of_a_capture() -> None:
+    """If this fails, the configuration takes a backend that nothing attaches, or lacks one."""
+    for name in get_args(Wanted):
+        assert config.parse(f'[source]\nbackend = "{name}"').source.backend == name

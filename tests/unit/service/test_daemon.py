@@ -14,31 +14,23 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ghesrace import cli
-from ghesrace.backends import Wanted
 from ghesrace.errors import HostError, TransientError
 from ghesrace.events import Cause, Events, Kind, empty, loss, mark
-from ghesrace.plan import Unseen
 from ghesrace.service import config
 from ghesrace.service.daemon import EXIT_AGAIN, STALE_S, Daemon
 from ghesrace.service.evidence.recorder import shown
 from ghesrace.service.health import (
-    Clocks,
     Health,
     HealthState,
-    missing_points,
-    threads_with_capabilities,
 )
 from ghesrace.service.journal import Log
 from ghesrace.service.sdnotify import Notifier
-from ghesrace.service.startup import check_coverage
 from tests.build.trace import A, B, Trace, plan
 
 Rest = Callable[[int], Events | None]
@@ -289,69 +281,6 @@ def test_textfile_follows_and_ends_with_not_watching(tmp_path: Path) -> None:
     text = file.read_text()
     assert "ghesrace_watching 0.0" in text
     assert 'ghesrace_state{state="stopping"} 1.0' in text
-
-
-def test_bad_configuration_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """If this fails, --check-config says yes to a file that the daemon refuses."""
-    file = tmp_path / "x.toml"
-    file.write_text("[web]\nlissten = []\n")
-    assert cli.main(["daemon", "--check-config", "--config", str(file)]) == 2
-    assert "web.listen?" in capsys.readouterr().err
-    assert cli.main(["daemon", "--config", str(file)]) == 2
-    file.write_text('[web]\nconfig_file = "/none.yml"\n')
-    assert cli.main(["daemon", "--check-config", "--config", str(file)]) == 2
-    file.write_text("")
-    assert cli.main(["daemon", "--check-config", "--config", str(file)]) == 0
-
-
-def test_backends_are_the_same_as_of_a_capture() -> None:
-    """If this fails, the configuration takes a backend that nothing attaches, or lacks one."""
-    for name in get_args(Wanted):
-        assert config.parse(f'[source]\nbackend = "{name}"').source.backend == name
-
-
-def test_strict_refuses_what_only_warns_otherwise() -> None:
-    """If this fails, strict starts blind, or a host with a blind spot can't be watched at all."""
-    lacking = Unseen("the read", "no symbol", ("stale",), ("irq",))
-    always = Unseen("page walks", "no event", ("stale",), ("irq",))
-    p = replace(plan(), unseen=(lacking, always))
-    health = Health(missing=missing_points(p, frozenset({"the read"})))
-    assert health.missing == (lacking,)
-    log = io.StringIO()
-    check_coverage(p, health, False, Log("info", log))
-    assert "the read" in log.getvalue()
-    with pytest.raises(HostError, match="the read"):
-        check_coverage(p, health, True, Log("info", log))
-    check_coverage(plan(), Health(), True, Log("info", log))
-
-
-def test_log_lines_are_one_line_and_quoted() -> None:
-    """If this fails, a value with a blank or a newline breaks the log's parsers."""
-    out = io.StringIO()
-    log = Log("info", out, journald=True)
-    log.say("x", "warning", a="b c", n=1, t='say "hi"\n')
-    log.say("y", "debug")
-    assert out.getvalue() == '<4>x a="b c" n=1 t="say \\"hi\\"\\n"\n'
-
-
-def test_suspend_and_clock_steps_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, a night asleep looks like a night watched."""
-    readings = iter([(0.0, 100.0), (0.0, 100.2), (3600.0, 3700.2), (3600.0, 3640.0)])
-    monkeypatch.setattr(Clocks, "_read", staticmethod(lambda: next(readings)))
-    clocks, health = Clocks(), Health()
-    assert clocks.look(health) == []
-    assert clocks.look(health) == [("suspended", 3600.0)]
-    [(event, moved)] = clocks.look(health)
-    assert (event, round(moved)) == ("clock-step", -60)
-    assert (health.suspends, health.clock_steps) == (1, 1)
-
-
-def test_threads_with_capabilities(tmp_path: Path) -> None:
-    """If this fails, a thread that kept root's powers goes unnoticed."""
-    for thread, held in ((1, 0), (2, 1 << 21)):
-        (tmp_path / str(thread)).mkdir()
-        (tmp_path / str(thread) / "status").write_text(f"Name:\tx\nCapPrm:\t{held:016x}\n")
-    assert threads_with_capabilities(tmp_path) == [2]
 
 
 def test_marks_only_is_quiet(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from ghesrace.checker.findings import Finding
 from ghesrace.checker.report import Verdict
 from ghesrace.events import EVENT, Cause, Kind, empty, loss, mark
 from ghesrace.service.config import RecorderSettings as Settings
-from ghesrace.service.evidence.folder import Folder
 from ghesrace.service.evidence.recorder import (
     FindingKey,
     FlightRecorder,
@@ -210,27 +208,6 @@ def test_unfinished_file_of_a_killed_run_is_kept_and_readable(tmp_path: Path) ->
     assert rig.recorder.folder.files == 1
 
 
-def test_budget_deletes_the_oldest_never_the_newest(tmp_path: Path) -> None:
-    """If this fails, captures fill the disk, or the newest evidence is deleted first."""
-    folder = Folder(str(tmp_path), 2500)
-    folder.start()
-    names = []
-    for i in range(5):
-        name = folder.new_id("stale")
-        names.append(name)
-        folder.part(name).write_bytes(b"x" * 1000)
-        os.utime(folder.part(name), (i, i))
-        folder.publish(name)
-        os.utime(folder.file(name), (i, i))
-    (tmp_path / "notes.txt").write_text("not ours")
-    left = sorted(p.stem for p in tmp_path.glob("*.arrows"))
-    assert left == sorted(names[-2:])
-    assert folder.deleted == 3
-    Folder(str(tmp_path), 10).make_room(0, keep=folder.file(names[-1]))
-    assert [p.stem for p in tmp_path.glob("*.arrows")] == [names[-1]]
-    assert (tmp_path / "notes.txt").exists()
-
-
 sizes = st.lists(st.integers(0, 50), max_size=60)
 
 
@@ -285,13 +262,6 @@ def test_disabled_recorder_counts(tmp_path: Path) -> None:
     assert rig.recorder.counters.suppressed["disabled"] >= 1
     assert not (tmp_path / "none").exists()
     assert rig.recorder.memory.bytes == 0
-
-
-def test_errors_by_cause() -> None:
-    """If this fails, the alert tells to free space on a read-only disk."""
-    assert Folder.cause(OSError(28, "")) == "no_space"
-    assert Folder.cause(OSError(30, "")) == "read_only"
-    assert Folder.cause(OSError(5, "")) == "other"
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,38 +15,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from ghesrace.checker.model import Class
-from ghesrace.errors import HostError
 from ghesrace.events import Cause, Context, loss, mark
-from ghesrace.service.config import RecorderSettings as Settings
-from ghesrace.service.evidence.recorder import FlightRecorder
-from ghesrace.service.health import Health, HealthState
-from ghesrace.service.metrics import textfile
-from ghesrace.service.metrics.families import CODES, PREFIX, TABLE, Exemplars, Published, publish
+from ghesrace.service.metrics.families import CODES, PREFIX, TABLE, Exemplars, Published
 from ghesrace.service.tally import EVENT_KINDS
 from ghesrace.service.watch import Watch
-from tests.build.trace import bounce, plan
-
-
-def recorder(directory: Path) -> FlightRecorder:
-    made = FlightRecorder(
-        Settings(directory=str(directory)), plan(), {}, lambda *a, **k: None, lambda *a: None
-    )
-    made.start()
-    return made
-
-
-def racing() -> Watch:
-    watch, trace = Watch(plan(), 3600), bounce()
-    trace.lose(0, 5, cause=Cause.MISSED, count=3, point=1)
-    watch.feed(trace.stream())
-    watch.feed(mark(trace.now + 2_000_000_000))
-    watch.look(now=True)
-    return watch
-
-
-def published(watch: Watch, tmp_path: Path, **how: Any) -> Published:
-    health = Health(HealthState.WATCHING, "ftrace", heartbeat=1.0)
-    return publish(watch, health, recorder(tmp_path), **how)
+from tests.build.trace import plan
+from tests.unit.service.metrics.watched import published, racing
 
 
 def _ordered(labels: dict[str, str]) -> tuple[str, ...]:
@@ -156,24 +129,3 @@ def test_promtool_has_nothing_to_say(tmp_path: Path) -> None:
     text = generate_latest(published(racing(), tmp_path, per_cpu=True))
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (done.returncode, done.stderr.decode(), done.stdout.decode()) == (0, "", "")
-
-
-def test_textfile_is_whole_or_old(tmp_path: Path) -> None:
-    """If this fails, node_exporter reads half a file, or trips over our temporary one."""
-    shown = published(racing(), tmp_path)
-    path = textfile.write(tmp_path, shown)
-    assert path.name == "ghesrace.prom"
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert b"ghesrace_findings_total" in path.read_bytes()
-    assert [p.name for p in tmp_path.iterdir()] == ["ghesrace.prom"]
-    with pytest.raises(HostError, match="another folder"):
-        textfile.write(tmp_path / "none", shown)
-
-
-def test_one_shot_capture_as_a_textfile(tmp_path: Path) -> None:
-    """If this fails, a cron job's capture leaves no metric, or looks like a living daemon."""
-    text = textfile.once(tmp_path, racing(), "ftrace").read_text()
-    assert 'ghesrace_findings_total{pattern="stale",severity="observed"} 5.0' in text
-    assert "ghesrace_watching 0.0" in text
-    assert "ghesrace_recorder" not in text
-    assert [p.name for p in tmp_path.iterdir()] == ["ghesrace_capture.prom"]

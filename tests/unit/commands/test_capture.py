@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ghesrace capture`, on a source that is made up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ghesrace import backends, cli
+from ghesrace.events import Events
+from ghesrace.host import facts
+from ghesrace.host.facts import Facts
+from tests.build.trace import Trace, bounce, plan
+
+
+class Live:
+    """A source that is attached, and whose stream ends by itself."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.plan, self.counters, self.trace = plan(), Counter[str](), trace
+
+    def batches(self) -> Iterator[Events]:
+        yield self.trace.stream()
+
+    def stop(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for, `capture` records the race."""
+    monkeypatch.setattr(facts, "read_facts", lambda: Facts("x86_64", "6.1.0-test"))
+    monkeypatch.setattr(backends, "make_plan", lambda *_, **__: plan())
+    monkeypatch.setattr(backends, "attach", lambda *_, **__: Live(bounce()))
+
+
+def test_capture_leaves_metrics(
+    host: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a cron job's capture says nothing to node_exporter, or another verdict."""
+    assert cli.main(["capture", "--textfile", str(tmp_path), "--format", "json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert cli.main(["capture", "--check", "--format", "json"]) == 1
+    assert json.loads(capsys.readouterr().out) == told
+    assert [path.name for path in tmp_path.iterdir()] == ["ghesrace_capture.prom"]
+    text = (tmp_path / "ghesrace_capture.prom").read_text()
+    count = told["patterns"]["stale"]["observed"]
+    assert count > 0
+    assert f'ghesrace_findings_total{{pattern="stale",severity="observed"}} {count}.0' in text
+    assert 'ghesrace_window_verdict{verdict="race-observed"} 1.0' in text
+    assert "ghesrace_watching 0.0" in text
+
+
+def test_capture_asks_for_the_textfiles_folder_first(host: None, tmp_path: Path) -> None:
+    """If this fails, an hour is recorded before a typing error shows."""
+    assert cli.main(["capture", "--textfile", str(tmp_path / "none")]) == 2

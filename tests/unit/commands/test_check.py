@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ghesrace check` as scripts use it: exit codes, several files, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ghesrace import cli
+from tests.build.captures import capture, check
+from tests.build.trace import A, B, Trace
+
+
+def test_exit_codes(observed: Path, clean: Path, predicted: Path, quiet: Path) -> None:
+    """Scripts branch on these: a changed code lets a race pass, or fails a clean host."""
+    assert check(observed) == 1
+    assert check(clean) == 0
+    assert check(predicted) == 1
+    assert check(predicted, "--fail-on", "observed") == 0
+    assert check(observed, "--fail-on", "observed") == 1
+    assert check(quiet) == 3
+
+
+def test_bad_input_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A user's mistake ends in a sentence, not in a traceback."""
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b"not a capture at all" * 50)
+    for path in (foreign, tmp_path / "absent", tmp_path):
+        assert check(path) == 2
+        error = capsys.readouterr().err
+        assert str(path) in error
+        assert "Traceback" not in error
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["check"])
+    assert stop.value.code == 2
+
+
+def test_several_files_take_the_worst_code(
+    observed: Path, clean: Path, quiet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """2 before 1 before 3 before 0, and JSON is an array of what could be read."""
+    assert check(clean, quiet) == 3
+    assert check(clean, quiet, observed) == 1
+    capsys.readouterr()
+    assert check(observed, tmp_path / "absent", clean, "--format", "json") == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert [r["verdict"] for r in answer] == ["race-observed", "clean"]
+
+
+def test_truncated_is_never_0(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A capture cut short may lack the very race: its prefix alone can't be clean."""
+    data = clean.read_bytes()
+    clean.write_bytes(data[: len(data) - 4])
+    assert check(clean, "--format", "json") == 3
+    report = json.loads(capsys.readouterr().out)
+    assert report["truncated"]
+    assert report["verdict"] == "inconclusive"
+
+
+def test_ten_occurrences_or_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A storm's report stays readable; --all loses nothing."""
+    trace = Trace()
+    for i in range(60):
+        trace.report(i % 2, (A, B)[i % 2])
+    path = capture(tmp_path / "many.arrows", trace)
+    check(path, "--format", "json")
+    short = json.loads(capsys.readouterr().out)["findings"][0]
+    check(path, "--format", "json", "--all")
+    full = json.loads(capsys.readouterr().out)["findings"][0]
+    assert short["count"] == full["count"] == 30
+    assert (len(short["occurrences"]), len(full["occurrences"])) == (10, 30)

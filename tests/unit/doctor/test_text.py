@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor's answers as text."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from ghesrace.doctor.text import WIDTH, print_check, print_summary
+from tests.build.hosts import Willing, checks
+
+
+def test_text(healthy: Path):
+    """Lines would wrap on a terminal, or control codes end up in a log file."""
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    for check in checks(healthy, Willing(refusal="x" * 300)).values():
+        print_check(check, console)
+    print_summary(False, console)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert "\x1b" not in out.getvalue()
+    assert any(line.startswith("HEST") and " ok " in line for line in lines)
