@@ -22,6 +22,7 @@ from ghesrace.sources.tracefs_text import body
 from tests.build import trees
 from tests.build.judging import judge_source
 from tests.build.paths import FIXTURES, REPO
+from tests.build.texts import line
 
 PAGE = REPO / "docs" / "old-kernels.md"
 # Of a kernel with kprobe events and without $argN (4.20).
@@ -84,10 +85,6 @@ def test_inlined_functions_are_refused_by_name(tmp_path: Path, name: str):
     for function in kernels()[name]["inlined"]:
         assert f"no {function}: not in this kernel, or inlined" in caught.value.what
     assert PAGE.name in caught.value.hint
-
-
-def line(cpu: int, us: int, text: str) -> str:
-    return f"          <idle>-0       [{cpu:03}] d.h1.  {us / 1e6:.6f}: {text}\n"
 
 
 def trace(frames: int) -> str:

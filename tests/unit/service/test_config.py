@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import tomllib
 from contextlib import suppress
+from typing import get_args
 
 import pytest
 from hypothesis import given
