@@ -140,6 +140,7 @@ TRAMPOLINES = (
     "register_ftrace_direct",
     "get_func_arg",
 )
+X86_BPF = (*X86_GHES, *TRAMPOLINES)
 X86_PROTOTYPES = {
     "ghes_copy_tofrom_phys": ("*buffer", "paddr", "len", "from_phys", "fixmap_idx"),
     "native_set_fixmap": ("idx", "phys", "&flags"),

@@ -10,16 +10,8 @@ import pytest
 
 from ghesrace import backends
 from ghesrace.errors import HostError
-from ghesrace.host.facts import Facts, read_facts
 from tests.build import trees
-
-FUNCTIONS = (*trees.X86_GHES, *trees.TRAMPOLINES)
-
-
-def facts_of(root: Path, functions=FUNCTIONS, **host) -> Facts:
-    host.setdefault("vmlinux_btf", trees.x86_bpf_btf())
-    (root / "lib/modules/6.1.0-test/build").mkdir(parents=True, exist_ok=True)
-    return read_facts(trees.tree(root, functions, **host))
+from tests.build.plans import bpf_facts_of
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +24,7 @@ def _bcc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bpf_is_better_where_trampolines_serve_all(tmp_path: Path):
     """If this fails, `auto` never uses the cheaper backend."""
-    assert backends.why_not_bpf(facts_of(tmp_path), tmp_path) == ""
+    assert backends.why_not_bpf(bpf_facts_of(tmp_path), tmp_path) == ""
 
 
 @pytest.mark.parametrize(
@@ -47,12 +39,12 @@ def test_bpf_is_better_where_trampolines_serve_all(tmp_path: Path):
 )
 def test_what_is_missing_is_named(tmp_path: Path, host: dict, words: str):
     """If this fails, a user does not learn why the cheaper backend was not used."""
-    assert words in backends.why_not_bpf(facts_of(tmp_path, **host), tmp_path)
+    assert words in backends.why_not_bpf(bpf_facts_of(tmp_path, **host), tmp_path)
 
 
 def test_headers_and_bcc_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """If this fails, the hint does not say which package to install."""
-    facts = facts_of(tmp_path)
+    facts = bpf_facts_of(tmp_path)
     (tmp_path / "lib/modules/6.1.0-test/build").rmdir()
     assert "linux-headers-6.1.0-test" in backends.why_not_bpf(facts, tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -61,7 +53,7 @@ def test_headers_and_bcc_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_kernel_without_bpf_refuses_it(tmp_path: Path):
     """If this fails, whoever asks for BPF gets an error from deep inside, or ftrace unasked."""
-    facts = facts_of(tmp_path, vmlinux_btf=None)
+    facts = bpf_facts_of(tmp_path, vmlinux_btf=None)
     with pytest.raises(HostError, match=r"no BPF backend: no BTF"):
         backends.make_plan("bpf", facts)
 
@@ -69,14 +61,16 @@ def test_a_kernel_without_bpf_refuses_it(tmp_path: Path):
 def test_a_kernel_whose_btf_has_no_variables(tmp_path: Path):
     """If this fails, Debian's 5.10 is refused, or programs there see every event in one context."""
     bare = trees.x86_bpf_btf(variables=())
-    assert backends.bpf_refused(facts_of(tmp_path / "a", vmlinux_btf=bare), tmp_path / "a") == ""
-    hidden = facts_of(tmp_path / "b", vmlinux_btf=bare, hidden=True)
+    assert (
+        backends.bpf_refused(bpf_facts_of(tmp_path / "a", vmlinux_btf=bare), tmp_path / "a") == ""
+    )
+    hidden = bpf_facts_of(tmp_path / "b", vmlinux_btf=bare, hidden=True)
     assert "preempt count" in backends.bpf_refused(hidden, tmp_path / "b")
 
 
 def test_order(tmp_path: Path):
     """If this fails, a wish is not obeyed, or `auto` has nothing to fall back to."""
-    facts = facts_of(tmp_path)
+    facts = bpf_facts_of(tmp_path)
     assert list(backends.order("bpf", facts)) == [("bpf", "")]
     assert list(backends.order("ftrace", facts)) == [("ftrace", "")]
     # This host's own headers decide: the last resort is the same on any.

@@ -11,13 +11,10 @@ from ghesrace.planning.resolve import resolve
 from ghesrace.render.plan import render_plan_text
 from tests.build import trees
 
-FUNCTIONS = (*trees.X86_GHES, *trees.TRAMPOLINES)
-
-
 IPI = "smp_call_function_many_cond"
 
 
-def plan_of(root: Path, functions=FUNCTIONS, **host) -> Plan:
+def plan_of(root: Path, functions=trees.X86_BPF, **host) -> Plan:
     host.setdefault("vmlinux_btf", trees.x86_bpf_btf())
     return resolve(read_facts(trees.tree(root, functions, **host)), backend="bpf")
 
@@ -50,7 +47,7 @@ def test_trampolines_serve_everything_where_they_can(tmp_path: Path):
 
 def test_the_same_points_as_with_ftrace(tmp_path: Path):
     """If this fails, the two backends don't see the same events."""
-    facts = read_facts(trees.tree(tmp_path, FUNCTIONS, vmlinux_btf=trees.x86_bpf_btf()))
+    facts = read_facts(trees.tree(tmp_path, trees.X86_BPF, vmlinux_btf=trees.x86_bpf_btf()))
     bpf, ftrace = resolve(facts, backend="bpf"), resolve(facts)
     assert [(p.point, p.kind) for p in bpf.probes] == [(p.point, p.kind) for p in ftrace.probes]
     assert bpf.unseen == ftrace.unseen
@@ -66,7 +63,7 @@ def test_a_struct_by_value_needs_a_kernel_that_passes_it(tmp_path: Path):
 
 def test_pointers_need_the_helper(tmp_path: Path):
     """If this fails, programs that read a pointer argument are refused before 5.17."""
-    functions = tuple(f for f in FUNCTIONS if f != "get_func_arg")
+    functions = tuple(f for f in trees.X86_BPF if f != "get_func_arg")
     found = by(plan_of(tmp_path, functions))
     assert "memcpy_fromio" in found["kprobe"]
     assert "flush_tlb_one_kernel" in found["fentry"]

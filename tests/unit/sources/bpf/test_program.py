@@ -45,9 +45,7 @@ def program(probe: Probe, *, arch: str = "x86_64") -> str:
 
 def test_every_probe_of_a_plan_is_a_program(tmp_path: Path):
     """If this fails, a probe of the plan is not attached, and nobody says so."""
-    facts = read_facts(
-        trees.tree(tmp_path, (*trees.X86_GHES, *trees.TRAMPOLINES), vmlinux_btf=trees.x86_bpf_btf())
-    )
+    facts = read_facts(trees.tree(tmp_path, trees.X86_BPF, vmlinux_btf=trees.x86_bpf_btf()))
     plan = resolve(facts, backend="bpf")
     text = source(plan, BTF, records=4096, cpus=8, preempt_count="*(u32 *)0")
     assert re.findall(r"^int (p\d+)\(", text, re.M) == [f"p{n}" for n in range(len(plan.probes))]

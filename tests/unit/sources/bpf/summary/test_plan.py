@@ -13,7 +13,7 @@ from ghesrace.errors import HostError, UsageError
 from ghesrace.plan import Plan, Probe, Slot
 from ghesrace.sources.bpf.summary.plan import NEEDS_EVENTS, summarised
 from tests.build import trees
-from tests.unit.test_backends import FUNCTIONS, facts_of
+from tests.build.plans import bpf_facts_of
 
 SLOTS = (Slot("irq", 644, 0x1000, "report"), Slot("nmi", 645, 0x2000, "report"))
 
@@ -73,11 +73,11 @@ def test_what_it_can_not_decide_is_refused(plan: Plan, words: str) -> None:
 def test_only_bpf_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, `--summary` records a full stream, and nobody says so."""
     monkeypatch.setattr(backends, "why_not_bpf", lambda facts, root=None: "")
-    facts = facts_of(tmp_path, FUNCTIONS)
+    facts = bpf_facts_of(tmp_path)
     assert backends.make_plan("auto", facts, summary=True).summary
     assert not backends.make_plan("auto", facts).summary
     with pytest.raises(UsageError, match="ftrace can't"):
         backends.make_plan("ftrace", facts, summary=True)
     monkeypatch.setattr(backends, "why_not_bpf", lambda facts, root=None: "no BTF")
     with pytest.raises(HostError, match="no BTF"):
-        backends.make_plan("auto", facts_of(tmp_path / "b", trees.X86_GHES), summary=True)
+        backends.make_plan("auto", bpf_facts_of(tmp_path / "b", trees.X86_GHES), summary=True)

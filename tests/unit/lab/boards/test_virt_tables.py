@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lab.boards without a guest: the exchange of tables, the trees' helpers, the agent's part."""
+"""The exchange of QEMU's tables for ours, in a file that stands for RAM."""
 
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ghesrace.errors import TransientError, UsageError
-from lab import paths
+from ghesrace.errors import TransientError
 from lab.boards import virt_tables
-from lab.boards.board import Settings
 from lab.boards.virt import SOURCES, Virt
 from lab.firmware import hest
 from lab.firmware.firmware import GuestMemory
 from lab.firmware.hest import Notify
-from lab.inside import agent
-from lab.kernels import debian
 
 BASE = Virt.ram_base
 SIZE = 1 << 20
@@ -84,34 +79,3 @@ def test_a_block_that_is_not_where_the_area_begins(memory: GuestMemory) -> None:
     memory.write(QEMU_HEST + 64, struct.pack("<Q", NVS + 0x8000))
     with pytest.raises(TransientError, match="not where"):
         virt_tables.install(memory, SSDT, SOURCES)
-
-
-def test_packages_land_behind_the_merged_folders(tmp_path: Path) -> None:
-    """A package's ./lib would hide the C library of the tree that it is laid upon."""
-    debian.unpack([], tmp_path)
-    debian.unpack([], tmp_path)
-    assert (tmp_path / "lib").readlink() == Path("usr/lib")
-    assert (tmp_path / "lib").is_dir()
-
-
-def test_size_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guest would end in the initrd, with nothing said."""
-    monkeypatch.setattr("shutil.which", lambda tool: tool)
-    monkeypatch.setattr("lab.boards.virt._FIRMWARE", tmp_path)
-    with pytest.raises(UsageError, match="--memory"):
-        Virt().check(Settings(tmp_path, memory=256))
-
-
-def test_loads_follow_the_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SEAs would go on after the scenario's end, or their count be lost."""
-    loads = tmp_path / "sea"
-    loads.write_text("#!/bin/sh\ntrap 'echo 3 4; exit' TERM\nwhile :; do sleep 0.01; done\n")
-    loads.chmod(0o755)
-    monkeypatch.setattr(agent, "SEA", loads)
-    monkeypatch.setattr(agent, "_LOOK_S", 0.3)
-    playing = paths.playing(tmp_path)
-    playing.parent.mkdir()
-    playing.write_text('{"scenario": "sea-slow", "bounce": false, "loads": 2}')
-    taker = agent.Loads(tmp_path)
-    time.sleep(1)
-    assert taker.stop() == [3, 4]
