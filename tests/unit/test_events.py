@@ -15,8 +15,13 @@ from hypothesis import strategies as st
 
 import ghesrace
 from ghesrace.events import (
+    ALL_CPUS,
     EVENT,
     LOSS,
+    NO_POINT,
+    NO_SLOT,
+    PAGE_MASK,
+    PAGE_SIZE,
     SHARED,
     SUMMARY_COUNT,
     SUMMARY_EPISODE,
@@ -34,10 +39,14 @@ from ghesrace.events import (
     joined,
     loss,
     mark,
+    of_kind,
+    pick,
+    present,
     promised,
     select,
     to_columns,
 )
+from tests.build.trace import bounce
 
 OVERLAYS = {
     "LOSS": LOSS,
@@ -174,3 +183,54 @@ def test_a_loss_says_what_it_was_given() -> None:
     assert lost["ts"] == 9
     assert promised(batch) == 11
     assert promised(empty()) == 0
+
+
+def test_the_numbers_of_kinds_and_causes_stay() -> None:
+    """Captures of earlier releases would say something else: the numbers are in the files."""
+    kinds = (Kind.MAP, Kind.UNMAP, Kind.INV_ALL, Kind.READ, Kind.NMI_REF, Kind.LOSS, Kind.MARK)
+    assert [int(kind) for kind in kinds] == [1, 3, 7, 13, 17, 30, 31]
+    assert [int(cause) for cause in Cause] == list(range(1, 10))
+    assert len(set(Kind)) == len(Kind.__members__)  # no number has two names
+
+
+def test_records_of_the_stream_itself_name_no_cpu_slot_or_probe() -> None:
+    """A loss of unknown CPU would be one of CPU 0, a mark an event of slot 0."""
+    [lost], [done], [nothing] = loss(3, 7, Cause.OVERRUN), mark(9), empty(1)
+    assert (lost["addr"], lost["ts"], lost["size"], lost["cpu"]) == (3, 7, 0, ALL_CPUS)
+    assert (done["ts"], done["cpu"], done["kind"]) == (9, ALL_CPUS, Kind.MARK)
+    for record in (lost, done, nothing):
+        assert (record["slot"], record["point"]) == (NO_SLOT, NO_POINT)
+    [named] = loss(3, 7, Cause.MISSED, cpu=1, count=5, point=2)
+    assert (named["cpu"], named["size"], named["point"], named["aux"]) == (1, 5, 2, Cause.MISSED)
+
+
+def stream() -> Events:
+    made = bounce().stream()
+    made["pid"] = np.arange(len(made))
+    return made
+
+
+@given(st.lists(st.integers(0, len(stream()) - 1), max_size=20))
+def test_picking_bytes_is_picking_fields(at: list[int]) -> None:
+    """A faster way to pick would pick other records."""
+    table, where = stream(), np.array(at, np.int64)
+    assert np.array_equal(pick(table, where), table[where])
+    mask = np.isin(np.arange(len(table)), where)
+    assert np.array_equal(pick(table, mask), table[mask])
+    parts = [table[: len(at)], table[len(at) :], table[:0]]
+    assert np.array_equal(joined(parts), table)
+    assert joined(parts).dtype == EVENT
+
+
+@given(st.lists(st.sampled_from(Kind), max_size=30), st.sets(st.sampled_from(Kind), max_size=5))
+def test_kinds_are_found_and_no_others(kinds: list[Kind], wanted: set[Kind]) -> None:
+    """A kind would be forgotten in a question of several."""
+    column = np.array(kinds, np.uint8)
+    assert of_kind(column, tuple(wanted)).tolist() == [kind in wanted for kind in kinds]
+    assert present(column).tolist() == sorted({int(kind) for kind in kinds})
+
+
+@pytest.mark.parametrize("address", [0, PAGE_SIZE - 1, 2**64 - 1, 0xFFFFFFFFFF57B123])
+def test_the_mask_of_a_page_keeps_what_is_above_it(address: int) -> None:
+    """A kernel address would lose its upper half, and no slot be known any more."""
+    assert address & PAGE_MASK == address // PAGE_SIZE * PAGE_SIZE

@@ -3,6 +3,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from ghesrace.checker.findings import (
+    FIRST_OCCURRENCES,
+    MAX_FINDINGS,
+    Collection,
+    Finding,
+    Occurrence,
+    Step,
+    groups,
+    in_time,
+    ranked,
+)
 from tests.build.judging import judge
 from tests.build.trace import A, bounce, plan
 
@@ -13,3 +26,54 @@ def test_writes_rank_above_reads() -> None:
     trace.report(0, A, write=True)
     findings = judge(plan(), trace.stream()).findings
     assert [f.access for f in findings] == ["write", "read", "read"]
+
+
+def finding(severity: str = "observed", access: str | None = "read", count: int = 1) -> Finding:
+    return Finding("p", severity, access, "s", (0, 1), (A, A), "why", [], count=count)
+
+
+def test_the_worst_comes_first() -> None:
+    """Who reads one finding only would read a harmless one."""
+    rare, frequent = finding(count=1), finding(count=9)
+    write, predicted = finding(access="write"), finding("predicted", "write", 99)
+    assert ranked([predicted, rare, frequent, write]) == [write, frequent, rare, predicted]
+
+
+def test_groups_are_rows_that_are_equal_in_every_column() -> None:
+    """Findings of two frames would be one, or one be many."""
+    found = groups(np.array([1, 2, 1, 1]), np.array([5, 5, 5, 6]))
+    assert sorted(sorted(group.tolist()) for group in found) == [[0, 2], [1], [3]]
+    assert list(groups(np.zeros(0, np.int64))) == []
+    many = np.arange(MAX_FINDINGS + 50)
+    assert len(list(groups(many))) == MAX_FINDINGS
+
+
+def when(number: int) -> Occurrence:
+    return Occurrence(number, None, None, None, (0, 1), None)
+
+
+def test_all_are_counted_and_the_first_are_kept() -> None:
+    """A storm would eat the memory, or its count be that of what is shown."""
+    short, full = Collection(), Collection(all_occurrences=True)
+    for part in (np.arange(7), np.arange(7, 30)):
+        for collection in (short, full):
+            collection.add(("key",), part, finding, when)
+    assert [c.found["key",].count for c in (short, full)] == [31, 31]  # it was made with one
+    assert [o.ts for o in short.found["key",].occurrences] == list(range(FIRST_OCCURRENCES))
+    assert [o.ts for o in full.found["key",].occurrences] == list(range(30))
+
+
+def test_more_distinct_findings_than_can_be_kept() -> None:
+    """A hostile file would make findings without end; or the first ones be forgotten."""
+    collection = Collection()
+    for number in range(MAX_FINDINGS + 5):
+        collection.add((number,), np.arange(1), finding, when)
+    collection.add((0,), np.arange(1), finding, when)
+    assert len(collection.found) == MAX_FINDINGS
+    assert collection.found[0,].count == 3
+
+
+def test_lines_of_a_witness_stand_in_time_order() -> None:
+    """The reader would see the effect before its cause; what has no stamp comes first."""
+    steps = [Step("x", None, ts, 0, "irq", "e", "t") for ts in (30, None, 10)]
+    assert [step.ts for step in in_time(steps)] == [None, 10, 30]

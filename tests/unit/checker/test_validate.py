@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from ghesrace.checker.validate import validate
 from ghesrace.errors import InputError
+from ghesrace.events import NO_POINT, NO_SLOT, Cause, Context, Kind, empty, loss
 from tests.build.judging import judge
 from tests.build.trace import bounce, plan
 
@@ -17,3 +20,46 @@ def test_impossible_records_are_refused() -> None:
         stream[name][3] = value
         with pytest.raises(InputError):
             judge(plan(), stream)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("kind", int(Kind.MARK), 18),
+        ("ctx", int(Context.NMI), 4),
+        ("slot", NO_SLOT, NO_SLOT - 1),
+        ("slot", 0, 1),
+        ("point", len(plan().probes) - 1, len(plan().probes)),
+        ("point", NO_POINT, NO_POINT - 1),
+        ("ts", 2**62 - 1, 2**62),
+        ("seq", 2**62 - 1, 2**62),
+    ],
+)
+def test_the_last_good_value_and_the_first_bad_one(name: str, good: int, bad: int) -> None:
+    """A record at the edge would be refused, or one beyond it index past the plan's end."""
+    record = empty(1)
+    record["kind"] = Kind.MAP
+    record[name] = good
+    validate(record, plan())
+    record[name] = bad
+    with pytest.raises(InputError):
+        validate(record, plan())
+
+
+def test_a_loss_has_a_cause_and_a_window() -> None:
+    """A loss that ends before it begins touches nothing: what it hid would pass for seen."""
+    validate(loss(5, 5, Cause.OVERRUN), plan())
+    for bad in (loss(6, 5, Cause.OVERRUN), loss(5, 6, 77)):  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="loss record"):
+            validate(bad, plan())
+
+
+def test_one_bad_record_among_many_is_enough() -> None:
+    """Only the first, or the last, record of a batch would be looked at."""
+    batch = bounce().stream()
+    for at in (0, len(batch) // 2, len(batch) - 1):
+        damaged = batch.copy()
+        damaged["ctx"][at] = 200
+        with pytest.raises(InputError, match="context"):
+            validate(damaged, plan())
+    assert np.array_equal(batch, bounce().stream())

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overlap: what it tells of a lock that fails; when one does is in tests/litmus."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghesrace.checker.engine import Engine
+from ghesrace.events import Cause, Context, Kind
+from tests.build.judging import judge
+from tests.build.trace import POINTS, STEP, A, B, C, Trace, plan
+
+
+def crowd(trace: Trace, frame: int = A) -> Trace:
+    """CPU 1 maps the slot while CPU 0 is in it."""
+    trace.add(0, Kind.MAP, phys=frame, slot=0)
+    trace.add(1, Kind.MAP, phys=B, slot=0)
+    for cpu in (0, 1):
+        trace.add(cpu, Kind.UNMAP, slot=0)
+        trace.add(cpu, Kind.INV_PAGE, addr=0)
+        trace.add(cpu, Kind.NMI_REF, Context.TASK)
+    return trace
+
+
+def test_the_witness_shows_both_uses_in_time_order() -> None:
+    """The reader could not see that one use lies in the other."""
+    [finding] = [
+        f for f in judge(plan(), crowd(Trace()).stream()).findings if f.pattern == "overlap"
+    ]
+    assert (finding.severity, finding.cpus, finding.frames) == ("observed", (0, 1), (A, B))
+    steps = [(step.side, step.cpu, step.event) for step in finding.steps]
+    assert steps == [("x", 0, "map"), ("y", 1, "map"), ("x", 0, "unmap"), ("y", 1, "unmap")]
+    stamps = [step.ts for step in finding.steps]
+    assert stamps == [1_000_000 + STEP * n for n in (1, 2, 3, 6)]
+    assert "CPU 1 (irq) mapped the slot while CPU 0 (irq) was still in it" in finding.explanation
+    [occurrence] = finding.occurrences
+    assert (occurrence.ts_map, occurrence.ts_unmap) == (stamps[1], stamps[3])
+
+
+def test_meetings_of_the_same_frames_are_one_finding() -> None:
+    """A lock that fails a thousand times would fill the report, or be counted once."""
+    trace = Trace()
+    for frame in (A, A, C):
+        crowd(trace, frame)
+    report = judge(plan(), trace.stream())
+    found = {f.frames: f.count for f in report.findings if f.pattern == "overlap"}
+    assert found == {(A, B): 2, (C, B): 1}
+    assert report.patterns["overlap"].observed == 3
+    assert report.patterns["overlap"].predicted == 0
+
+
+def test_what_the_clocks_can_not_order_is_a_doubt() -> None:
+    """Clocks this bad would make a race of each hand-off, or hide a lock that fails."""
+    trace = Trace()
+    for cpu in (0, 1):
+        trace.report(cpu, A, flush=True)
+    result = judge(plan(error=STEP * 50), trace.stream()).patterns["overlap"]
+    assert (result.observed, len(result.uncertain)) == (0, 1)
+    assert "1 pairs of uses of a slot that can't be ordered" in result.uncertain[0]
+
+
+@pytest.mark.parametrize(("lost", "hidden"), [("MAP", True), ("UNMAP", True), ("READ", False)])
+def test_a_lost_map_may_be_an_overlap(lost: str, hidden: bool) -> None:
+    """A use that was lost may have met another; a lost read is no use."""
+    trace = Trace()
+    trace.report(0, A, flush=True)
+    point = POINTS.index(lost)
+    trace.lose(trace.now - STEP, trace.now, cause=Cause.MISSED, count=1, point=point)
+    engine = Engine(plan())
+    engine.feed(trace.stream())
+    engine.finish()
+    [overlap] = [p for p in engine.patterns if p.name == "overlap"]
+    assert overlap.hidden() == hidden
