@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is read from a summary's mapped state, on memory of our own."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ghesrace.checker.model import SAFE, Class
+from ghesrace.events import MOST_AGAIN, Kind, Sample, Trait
+from ghesrace.sources.bpf.summary.source import COUNTERS, States, counter, state_dtype
+
+SLOTS, CPUS = 2, 3
+
+
+@pytest.fixture
+def memory() -> Iterator[tuple[np.ndarray, States]]:
+    """The rows that programs write, and what reads them."""
+    dtype = state_dtype(SLOTS)
+    fd = os.memfd_create("states")
+    os.ftruncate(fd, 1 << 20)
+    shared = mmap.mmap(fd, 1 << 20)
+    rows = np.frombuffer(shared, dtype, CPUS)["own"]
+    states = States(fd, slots=SLOTS, cpus=CPUS, start=100)
+    os.close(fd)
+    yield rows, states
+    states.close()
+
+
+def test_each_counter_has_one_class_and_its_traits() -> None:
+    """A flushed episode would be counted as a fresh one, or a hand-off as none."""
+    said = [counter(index) for index in range(COUNTERS)]
+    assert len(set(said)) == COUNTERS
+    assert {cls for cls, _ in said} == set(SAFE)
+    assert counter(0) == (Class.FRESH, Trait(0))
+    assert counter(2 + 4 * 0b101) == (Class.MAP_FLUSH, Trait.FLUSHED | Trait.LATENT)
+    assert counter(1 + 4 * 0b010) == (Class.BROADCAST, Trait.HANDOFF)
+
+
+def test_counts_are_told_once_with_the_time_since_the_last_read(
+    memory: tuple[np.ndarray, States],
+) -> None:
+    """Episodes would be counted at every tick, or fall outside of the window that a loss spoils."""
+    rows, states = memory
+    rows["counts"][1, 0, 2 + 4] = 5
+    rows["counts"][2, 1, 0] = 1
+    (first, again) = states.read(200, final=False)
+    assert len(again) == 0
+    assert first["kind"].tolist() == [Kind.COUNT] * 2
+    assert first[["cpu", "reserved", "slot", "size", "aux", "flags"]].tolist() == [
+        (1, 1, 0, 5, Class.MAP_FLUSH, Trait.FLUSHED),
+        (2, 2, 1, 1, Class.FRESH, 0),
+    ]
+    assert (first["addr"].tolist(), first["ts"].tolist()) == ([100] * 2, [200] * 2)
+    rows["counts"][1, 0, 2 + 4] = 7
+    (more, _) = states.read(300, final=False)
+    assert more[["cpu", "size", "addr", "ts"]].tolist() == [(1, 2, 200, 300)]
+    assert not len(states.read(400, final=True)[0])
+
+
+def test_repetitions_are_told_without_the_first(memory: tuple[np.ndarray, States]) -> None:
+    """The first, which is a record of its own, would be counted twice; a burst be cut off."""
+    rows, states = memory
+    known = rows["again"][0, 1]
+    known["n"][3], known["begin"][3], known["cls"][3] = 1, 77, Class.NONE
+    assert not len(states.read(200, final=False)[-1])
+    known["n"][3], known["frame"][3] = MOST_AGAIN + 11, 0x7000_0000
+    told = states.read(300, final=False)[-1]
+    assert told[["kind", "cpu", "slot", "size", "aux", "addr", "phys"]].tolist() == [
+        (Kind.AGAIN, 0, 1, MOST_AGAIN, Class.NONE, 77, 0x7000_0000)
+    ]
+    rest = states.read(400, final=False)[-1]
+    assert rest["size"].tolist() == [10]
+
+
+def test_samples_of_a_hold_that_goes_on_wait(memory: tuple[np.ndarray, States]) -> None:
+    """An episode that a broadcast will still make harmless would predict a race."""
+    rows, states = memory
+    shapes = rows["shapes"][1, 0]
+    for sort in range(3):
+        shapes["of"][sort]["frame"][0] = 0x1000 * (sort + 1)
+    shapes["known"][:], shapes["sure"][:] = 1, 0
+    assert not [r for r in states.read(200, final=False) if (r["kind"] == Kind.SAMPLE).any()]
+    shapes["sure"][1] = 1
+    [sample, *_] = states.read(300, final=False)
+    assert sample[["kind", "cpu", "slot", "phys", "aux"]].tolist() == [
+        (Kind.SAMPLE, 1, 0, 0x2000, Sample.VULNERABLE)
+    ]
+    last = [r for r in states.read(400, final=True) if (r["kind"] == Kind.SAMPLE).any()]
+    assert [(int(r["phys"][0]), int(r["aux"][0])) for r in last] == [
+        (0x1000, Sample.EXPOSES),
+        (0x3000, Sample.VULNERABLE),
+    ]
