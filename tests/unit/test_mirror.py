@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tests/unit mirrors the tracer and the lab: a module's tests are where its name says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.build.paths import REPO
+
+UNIT = REPO / "tests" / "unit"
+TREES = {REPO / "tracer" / "ghesrace": UNIT, REPO / "lab": UNIT / "lab"}
+
+# Modules without a test file of their name, and why.
+_CORE = "replaced by the compiled core; held by litmus, oracle and patterns/test_stale.py"
+_DATA = "data and protocols only"
+_GUEST = "needs a real kernel: tests/lab"
+WITHOUT = {
+    "tracer/ghesrace/errors.py": _DATA,
+    "tracer/ghesrace/checker/model.py": _DATA,
+    "tracer/ghesrace/checker/core/correlate.py": _CORE,
+    "tracer/ghesrace/checker/core/episodes.py": _CORE,
+    "tracer/ghesrace/checker/core/judge.py": _CORE,
+    "tracer/ghesrace/checker/core/meetings.py": _CORE,
+    "tracer/ghesrace/checker/core/order.py": _CORE,
+    "tracer/ghesrace/checker/core/search.py": _CORE,
+    "tracer/ghesrace/sources/foreign/reader.py": _DATA,
+    "lab/boards/board.py": _DATA,
+    "lab/inside/systemd.py": _GUEST,
+}
+
+# Tests in a wing that are of no single module, and why.
+ACROSS = {
+    "checker/test_properties.py": "what holds for every stream, over all patterns",
+    "planning/test_kernels.py": "the plans of real kernels",
+    "planning/test_old_kernels.py": "the plans of kernels before 5.1, and docs/old-kernels.md",
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Each module, and the test file of its name. `__main__` is tested by test_main.py."""
+    for tree, tests in TREES.items():
+        for path in sorted(tree.rglob("*.py")):
+            if path.name != "__init__.py" and "__pycache__" not in path.parts:
+                name = f"test_{path.name.strip('_').replace('__.py', '.py')}"
+                yield str(path.relative_to(REPO)), tests / path.parent.relative_to(tree) / name
+
+
+MODULES = dict(modules())
+
+
+def test_the_trees_are_found() -> None:
+    """If this fails, the tests below look at nothing."""
+    assert len(MODULES) > 100
+    assert MODULES["lab/matrix/__main__.py"] == UNIT / "lab/matrix/test_main.py"
+    assert MODULES["tracer/ghesrace/host/btf.py"] == UNIT / "host/test_btf.py"
+    assert all((REPO / name).exists() for name in WITHOUT)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_has_a_test_file_of_its_name(name: str) -> None:
+    """If this fails, nobody finds the tests of a module, or it has none.
+
+    Put them where the mirror says, or say in WITHOUT why there are none.
+    """
+    has = MODULES[name].exists()
+    assert has != (name in WITHOUT), MODULES[name].relative_to(REPO)
+    assert not has or "def test_" in MODULES[name].read_text()
+
+
+def test_a_test_file_has_a_module_of_its_name() -> None:
+    """If this fails, a module was moved or renamed and its tests were left behind."""
+    known = {str(path.relative_to(UNIT)) for path in MODULES.values()} | ACROSS.keys()
+    found = {str(path.relative_to(UNIT)) for path in UNIT.rglob("test_*.py")}
+    in_a_wing = {name for name in found if "/" in name}
+    assert in_a_wing - known == set()
+    assert ACROSS.keys() <= found
