@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from ghesrace.checker.engine import Engine
 from ghesrace.events import Cause, Kind
 from ghesrace.sources.files import open_file
 from tests.build import trace as build
+from tests.build.paths import REPO
 from tests.litmus import parse
 from tests.soak import replay
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def word(engine: Engine) -> str:
@@ -26,7 +23,7 @@ def test_the_stable_face_is_there() -> None:
     """A name of CONTRIBUTING's "A stable face" went away or takes other arguments: tests and tools
     of others, which this repository does not see, stop working."""
     # tests.litmus.parse.load: a case with its plan, its stream and the verdict that it expects.
-    case = parse.load(ROOT / "tests/litmus/cases/race-2015.litmus")
+    case = parse.load(REPO / "tests/litmus/cases/race-2015.litmus")
     engine = Engine(case.plan)
     engine.feed(case.stream)
     assert word(engine) == case.expect == "race-observed"
@@ -48,7 +45,7 @@ def test_the_stable_face_is_there() -> None:
     assert set(np.unique(block["cpu"][:-1])) == set(range(replay.CPUS))
 
     # The fixture v6.dat: a trace.dat of version 6 that `check` reads.
-    source = open_file(ROOT / "tests/unit/fixtures/foreign/v6.dat")
+    source = open_file(REPO / "tests/unit/fixtures/foreign/v6.dat")
     engine = Engine(source.plan)
     for batch in source.batches():
         engine.feed(batch)

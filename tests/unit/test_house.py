@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import configparser
 import re
-from pathlib import Path
 
-REPO = Path(__file__).parents[2]
+from tests.build.paths import REPO
+
 PACKAGE = REPO / "tracer" / "ghesrace"
 _DOCUMENTED = re.compile(r"`((?:[\w-]+/)+|(?:[\w-]+/)*[\w-]+\.(?:py|json|ini))`")
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-MAKEFILE = (ROOT / "Makefile").read_text()
+from tests.build.paths import REPO
+
+MAKEFILE = (REPO / "Makefile").read_text()
 
 
 def test_pre_commit_runs_what_make_lint_runs() -> None:
@@ -18,7 +18,7 @@ def test_pre_commit_runs_what_make_lint_runs() -> None:
     assert recipe
     lines = [line.strip() for line in recipe[1].splitlines() if "$(call say" not in line]
     commands = [line.replace("$(VENV)", ".venv") for line in lines]
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert len(commands) >= 5
     assert [hook["entry"] for hook in hooks] == commands
     assert all(hook["always_run"] and not hook["pass_filenames"] for hook in hooks)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ghesrace import __version__, cli
+from tests.build.paths import REPO
 
-ROOT = Path(__file__).resolve().parents[2]
 DAEMON = ("psutil", "prometheus_client", "msgspec", "bcrypt", "yaml")
 
 
@@ -24,7 +24,7 @@ def without(packages: tuple[str, ...], *arguments: str) -> subprocess.CompletedP
         f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
         f"from ghesrace.cli import main; sys.exit(main({list(arguments)!r}))"
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
 
 
 def test_the_package_is_the_command(
@@ -41,7 +41,7 @@ def test_the_package_is_the_command(
 def test_all_packages_of_the_daemon_are_known() -> None:
     """A package that setup.cfg's extra got would be missing with a traceback."""
     config = configparser.ConfigParser()
-    config.read(ROOT / "setup.cfg")
+    config.read(REPO / "setup.cfg")
     extra = re.findall(r"^[\w-]+", config["options.extras_require"]["daemon"], flags=re.M)
     imported = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
     assert {imported.get(name, name) for name in extra} == set(DAEMON)

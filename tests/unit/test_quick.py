@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import conftest
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.build.paths import REPO
 
 
 @pytest.mark.parametrize(("quick", "said", "made"), [(True, 80, 8), (True, 20, 5), (False, 20, 20)])
@@ -44,7 +42,7 @@ def test_what_is_left_out_is_named() -> None:
     test = "tests/unit/service/evidence/test_recorder.py::test_quiet_marks_collapse_but_losses_stay"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "1", "-m", "not slow", test],
-        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "HYPOTHESIS_PROFILE": "quick"},
+        capture_output=True, text=True, cwd=REPO, env={**os.environ, "HYPOTHESIS_PROFILE": "quick"},
     )  # fmt: skip
     assert test in done.stdout.splitlines()
     assert "quick profile: 1/10 of the examples" in done.stdout

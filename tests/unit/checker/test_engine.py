@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine as a whole: from a stream to the verdict, whatever it is cut into."""
 
 from __future__ import annotations

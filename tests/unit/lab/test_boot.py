@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starting a guest, following it, and leaving nothing behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a kernel's facts become plans that tests can hold; the kernels: test_kernels.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records in the guest's memory and their notifications, against a plain file."""
 
 from __future__ import annotations

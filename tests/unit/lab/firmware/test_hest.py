@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lab's HEST: bytes that iasl and the kernel take."""
 
 from __future__ import annotations

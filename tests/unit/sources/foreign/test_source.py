@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A foreign trace as a whole: its events, its misses, its verdict, and hostile input."""
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tests.build.texts import judged
 from tests.unit.sources.foreign import fuzz
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fuzz.FILES + fuzz.CAPTURES)
 def test_mutated_files_give_typed_errors_only(name: str, tmp_path: Path) -> None:
     """Traces come from strangers: no traceback, no hang."""
