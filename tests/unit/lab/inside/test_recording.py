@@ -26,8 +26,9 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def main(arguments: list[str]) -> int:
         ran.append(arguments)
-        Path(arguments[arguments.index("-o") + 1]).write_text("events")
         try:
+            time.sleep(0.3)  # it attaches
+            Path(arguments[arguments.index("-o") + 1]).write_text("events")
             time.sleep(PATIENCE_S)
         except KeyboardInterrupt:
             return 1
