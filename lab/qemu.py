@@ -44,6 +44,7 @@ class Machine:
             self._qtest.settimeout(_PATIENCE_S)
             self._qtest.connect(str(qtest))
         except (OSError, EOFError, QMPError) as error:
+            self.close()
             raise TransientError(f"QEMU does not answer on its sockets: {error!r}") from error
 
     def __enter__(self) -> Machine:

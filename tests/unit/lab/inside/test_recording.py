@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,14 @@ from lab.inside import recording
 from lab.inside.recording import RecordingThread, capture_while
 
 PATIENCE_S = 20
+
+
+@pytest.fixture(autouse=True)
+def _interrupted() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
