@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema
@@ -44,8 +43,8 @@ from ghesrace.sources.capture.file import CaptureSource
 from ghesrace.sources.files import open_file
 from lab.facts import KERNELS, facts_of
 from lab.kernels import kernelfile
+from tests.build.paths import FIXTURES
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 RELEASES = sorted(path.stem for path in KERNELS.glob("*.json"))
 SCHEMA: dict[str, Any] = json.loads(
     resources.files("ghesrace").joinpath("plan.schema.json").read_text("utf-8")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,9 @@ from ghesrace.plan import Text
 from ghesrace.render.plan import render_plan_text
 from ghesrace.sources.capture.file import CaptureSource
 from ghesrace.sources.tracefs_text import body, condition
+from tests.build.paths import FIXTURES
 
-CAPTURES = Path(__file__).parents[2] / "fixtures" / "captures"
+CAPTURES = FIXTURES / "captures"
 SAFE = ("fresh", "broadcast", "map-flush", "same-frame")
 
 
