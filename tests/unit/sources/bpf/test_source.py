@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ghesrace.errors import HostError
-from ghesrace.events import Cause, Events
+from ghesrace.events import Cause, Events, Kind, select
 from ghesrace.plan import Plan, Probe
 from ghesrace.sources.bpf import source
 from ghesrace.sources.bpf.rings import RECORD
@@ -73,7 +73,8 @@ def live(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> BpfSource:
 
 def told(losses: list[Events]) -> list[tuple[int, int, int]]:
     """(point, number, cause) of each."""
-    return [(int(e["point"]), int(e["size"]), int(e["aux"])) for part in losses for e in part]
+    found = [select(part, Kind.LOSS) for part in losses]
+    return [row for part in found for row in part[["point", "count", "cause"]].tolist()]
 
 
 @pytest.mark.parametrize("kilobytes", [1, 64, 100, 1024, 8192, 1 << 30])
@@ -100,12 +101,13 @@ def test_a_run_that_was_skipped_is_lost_since_we_asked_before(
     kernel.skipped = [0, 3]
     [lost] = live._skipped()
     assert told([lost]) == [(1, 3, Cause.MISSED)]
-    assert int(lost["addr"][0]) == 500
+    [lost] = select(lost, Kind.LOSS)
+    assert lost["begin"] == 500
     kernel.skipped = [0, 4]
     [later] = live._skipped()
     assert (told([later]), live.counters["lost:missed"]) == ([(1, 1, Cause.MISSED)], 4)
     # A run that was skipped while we asked may be in either count: the two windows overlap.
-    assert int(lost["ts"][0]) > int(later["addr"][0])
+    assert lost["end"] > select(later, Kind.LOSS)["begin"][0]
     assert live._skipped() == []
 
 

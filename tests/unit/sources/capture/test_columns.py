@@ -18,9 +18,10 @@ from ghesrace.plan import Plan
 from ghesrace.sources.capture import file
 from ghesrace.sources.capture.columns import ABOUT, BITS, READ, WRITTEN, Columns
 from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
+from tests.build.paths import FIXTURES, REPO
 
-CAPTURES = Path(__file__).resolve().parents[2] / "fixtures" / "captures"
-DOCS = Path(__file__).resolve().parents[4] / "docs" / "captures.md"
+CAPTURES = FIXTURES / "captures"
+DOCS = REPO / "docs" / "captures.md"
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ import pytest
 from ghesrace import cli
 from ghesrace.events import SHARED, Kind, select
 from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
+from tests.build.paths import EXAMPLES, FIXTURES
 
-CAPTURES = Path(__file__).resolve().parents[2] / "fixtures" / "captures"
-EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
+CAPTURES = FIXTURES / "captures"
 SUMMARY = CAPTURES / "0.1.0-summary.arrows"
 
 

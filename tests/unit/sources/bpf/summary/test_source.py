@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ghesrace.checker.model import SAFE, Class
-from ghesrace.events import MOST_AGAIN, Kind, Sample, Trait
+from ghesrace.events import MOST_AGAIN, Kind, Sample, Trait, select
 from ghesrace.sources.bpf.summary.source import COUNTERS, States, counter, state_dtype
 
 SLOTS, CPUS = 2, 3
@@ -50,15 +50,16 @@ def test_counts_are_told_once_with_the_time_since_the_last_read(
     rows["counts"][2, 1, 0] = 1
     (first, again) = states.read(200, final=False)
     assert len(again) == 0
-    assert first["kind"].tolist() == [Kind.COUNT] * 2
-    assert first[["cpu", "reserved", "slot", "size", "aux", "flags"]].tolist() == [
-        (1, 1, 0, 5, Class.MAP_FLUSH, Trait.FLUSHED),
-        (2, 2, 1, 1, Class.FRESH, 0),
+    counts = select(first, Kind.COUNT)
+    assert counts[["cpu", "slot", "count", "cls", "traits"]].tolist() == [
+        (1, 0, 5, Class.MAP_FLUSH, Trait.FLUSHED),
+        (2, 1, 1, Class.FRESH, 0),
     ]
-    assert (first["addr"].tolist(), first["ts"].tolist()) == ([100] * 2, [200] * 2)
+    assert counts[["begin", "end"]].tolist() == [(100, 200)] * 2
     rows["counts"][1, 0, 2 + 4] = 7
     (more, _) = states.read(300, final=False)
-    assert more[["cpu", "size", "addr", "ts"]].tolist() == [(1, 2, 200, 300)]
+    again = select(more, Kind.COUNT)
+    assert again[["cpu", "count", "begin", "end"]].tolist() == [(1, 2, 200, 300)]
     assert not len(states.read(400, final=True)[0])
 
 
@@ -69,12 +70,12 @@ def test_repetitions_are_told_without_the_first(memory: tuple[np.ndarray, States
     known["n"][3], known["begin"][3], known["cls"][3] = 1, 77, Class.NONE
     assert not len(states.read(200, final=False)[-1])
     known["n"][3], known["frame"][3] = MOST_AGAIN + 11, 0x7000_0000
-    told = states.read(300, final=False)[-1]
-    assert told[["kind", "cpu", "slot", "size", "aux", "addr", "phys"]].tolist() == [
-        (Kind.AGAIN, 0, 1, MOST_AGAIN, Class.NONE, 77, 0x7000_0000)
+    told = select(states.read(300, final=False)[-1], Kind.AGAIN)
+    assert told[["cpu", "slot", "count", "cls", "begin", "frame"]].tolist() == [
+        (0, 1, MOST_AGAIN, Class.NONE, 77, 0x7000_0000)
     ]
-    rest = states.read(400, final=False)[-1]
-    assert rest["size"].tolist() == [10]
+    rest = select(states.read(400, final=False)[-1], Kind.AGAIN)
+    assert rest["count"].tolist() == [10]
 
 
 def test_samples_of_a_hold_that_goes_on_wait(memory: tuple[np.ndarray, States]) -> None:
@@ -87,11 +88,10 @@ def test_samples_of_a_hold_that_goes_on_wait(memory: tuple[np.ndarray, States]) 
     assert not [r for r in states.read(200, final=False) if (r["kind"] == Kind.SAMPLE).any()]
     shapes["sure"][1] = 1
     [sample, *_] = states.read(300, final=False)
-    assert sample[["kind", "cpu", "slot", "phys", "aux"]].tolist() == [
-        (Kind.SAMPLE, 1, 0, 0x2000, Sample.VULNERABLE)
-    ]
-    last = [r for r in states.read(400, final=True) if (r["kind"] == Kind.SAMPLE).any()]
-    assert [(int(r["phys"][0]), int(r["aux"][0])) for r in last] == [
+    told = select(sample, Kind.SAMPLE)
+    assert told[["cpu", "slot", "frame", "sample"]].tolist() == [(1, 0, 0x2000, Sample.VULNERABLE)]
+    last = select(np.concatenate(states.read(400, final=True)), Kind.SAMPLE)
+    assert last[["frame", "sample"]].tolist() == [
         (0x1000, Sample.EXPOSES),
         (0x3000, Sample.VULNERABLE),
     ]
