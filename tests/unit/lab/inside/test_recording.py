@@ -16,6 +16,7 @@ import pytest
 from ghesrace.events import Events, mark
 from lab.inside import recording
 from lab.inside.recording import RecordingThread, capture_while
+from lab.paths import publish
 
 PATIENCE_S = 20
 
@@ -37,7 +38,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         ran.append(arguments)
         try:
             time.sleep(0.3)  # it attaches
-            Path(arguments[arguments.index("-o") + 1]).write_text("events")
+            publish(Path(arguments[arguments.index("-o") + 1]), "events")
             time.sleep(PATIENCE_S)
         except KeyboardInterrupt:
             return 1
