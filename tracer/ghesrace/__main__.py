@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m ghesrace`: the command where its script is not on PATH, as in a lab guest."""
+"""`python -m ghesrace` runs the command where its script is not on PATH, as in a lab guest."""
 
 import sys
 

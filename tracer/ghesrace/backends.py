@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which backend watches this kernel, and what `auto` does if the better one can't."""
+"""This module decides which backend watches this kernel, and attaches it.
+
+BPF trampolines cost less than ftrace's probes, so `auto` takes BPF where the kernel and the host
+allow it, and ftrace elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,13 @@ _SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
 
 
 def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
-    """What this host lacks for the BPF backend to be the better one, or ""."""
+    """Return what this host lacks for the BPF backend to be the better one, or "".
+
+    *root* is where /lib/modules and /sys are looked up.
+
+    >>> why_not_bpf(Facts("x86_64", "6.12"))
+    'no BTF (not read)'
+    """
     if reason := bpf_refused(facts, root):
         return reason
     if importlib.util.find_spec("bcc") is None:
@@ -41,16 +51,21 @@ def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
         return f"no kernel headers, which bcc needs (Debian: linux-headers-{facts.release})"
     probes = resolve(facts, backend="bpf").probes
     kprobes = [p for p in probes if p.mechanism in ("kprobe", "kretprobe")]
-    # What a trampoline can never do (points.Candidate.needs_flags) is no reason.
+    # A shootdown's probe needs flags (points.Candidate.needs_flags), which no trampoline has on
+    # any kernel, so its kprobe is no reason to prefer ftrace.
     by_kprobe = sorted({p.symbol for p in kprobes if p.kind != Kind.SHOOTDOWN.name})
     if by_kprobe:
-        # Skipped whenever another BPF program of this kind runs, and no cheaper than ftrace's.
+        # A BPF kprobe is skipped whenever another BPF program of this kind runs, and it is no
+        # cheaper than ftrace's.
         return f"no BPF trampoline for {', '.join(by_kprobe)}"
     return ""
 
 
 def bpf_refused(facts: Facts, root: Path = Path("/")) -> str:
-    """Why BPF programs can't watch this kernel, or "": `no_bpf`, or no preempt count."""
+    """Return why BPF programs can't watch this kernel, or "".
+
+    They can't without BTF (`planning.mechanism.no_bpf`), nor where they find no preempt count.
+    """
     if (reason := no_bpf(facts)) or facts.btf is None:
         return reason
     try:
@@ -61,8 +76,14 @@ def bpf_refused(facts: Facts, root: Path = Path("/")) -> str:
 
 
 def order(wanted: Wanted, facts: Facts, root: Path = Path("/")) -> Iterator[tuple[Backend, str]]:
-    """The backends to try, and why not a better one. Raises HostError if no slot is observable,
-    or the one that is wanted can't watch this kernel."""
+    """Yield the backends to try, each with the reason why no better one comes first, or "".
+
+    Raises HostError if no slot is observable, or if the backend that is wanted can't watch this
+    kernel.
+
+    >>> list(order("auto", Facts("x86_64", "6.12")))
+    [('ftrace', 'no BTF (not read)')]
+    """
     if wanted == "bpf" and (reason := bpf_refused(facts, root)):
         raise HostError(f"no BPF backend: {reason}", "record with --backend ftrace")
     if wanted != "auto":
@@ -75,8 +96,15 @@ def order(wanted: Wanted, facts: Facts, root: Path = Path("/")) -> Iterator[tupl
 
 
 def make_plan(wanted: Wanted, facts: Facts, *, summary: bool = False) -> Plan:
-    """The plan of the first backend in `order`; *summary*: of a summary, for which that must be
-    BPF. Raises HostError, UsageError."""
+    """Return the plan of the first backend in `order`.
+
+    With *summary* the plan is one by which the kernel judges, and the backend must be BPF. Raises
+    HostError if no slot is observable or BPF can't do it here, and UsageError if a summary is asked
+    of ftrace.
+
+        plan = make_plan("auto", read_facts())
+        print(render_plan_text(plan))
+    """
     if summary and wanted == "ftrace":
         raise UsageError("--summary is BPF's: ftrace can't judge in the kernel", "leave one out")
     backend, reason = next(order(wanted, facts))
@@ -96,11 +124,19 @@ def attach(
     buffer_kb: int | None = None,
     summary: bool = False,
 ) -> LiveSource:
-    """An attached source; whoever asked for it leaves it (`__exit__`).
+    """Attach a source and return it; the caller must leave it (`__exit__`).
 
-    *finished* completes a plan, *started* is given each source before it attaches (to stop it),
-    *tell* a sentence when `auto` does without BPF, which a *summary* can't. Raises HostError,
-    TransientError, UsageError.
+    *finished* completes a plan before it is attached. *started* is given each source before that
+    attaches, so that a signal can stop it. *tell* is given one sentence when `auto` does without
+    BPF; a *summary* can't. *buffer_kb* is the size of each CPU's buffer in KiB. Raises HostError,
+    TransientError or UsageError.
+
+        with ExitStack() as stack:
+            source = attach("auto", read_facts(), finished=with_clock_error, started=seen.append,
+                            tell=print)
+            stack.push(source)
+            for batch in source.batches():
+                engine.feed(batch)
     """
     root = str(facts.tracefs or TRACEFS)
     if summary:

@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed errors, split by what the caller should do; each carries its exit code.
+"""The errors are split by what the caller should do, and each carries its exit code.
 
 The exit codes are a contract (README, "Exit codes"): scripts depend on them.
+
+>>> print(HostError("tracefs is not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"))
+tracefs is not mounted
+  mount -t tracefs tracefs /sys/kernel/tracing
+>>> HostError.exit_code
+3
 """
 
 from __future__ import annotations
@@ -14,9 +20,9 @@ EXIT_INTERNAL = 4
 
 
 class GhesraceError(Exception):
-    """Base of every error a user can meet.
+    """This is the base of every error that a user can meet.
 
-    Parameters: *what* went wrong and where (one sentence), *hint*: what to do next.
+    *what* says in one sentence what went wrong and where, and *hint* what to do next.
     """
 
     exit_code = EXIT_INTERNAL
@@ -31,24 +37,24 @@ class GhesraceError(Exception):
 
 
 class UsageError(GhesraceError, ValueError):
-    """The command line or a configuration is wrong: fix it and call again."""
+    """The command line or a configuration is wrong: the user has to fix it and call again."""
 
     exit_code = EXIT_USAGE
 
 
 class InputError(GhesraceError, ValueError):
-    """A file given to us cannot be read as what it should be; nothing was judged."""
+    """A file that was given to us cannot be read as what it should be, and was not judged."""
 
     exit_code = EXIT_USAGE
 
 
 class HostError(GhesraceError, OSError):
-    """This host can't do it (no kprobes, no tracefs, no slot): retrying does not help."""
+    """This host can't do it (it has no kprobes, tracefs or slot): retrying does not help."""
 
     exit_code = EXIT_INCONCLUSIVE
 
 
 class TransientError(GhesraceError, OSError):
-    """The host failed this time (busy, no space, instance gone): a retry may help."""
+    """The host failed this time (it is busy or full, or an instance is gone): a retry may help."""
 
     exit_code = EXIT_INCONCLUSIVE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record: one size, shared by every source, file and checker, and what its bytes mean.
+"""Every source, file and checker shares one record of one size; this says what its bytes mean.
 
 An event says what one CPU did. Its stamp is taken when the probe fires; an entry probe fires
 *before* its effect. A batch is a one-dimensional array of `EVENT` in which the events of each
@@ -44,7 +44,8 @@ NO_SLOT = -1
 
 
 class Kind(IntEnum):
-    """What happened. Fields not named are 0; `slot` is set where the source knows it."""
+    """A kind says what happened. In its event the fields that are not named here are 0, and `slot`
+    is set where the source knows it."""
 
     MAP = 1  # the slot's PTE is about to be written; phys = frame (bytes, page aligned)
     MAP_END = 2  # the mapping function returned; addr = the address it returned, or 0
@@ -66,7 +67,7 @@ class Kind(IntEnum):
     EDIT = 19  # a page-table edit of [addr, addr + size) begins
     EDIT_END = 20  # the page-table edit ends
     SHOOTDOWN = 21  # an IPI-and-wait TLB shootdown of other CPUs begins
-    # The next five are of a summary.
+    # The next five occur only in a summary.
     EPISODE = 22  # SUMMARY_EPISODE: no class saves it, or it is uncertain
     THREAT = 23  # SUMMARY_EPISODE: this CPU's and slot's next EPISODE may use its translation
     SAMPLE = 24  # SUMMARY_SAMPLE: an episode that stands for others in a prediction
@@ -77,7 +78,7 @@ class Kind(IntEnum):
 
 
 class Context(IntEnum):
-    """Where the CPU was, from the preempt count; a higher one interrupts a lower one."""
+    """A context says where the CPU was, by its preempt count; a higher one interrupts a lower."""
 
     TASK = 0
     SOFTIRQ = 1
@@ -89,14 +90,14 @@ MOST_AGAIN = 1 << 16  # episodes that one AGAIN stands for, at most
 
 
 class Flag(IntFlag):
-    """Bits of an event's `flags`."""
+    """These are the bits of an event's `flags`."""
 
     IRQS_OFF = 1
     WRITE = 2  # of COPY: the direction is to physical memory (the status clear)
 
 
 class Trait(IntFlag):
-    """Bits of `traits` in the records of a summary: what is known of an episode."""
+    """These are the bits of `traits` in a summary's records: they say what an episode is like."""
 
     FLUSHED = 1  # its CPU invalidated the slot between map and access, or just before the map
     WRITES = 2  # it wrote through the slot
@@ -108,14 +109,14 @@ class Trait(IntFlag):
 
 
 class Sample(IntEnum):
-    """What a SAMPLE stands for, in words of checker.model.Judged."""
+    """A sample's sort says what the SAMPLE stands for, in words of checker.model.Judged."""
 
     EXPOSES = 0  # its unmap left its translation in other CPUs' reach
     VULNERABLE = 1  # nothing structural protects it if another CPU's lock hold comes just before
 
 
 class Cause(IntEnum):
-    """Why a LOSS happened."""
+    """A cause says why a LOSS happened."""
 
     OVERRUN = 1  # the ring buffer wrapped before it was read
     DROPPED = 2  # the ring buffer refused the write
@@ -128,7 +129,7 @@ class Cause(IntEnum):
     UNWATCHED = 9  # a module brought GHES functions after the probes were attached
 
 
-# 56 bytes, no padding. The BPF C struct has the same layout.
+# A record has 56 bytes and no padding. The BPF C struct has the same layout.
 EVENT = np.dtype(
     [
         ("ts", "<u8"),  # ns of the capture's clock
@@ -149,13 +150,13 @@ EVENT = np.dtype(
 )
 assert EVENT.itemsize == 56
 
-# What these say is the same in every record. Of a record with an `end` that is its `ts` too.
+# These columns mean the same in every record. In LOSS and SUMMARY_COUNT, `end` is `ts` too.
 SHARED = ("ts", "kind", "cpu", "ctx", "slot", "point", "seq")
 
 
 def _over_event(**places: str) -> np.dtype[np.void]:
-    """A dtype whose columns are SHARED and *places*: own name -> the column of EVENT in whose
-    bytes it lies."""
+    """Return a dtype whose columns are SHARED and *places*, which maps the name of each column to
+    that column of EVENT in whose bytes it lies."""
     at = {**{name: name for name in SHARED}, **places}
     fields = EVENT.fields
     assert fields is not None
@@ -169,15 +170,15 @@ def _over_event(**places: str) -> np.dtype[np.void]:
     )
 
 
-# `count` events (0: an unknown number) of probe `point` (NO_POINT: of any) on `cpu` (ALL_CPUS: on
-# any) were lost between `begin` and `end`, ns; `cause` is a Cause.
+# A LOSS says that `count` events (0: an unknown number) of probe `point` (NO_POINT: of any) on
+# `cpu` (ALL_CPUS: on any) were lost between `begin` and `end`, ns. Its `cause` is a Cause.
 LOSS = _over_event(begin="addr", end="ts", count="size", cause="aux")
 
-# One episode, told at `ts` (ns) by `cpu`: the CPU that ran it or, for a THREAT, the one that it
-# threatens. `mapper` is the CPU that ran it, `ctx` the context, `call` names its notification among
-# those of that CPU and context. The map began at `begin` and the unmap at `end` (ns; 0: not seen);
-# `frame` is a physical address in bytes. `traits` are Traits and `cls` is a checker.model.Class, 0
-# in a THREAT, whose own class does not matter.
+# This is one episode, told at `ts` (ns) by `cpu`: the CPU that ran it or, for a THREAT, the CPU
+# that it threatens. `mapper` is the CPU that ran it, `ctx` is the context, and `call` names its
+# notification among those of that CPU and context. The map began at `begin` and the unmap at `end`
+# (ns; 0: not seen). `frame` is a physical address in bytes, `traits` are Traits, and `cls` is a
+# checker.model.Class; it is 0 in a THREAT, whose own class does not matter.
 SUMMARY_EPISODE = _over_event(
     begin="addr",
     end="size",
@@ -188,7 +189,7 @@ SUMMARY_EPISODE = _over_event(
     cls="aux",
 )
 
-# As SUMMARY_EPISODE, but the episode only stands for others: `sample` is a Sample.
+# This is like SUMMARY_EPISODE, but the episode only stands for others: `sample` is a Sample.
 SUMMARY_SAMPLE = _over_event(
     begin="addr",
     end="size",
@@ -199,8 +200,9 @@ SUMMARY_SAMPLE = _over_event(
     sample="aux",
 )
 
-# `count` episodes of `cpu` ended until `end` (ns). COUNT: they ended since `begin` (ns), and `cls`
-# is a safe class. AGAIN: each is just like the FIRST one, whose map began at `begin` (ns).
+# This says that `count` episodes of `cpu` ended until `end` (ns). In a COUNT they ended since
+# `begin` (ns), and `cls` is a safe class. In an AGAIN each is just like the FIRST one, whose map
+# began at `begin` (ns).
 SUMMARY_COUNT = _over_event(
     begin="addr", end="ts", count="size", frame="phys", traits="flags", cls="aux"
 )
@@ -219,21 +221,35 @@ Events = npt.NDArray[np.void]
 
 
 def pick(table: Events, at: Any) -> Events:
-    """`table[at]`, by a mask, a slice or indices, as bytes: NumPy copies field by field otherwise,
-    which takes forty times as long."""
+    """Return `table[at]`, where *at* is a mask, a slice or an array of indices.
+
+    It copies whole records as bytes: NumPy copies field by field otherwise, which takes forty times
+    as long.
+
+    >>> batch = joined([mark(5), mark(9)])
+    >>> pick(batch, batch["ts"] > 5)["ts"].tolist()
+    [9]
+    """
     found: Events = table.view(np.dtype((np.void, table.itemsize)))[at].view(table.dtype)
     return found
 
 
 def joined(tables: Sequence[Events]) -> Events:
-    """`np.concatenate` of tables of one dtype, at least one, as bytes too."""
+    """Return the concatenation of *tables*, which are at least one and all of one dtype; like
+    `pick`, it copies bytes."""
     plain = np.dtype((np.void, tables[0].itemsize))
     made: Events = np.concatenate([table.view(plain) for table in tables]).view(tables[0].dtype)
     return made
 
 
 def empty(n: int = 0) -> Events:
-    """A zeroed array of *n* records of EVENT that name no slot and no probe point."""
+    """Return *n* records (EVENT, shape (n,)) that name no slot and no probe point; all else is 0.
+
+    >>> batch = empty(2)
+    >>> batch["kind"], batch["ts"] = Kind.NOTIFY, (1_000, 2_000)
+    >>> batch["slot"].tolist()
+    [-1, -1]
+    """
     events = np.zeros(n, EVENT)
     events["slot"] = NO_SLOT
     events["point"] = NO_POINT
@@ -241,8 +257,8 @@ def empty(n: int = 0) -> Events:
 
 
 def select(batch: Events, *kinds: Kind) -> Events:
-    """The records of *kinds* in *batch* (EVENT, shape (n,)), in its order, as a copy with the
-    columns of those kinds. Raises ValueError for kinds whose columns differ.
+    """Return the records of *kinds* in *batch* (EVENT, shape (n,)), in its order, as a copy with
+    the columns of those kinds. Raises ValueError for kinds whose columns differ.
 
     >>> select(joined([loss(1, 9, Cause.MISSED), mark(10)]), Kind.LOSS)["cause"].tolist()
     [3]
@@ -253,13 +269,13 @@ def select(batch: Events, *kinds: Kind) -> Events:
 
 
 def dtype_of(kind: Kind) -> np.dtype[np.void]:
-    """The columns of the records of *kind*."""
+    """Return the dtype that the records of *kind* have: one of the five of this module."""
     return _DTYPES.get(kind, EVENT)
 
 
 def blank(kind: Kind, n: int = 1) -> Events:
-    """*n* records of *kind*, with the columns of that kind: they name no slot and no probe point,
-    and all else is 0. `as_events` makes them records of a batch.
+    """Return *n* records of *kind*, with the columns of that kind. They name no slot and no probe
+    point, and all else is 0. `as_events` makes them records of a batch.
 
     >>> counts = blank(Kind.COUNT, 2)
     >>> counts["begin"], counts["end"], counts["count"] = 0, 1_000, (7, 2)
@@ -273,7 +289,7 @@ def blank(kind: Kind, n: int = 1) -> Events:
 
 
 def as_events(records: Events) -> Events:
-    """*records* of any kind, without a copy, as part of a batch (EVENT)."""
+    """Return *records* of any kind as part of a batch (EVENT), without a copy."""
     found: Events = records.view(EVENT)
     return found
 
@@ -281,8 +297,8 @@ def as_events(records: Events) -> Events:
 def loss(
     begin: int, end: int, cause: Cause, cpu: int = ALL_CPUS, count: int = 0, point: int = NO_POINT
 ) -> Events:
-    """One LOSS record, as part of a batch: *count* events (0: an unknown number) of probe *point*
-    were lost on *cpu* between *begin* and *end*, ns.
+    """Return a batch of one LOSS record. It says that *count* events (0: an unknown number) of
+    probe *point* were lost on *cpu* between *begin* and *end*, ns.
 
     >>> loss(1_000, 2_000, Cause.OVERRUN, cpu=1, count=20)["kind"].tolist()
     [30]
@@ -294,15 +310,16 @@ def loss(
 
 
 def mark(ts: int) -> Events:
-    """One MARK record, part of a batch: everything stamped below *ts* (ns) has been delivered."""
+    """Return a batch of one MARK record. It says that everything stamped below *ts* (ns) has been
+    delivered."""
     record = blank(Kind.MARK)
     record["ts"], record["cpu"] = ts, ALL_CPUS
     return record
 
 
 def promised(batch: Events) -> int:
-    """The latest MARK of *batch*, ns: everything stamped below it has been delivered. It is 0 if
-    the batch has none.
+    """Return the stamp of the latest MARK of *batch*, ns, or 0 if it has none: everything stamped
+    below has been delivered.
 
     >>> promised(joined([mark(5), mark(9)]))
     9
@@ -311,7 +328,8 @@ def promised(batch: Events) -> int:
 
 
 def columns_of(summary: bool) -> dict[str, np.dtype[Any]]:
-    """Name and type of each column that `to_columns` makes, for a summary's batches or for others'.
+    """Return the name and type of each column that `to_columns` makes of a batch: of a summary's
+    batch if *summary* is true, else of any other.
 
     >>> list(columns_of(summary=False))[-4:]
     ['begin', 'end', 'count', 'cause']
@@ -323,7 +341,7 @@ def columns_of(summary: bool) -> dict[str, np.dtype[Any]]:
 
 
 def to_columns(batch: Events, summary: bool) -> dict[str, npt.NDArray[Any]]:
-    """*batch* (EVENT, shape (n,)) as columns, each of shape (n,), of which each means one thing. A
+    """Return *batch* (EVENT, shape (n,)) as columns of shape (n,), each of which means one thing. A
     record has 0 in those that its kind lacks. Without *summary* the columns of a summary's records
     are left out.
 
@@ -341,7 +359,7 @@ def to_columns(batch: Events, summary: bool) -> dict[str, npt.NDArray[Any]]:
 
 
 def from_columns(columns: Mapping[str, npt.NDArray[Any]], summary: bool) -> Events:
-    """The batch of which `to_columns` made *columns*."""
+    """Return the batch (EVENT, shape (n,)) of which `to_columns` made *columns*."""
     batch = empty(len(columns["kind"]))
     for name in SHARED:
         batch[name] = columns[name]
@@ -354,12 +372,12 @@ def from_columns(columns: Mapping[str, npt.NDArray[Any]], summary: bool) -> Even
 
 @cache
 def _groups(summary: bool) -> list[tuple[tuple[Kind, ...], np.dtype[np.void], list[str]]]:
-    """Kinds that have the same columns; those columns, and which of them are not SHARED."""
+    """Return, for each dtype, the kinds that have it, the dtype, and its columns not in SHARED."""
     found = []
     of_summary = (SUMMARY_EPISODE, SUMMARY_SAMPLE, SUMMARY_COUNT)
     for dtype in (EVENT, LOSS, *(of_summary if summary else ())):
         kinds = tuple(kind for kind in Kind if dtype_of(kind) is dtype)
-        shared = (*SHARED, "aux", "reserved")  # of an event these two are 0
+        shared = (*SHARED, "aux", "reserved")  # in an event these two are 0
         found.append((kinds, dtype, [name for name in dtype.names or () if name not in shared]))
     return found
 
@@ -372,7 +390,8 @@ NEVER = 2**63 - 1  # a time or position that was not seen
 
 
 def of_kind(kind: npt.NDArray[np.uint8], kinds: tuple[Kind, ...]) -> Bools:
-    """Which of the events with these *kind*s are of one of the *kinds*."""
+    """Return the mask of those events, given by their *kind* (shape (n,)), whose kind is one of the
+    *kinds*."""
     kind = np.ascontiguousarray(kind)  # a column of records is slow to walk
     found = np.zeros(len(kind), np.bool_)
     for one in kinds:
@@ -381,5 +400,10 @@ def of_kind(kind: npt.NDArray[np.uint8], kinds: tuple[Kind, ...]) -> Bools:
 
 
 def present(column: npt.NDArray[np.integer[Any]]) -> Ints:
-    """The distinct values of a column of small numbers, sorted, much sooner than `np.unique`."""
+    """Return the distinct values of a column of small numbers, sorted. It is much faster than
+    `np.unique`.
+
+    >>> present(np.array([3, 1, 3], np.uint16)).tolist()
+    [1, 3]
+    """
     return np.flatnonzero(np.bincount(column))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load and validate the declarative probe points of probes/*.toml.
+"""This module loads and validates the declarative probe points of probes/*.toml.
 
 What differs between kernels is data in those files; this module only gives it types. A key that
 is misspelt or has the wrong type is an InputError that names the file and the key.
@@ -46,9 +46,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Implication:
-    """The symbol does `what` besides.
+    """An implication says that the symbol does `what` besides (one of IMPLIES).
 
-    `unless` names points that, resolved, show it themselves; `given` points that must be.
+    It does not hold if one of the points `unless` is resolved, as that shows it by itself, nor if
+    none of the points `given` is resolved.
     """
 
     what: str
@@ -59,9 +60,12 @@ class Implication:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """The `member` of the candidate's `struct`, to which argument number `argument` points.
+    """A member is a value in the candidate's `struct`, to which argument number `argument` points.
 
-    Where it lies in the struct is different on every kernel: `at` makes the fetch of one kernel.
+    It lies at another place in the struct on every kernel: `at` makes the fetch of one kernel.
+
+    >>> Member(1, "start").at({"start": 8})
+    Fetch(argument=1, bits=64, signed=False, offset=8)
     """
 
     argument: int
@@ -79,16 +83,18 @@ Wanted = Fetched | Member
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One symbol (or tracepoint, `system:event`) that can serve a point; the first fit wins.
+    """A candidate is a symbol (or tracepoint, `system:event`) that can serve a point; of a point's
+    candidates the first that fits wins.
 
-    Conditions: `arch` (empty: all), `when` host features ("!x": not x), `arity` the number of
-    parameters in BTF (`unknown_arity` accepts a kernel without), `with_` / `without` symbols in
-    the same vmlinux or module. `fields` says what to fetch, as a plan does (plan/fetch.py);
-    `struct` names the BTF struct that a `Member` there is of, `struct_default` its members' offsets
-    (bytes) without BTF. `raw_fields` are a tracepoint's fields as arguments of its raw form, for
-    BPF. `sdei_path` marks code that runs in an SDEI handler, where arm64 allows no kprobe;
-    `needs_flags` a point that must know whether interrupts are off. Without `member`, a
-    `struct.member` of BTF, the point cannot matter; `callbacks` are the functions that the filter
+    It fits on the architectures `arch` (empty: on all), on a host with the features `when` ("!x":
+    without x), if BTF gives the function `arity` parameters (`unknown_arity` accepts a kernel
+    without BTF), and if the symbols `with_`, but none of `without`, are in the same vmlinux or
+    module. `fields` says what to fetch, as a plan does (plan/fetch.py). `struct` names the BTF
+    struct of a `Member` there, and `struct_default` gives its members' offsets (bytes) for a kernel
+    without BTF. `raw_fields` are a tracepoint's fields as arguments of its raw form, for BPF.
+    `sdei_path` marks code that runs in an SDEI handler, where arm64 allows no kprobe, and
+    `needs_flags` a point that must know whether interrupts are off. Where BTF has no `member`
+    (`struct.member`), the point cannot matter. `callbacks` are the functions that the filter
     `tlb-flush` passes.
     """
 
@@ -114,8 +120,7 @@ class Candidate:
     why: str = ""
 
     def implied(self, arch: str, present: Collection[str]) -> tuple[str, ...]:
-        """Return what the symbol does besides on *arch*, where the points *present* are seen by
-        probes of their own."""
+        """Return what the symbol does besides on *arch* if the points *present* are resolved."""
         return tuple(
             implication.what
             for implication in self.implies
@@ -127,13 +132,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One logical event. `scope` "any" looks in every module too, `role` marks what a slot needs.
+    """A point is one logical event, of kind `kind` (events.Kind).
 
-    `bare` accepts a symbol whose arguments the compiler changed (.isra.0): it only says that it
-    ran. `returns` is the kind of the function's return, `slot` the slot it always serves,
-    `unless` names points that make this one superfluous, `host` features without which the event
-    cannot matter. If the point is unresolved and not `optional`, the plan says so, with `what`
-    and the `patterns` that suffer.
+    With the `scope` "any" its symbol is looked for in every module too. `role` marks a point that a
+    slot needs. `bare` accepts a symbol whose arguments the compiler changed (.isra.0): its events
+    only say that it ran. `returns` is the kind of the function's return, and `slot` the slot that
+    it always serves. `unless` names points that make this one superfluous, and `host` the features
+    without which the event cannot matter. If the point is unresolved and not `optional`, the plan
+    says so, with `what` and the `patterns` that suffer.
     """
 
     name: str
@@ -155,11 +161,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class SlotRule:
-    """Where a family's slots come from: one fixed `name`, or the enumerators of a BTF `enum`.
+    """A rule says where a family's slots come from: they have one fixed `name`, or they are the
+    enumerators of a BTF `enum`.
 
-    `match` is the enumerators' prefix and `prefix` what is cut off to name the slot. `page_lock`
-    names the slot whose lock was per page while the copy had no index argument, `unnamed` how
-    many slots to leave open per architecture without BTF.
+    `match` is the prefix of those enumerators, and `prefix` is cut off to name the slot. `lock` is
+    the unit of the slots' lock. `page_lock` names the slot whose lock was per page while the copy
+    had no index argument. `unnamed` says how many slots to leave open, by architecture, where there
+    is no BTF.
     """
 
     name: str = ""
@@ -173,7 +181,8 @@ class SlotRule:
 
 @dataclass(frozen=True, slots=True)
 class Never:
-    """A symbol that exists but is not on the path `instead_of` watches, and why."""
+    """This names a symbol that exists but is not on the path that the point `instead_of` watches,
+    and says why."""
 
     symbol: str
     instead_of: str
@@ -182,8 +191,9 @@ class Never:
 
 @dataclass(frozen=True, slots=True)
 class Blind:
-    """Something that can never be seen on these architectures or hosts, or by these mechanisms, if
-    the plan has one, and why. `forced_broadcast`: what Plan's says is so there.
+    """A blind spot can never be seen on these architectures and hosts, by a plan that has a probe
+    of these mechanisms (an empty tuple means any); `why` says why. With `forced_broadcast` the
+    plan's is true there.
     """
 
     what: str
@@ -197,10 +207,13 @@ class Blind:
 
 @dataclass(frozen=True, slots=True)
 class ContextRule:
-    """Where BPF programs find the preempt count: `member` of the per-CPU variable `variable`
-    ("" if it is the variable itself), or of the current task (`task`: path of members). Where BTF
-    has the variable `wide_with`, it has the wide layout. `helper`: the kernel's function behind the
-    BPF helper that finds the variable or the task."""
+    """A context rule says where BPF programs find the preempt count on the architectures `arch`.
+
+    It is the `member` of the per-CPU variable `variable` ("": the variable itself), or in the
+    current task, behind the path of members `task`. Where BTF has the variable `wide_with`, the
+    count has the wide layout. `helper` is the kernel's function behind the BPF helper that finds
+    the variable or the task.
+    """
 
     arch: tuple[str, ...]
     helper: str
@@ -212,7 +225,7 @@ class ContextRule:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One probe file. Without any of its points `pattern` can't be checked."""
+    """A family is one probe file. If none of its points is resolved, `pattern` can't be checked."""
 
     name: str
     points: tuple[Point, ...]
@@ -225,7 +238,11 @@ class Family:
 
 @cache
 def families() -> tuple[Family, ...]:
-    """Load the shipped probe files, by file name. Raises InputError if one is invalid."""
+    """Return the shipped probe files, in the order of `load`. Raises InputError if one is invalid.
+
+    >>> "ghes_copy_tofrom_phys" in symbols(families())
+    True
+    """
     directory = resources.files("ghesrace_probes")
     texts = {
         entry.name: entry.read_text("utf-8")
@@ -236,9 +253,14 @@ def families() -> tuple[Family, ...]:
 
 
 def load(texts: dict[str, str]) -> tuple[Family, ...]:
-    """Parse probe files, given as {file name: TOML text}. Raises InputError naming file and key."""
+    """Parse probe files, given as {file name: TOML text}, and return them by file name, those
+    without a pattern first. Raises InputError, which names the file and the key.
+
+    >>> load({"mine.toml": 'family = "mine"'})[0].name
+    'mine'
+    """
     found = [_family(name, texts[name]) for name in sorted(texts)]
-    loaded = tuple(sorted(found, key=lambda family: bool(family.pattern)))  # the slots' own first
+    loaded = tuple(sorted(found, key=lambda family: bool(family.pattern)))  # slots' own first
     names = [point.name for family in loaded for point in family.points]
     for name in names:
         if names.count(name) > 1:
@@ -256,7 +278,7 @@ def load(texts: dict[str, str]) -> tuple[Family, ...]:
 
 
 def symbols(loaded: tuple[Family, ...]) -> frozenset[str]:
-    """Every symbol that a probe file names, in whatever role."""
+    """Return every symbol that the probe files *loaded* name, in whatever role."""
     return frozenset(_symbols(loaded))
 
 
@@ -333,7 +355,7 @@ def _candidate(where: str, raw: dict[str, Any]) -> Candidate:
 
 
 def _fetches(where: str, raw: Any, *, members: bool) -> dict[str, Wanted]:
-    """What a table of fetches says, by field; *members*: of a struct may be among them."""
+    """Return the fetches of a table, by field; with *members*, some may be members of a struct."""
     if not isinstance(raw, dict):
         raise InputError(f"{where}: {raw!r} is not a table of fetches by field")
     _known(where, raw, FIELDS)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine is: symbols, BTF, HEST, clocks, CPUs, memory."""
+"""These modules read what this machine is: its symbols, BTF, HEST, clocks, CPUs and memory."""

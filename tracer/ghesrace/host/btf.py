@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the few things we need from BTF: enum values, struct offsets, function prototypes.
+"""This reads the few things we need from BTF: enum values, struct offsets, function prototypes.
 
-Format: Documentation/bpf/btf.rst. Only the type records that are asked for are decoded; one pass
-over the record headers finds where each begins. The bytes come from the running kernel or from a
-capture of somebody else's, so nothing in them is trusted.
+Documentation/bpf/btf.rst describes the format. Only the type records that are asked for are
+decoded; one pass over the record headers finds where each begins. The bytes come from the running
+kernel or from a capture of somebody else's, so nothing in them is trusted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MODIFIERS = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 _MOST_MODIFIERS = 64
 _MOST_NESTED = 16
 
-# Bytes that follow the 12-byte record header: a fixed part, and a part for each of `vlen`.
+# So many bytes follow the 12-byte record header: a fixed part, and a part for each of `vlen`.
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
 _EACH = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
 _LAST_KIND = _ENUM64
@@ -33,8 +33,8 @@ _LAST_KIND = _ENUM64
 
 @dataclass(frozen=True, slots=True)
 class Prototype:
-    """A function's parameters, in order: names ("..." for variadic), which are integers or
-    enums, which are structs by value."""
+    """A prototype says of a function's parameters, in order, their names ("..." if variadic), which
+    are integers or enums (`scalar`), and which are structs passed by value (`struct`)."""
 
     parameters: tuple[str, ...]
     scalar: tuple[bool, ...] = ()
@@ -42,10 +42,15 @@ class Prototype:
 
 
 class Btf:
-    """The types of one vmlinux or module.
+    """This gives the types of one vmlinux or module.
 
-    *data* is the content of /sys/kernel/btf/NAME; *base* vmlinux's for a module (split BTF:
-    its ids and string offsets continue the base's). Raises InputError on bytes that are not BTF.
+    *data* is the content of /sys/kernel/btf/NAME. A module needs vmlinux's BTF as *base*, because
+    its ids and string offsets continue the base's (split BTF). Raises InputError on bytes that are
+    not BTF; so does every method that meets a damaged record.
+
+        btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
+        btf.enum("fixed_addresses")["FIX_APEI_GHES_IRQ"]
+        btf.function("ghes_copy_tofrom_phys").parameters
     """
 
     def __init__(self, data: bytes, base: Btf | None = None) -> None:
@@ -81,11 +86,12 @@ class Btf:
 
     @classmethod
     def read(cls, path: Path, base: Btf | None = None) -> Btf:
-        """Read *path*. Raises OSError if it cannot be read, InputError if it is not BTF."""
+        """Read the file *path*. Raises OSError if it is unreadable, InputError if it is not BTF."""
         return cls(path.read_bytes(), base)
 
     def enum(self, name: str) -> dict[str, int]:
-        """Enumerators of `enum name` and their values; empty if there is no such enum."""
+        """Return the enumerators of `enum name` and their values, or {} if there is no such
+        enum."""
         for row in self._find(name, _ENUM):
             at, count = int(self._starts[row]) + 3, int(self._vlens[row])
             pairs = self._words[at : at + 2 * count].reshape(-1, 2)
@@ -94,8 +100,10 @@ class Btf:
         return {}
 
     def offsets(self, name: str) -> dict[str, int]:
-        """Byte offset of each member of `struct name`, those of its anonymous structs and unions
-        included (bit fields left out); empty if there is no such struct.
+        """Return the byte offset of each member of `struct name`, or {} if there is no such struct.
+
+        Members of its anonymous structs and unions are included. Bit fields are left out unless
+        they begin at a byte.
         """
         for row in self._find(name, _STRUCT):
             return self._members(int(row), _MOST_NESTED)
@@ -121,7 +129,7 @@ class Btf:
         return found
 
     def function(self, name: str) -> Prototype | None:
-        """Prototype of function *name*, or None if it has no BTF."""
+        """Return the prototype of function *name*, or None if it has no BTF."""
         for row in self._find(name, _FUNC):
             owner, proto = self._row(int(self._sizes[row]))
             if owner is None or owner._kinds[proto] != _FUNC_PROTO:
@@ -137,11 +145,11 @@ class Btf:
         return None
 
     def variable(self, name: str) -> int | None:
-        """The type id of variable *name* (the per-CPU ones have one), or None."""
+        """Return the type id of variable *name* (per-CPU variables have one), or None."""
         return self._id(name, _VAR)
 
     def function_id(self, name: str) -> int | None:
-        """The type id of function *name*, or None if it has no BTF."""
+        """Return the type id of function *name*, or None if it has no BTF."""
         return self._id(name, _FUNC)
 
     def _id(self, name: str, kind: int) -> int | None:
@@ -149,7 +157,7 @@ class Btf:
         return int(rows[0]) + self._first_id if len(rows) else None
 
     def _plain_kind(self, type_id: int) -> int:
-        """The kind of a type behind its typedefs and qualifiers; 0 for void."""
+        """Return the kind of a type behind its typedefs and qualifiers, which is 0 for void."""
         for _ in range(_MOST_MODIFIERS):
             owner, row = self._row(type_id) if type_id else (None, 0)
             if owner is None or owner._kinds[row] not in _MODIFIERS:
@@ -158,7 +166,7 @@ class Btf:
         raise InputError("a BTF type is a modifier of itself")
 
     def _find(self, name: str, kind: int) -> npt.NDArray[np.intp]:
-        """Rows of the records of *kind* that are called *name*."""
+        """Return the rows of the records of *kind* that are called *name*."""
         offsets = self._string_offsets(name)
         return np.flatnonzero((self._kinds == kind) & np.isin(self._names, offsets))
 
@@ -182,7 +190,7 @@ class Btf:
         return self._strings[begin:end].decode("ascii", "replace")
 
     def _row(self, type_id: int) -> tuple[Btf | None, int]:
-        """The object that holds *type_id* and its row there."""
+        """Return the object that holds *type_id*, and its row there; or None and 0."""
         if type_id < self._first_id:
             return self._base._row(type_id) if self._base else (None, 0)
         row = type_id - self._first_id
@@ -190,7 +198,8 @@ class Btf:
 
 
 def _record_starts(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
-    """Word index of each type record. Raises InputError at an unknown kind or a cut record."""
+    """Return the word index of each type record. Raises InputError at an unknown kind or a cut
+    record."""
     fixed = [3 + _FIXED.get(kind, 0) // 4 for kind in range(_LAST_KIND + 1)]
     each = [_EACH.get(kind, 0) // 4 for kind in range(_LAST_KIND + 1)]
     infos = words.tolist()

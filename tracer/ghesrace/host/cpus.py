@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which CPUs there are: the kernel's CPU lists."""
+"""This reads the lists in which the kernel says which CPUs there are."""
 
 from __future__ import annotations
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:
-    """The CPUs of a list as in /sys/devices/system/cpu/online (lib/bitmap.c: bitmap_parselist).
+    """Return the CPUs of a list such as /sys/devices/system/cpu/online (bitmap_parselist in
+    lib/bitmap.c).
 
-    What is no number or range is left out.
+    Parts that are no number or range are left out.
 
     >>> parse_cpus("0-3,8")
     (0, 1, 2, 3, 8)

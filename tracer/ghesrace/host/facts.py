@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about one kernel and host, as files say them. Nothing here decides anything.
+"""This reads facts about one kernel and host, as files say them. Nothing here decides anything.
 
 Every reader takes the root of a file tree, so that a copied or made-up /proc and /sys do as well
-as the running system's. What cannot be read is a fact too: it is kept in `Facts.problems`.
+as the running system's. That a file cannot be read is a fact too: `Facts.problems` keeps it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from .btf import Btf
 from .cpus import parse_cpus
 from .kallsyms import Symbol
 
-# Every kernel with kprobes has it, mounted tracefs or not.
+# Every kernel with kprobes has this function, whether tracefs is mounted or not.
 KPROBES = "register_kprobe"
-# What BPF programs can be attached to and ask for shows in these functions' presence.
+# The presence of these functions shows what BPF programs can be attached to and ask for.
 BPF_FEATURES = (
     "array_map_mmap",
     "bpf_trampoline_link_prog",
     "register_ftrace_direct",
     "get_func_arg",
 )
-# The start of the kernel: where a name is not unique, tracefs takes an offset from here. arm64's
-# image begins before what kallsyms lists without CONFIG_KALLSYMS_ALL (Debian until 6.1).
+# The kernel starts at one of these: where a name is not unique, tracefs takes an offset from it.
+# arm64's image begins before what kallsyms lists without CONFIG_KALLSYMS_ALL (Debian until 6.1).
 ANCHORS = ("_text", "_stext")
 TRACEFS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
-# README strings, from kernel/trace/trace.c: readme_msg[].
+# These strings of tracefs's README are from kernel/trace/trace.c: readme_msg[].
 _README = {
     "kprobe-events": "kprobe_events\t\t- ",
     "fprobe-events": "f[:[<group>/][<event>]] <func-name>",
@@ -50,7 +50,8 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One area of /proc/vmallocinfo: [begin, end) without its guard page, caller, module."""
+    """An area is one of /proc/vmallocinfo: its addresses [begin, end) without the guard page, the
+    function that made it, and that function's module ("" for vmlinux)."""
 
     begin: int
     end: int
@@ -60,15 +61,15 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a plan is resolved from.
+    """A plan is resolved from these facts.
 
     `arch` is "x86_64" or "arm64" (others as the kernel names them). `symbols` holds the functions
-    that some probe file names, by plain name; `traceable` the (module, name) pairs that ftrace can
-    hook and `blacklist` the names that kprobes refuse, each None if unreadable. `tracefs` is where
-    it is mounted; `features` what its README and files offer ("kprobe-events", "fprobe-events",
-    "arg", "retval", "instances"); `tracepoints` the events present and their ids. `hest` is None
-    without a readable table. `host` holds points.HOST_FEATURES that apply. `problems` maps a
-    subject (a file, a table) to why it could not be read.
+    that some probe file names, by plain name. `traceable` holds the (module, name) pairs that
+    ftrace can hook, and `blacklist` the names that kprobes refuse; each is None if unreadable.
+    `tracefs` is where it is mounted, `features` what its README and files offer ("kprobe-events",
+    "fprobe-events", "arg", "retval", "instances"), and `tracepoints` the events present and their
+    ids. `hest` is None without a readable table. `host` holds those points.HOST_FEATURES that
+    apply. `problems` maps a subject (a file, a table) to why it could not be read.
     """
 
     arch: str
@@ -91,13 +92,17 @@ class Facts:
     problems: dict[str, str] = field(default_factory=dict)
 
     def arity(self, symbol: Symbol) -> int | None:
-        """Number of parameters of *symbol* in BTF, or None if BTF does not have it."""
+        """Return how many parameters *symbol* has in BTF, or None if BTF does not have it."""
         btf = self.module_btf.get(symbol.module) if symbol.module else self.btf
         prototype = btf.function(symbol.name) if btf else None
         return None if prototype is None else len(prototype.parameters)
 
     def to_host(self) -> dict[str, Any]:
-        """JSON-ready facts for a capture's metadata."""
+        """Return the JSON-ready facts for a capture's metadata.
+
+        >>> Facts("arm64", "6.12", problems={"HEST": "No such file"}).to_host()["problems"]
+        {'HEST': 'No such file'}
+        """
         return {
             "arch": self.arch,
             "release": self.release,
@@ -111,7 +116,12 @@ class Facts:
 
 
 def read_facts(root: Path = Path("/")) -> Facts:
-    """Read everything that a plan needs from the file tree at *root*. Never raises."""
+    """Read everything that a plan needs from the file tree at *root*. What cannot be read is told
+    in `problems` instead of raised.
+
+        facts = read_facts()
+        print(facts.release, facts.features, facts.problems)
+    """
     problems: dict[str, str] = {}
 
     def attempt(subject: str, read: Callable[[], _V], default: _V) -> _V:
@@ -167,12 +177,16 @@ def read_facts(root: Path = Path("/")) -> Facts:
 
 
 def wanted_symbols() -> frozenset[str]:
-    """The plain names of all functions that a plan may depend on."""
+    """Return the plain names of all functions that a plan may depend on."""
     return points.symbols(points.families()) | {KPROBES, *ANCHORS, *BPF_FEATURES}
 
 
 def find_tracefs(root: Path = Path("/")) -> Path | None:
-    """Where tracefs is mounted under *root*, or None."""
+    """Return where tracefs is mounted under *root*, or None.
+
+    >>> find_tracefs(Path("/nowhere")) is None
+    True
+    """
     for place in TRACEFS:
         if (root / place / "trace_clock").exists():
             return root / place
@@ -227,7 +241,7 @@ def _tracepoints(tracefs: Path | None) -> dict[str, int]:
 
 
 def wanted_tracepoints() -> Iterable[str]:
-    """The tracepoints (`system:event`) that a plan may depend on."""
+    """Yield the tracepoints (`system:event`) that a plan may depend on."""
     for family in points.families():
         for point in family.points:
             yield from (c.tracepoint for c in point.candidates if c.tracepoint)
@@ -248,7 +262,7 @@ def _host(root: Path) -> frozenset[str]:
 
 
 def _selected(text: str | None) -> str | None:
-    """The bracketed word of "[none] integrity confidentiality"."""
+    """Return the bracketed word of a text like "[none] integrity confidentiality", or None."""
     found = re.search(r"\[(\S+)\]", text or "")
     return found.group(1) if found else None
 
@@ -258,14 +272,14 @@ def _clocks(tracefs: Path | None) -> tuple[str, ...]:
     return tuple(word.strip("[]") for word in (text or "").split())
 
 
-# "0xffffc90000004000-0xffffc90000007000   12288 ghes_init+0x1a/0x2f [ghes] ioremap": two pages and
-# a guard page. %pS of a module's freed init code is a bare number, which names nobody, and %pK
-# may print hashed addresses, which are no page's.
+# A line is "0xffffc90000004000-0xffffc90000007000   12288 ghes_init+0x1a/0x2f [ghes] ioremap" for
+# two pages and a guard page. %pS of a module's freed init code is a bare number, which names
+# nobody, and %pK may print hashed addresses, which are no page's.
 _AREA = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+)\s+12288 (\w*ghes\w*)\+\S+(?: \[(\w+)\])? ioremap")
 
 
 def _areas(path: Path) -> tuple[Area, ...]:
-    """The GHES areas of /proc/vmallocinfo (mm/vmalloc.c: s_show)."""
+    """Return the GHES areas of /proc/vmallocinfo (s_show in mm/vmalloc.c)."""
     areas = []
     for line in path.read_text("ascii", "replace").splitlines():
         found = _AREA.match(line)

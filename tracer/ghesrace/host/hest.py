@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the ACPI Hardware Error Source Table: which error sources firmware announces, and where.
+"""This reads the ACPI Hardware Error Source Table (HEST), in which firmware announces its error
+sources.
 
-ACPI 6.5, section 18.3.2 (HEST) and 18.3.2.9 (notification structure); Linux: include/acpi/actbl1.h.
+ACPI 6.5 defines the table in section 18.3.2 and the notification structure in 18.3.2.9; Linux has
+both in include/acpi/actbl1.h.
 """
 
 from __future__ import annotations
@@ -34,17 +36,19 @@ NMI, SEA, SDEI = 4, 8, 11
 _SDT = struct.Struct("<4sIBB6s8sI4sI")
 _GENERIC, _GENERIC_V2 = 9, 10
 _LENGTH = {2: 20, 6: 48, 7: 44, 8: 56, _GENERIC: 64, _GENERIC_V2: 92}
-# Machine check sources end in 28-byte banks: (offset of their count, length without them).
+# Machine check sources end in 28-byte banks. By type, this is the offset of the banks' count and
+# the length of the source without them, both in bytes.
 _BANKED = {0: (32, 40), 1: (44, 48), 11: (44, 48)}
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorSource:
-    """One generic hardware error source (GHES).
+    """This is one generic hardware error source (GHES).
 
-    `register` is the physical address of the 8-byte register that holds the error status
-    block's physical address, `block` that block's address or None when it could not be read,
-    `length` the block's length in bytes; `notify` the raw type, `vector` a GSI or SDEI event.
+    `register` is the physical address of the 8-byte register that holds the physical address of the
+    error status block. `block` is that block's physical address, or None if it could not be read,
+    and `length` its length in bytes. `notify` is the raw notification type (NOTIFY), `vector` its
+    GSI or SDEI event, and `poll_ms` the polling interval in ms.
     """
 
     id: int
@@ -59,16 +63,20 @@ class ErrorSource:
 
     @property
     def notification(self) -> str:
-        """The notification type in words."""
+        """This is the notification type in words, such as "NMI"."""
         return NOTIFY.get(self.notify, f"type {self.notify}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form, addresses as integers."""
+        """Return the JSON-ready form, with addresses as integers."""
         return {**asdict(self), "notification": self.notification}
 
 
 def parse(table: bytes) -> tuple[ErrorSource, ...]:
-    """Return the generic error sources of a HEST. Raises InputError if it is not one."""
+    """Return the generic error sources of the HEST *table*. Raises InputError if it is not one.
+
+    >>> parse(b"HEST" + (40).to_bytes(4, "little") + bytes(32))  # a table without sources
+    ()
+    """
     if len(table) < _SDT.size + 4:
         raise InputError(f"a HEST of {len(table)} bytes has no header")
     signature, length = _SDT.unpack_from(table)[:2]
@@ -93,9 +101,12 @@ def parse(table: bytes) -> tuple[ErrorSource, ...]:
 
 
 def read(root: Path = Path("/")) -> tuple[ErrorSource, ...]:
-    """Parse the running kernel's HEST and look up each error status block.
+    """Parse the running kernel's HEST, found under *root*, and look up each error status block.
 
-    Raises OSError if there is no table or it cannot be read, InputError if it is malformed.
+    Raises OSError if there is no table or it cannot be read, and InputError if it is malformed.
+
+        for source in read():
+            print(source.id, source.notification, source.block)
     """
     sources = parse((root / "sys/firmware/acpi/tables/HEST").read_bytes())
     return tuple(replace(source, block=_block(root, source)) for source in sources)
@@ -130,7 +141,8 @@ def _generic(table: bytes, at: int, kind: int) -> ErrorSource:
 
 
 def _block(root: Path, source: ErrorSource) -> int | None:
-    """Read the register through /dev/mem, where CONFIG_STRICT_DEVMEM and lockdown let us."""
+    """Return what the register holds, read through /dev/mem, or None where CONFIG_STRICT_DEVMEM or
+    lockdown forbids it."""
     if not source.register or source.register % 8:
         return None
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Function symbols of the running kernel, and what ftrace and kprobes say of them."""
+"""This reads the running kernel's function symbols, and what ftrace and kprobes say of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ _ENDS = frozenset(b"\n\t .")  # what may follow a symbol's plain name
 
 
 class Symbol(NamedTuple):
-    """One function: its full name, address (0 when hidden), module ("" for vmlinux)."""
+    """A symbol is one function: its full name, its address (0 if hidden) and its module ("" for
+    vmlinux).
+
+    >>> Symbol("ghes_proc.isra.0", 0, "ghes").place
+    'ghes:ghes_proc.isra.0'
+    """
 
     name: str
     address: int
@@ -20,26 +25,31 @@ class Symbol(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """The name without what GCC appends (.isra.0, .constprop.0, .part.0)."""
+        """This is the name without what GCC appends (.isra.0, .constprop.0, .part.0)."""
         return self.name.partition(".")[0]
 
     @property
     def place(self) -> str:
-        """How tracefs spells it: `symbol` or `module:symbol`."""
+        """This is how tracefs spells the symbol: `symbol` or `module:symbol`."""
         return f"{self.module}:{self.name}" if self.module else self.name
 
 
 def read_symbols(path: Path, wanted: Iterable[str]) -> dict[str, tuple[Symbol, ...]]:
-    """Return the functions whose plain name is in *wanted*, by plain name. Raises OSError.
+    """Return the functions whose plain name is in *wanted*, by plain name.
 
-    *path* is /proc/kallsyms: `address type name`, then `[module]`. `.cold` parts are left out:
-    the compiler's unlikely halves are no function's entry.
+    *path* is /proc/kallsyms, whose lines are `address type name`, then `[module]`. The compiler's
+    `.cold` parts are left out, as they are no function's entry. Raises OSError if the file is
+    unreadable.
     """
     return find_symbols(path.read_bytes(), wanted)
 
 
 def find_symbols(data: bytes, wanted: Iterable[str]) -> dict[str, tuple[Symbol, ...]]:
-    """As `read_symbols`, of a kallsyms that is already in memory."""
+    """Return what `read_symbols` does, from the content *data* of a kallsyms.
+
+    >>> find_symbols(b"0000000000000000 t ghes_proc [ghes]\\n", ["ghes_proc"])
+    {'ghes_proc': (Symbol(name='ghes_proc', address=0, module='ghes'),)}
+    """
     found: dict[str, tuple[Symbol, ...]] = {}
     for name in sorted(wanted):
         symbols = tuple(_symbols(data, name))
@@ -64,8 +74,8 @@ def _symbols(data: bytes, name: str) -> Iterator[Symbol]:
 
 
 def read_addresses(path: Path, wanted: Iterable[str]) -> dict[str, int]:
-    """Return the addresses of vmlinux's symbols of any type, variables too; hidden ones are left
-    out. Raises OSError."""
+    """Return the addresses of vmlinux's *wanted* symbols of any type, variables too, or {} if
+    kallsyms hides them. Raises OSError if the file is unreadable."""
     data, found = path.read_bytes(), {}
     for name in wanted:
         for fields in (line.split() for line in _lines(data, b" ", name)):
@@ -75,9 +85,10 @@ def read_addresses(path: Path, wanted: Iterable[str]) -> dict[str, int]:
 
 
 def read_traceable(path: Path, wanted: Iterable[str]) -> frozenset[tuple[str, str]]:
-    """Return the (module, full name) pairs that ftrace can hook. Raises OSError.
+    """Return the (module, full name) pairs of *wanted* that ftrace can hook.
 
-    *path* is available_filter_functions: `name` or `name [module]`, one a line.
+    *path* is available_filter_functions, whose lines are `name` or `name [module]`. Raises OSError
+    if the file is unreadable.
     """
     data = b"\n" + path.read_bytes()
     pairs = set()
@@ -89,9 +100,9 @@ def read_traceable(path: Path, wanted: Iterable[str]) -> frozenset[tuple[str, st
 
 
 def _lines(data: bytes, before: bytes, name: str) -> Iterator[bytes]:
-    """Lines that have *name*, or *name* and a compiler's suffix, right after *before*.
+    """Yield the lines that have *name*, or *name* and a compiler's suffix, right after *before*.
 
-    A search per name: splitting 200,000 lines takes seconds on an emulated CPU.
+    It searches once per name, as splitting 200,000 lines takes seconds on an emulated CPU.
     """
     key = before + name.encode()
     at = data.find(key)
@@ -105,6 +116,7 @@ def _lines(data: bytes, before: bytes, name: str) -> Iterator[bytes]:
 
 
 def read_blacklist(path: Path) -> frozenset[str]:
-    """Return the names that kprobes refuse (debugfs kprobes/blacklist). Raises OSError."""
+    """Return the names that kprobes refuse, from debugfs's kprobes/blacklist. Raises OSError if the
+    file is unreadable."""
     with path.open(encoding="ascii", errors="replace") as lines:
         return frozenset(fields[1] for line in lines if len(fields := line.split()) > 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory the rings of one CPU may take."""
+"""This limits how much memory the rings of one CPU may take."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ _OF_RAM, _OF_CGROUP = 64, 4
 
 
 def ring_kb(cpus: int, *, most: int, charged: bool, root: Path = Path("/")) -> int:
-    """KiB per CPU: *most*, less where the rings of all *cpus* would take over 1/64 of RAM.
+    """Return how many KiB the rings of each CPU may take: *most*, or less where the rings of all
+    *cpus* would take over 1/64 of RAM.
 
-    *charged*: and where they would take over a quarter of what our cgroup may have, as the unit's
-    MemoryHigh=: BPF maps are charged to it (d5299b67dd59, Linux 5.11), the tracing ring buffer is
-    not.
+    With *charged* they may not take over a quarter of what our cgroup may have either, such as the
+    unit's MemoryHigh=. BPF maps are charged to it (d5299b67dd59, Linux 5.11), and the tracing ring
+    buffer is not. *root* is where /proc and /sys are.
+
+    >>> ring_kb(8, most=4_096, charged=False, root=Path("/nowhere"))  # the RAM is not known
+    4096
     """
     total = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.M)
     shares = [int(total[1]) // _OF_RAM] if total else []
@@ -27,7 +31,8 @@ def ring_kb(cpus: int, *, most: int, charged: bool, root: Path = Path("/")) -> i
 
 
 def _limits(root: Path) -> Iterator[int]:
-    """Bytes that our cgroup and those above it may have (cgroup v2, memory.high and memory.max)."""
+    """Yield the bytes that our cgroup and those above it may have, by memory.high and memory.max of
+    cgroup v2."""
     own = re.search(r"^0::/(.*)$", _text(root / "proc/self/cgroup"), re.M)
     top = root / "sys/fs/cgroup"
     parts = own[1].split("/") if own else []

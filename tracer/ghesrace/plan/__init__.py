@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan: probe points as resolved on one kernel. Plain data, stored in every capture.
+"""A plan holds the probe points as resolved on one kernel. It is plain data, and every capture
+stores one.
 
-`resolve.py` makes a plan, the sources attach it, the checker reads from it what an event
-implies and what stays unseen.
+`planning/resolve.py` makes a plan, the sources attach it, and the checker reads from it what an
+event implies and what stays unseen.
+
+>>> plan = Plan("x86_64", "6.12", (Slot("GHES_IRQ", 644, None, "report"),), ())
+>>> Plan.from_dict(plan.to_dict()) == plan
+True
 """
 
 from __future__ import annotations
@@ -58,7 +63,7 @@ MAX_SLOTS = 1024  # the x86 fixmap has fewer indices in all
 
 LockUnit = Literal["page", "report"]
 Backend = Literal["ftrace", "bpf"]
-# How BPF programs hand over what they see: arrays that user space maps, or a perf event array.
+# BPF programs hand over what they see through arrays that user space maps, or a perf event array.
 Transport = Literal["mapped", "perf"]
 Mechanism = Literal[
     "kprobe", "kretprobe", "fprobe", "fretprobe", "fentry", "fexit", "tracepoint", "raw-tracepoint"
@@ -67,13 +72,13 @@ Mechanism = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One page-aligned kernel virtual address that GHES maps through.
+    """A slot is one page-aligned kernel virtual address that GHES maps through.
 
-    `index` is the enum fixed_addresses value (None for a vm-area page), `address` the virtual
-    address or None until it is observed, `lock` the unit of its lock: one `page` (legacy IRQ
-    slot) or one whole `report` (legacy NMI; every slot since the locks moved to the
-    notification helpers, Linux 5.1). `family` names the probe file it came from and `module`
-    the module whose functions use it ("" for vmlinux).
+    `index` is its value in enum fixed_addresses (None for a vm-area page), and `address` its
+    virtual address, or None until that is observed. `lock` is the unit of its lock: one `page`
+    (the legacy IRQ slot) or one whole `report` (the legacy NMI slot, and every slot since the locks
+    moved to the notification helpers, Linux 5.1). `family` names the probe file that it came from,
+    and `module` the module whose functions use it ("" for vmlinux).
     """
 
     name: str
@@ -91,14 +96,17 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One probe point on one symbol.
+    """A probe is one probe point on one symbol.
 
-    `kind` is the events.Kind it becomes; `clear_kind` the one it becomes instead when its
-    `phys` and `prot` arguments are both 0 (fixmap setters). `fields` says what is fetched, by
-    `fetch.FIELDS`; sources/values.py is how that becomes an event. Of what `filter` refuses nothing
-    is recorded. `slot` is the slot of a function that serves one slot only. `implies` says what the
-    symbol does besides and has no probe of its own: "page-after-set", "page-after-clear" (local),
-    "broadcast-after-clear".
+    Its hits become events of `kind` (an events.Kind), or of `clear_kind` when their `phys` and
+    `prot` arguments are both 0 (fixmap setters). `fields` says what is fetched, by the names in
+    `fetch.FIELDS`, and sources/values.py makes an event of it. A hit that `filter` refuses is not
+    recorded. `slot` is the index of the slot of a function that serves one slot only. `implies`
+    says what the symbol does besides and has no probe of its own, such as "page-after-set",
+    "page-after-clear" (local) or "broadcast-after-clear" (points.IMPLIES).
+
+    >>> Probe("unmap", "UNMAP", "__native_set_fixmap", "kprobe", {"index": Fetch(1)}).kind
+    'UNMAP'
     """
 
     point: str
@@ -127,7 +135,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """Something that this plan cannot see, why, and which patterns and slots that affects."""
+    """This names something that the plan cannot see, and says why, and which patterns and slots
+    that affects."""
 
     what: str
     why: str
@@ -137,18 +146,18 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Slots, probes and blind spots of one kernel.
+    """A plan lists the slots, probes and blind spots of one kernel.
 
     `not_checked` maps a pattern to the reason why its probe points could not be resolved.
-    `pti` says that kernel entries are not global, `forced_broadcast` that the hypervisor makes
-    this guest's local invalidations broadcasts, which they are not on bare metal; `cpus` are the
+    `pti` says that kernel entries are not global, and `forced_broadcast` that the hypervisor makes
+    this guest's local invalidations broadcasts, which they are not on bare metal. `cpus` are the
     CPUs online at the time. `clock_error_ns` bounds how wrong the order of two stamps of different
-    CPUs can be; `pair_errors_ns` says so of pairs for which another bound is proven (CPUs x < y,
-    ns), `clock_drift_ns` how far two CPUs' stamps drift apart in a second. `contexts`: the source
-    can tell an event's context, else all seem to be a task's. `backend` is what attaches the
-    probes; `transport` is of the BPF one only. `summary`: the kernel judges, and keeps no events
-    (summary.py). `numbered_arguments`: tracefs knows `$argN`; before Linux 4.20 a probe event has
-    to name the registers instead.
+    CPUs can be. `pair_errors_ns` gives another bound for the pairs of CPUs for which one is proven,
+    as (x, y, ns) with x < y, and `clock_drift_ns` says how far two CPUs' stamps drift apart in a
+    second. With `contexts` the source can tell an event's context; otherwise all events seem to be
+    a task's. `backend` attaches the probes, and `transport` matters to BPF only. With `summary` the
+    kernel judges and keeps no events (sources/bpf/summary). With `numbered_arguments` tracefs knows
+    `$argN`; before Linux 4.20 a probe event has to name the registers instead.
     """
 
     arch: str
@@ -171,14 +180,15 @@ class Plan:
     numbered_arguments: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON-ready form, by plan.schema.json; `from_dict` reads it back."""
+        """Return the JSON-ready form that plan.schema.json describes; `from_dict` reads it."""
         return {"version": PLAN_VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: Any) -> Plan:
-        """Read `to_dict` back, or what version 1 wrote: its fetches and filters become `Text`.
+        """Return the plan of which `to_dict` made *data*, in this version or in version 1, whose
+        fetches and filters become `Text`.
 
-        Raises InputError on anything that is no such dict, or that no plan of ours could be.
+        Raises InputError for anything that is no such dict, and for what no plan of ours could be.
         """
         try:
             version = data["version"]
@@ -229,7 +239,8 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
-        """Read a plan from JSON text. Raises InputError."""
+        """Return the plan in the JSON *text*. Raises InputError as `from_dict` does, and for text
+        that is not JSON."""
         try:
             return cls.from_dict(json.loads(text))
         except (ValueError, RecursionError) as error:
@@ -239,14 +250,15 @@ class Plan:
 
 
 def _listed(data: Any) -> tuple[Any, ...]:
-    """A list as a tuple. Raises TypeError for what is none, a string too."""
+    """Return a list as a tuple. Raises TypeError for anything else, even a string."""
     if not isinstance(data, list | tuple):
         raise TypeError(f"{data!r:.80} is no list")
     return tuple(data)
 
 
 def _probe(data: Any, version: int) -> Probe:
-    """A probe of a plan of *version*. Raises InputError, or what a damaged file leads to."""
+    """Return a probe of a plan of *version*. Raises InputError, or KeyError, TypeError,
+    AttributeError or ValueError, if the file is damaged."""
     rest = {**data, "implies": _listed(data["implies"])}
     fields, only = data["fields"].items(), data["filter"]
     if version == _TEXT_VERSION:

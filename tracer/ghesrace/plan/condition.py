@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold in the kernel for an event to be recorded: a tree. Each backend says it in its own
-words, by `rendered`.
+"""A condition is a tree that says what must hold in the kernel for an event to be recorded. Each
+backend says it in its own words, by `rendered`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .shape import misfit
 MOST_DEPTH = 4  # of a tree: ours have 3 levels
 MOST_TERMS = 1 << 14  # of a tree: 4 for each of the most slots that a plan may have
 
-# "&": the field has one of the value's bits.
+# The operator "&" holds if the field has one of the value's bits.
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "&"]
 State = Literal["interrupts-off", "softirq", "irq", "nmi"]
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A field of the probe, held against a number.
+    """This holds if a field of the probe, a name in `fetch.FIELDS`, compares so with the value.
 
     >>> Compare("index", "==", 644)
     Compare(field='index', operator='==', value=644)
@@ -40,8 +40,8 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class InContext:
-    """The CPU is in one of these states: a softirq, a hard interrupt, an NMI; or, whatever it
-    does, interrupts are off."""
+    """This holds if the CPU is in one of these states: a softirq, a hard interrupt, an NMI or, in
+    any context, with interrupts off."""
 
     context: tuple[State, ...]
 
@@ -51,7 +51,7 @@ class InContext:
 
 @dataclass(frozen=True, slots=True)
 class InTask:
-    """The CPU runs the thread of this id."""
+    """This holds if the CPU runs the thread that has this id."""
 
     task: int
 
@@ -61,7 +61,7 @@ class InTask:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Every one of these holds."""
+    """This holds if every one of its parts does."""
 
     all: tuple[Condition, ...]
 
@@ -71,7 +71,7 @@ class AllOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """At least one of these holds."""
+    """This holds if at least one of its parts does."""
 
     any: tuple[Condition, ...]
 
@@ -128,7 +128,8 @@ def read_condition(data: Any) -> Condition:
 
 
 def _misplaced(group: AllOf | AnyOf) -> str | None:
-    """What is wrong with a group whose parts were read: text is never a part of a tree."""
+    """Return the field that is wrong in a group whose parts were read, or None; a `Text` is never a
+    part of a tree."""
     parts = parts_of(group)
     fit = isinstance(parts, tuple) and not any(isinstance(part, Text) for part in parts)
     return None if fit else "all" if isinstance(group, AllOf) else "any"
@@ -140,7 +141,12 @@ def parts_of(group: AllOf | AnyOf) -> tuple[Condition, ...]:
 
 
 def leaves(condition: Condition) -> Iterator[Leaf]:
-    """Yield what *condition* asks of the event, from left to right."""
+    """Yield what *condition* asks of the event, from left to right; of a `Text` that is nothing.
+
+    >>> [leaf.value for leaf in leaves(AnyOf((Compare("index", "==", 644), InTask(1))))
+    ...  if isinstance(leaf, Compare)]
+    [644]
+    """
     if isinstance(condition, AllOf | AnyOf):
         for part in parts_of(condition):
             yield from leaves(part)
@@ -153,8 +159,8 @@ def rendered(
 ) -> str:
     """Return *condition* with `&&` and `||` between what *leaf* makes of each leaf.
 
-    Groups in groups, and leaves that test bits, stand in *brackets*. Text has no leaves: whoever
-    may show it does so. Raises TypeError for it.
+    Groups in groups, and leaves that test bits or the context, stand in *brackets*. Raises
+    TypeError for a `Text`, which has no leaves: whoever may show it has to do that without this.
 
     >>> rendered(AnyOf((Compare("index", "==", 644), Compare("index", "==", 645))),
     ...          lambda leaf: f"{leaf.field} {leaf.operator} {number(leaf)}")
@@ -173,5 +179,9 @@ def rendered(
 
 
 def number(compare: Compare) -> str:
-    """Return the value as people read that field: addresses in hexadecimal."""
+    """Return the value as people read that field, which is in hexadecimal for addresses.
+
+    >>> number(Compare("addr", ">=", 0xFF00))
+    '0xff00'
+    """
     return f"{compare.value:#x}" if compare.field in HEXADECIMAL else str(compare.value)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a probe fetches when it fires, as data. Each backend says it in its own words."""
+"""A fetch describes a value that a probe takes when it fires. It is plain data, which each backend
+says in its own words."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from ghesrace.errors import InputError
 
 from .shape import misfit
 
-# What a probe's values are called, in a plan, in probe files and in map files.
+# A probe's values have these names in a plan, in probe files and in map files.
 FIELDS = (
     "addr",  # kernel virtual address
     "phys",  # physical address, bytes
@@ -33,11 +34,11 @@ _MOST_OFFSET = 1 << 16  # bytes; the structs that arguments point to are smaller
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """An argument by its number (from 1), or what the function returns.
+    """This fetches an argument by its number (from 1), or what the function returns.
 
-    Its lower `bits` count, as a `signed` number or not. With an `offset`, the argument is an
-    address, and the value lies in kernel memory `offset` bytes behind it. The argument of a raw
-    tracepoint is numbered as its TP_PROTO() is.
+    Only its lower `bits` count, as a `signed` number or as an unsigned one. With an `offset` the
+    argument is an address, and the value lies in kernel memory `offset` bytes behind it. The
+    arguments of a raw tracepoint are numbered as in its TP_PROTO().
 
     >>> Fetch(5, bits=32)  # the fixmap index of ghes_copy_tofrom_phys()
     Fetch(argument=5, bits=32, signed=False, offset=None)
@@ -58,7 +59,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A number that nothing has to be fetched for."""
+    """This is a number for which nothing has to be fetched."""
 
     constant: int
 
@@ -68,7 +69,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class FieldOf:
-    """The field of that name of a tracepoint's record, or of the record of a foreign trace."""
+    """This takes the named field of a tracepoint's record, or of a record of a foreign trace."""
 
     field: str
 
@@ -78,7 +79,8 @@ class FieldOf:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A fetch or a filter of a version 1 plan, in tracefs's words: shown, and never read."""
+    """This is a fetch or a filter of a version 1 plan, in tracefs's words; it is shown, and nothing
+    reads it."""
 
     text: str
 
@@ -96,7 +98,8 @@ _BY_KEY: dict[str, type[Fetched]] = {
 
 
 def read_fetch(data: Any) -> Fetched:
-    """Return the fetch that *data* (of JSON or TOML) describes. Raises InputError for what is none.
+    """Return the fetch that *data*, read from JSON or TOML, describes. Raises InputError if it
+    describes none.
 
     >>> read_fetch({"argument": 1, "offset": 8})
     Fetch(argument=1, bits=64, signed=False, offset=8)
@@ -115,5 +118,5 @@ def read_fetch(data: Any) -> Fetched:
 
 
 def shortly(data: Any) -> str:
-    """Return the beginning of `repr(data)`, for a message."""
+    """Return the first 80 characters of `repr(data)`, for a message."""
     return f"{data!r:.80}"

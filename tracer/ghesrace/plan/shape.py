@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a dataclass that was built from a file holds what its type hints say."""
+"""This checks that a dataclass which was built from a file holds what its type hints say."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def misfit(instance: Any) -> str | None:
-    """Return the first field of a dataclass *instance* that its type hint does not allow, or None.
+    """Return the name of the first field of a dataclass *instance* whose value its type hint does
+    not allow, or None.
 
-    It knows what a plan uses: int, str, bool, None, Literal, unions, dict, tuple[T, ...] and other
-    dataclasses. A str must be printable, because it ends on a terminal.
+    It knows the types that a plan uses: int, str, bool, None, Literal, unions, dict,
+    tuple[T, ...] and other dataclasses. A str must be printable, because it ends on a terminal.
+
+    >>> from ghesrace.plan import Slot
+    >>> misfit(Slot("GHES_IRQ", "644", None, "report"))
+    'index'
     """
     kind: Any = type(instance)
     hints = _hints(kind)
