@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What batches of events mean: the rule, its findings and the verdict. It knows no host."""
+"""The checker says what batches of events mean, by the rule, its findings and the verdict. It knows
+no host."""

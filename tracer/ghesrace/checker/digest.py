@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checker's side of a summary: records of what the kernel judged become judged episodes,
-samples and counts. What losses, PTI and the end of the stream change is decided here.
+"""This is the checker's side of a summary: it makes judged episodes, samples and counts from the
+records of what the kernel judged, and decides what losses, PTI and the end of the stream change.
 
 The records are events.SUMMARY_EPISODE, SUMMARY_SAMPLE and SUMMARY_COUNT.
 """
@@ -33,7 +33,7 @@ from .losses import INVALIDATIONS, MAP_KINDS, Windows, hides
 from .model import EPISODE, FORCE_CLOSE_NS, Class, Judged, Mark, Table, Why
 from .witness import EpisodeKey, episode_key
 
-# Repeated episodes in one step, at most: this bounds what a hostile file can make of it.
+# One step repeats at most so many episodes, which bounds the memory that a hostile file can take.
 MOST_REPEATED_AT_ONCE = 1 << 20
 _MARKS = {
     Trait.FLUSHED: Mark.MAP_FLUSH,
@@ -44,10 +44,11 @@ _MARKS = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """*n* episodes of *cpu* at *slot* that the kernel judged to be safe and only counted.
+    """A count is of `n` episodes of `cpu` at `slot` that the kernel judged to be safe and only
+    counted.
 
-    `cls` is their class; it is UNCERTAIN, and `why` says why, if a loss may have hidden what
-    threatened them.
+    `cls` is their class. If a loss may have hidden what threatened them it is UNCERTAIN, and `why`
+    says why.
     """
 
     slot: int
@@ -60,11 +61,12 @@ class Count:
 
 @dataclass(slots=True)
 class Digested:
-    """What one step yields.
+    """One step of a `Digest` yields this.
 
     `judged` are episodes of which each has a record, or is a repetition of one that has. `samples`
-    are episodes that stand for others in a prediction: each is among `judged` or in `counts` too.
-    `events` holds, by episode, the map and the unmap of each episode and threat that is named here.
+    are episodes that stand for others in a prediction; each is among `judged` or in `counts` too.
+    `events` (EVENT) holds, by episode, the map and the unmap of each episode and threat that is
+    named here.
     """
 
     judged: list[Judged]
@@ -75,8 +77,8 @@ class Digested:
 
 @dataclass(slots=True)
 class Digest:
-    """Takes a summary's records out of batches, and judges what losses did to them once no
-    more losses of their time can come.
+    """A digest takes a summary's records out of batches, and judges what losses did to them once
+    no more losses of their time can come.
 
     >>> from ghesrace.events import LOSS, as_events, blank, joined, mark
     >>> counts = blank(Kind.COUNT)
@@ -91,12 +93,14 @@ class Digest:
     plan: Plan
     _waiting: list[Events] = field(default_factory=list)
     _threats: dict[tuple[int, int], np.void] = field(default_factory=dict)  # by CPU and slot
-    # By CPU, slot and the begin of its map (ns): the first episode of a shape, and its threat.
+    # This holds the first episode of a shape, and its threat, by CPU, slot and begin of its map
+    # (ns).
     _first: dict[tuple[int, int, int], tuple[np.void, np.void | None]] = field(default_factory=dict)
     _loss_end: dict[str, int] = field(default_factory=lambda: {"map": -1, "inv": -1})
 
     def take(self, batch: Events) -> Events:
-        """Keep the summary's records of *batch* (EVENT) for the next `step`; return the others."""
+        """Keep the summary's records of *batch* (EVENT, shape (n,)) for the next `step`, and return
+        the others."""
         mine = of_kind(batch["kind"], SUMMARY_KINDS)
         if not mine.any():
             return batch
@@ -105,7 +109,8 @@ class Digest:
 
     def step(self, watermark: int, losses: Events) -> Digested:
         """Judge what was recorded before *watermark* (ns). *losses* (LOSS) are those delivered so
-        far that are not older than a second. Raises InputError as `_repeated` does."""
+        far that are not older than a second. Raises InputError if the records repeat more episodes
+        than any host makes."""
         records = joined([empty(), *self._waiting])
         ready = records["ts"] < np.uint64(watermark)
         self._waiting = [records[~ready]] if not ready.all() else []
@@ -131,7 +136,7 @@ class Digest:
 
     def _episodes(self, records: Events, windows: dict[str, Windows], found: Digested) -> None:
         by_slot: dict[int, tuple[list[np.void], list[np.void], list[int]]] = {}
-        # Records of unsafe episodes only: a handful where there is no race.
+        # Only unsafe episodes have records of their own: a handful where there is no race.
         for record in select(records, Kind.EPISODE, Kind.THREAT):
             name = int(record["cpu"]), int(record["slot"])
             if record["kind"] == Kind.THREAT:
@@ -152,17 +157,17 @@ class Digest:
             found.events |= _raw(judged.episodes) | _raw(judged.threats)
 
     def _repeated(self, records: Events, losses: Windows, found: Digested) -> None:
-        """More episodes of a shape that was recorded once. A loss since then may have hidden what
-        saved them.
+        """Add more episodes of a shape that was recorded once. A loss since then may have hidden
+        what saved them.
 
-        Raises InputError for more than any host makes.
+        Raises InputError if they are more than any host makes.
         """
         if int(records["count"].sum()) > MOST_REPEATED_AT_ONCE:
             raise InputError("a summary repeats more episodes than any host makes", "corrupt")
         for record in records:
             cpu, slot, n = int(record["cpu"]), int(record["slot"]), int(record["count"])
             first = self._first.get((cpu, slot, int(record["begin"])))
-            if first is None:  # it was lost
+            if first is None:  # The first one was lost.
                 found.counts.append(Count(slot, cpu, Class.UNCERTAIN, Why.LOSS, Trait(0), n))
                 continue
             episode, threat = first
@@ -174,8 +179,8 @@ class Digest:
             found.events |= _raw(judged.episodes[:1]) | _raw(judged.threats)
 
     def _judged(self, records: Events, threat: Ints, slot: int) -> Judged:
-        """Episodes (SUMMARY_EPISODE) of *slot*; *threat* (shape as *records*) is each one's row in
-        the threats that the caller sets, or -1."""
+        """Return the episodes *records* (SUMMARY_EPISODE, shape (n,)) of *slot* as judged. *threat*
+        (shape (n,)) is each one's row in the threats that the caller sets, or -1."""
         cls = records["cls"].astype(np.int64)
         started = (records["traits"] & Trait.STARTED) != 0
         why = np.where(cls == Class.UNCERTAIN, int(Why.ORDER), 0)
@@ -183,10 +188,10 @@ class Digest:
         return _as_judged(records, slot, cls, why, threat)
 
     def _degrade(self, judged: Judged, losses: Windows, until: int = 0) -> None:
-        """Make uncertain what a loss, or with PTI a CR3 write, may have saved unseen.
+        """Make those unsafe episodes uncertain which something unseen may have saved.
 
-        It may have done so from the threat's unmap to the end of the access, or to *until* (ns) if
-        that is later.
+        A loss may have hidden that from the threat's unmap to the end of the access, or to *until*
+        (ns) if that is later. With PTI a CR3 write may have done it.
         """
         rows, cls, why = judged.episodes, judged.cls, judged.why
         unsafe = ((cls == Class.NONE) | (cls == Class.INCIDENTAL)) & (judged.threat >= 0)
@@ -219,8 +224,8 @@ class Digest:
 
 
 def _counts(records: Events, losses: Windows) -> list[Count]:
-    """The counts of *records* (SUMMARY_COUNT). A loss that could hide a map makes safe episodes
-    uncertain, unless their own map flush was seen."""
+    """Return the counts of *records* (SUMMARY_COUNT). A loss that could hide a map makes safe
+    episodes uncertain, unless their own map flush was seen."""
     begin, end = records["begin"].astype(np.int64), records["end"].astype(np.int64)
     hidden: Bools = losses.touch(begin, end) & (records["traits"] & Trait.FLUSHED == 0)
     return [
@@ -237,7 +242,8 @@ def _counts(records: Events, losses: Windows) -> list[Count]:
 
 
 def _as_judged(records: Events, slot: int, cls: Ints, why: Ints, threat: Ints) -> Judged:
-    """Episodes (SUMMARY_EPISODE or SUMMARY_SAMPLE) of *slot*, judged so, with no threats yet."""
+    """Return *records* (SUMMARY_EPISODE or SUMMARY_SAMPLE) of *slot*, judged so, without threats
+    yet."""
     rows, no = _rows(records), np.zeros(len(records), np.bool_)
     latent = (records["traits"] & Trait.LATENT) != 0
     handoff = (records["traits"] & Trait.HANDOFF) != 0
@@ -245,8 +251,8 @@ def _as_judged(records: Events, slot: int, cls: Ints, why: Ints, threat: Ints) -
 
 
 def _rows(records: Events) -> Table:
-    """SUMMARY_EPISODE or SUMMARY_SAMPLE as EPISODE. The stamp of an effect stands for its position
-    in the CPU's buffer too, which a summary does not have."""
+    """Return *records* (SUMMARY_EPISODE or SUMMARY_SAMPLE) as EPISODE. The stamp of an effect
+    stands for its position in the CPU's buffer too, which a summary does not have."""
     rows = np.zeros(len(records), EPISODE)
     rows["slot"], rows["cpu"], rows["ctx"] = records["slot"], records["mapper"], records["ctx"]
     rows["frame"] = records["frame"]
@@ -255,7 +261,7 @@ def _rows(records: Events) -> Table:
     begin, end = records["begin"].astype(np.int64), records["end"].astype(np.int64)
     end = np.where(end == 0, NEVER, end)
     rows["seq_hold"] = rows["seq_entry"] = records["call"]
-    # When the lock hold began was not stamped: it was at most so long before.
+    # When the lock hold began was not stamped, but it was at most FORCE_CLOSE_NS before.
     rows["t_hold"] = np.maximum(begin - FORCE_CLOSE_NS, 0)
     rows["t_pre"] = NEVER
     for name in ("map", "read"):
@@ -267,7 +273,7 @@ def _rows(records: Events) -> Table:
 
 
 def _raw(rows: Table) -> dict[EpisodeKey, Events]:
-    """By episode, the events of it that the kernel stamped: its map and its unmap."""
+    """Return, by episode, those of its events that the kernel stamped: its map and its unmap."""
     found = {}
     for row in rows:
         events = empty(2)

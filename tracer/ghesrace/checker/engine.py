@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches in, findings and a verdict out: the one engine, live and offline."""
+"""The engine takes batches and gives findings and a verdict. Live and offline it is the same."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATTERNS: tuple[Callable[[Plan, bool], Pattern], ...] = (Stale, TornEdit, Shootd
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one batch decided.
+    """This is what one batch decided.
 
     `judged` are the episodes that it decided. `evidence.judged` are these and, from a summary, the
     samples, which the patterns need and which are counted elsewhere. `counts` are a summary's
@@ -52,9 +52,10 @@ class _Step:
 
 
 class Engine:
-    """Feed it batches (`feed`), end the stream (`finish`), ask for a `report` at any time.
+    """Feed an engine batches (`feed`), end the stream (`finish`), and ask for a `report` at any
+    time.
 
-    Memory is bounded by CPUs x slots and by the batches between two MARKs, not by the run.
+    Its memory is bounded by CPUs x slots and by the batches between two MARKs, not by the run.
 
     >>> from ghesrace.events import mark
     >>> from ghesrace.plan import Slot
@@ -82,14 +83,16 @@ class Engine:
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
 
     def feed(self, batch: Events) -> list[Judged]:
-        """Take one batch (EVENT, shape (n,)); return the episodes that it decided, slot by slot.
+        """Take one batch (EVENT, shape (n,)), and return the episodes that it decided, slot by
+        slot.
 
-        Raises InputError for records that no source of ours makes (see `validate`).
+        Raises InputError for records that no source of ours makes (`checker.validate.validate`).
         """
         return [slot for judged in self.steps(batch) for slot in judged]
 
     def steps(self, batch: Events) -> Iterator[list[Judged]]:
-        """`feed` in steps, one at least, so that a follower can follow each of a large batch."""
+        """Do as `feed` does, but yield after each step, of which there is at least one, so that a
+        follower can follow each step of a large batch."""
         validate(batch, self.plan)
         self._count(batch)
         self._last = None
@@ -99,31 +102,37 @@ class Engine:
             yield []
 
     def follower(self) -> Engine:
-        """An engine that reports on what comes from now on, as this one judges it: it is fed by
-        `follow`, which costs little, and by nothing else."""
+        """Return an engine that reports on what comes from now on, as this one judges it. It is fed
+        by `follow`, which costs little, and by nothing else.
+
+            window = engine.follower()
+            for judged in engine.steps(batch):
+                window.follow(engine, batch)
+                batch = batch[:0]
+        """
         made = Engine(self.plan)
         made.correlator, made.judge, made.tracker = self.correlator, self.judge, self.tracker
         return made
 
     def follow(self, leader: Engine, batch: Events) -> None:
-        """Take *batch*, of which the *leader* just made its first step; empty with its later ones
-        and after its `finish`."""
+        """Take what the last step of the *leader* decided. *batch* is the batch of which that was
+        the first step; it is empty for later steps and after the leader's `finish`."""
         self._count(batch)
         if leader._last is not None:
             self._take(leader._last)
 
     @property
     def found(self) -> bool:
-        """Whether some pattern was found so far, other orders of the lock holds left aside."""
+        """This is true if some pattern was found so far, other orders of the lock holds aside."""
         return any(p.observed or p.happened for p in self.patterns)
 
     @property
     def observed(self) -> int:
-        """How many times some pattern was observed so far."""
+        """This is how many times some pattern was observed so far."""
         return sum(p.observed for p in self.patterns)
 
     def finish(self) -> list[Judged]:
-        """The stream is over; judge what is left."""
+        """Judge what is left as the stream is over, and return it as `feed` does."""
         return self._step(self.correlator.finish(), NEVER)
 
     def _step(self, chunk: Chunk, watermark: int) -> list[Judged]:
@@ -191,11 +200,12 @@ class Engine:
         counts.classes[count.cls] += count.n
         counts.uncertain[count.why] += count.n if count.why else 0
         if count.cls != Class.UNCERTAIN:
-            # What was safe came later: it needed an invalidation, and with it no start is unknown.
+            # These safe episodes came later. An invalidation made them safe, and after it the start
+            # leaves nothing unknown.
             counts.uncertain_at_start += self._at_start.pop((count.slot, count.cpu), 0)
 
     def report(self) -> Report:
-        """The verdict on everything fed so far."""
+        """Return the verdict on everything fed so far, with what led to it."""
         patterns = {pattern.name: self._result(pattern) for pattern in self.patterns}
         checked = [p for p in self.patterns if patterns[p.name].checked]
         findings = ranked([finding for p in checked for finding in p.findings()])
@@ -237,7 +247,7 @@ class Engine:
         return {kind.name for kind in pattern.needs} <= kinds
 
     def _reasons(self, patterns: dict[str, PatternResult]) -> list[str]:
-        """Why the verdict can't be clean, worst first; empty if it can."""
+        """Return why the verdict can't be clean, the worst first, or [] if it can."""
         reasons = []
         for pattern in self.patterns:
             because = patterns[pattern.name].not_checked_because

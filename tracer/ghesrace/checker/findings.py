@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings: what a pattern found, when, and its witness."""
+"""A finding says what a pattern found, when, and by which witness."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Access = Literal["read", "write"]
 
 FIRST_OCCURRENCES = 10
 
-MAX_FINDINGS = 1000  # distinct ones; more are counted only
+MAX_FINDINGS = 1000  # distinct ones that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a witness. `n` is the step number of DESIGN.md's eight steps, or None.
+    """A step is one line of a witness. `n` is its number among the race's eight steps, or None.
 
-    `ts` is in ns of the capture's clock, None for what can't be traced. `side` is the column:
-    that of x or of y. They are two CPUs, or two contexts of one CPU.
+    `ts` is in ns of the capture's clock, or None for what can't be traced. `side` is the column,
+    which belongs to x or to y. They are two CPUs, or two contexts of one CPU.
     """
 
     side: Literal["x", "y"]
@@ -39,9 +39,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One time that a finding happened; stamps in ns, None where not traced or not of it.
+    """An occurrence is one time that a finding happened. Its stamps are in ns; they are None for
+    what was not traced or is no part of it.
 
-    `ts` is when: the map, or whatever else completed it. `frames` is None where there are none.
+    `ts` is the stamp of the map, or of whatever else completed it. `frames` (physical addresses,
+    bytes) is None where there are none.
     """
 
     ts: int
@@ -54,12 +56,13 @@ class Occurrence:
 
 @dataclass(slots=True)
 class Finding:
-    """One distinct way in which a pattern showed, with its first witness.
+    """A finding is one distinct way in which a pattern showed, with its first witness.
 
-    `cpus` are x and y (one CPU twice: two contexts of it), `frames` the physical addresses p
-    (stale) and q (meant), if there are any. `slot` is None where it is no matter of a slot.
-    `explanation` says in plain words what protects, or what would have to happen. `reordered`:
-    the witness is another order of the recorded lock holds, not the recorded one.
+    `cpus` are x and y; one CPU twice stands for two contexts of it. `frames` are the physical
+    addresses p (stale) and q (meant), in bytes, if there are any. `slot` is None where it is no
+    matter of a slot. `explanation` says in plain words what protects, or what would have to happen.
+    If it is `reordered`, the witness is another order of the recorded lock holds than the recorded
+    one.
     """
 
     pattern: str
@@ -76,7 +79,14 @@ class Finding:
 
 
 def ranked(findings: list[Finding]) -> list[Finding]:
-    """The worst first: observed before predicted, writes before reads, then the frequent."""
+    """Return *findings* with the worst first: observed before predicted, writes before reads, then
+    by how often they happened.
+
+    >>> rare = Finding("overlap", "observed", None, "GHES_IRQ", (0, 1), None, "a", [], count=1)
+    >>> often = Finding("overlap", "observed", None, "GHES_IRQ", (1, 0), None, "b", [], count=9)
+    >>> [finding.count for finding in ranked([rare, often])]
+    [9, 1]
+    """
     return sorted(
         findings,
         key=lambda f: (
@@ -92,7 +102,12 @@ def ranked(findings: list[Finding]) -> list[Finding]:
 
 
 def groups(*columns: Ints) -> Iterator[Ints]:
-    """The indices of equal rows of *columns*, group by group, MAX_FINDINGS groups at most."""
+    """Yield the indices of equal rows of *columns* (shape (n,) each), group by group, for at most
+    MAX_FINDINGS groups.
+
+    >>> [group.tolist() for group in groups(np.array([7, 5, 7]))]
+    [[1], [0, 2]]
+    """
     if not len(columns[0]):
         return
     names = np.stack([column.astype(np.int64) for column in columns])
@@ -104,7 +119,19 @@ def groups(*columns: Ints) -> Iterator[Ints]:
 
 @dataclass(slots=True)
 class Collection:
-    """The distinct findings of a pattern, each with its first witness, and all counted."""
+    """A collection holds the distinct findings of a pattern, each with its first witness and with
+    the number of its occurrences.
+
+    It keeps at most MAX_FINDINGS findings and, without `all_occurrences`, the first
+    FIRST_OCCURRENCES occurrences of each.
+
+    >>> found = Collection()
+    >>> at = Occurrence(300, 300, None, None, (0, 1), None)
+    >>> new = Finding("overlap", "observed", None, "GHES_IRQ", (0, 1), None, "why", [])
+    >>> found.add(("GHES_IRQ", 0, 1), np.arange(12), lambda: new, lambda member: at)
+    >>> new.count, len(new.occurrences)
+    (12, 10)
+    """
 
     all_occurrences: bool = False
     found: dict[tuple[object, ...], Finding] = field(default_factory=dict)
@@ -116,7 +143,8 @@ class Collection:
         make: Callable[[], Finding],
         when: Callable[[int], Occurrence],
     ) -> None:
-        """Take *members* of one group; *make* its finding if there is none under *key* yet."""
+        """Count the *members* of one group (indices) in the finding under *key*, which *make*
+        returns if there is none yet. *when* returns the occurrence of a member."""
         if key not in self.found:
             if len(self.found) >= MAX_FINDINGS:
                 return
@@ -129,11 +157,11 @@ class Collection:
 
 
 def step_of(side: Literal["x", "y"], span: np.void, ts: int | None, event: str, text: str) -> Step:
-    """A line of a witness that happened in *span*."""
+    """Return a line of a witness that happened in *span* (SPAN or EVENT) at *ts* (ns)."""
     context = Context(int(span["ctx"])).name.lower()
     return Step(side, None, ts, int(span["cpu"]), context, event, text)
 
 
 def in_time(steps: list[Step]) -> list[Step]:
-    """The lines of a witness in the order of their stamps."""
+    """Return the lines of a witness in the order of their stamps (ns), those without one first."""
     return sorted(steps, key=lambda step: step.ts or 0)

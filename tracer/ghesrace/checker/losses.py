@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a loss can have hidden, and what it touches."""
+"""This says what a loss can have hidden, and what it touches."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ INVALIDATIONS = tuple(k for k in Kind if k.name.startswith(("INV_", "BCAST_")))
 
 
 def hides(plan: Plan, losses: Events, kinds: Iterable[Kind]) -> Bools:
-    """Which of *losses* (LOSS, shape (n,)) could have hidden an event of one of the *kinds*: a mask
-    of shape (n,).
+    """Return a mask (shape (n,)) of those *losses* (LOSS, shape (n,)) which could have hidden an
+    event of one of the *kinds*.
 
     An unmatched NMI names the reference's probe point, but hides whatever its handler did.
+
+    >>> from ghesrace.events import loss, select
+    >>> lost = select(loss(100, 200, Cause.OVERRUN), Kind.LOSS)  # events of any probe
+    >>> hides(Plan("x86_64", "6.12", (), ()), lost, MAP_KINDS).tolist()
+    [True]
     """
     names = {kind.name for kind in kinds}
     harmless = [
@@ -32,7 +37,7 @@ def hides(plan: Plan, losses: Events, kinds: Iterable[Kind]) -> Bools:
 
 @dataclass(slots=True)
 class Windows:
-    """Windows (ns) in which something may be hidden. They are asked about many times at once.
+    """In these windows (ns) something may be hidden. They are asked about many times at once.
 
     `begin` is sorted, and each of `end` is the latest end of all windows up to there.
     """
@@ -42,8 +47,8 @@ class Windows:
 
     @classmethod
     def of(cls, losses: Events, keep: Bools, error: int, older_end: int = -1) -> Windows:
-        """The windows of those *losses* (LOSS) that the mask *keep* names, each wider by *error* ns
-        at both ends; and all the time before *older_end* (ns).
+        """Return the windows of those *losses* (LOSS) that the mask *keep* names, each wider by
+        *error* ns at both ends, and the window of all time before *older_end* (ns).
 
         >>> from ghesrace.events import Cause, Kind, loss, select
         >>> lost = select(loss(100, 200, Cause.MISSED), Kind.LOSS)
@@ -57,14 +62,22 @@ class Windows:
         return cls(begin[rank], np.maximum.accumulate(end[rank]))
 
     def touch(self, begin: Ints, end: Ints) -> Bools:
-        """Which of the windows [begin, end] (ns, shape (n,) each) intersect one of these."""
+        """Return a mask (shape (n,)) of those spans [begin, end] (ns, shape (n,) each) which
+        intersect one of these windows."""
         last = np.searchsorted(self.begin, end, side="right") - 1
         return np.asarray((last >= 0) & (self.end[np.maximum(last, 0)] >= begin))
 
 
 def touched(plan: Plan, losses: Events, cpus: Ints, begin: Ints, end: Ints) -> Bools:
-    """Which of the windows [begin, end] (ns), each on its CPU of *cpus*, one of *losses* (LOSS)
-    touches, if that is on the same CPU or on one unknown. All have shape (n,)."""
+    """Return a mask of those spans [begin, end] (ns), each on its CPU of *cpus*, which one of
+    *losses* (LOSS) of that CPU, or of an unknown one, touches. All but *losses* have shape (n,).
+
+    >>> from ghesrace.events import loss, select
+    >>> lost = select(loss(5_000, 6_000, Cause.OVERRUN, cpu=1), Kind.LOSS)
+    >>> begin, end = np.array([5_500, 5_500]), np.array([5_600, 5_600])
+    >>> touched(Plan("x86_64", "6.12", (), ()), lost, np.array([0, 1]), begin, end).tolist()
+    [False, True]
+    """
     result = np.zeros(len(begin), np.bool_)
     for cpu in present(cpus):
         mine = cpus == cpu

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of the checker: classes, episodes, luck and spans, as columns."""
+"""These are the words of the checker, as columns: classes, episodes, luck and spans."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ghesrace.events import Bools, Events, Ints, Kind
 
 
 class Class(IntEnum):
-    """What saved an episode; the first that matches wins."""
+    """A class says what saved an episode; the first that matches wins."""
 
     FRESH = 0
     BROADCAST = 1
@@ -25,7 +25,7 @@ class Class(IntEnum):
 
 
 class Why(IntEnum):
-    """Why an episode is uncertain."""
+    """This says why an episode is uncertain."""
 
     CERTAIN = 0
     START = 1  # its CPU may hold a translation from before the capture
@@ -39,12 +39,14 @@ SAFE = (Class.FRESH, Class.BROADCAST, Class.MAP_FLUSH, Class.SAME_FRAME)
 
 @dataclass(slots=True)
 class Judged:
-    """New episodes of one slot, judged. All columns have the length of `episodes`.
+    """These are new episodes of one slot, judged. All columns have the length of `episodes`.
 
-    `threat` is the row of `threats` (EPISODE) that matters most, -1 for none. `vulnerable`: if
-    another CPU's lock hold came just before this one's, nothing structural would protect the
-    access. `exposes`: its unmap left its translation in other CPUs' reach. `touched`: a loss may
-    have hidden what says otherwise of either.
+    `cls` holds Classes and `why` holds Whys. `latent` says that the episode's CPU might still hold
+    another frame's translation when it began, and `handoff` that the slot's episode before was on
+    another CPU. `threat` is the row of `threats` (EPISODE) that matters most, or -1. An episode is
+    `vulnerable` if nothing structural would protect its access if another CPU's lock hold came just
+    before its own. It `exposes` its translation if its unmap left that in other CPUs' reach. It is
+    `touched` if a loss may have hidden what says otherwise of either.
     """
 
     slot: int
@@ -66,7 +68,7 @@ Table = npt.NDArray[np.void]
 
 
 class Mark(IntFlag):
-    """What is known of an episode."""
+    """A mark says what is known of an episode."""
 
     MAP_FLUSH = 1  # its CPU invalidated the slot after the map and before the access
     PRE_FLUSH = 2  # ... just before the map, in the same lock hold (t_pre)
@@ -77,8 +79,8 @@ class Mark(IntFlag):
     UNMAPPED = 64  # its unmap was seen
 
 
-# One episode. t_* are ns, seq_* positions in the CPU's buffer, NEVER where not seen. The time
-# of an entry probe is the begin of its effect's interval.
+# This is one episode. The columns t_* are ns and seq_* are positions in the CPU's buffer; both are
+# NEVER where nothing was seen. The time of an entry probe is the begin of its effect's interval.
 EPISODE = np.dtype(
     [
         ("slot", "<i2"),
@@ -105,7 +107,7 @@ EPISODE = np.dtype(
     ]
 )
 
-# One invalidation that is not part of an episode's own map or unmap: luck.
+# This is one invalidation that is not part of an episode's own map or unmap: it is luck.
 LUCK = np.dtype(
     [
         ("slot", "<i2"),
@@ -126,7 +128,7 @@ BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL)
 
 
 class What(IntEnum):
-    """What a span is."""
+    """This says what a span is."""
 
     WRITE = 0  # a GHES map or unmap is in the function that writes the PTE
     USE = 1  # a slot, from its map to the end of its unmap
@@ -134,9 +136,9 @@ class What(IntEnum):
     EDIT = 3  # another page-table edit of [addr, addr + size) is in progress
 
 
-# Times in ns, positions in the CPU's buffer. A use is sure until its unmap is entered (t_sure)
-# and over when that has returned (t_end). `ended`: its end was seen, not only that it is over.
-# `touched`: a loss may have hidden its real end.
+# This is one span. The columns t* are ns and seq* are positions in the CPU's buffer. A use is sure
+# until its unmap is entered (t_sure) and over when that has returned (t_end). It is `ended` if its
+# end was seen, not only that it is over, and `touched` if a loss may have hidden its real end.
 SPAN = np.dtype(
     [
         ("what", "u1"),
@@ -162,7 +164,8 @@ SPAN = np.dtype(
 
 @dataclass(slots=True)
 class Spans:
-    """What one step yields: spans that are over, and those that are open (t_end is NEVER)."""
+    """One step of the tracker yields these spans (SPAN): those that are over by `watermark` (ns),
+    and those that are still open, whose t_end is NEVER."""
 
     over: Table
     open: Table
@@ -171,12 +174,12 @@ class Spans:
 
 @dataclass(slots=True)
 class Chunk:
-    """What one step of correlation yields, ready to be judged.
+    """One step of correlation yields a chunk, which is ready to be judged.
 
-    `episodes` (EPISODE, new ones only) stand in slot order within each slot; `luck` (LUCK) are
-    the invalidations outside them; `events` are the raw events that they came from, and
-    `losses` (events.LOSS) those delivered so far that may still touch something. `fresh` are those
-    of the events that no chunk before had, all stamped below `watermark` (ns).
+    `episodes` (EPISODE, new ones only) stand in slot order within each slot, and `luck` (LUCK) are
+    the invalidations outside them. `events` are the raw events that they came from, and `losses`
+    (events.LOSS) those delivered so far that may still touch something. `fresh` are those of the
+    events that no chunk before had, all stamped below `watermark` (ns).
     """
 
     episodes: Table
@@ -188,5 +191,9 @@ class Chunk:
 
 
 def class_word(cls: Class) -> str:
-    """The class as users see it."""
+    """Return the class as users see it.
+
+    >>> class_word(Class.MAP_FLUSH)
+    'map-flush'
+    """
     return cls.name.lower().replace("_", "-")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answer: verdict, classes per slot, patterns, findings, and what was not seen."""
+"""A report is the answer: the verdict, the classes per slot, the patterns, the findings, and what
+was not seen."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from .model import Class, Why
 
 
 class Verdict(IntEnum):
-    """The worst one wins."""
+    """A verdict says how bad it is; the worst one wins.
+
+    >>> max(Verdict.CLEAN, Verdict.PREDICTED).word
+    'race-predicted'
+    """
 
     CLEAN = 0
     INCONCLUSIVE = 1
@@ -22,13 +27,15 @@ class Verdict(IntEnum):
 
     @property
     def word(self) -> str:
-        """The word that users see."""
+        """This is the word that users see."""
         return ("clean", "inconclusive", "race-predicted", "race-observed")[self]
 
 
 @dataclass(slots=True)
 class SlotCounts:
-    """What happened at one slot; `classes` is indexed by Class, `uncertain` by Why."""
+    """These counts say what happened at one slot; `classes` is indexed by Class, and `uncertain` by
+    Why. `uncertain_at_start` counts the uncertain episodes that are forgiven, because a later one
+    of that CPU was judged."""
 
     name: str
     address: int | None
@@ -42,9 +49,11 @@ class SlotCounts:
 
 @dataclass(slots=True)
 class PatternResult:
-    """`checked` is false where the plan lacks what the pattern needs (`not_checked_because`).
+    """A result is what one pattern found.
 
-    `harmless` counts what looked alike and is no hazard, `uncertain` says what was undecidable.
+    `checked` is false where the plan lacks what the pattern needs, and `not_checked_because` says
+    what that is. `harmless` counts what looked alike and is no hazard, and `uncertain` says what
+    was undecidable.
     """
 
     checked: bool
@@ -57,7 +66,12 @@ class PatternResult:
 
 @dataclass(slots=True)
 class Report:
-    """The answer. `lost` is None where it could not be counted; `losses` counts by cause."""
+    """A report is what `checker.engine.Engine.report` answers.
+
+    `reasons` say why the verdict can't be clean. `truncated` says that the file ends too early.
+    `events` counts the events, `lost` the lost ones (None where they could not be counted), and
+    `losses` the lost ones by cause.
+    """
 
     verdict: Verdict
     reasons: list[str]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which records a source of ours can make: all others are refused."""
+"""This refuses all records that no source of ours can make."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _MOST = np.uint64(2**62)  # of a time (ns), a number or a position: what fits in
 
 
 def validate(batch: Events, plan: Plan) -> None:
-    """Raise InputError unless every record of *batch* (EVENT) is one that a source of ours can make
-    of *plan*.
+    """Raise InputError unless every record of *batch* (EVENT, shape (n,)) is one that a source of
+    ours can make of *plan*.
 
     >>> from ghesrace.events import Cause, loss
     >>> validate(loss(begin=9, end=5, cause=Cause.MISSED), Plan("x86_64", "6.12", (), ()))
@@ -61,7 +61,7 @@ def validate(batch: Events, plan: Plan) -> None:
 
 
 def _makes_sense(batch: Events) -> bool:
-    """Whether a summary's records say what `SummarySource` can."""
+    """Return whether a summary's records say what `SummarySource` can say."""
     episodes = select(batch, Kind.EPISODE, Kind.THREAT)
     samples = select(batch, Kind.SAMPLE)
     counts, again = select(batch, Kind.COUNT), select(batch, Kind.AGAIN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The witness of a finding: the raw events of two episodes as the numbered steps of the race."""
+"""The witness of a finding shows the raw events of two episodes as the race's numbered steps."""
 
 from __future__ import annotations
 
@@ -40,19 +40,26 @@ _HIDDEN = (Kind.NMI_REF, Kind.MAP_END, Kind.UNMAP_END, Kind.COPY_END, Kind.NOTIF
 
 
 def episode_key(row: np.void) -> EpisodeKey:
-    """The name of an episode."""
+    """Return the name of an episode (a row of EPISODE): its CPU, context and map's position."""
     return int(row["cpu"]), int(row["ctx"]), int(row["seq_map"])
 
 
 @dataclass(slots=True)
 class EventStore:
-    """Finds the events of episodes in the chunk at hand, and keeps those asked to be kept."""
+    """A store finds the events of episodes in the chunk at hand, and keeps those of the episodes
+    that `keep` names.
+
+        store = EventStore(chunk.events)
+        store.keep(witnesses)
+        store.of(episode)
+    """
 
     events: Events = field(default_factory=empty)  # sorted by (cpu, seq)
     kept: dict[EpisodeKey, Events] = field(default_factory=dict)
 
     def of(self, row: np.void) -> Events:
-        """The events of an episode's CPU and context, from its notification to its close."""
+        """Return the events (EVENT) of an episode's CPU and context, from its notification to its
+        close, but at most 64."""
         if episode_key(row) in self.kept:
             return self.kept[episode_key(row)]
         cpu = slice(*np.searchsorted(self.events["cpu"], [int(row["cpu"]), int(row["cpu"]) + 1]))
@@ -64,8 +71,8 @@ class EventStore:
         found = mine[span]
         found = found[found["ctx"] == row["ctx"]]
         before = found["seq"] < np.uint64(row["seq_map"])
-        # Of what precedes the map, the notification and the last event are enough; not the
-        # end of another page's unmap: in another order it may be long ago.
+        # Of what precedes the map, the notification and the last event are enough. The end of
+        # another page's unmap is left out, as in another order it may be long ago.
         wanted = ~before
         opening = np.flatnonzero(before)
         wanted[opening[:1]] = True
@@ -84,9 +91,10 @@ class EventStore:
 def steps(
     plan: Plan, x: np.void, x_events: Events, y: np.void, y_events: Events, luck: str | None = None
 ) -> list[Step]:
-    """The eight steps for a threat *x* and the episode *y* that it threatens.
+    """Return the eight steps for a threat *x* and the episode *y* that it threatens, both rows of
+    EPISODE, with the events (EVENT) of each.
 
-    *luck*: what happened to save y, shown between them.
+    *luck* says what happened to save y, and is shown between them.
     """
     slot = plan.slots[int(y["slot"])].name
     p = f"{int(x['frame']):#x}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Race patterns: what was seen goes in, findings with their witness come out.
+"""Race patterns take what was seen, and make findings with their witness of it.
 
-To add one: a module with a class that is a `Pattern`, and its line in engine.py.
+To add one, write a module with a class that is a `Pattern`, and add its line in engine.py.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ghesrace.events import Events, Kind
 
 @dataclass(slots=True)
 class Evidence:
-    """What one step of the engine shows to every pattern.
+    """One step of the engine shows this evidence to every pattern.
 
-    `judged` are the episodes of `chunk`, `witnesses` those that may threaten later ones,
-    `spans` what lasts. `addresses` are the slots' as known so far. If the stream is a summary,
-    `judged` are the episodes that the kernel judged and its samples, and `digested` holds the map
-    and the unmap of each, by witness.EpisodeKey.
+    `judged` are the episodes of `chunk`, `witnesses` (EPISODE) those that may threaten later ones,
+    and `spans` what lasts. `addresses` are those of the slots, as far as they are known. If the
+    stream is a summary, `judged` are the episodes that the kernel judged and its samples, and
+    `digested` holds the map and the unmap of each, by witness.EpisodeKey.
     """
 
     chunk: Chunk
@@ -33,10 +33,15 @@ class Evidence:
 
 
 class Pattern(Protocol):
-    """Feed it evidence; ask it at any time.
+    """A pattern is fed evidence, and can be asked at any time what it found.
 
-    `essential`: without its probe points no verdict is clean. `needs`: kinds of events without
-    which it can't be checked. `harmless` counts what looked alike and is no hazard, by its name.
+    Without the probe points of an `essential` pattern no verdict is clean. Without the kinds of
+    events that it `needs` it can't be checked. `observed` counts how many times it was observed,
+    and `harmless` what looked alike and is no hazard, by its name.
+
+        pattern = Overlap(plan)
+        pattern.step(evidence)
+        pattern.findings()
     """
 
     name: ClassVar[str]
@@ -47,12 +52,12 @@ class Pattern(Protocol):
 
     @property
     def predicted(self) -> int:
-        """How many times it is predicted."""
+        """This is how many times it is predicted."""
         ...
 
     @property
     def happened(self) -> bool:
-        """Whether it is observed, or predicted in the order that was recorded."""
+        """This is true if it is observed, or predicted in the order that was recorded."""
         ...
 
     def step(self, evidence: Evidence) -> None:
@@ -60,13 +65,13 @@ class Pattern(Protocol):
         ...
 
     def findings(self) -> list[Finding]:
-        """All findings, the worst first."""
+        """Return all findings, the worst first."""
         ...
 
     def hidden(self) -> bool:
-        """Whether a loss may have hidden a finding."""
+        """Return whether a loss may have hidden a finding."""
         ...
 
     def doubts(self) -> list[str]:
-        """What could not be decided, in a few words each; empty if all could."""
+        """Return what could not be decided, in a few words each, or [] if all could."""
         ...

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two CPUs, or two contexts of one CPU, in one slot at once: its lock does not hold.
+"""Where two CPUs, or two contexts of one CPU, are in one slot at once, its lock does not hold.
 
-A use of a slot lasts from its map to the end of its unmap. In one CPU the buffer's order
+A use of a slot lasts from its map to the end of its unmap. Within a CPU the buffer's order
 decides; between CPUs the clock does, and no lock is taken for granted. What neither can order
 is inconclusive. A use whose unmap was not seen, or that a loss touched, may have ended long
-before: it is never more than inconclusive either.
+before, so it is never more than inconclusive either.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ from ghesrace.plan import Plan
 
 @dataclass(slots=True)
 class Overlap:
-    """See the module."""
+    """This finds uses of one slot that overlap; the module says what counts.
+
+    >>> Overlap(Plan("x86_64", "6.12", (), ())).observed
+    0
+    """
 
     name: ClassVar[str] = "overlap"
     essential: ClassVar[bool] = False
@@ -55,12 +59,12 @@ class Overlap:
 
     @property
     def predicted(self) -> int:
-        """Nothing is ever predicted: locks that hold leave no other order."""
+        """This is always 0, as locks that hold leave no other order to predict."""
         return 0
 
     @property
     def happened(self) -> bool:
-        """Whether it is observed or predicted."""
+        """This is true if it is observed or predicted."""
         return bool(self.observed or self.predicted)
 
     def step(self, evidence: Evidence) -> None:
@@ -78,7 +82,7 @@ class Overlap:
             inside = nested(a, b) | nested(b, a)
             surely, perhaps = beside(a, b, self.plan.clock_error_ns)
             known = a["ended"] & b["ended"] & ~a["touched"] & ~b["touched"]
-            # Of the inner use of one CPU only the begin matters: it is inside.
+            # Of the inner one of two uses on one CPU only the begin matters, which is inside.
             known |= nested(a, b) & a["ended"] & ~a["touched"]
             known |= nested(b, a) & b["ended"] & ~b["touched"]
             self.undecided += int((perhaps | ((inside | surely) & ~known)).sum())
@@ -104,15 +108,16 @@ class Overlap:
         return Finding(self.name, "observed", None, slot, when.cpus, when.frames, why, steps)
 
     def findings(self) -> list[Finding]:
-        """All findings, the frequent first."""
+        """Return all findings, the most frequent first."""
         return ranked(list(self._found.found.values()))
 
     def hidden(self) -> bool:
-        """Whether a loss may have hidden a use."""
+        """Return whether a loss may have hidden a use."""
         return self._hidden
 
     def doubts(self) -> list[str]:
-        """Uses that neither buffer nor clock can order."""
+        """Return how many uses neither buffer nor clock can order, and whether some were too many
+        to compare."""
         found = []
         if self.undecided:
             found.append(f"{self.undecided:,} pairs of uses of a slot that can't be ordered")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An IPI-and-wait TLB shootdown where none may be sent: it can wait for ever.
+"""An IPI-and-wait TLB shootdown that is sent where none may be can wait for ever.
 
 Its sender waits until every other CPU has answered. In an NMI, in a hard interrupt or with
 interrupts off it can't answer others meanwhile, and two such senders wait for each other
 (kernel/smp.c, smp_call_function_many_cond: "Can deadlock when called with interrupts disabled").
-That one was sent there is enough: *predicted*. Sent from inside a GHES handler, GHES is the
-cause: *observed*.
+One that was sent there is *predicted*. If it was sent from inside a GHES handler, GHES is the
+cause, and it is *observed*.
 
 What the kernel allows never becomes a SHOOTDOWN event: INVLPGB and arm64's TLBI invalidate
 other CPUs without an IPI (those are broadcasts, and no matter of this pattern); early boot is
@@ -40,7 +40,11 @@ from ghesrace.plan import Plan
 
 @dataclass(slots=True)
 class Shootdown:
-    """See the module."""
+    """This finds shootdowns that are sent where none may be; the module says what counts.
+
+    >>> Shootdown(Plan("x86_64", "6.12", (), ())).observed
+    0
+    """
 
     name: ClassVar[str] = "shootdown"
     essential: ClassVar[bool] = False
@@ -58,7 +62,7 @@ class Shootdown:
 
     @property
     def happened(self) -> bool:
-        """Whether it is observed or predicted."""
+        """This is true if it is observed or predicted."""
         return bool(self.observed or self.predicted)
 
     def step(self, evidence: Evidence) -> None:
@@ -114,26 +118,28 @@ class Shootdown:
         return None if number is None else self.plan.slots[number].name
 
     def findings(self) -> list[Finding]:
-        """All findings, the worst first."""
+        """Return all findings, the worst first."""
         return ranked(list(self._found.found.values()))
 
     def hidden(self) -> bool:
-        """Whether a loss may have hidden a shootdown."""
+        """Return whether a loss may have hidden a shootdown."""
         return self._hidden
 
     def doubts(self) -> list[str]:
-        """Nothing: what was seen is in one CPU, whose order is known."""
+        """Return [], as all that was seen is in one CPU, whose order is known."""
         return []
 
 
 def _forbidden(events: Events) -> Bools:
-    """Which events are in a hard interrupt or an NMI, or have interrupts off."""
+    """Return a mask of those events which are in a hard interrupt or an NMI, or have interrupts
+    off."""
     hard = (events["ctx"] == Context.IRQ) | (events["ctx"] == Context.NMI)
     return np.asarray(hard | ((events["flags"] & Flag.IRQS_OFF) != 0))
 
 
 def _callers(sent: Events, calls: Table) -> Ints:
-    """For each shootdown the handler run of its own CPU and context that it is in, or -1."""
+    """Return, for each shootdown, the row of *calls* (SPAN) that it is in, which is a handler's run
+    in its own CPU and context, or -1."""
     caller = np.full(len(sent), -1, np.int64)
     for cpu, ctx in np.unique(np.stack([sent["cpu"], sent["ctx"]]), axis=1).T.tolist():
         mine = np.flatnonzero((sent["cpu"] == cpu) & (sent["ctx"] == ctx))
@@ -141,7 +147,7 @@ def _callers(sent: Events, calls: Table) -> Ints:
         runs = runs[np.argsort(calls["seq"][runs], kind="stable")]
         if not len(runs):
             continue
-        # A handler can call another: of those begun before, the one that ends last.
+        # A handler can call another, so of those begun before this takes the one that ends last.
         end = np.maximum.accumulate(calls["seq_end"][runs])
         longest = np.maximum.accumulate(
             np.where(calls["seq_end"][runs] == end, np.arange(len(runs)), 0)

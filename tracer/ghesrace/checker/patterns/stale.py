@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stale-TLB race of 2015: an access that may go through another frame's translation.
+"""In the stale-TLB race of 2015 an access may go through another frame's translation.
 
-*Observed*: episodes of class `none`. *Predicted*: episodes that only luck saved, and lock holds
-that some other order would leave unprotected.
+Episodes of class `none` are *observed*. Episodes that only luck saved are *predicted*, and so are
+lock holds that some other order would leave unprotected.
 
 Prediction needs no enumeration. Whole lock holds move, each CPU's stay in program order. For a
 hold H of CPU y and a hold G of another CPU x there is always an order in which G comes just
-before H: everything that x did before G and y before H first (the other CPUs' holds anywhere),
-then G, then H. Nothing of y's own lies between G's clear and H, so H's access is of class
+before H: first comes everything that x did before G and y before H, then G, then H; the other CPUs'
+holds lie anywhere. Nothing of y's own lies between G's clear and H, so H's access is of class
 `none` iff G leaves a translation V->p behind that no broadcast of G covers (*exposes*), H has
 no structural or lucky invalidation of y between its begin and the access (*vulnerable*), and
 the frames differ. No other hold can help: it only adds threats or moves away. So a few samples
 per CPU and slot of either sort decide the question, in O(CPUs) per slot. Where one CPU took all
-notifications, G and H are of different ones, and G's is assumed to be on another CPU.
+notifications, G and H must be of different ones, and G's is assumed to be on another CPU.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _Sample = tuple[np.void, Events]
 
 @dataclass(slots=True)
 class _Samples:
-    """A few episodes of a CPU, with their events, that stand for all: four at most.
+    """These few episodes of a CPU, four at most, with their events, stand for all of them.
 
     Two episodes make a prediction if their frames differ and so do their notifications (one
     notification is never on two CPUs). So an episode is only kept if it pairs with a frame
@@ -56,7 +56,8 @@ class _Samples:
     _complete: bool = False
 
     def add(self, rows: Table, store: EventStore) -> None:
-        """Take the episodes that help: of each frame two, of different notifications, do."""
+        """Take those episodes that help; two of each frame, of different notifications, are
+        enough."""
         if self._complete:
             return
         _, first, group = np.unique(rows["frame"], return_index=True, return_inverse=True)
@@ -68,7 +69,7 @@ class _Samples:
         self._complete = not self._helps()
 
     def _helps(self, frame: int | None = None, call: tuple[int, ...] | None = None) -> bool:
-        """Whether an episode of this frame and notification, or any at all, could help."""
+        """Return whether an episode of this frame and notification, or any at all, could help."""
         known = [(int(row["frame"]), _call(row)) for row, _ in self.kept]
         frames = {-1, *(f for f, _ in known)} - {frame}
         calls = {(), *(c for _, c in known)} - {call}
@@ -77,7 +78,12 @@ class _Samples:
 
 @dataclass(slots=True)
 class Stale:
-    """Feed it judged episodes; ask it for findings."""
+    """This finds accesses through a stale translation; the module says what counts.
+
+    >>> stale = Stale(Plan("x86_64", "6.12", (), ()))
+    >>> stale.observed, stale.predicted, stale.findings()
+    (0, 0, [])
+    """
 
     name: ClassVar[str] = "stale"
     essential: ClassVar[bool] = True
@@ -90,22 +96,23 @@ class Stale:
     incidental: int = 0
     _lossy: bool = False
     _found: dict[tuple[object, ...], Finding] = field(default_factory=dict)
-    # By slot, CPU, whether a loss touched them (and whether they write).
+    # The keys are the slot, the CPU, whether a loss touched them (and whether they write).
     _exposes: dict[tuple[int, int, bool], _Samples] = field(default_factory=dict)
     _vulnerable: dict[tuple[int, int, bool, bool], _Samples] = field(default_factory=dict)
 
     @property
     def predicted(self) -> int:
-        """Episodes that luck or a hypervisor alone saved; CPUs that race in another order."""
+        """This is the number of episodes that luck or a hypervisor alone saved, and of pairs of
+        CPUs that race in another order."""
         return self.incidental + sum(f.count for f in self.findings() if f.reordered)
 
     @property
     def happened(self) -> bool:
-        """Whether an episode was unsafe, or only luck saved it."""
+        """This is true if an episode was unsafe, or only luck saved it."""
         return bool(self.observed or self.incidental)
 
     def step(self, evidence: Evidence) -> None:
-        """Take judged episodes and the events (sorted by CPU and position) they came from."""
+        """Take judged episodes, and the events, sorted by CPU and position, of which they came."""
         self.store.events = evidence.chunk.events
         self.store.kept |= evidence.digested
         for slot in evidence.judged:
@@ -200,8 +207,8 @@ class Stale:
     def _pairs(
         self, slot: int, writing: bool, touched: bool
     ) -> tuple[bool, list[tuple[_Sample, _Sample]]]:
-        """Holds G and H that race in another order of the slot's lock holds, and whether one
-        CPU alone took all of them. *touched*: with those that a loss touched."""
+        """Return whether one CPU alone took all lock holds of the slot, and the holds G and H that
+        race in another order of them. With *touched* those that a loss touched are included."""
         cpus = {n[1] for n in (*self._exposes, *self._vulnerable) if n[0] == slot}
         alone = len(cpus) == 1 and len(self.plan.cpus) != 1
         return alone, [
@@ -216,7 +223,7 @@ class Stale:
         ]
 
     def _reordered(self, slot: int) -> list[Finding]:
-        """What another order of the slot's lock holds would make of them; writes first."""
+        """Return the findings of another order of the slot's lock holds, writes first."""
         findings = []
         for writing in (True, False):
             alone, pairs = self._pairs(slot, writing, touched=False)
@@ -225,7 +232,7 @@ class Stale:
         return findings
 
     def hidden(self) -> bool:
-        """Whether something would be predicted if no loss had touched it.
+        """Return whether something would be predicted if no loss had touched it.
 
         A loss feeds no prediction, but it must not make a race look clean either.
         """
@@ -236,7 +243,7 @@ class Stale:
         )
 
     def doubts(self) -> list[str]:
-        """Nothing of its own: what is uncertain is counted per slot, by class."""
+        """Return [], as what is uncertain is counted per slot, by class."""
         return []
 
     def _predicted(self, slot: int, alone: bool, pairs: list[tuple[_Sample, _Sample]]) -> Finding:
@@ -261,7 +268,7 @@ class Stale:
         return finding
 
     def findings(self) -> list[Finding]:
-        """All findings, the worst first: observed before predicted, writes before reads.
+        """Return all findings, the worst first: observed before predicted, writes before reads.
 
         Another order of a slot's holds is only asked for where nothing happened in this one.
         """
@@ -286,7 +293,7 @@ def _pair(x: np.void, y: np.void, name: str) -> tuple[int, int]:
 
 
 def _call(row: np.void) -> tuple[int, ...]:
-    """The run of the notification handler that an episode is part of."""
+    """Return the name of the notification handler's run that an episode is part of."""
     return int(row["cpu"]), int(row["ctx"]), int(row["seq_entry"])
 
 

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GHES map or unmap that meets an unfinished page-table edit.
+"""In a torn edit a GHES map or unmap meets an unfinished page-table edit.
 
 Either it interrupts the edit, in a higher context of the same CPU, or it runs beside it on
 another CPU and no lock is common to both. Edits are those of the vm area code (EDIT events) and
 the GHES maps and unmaps of other slots, whose function is in progress until its return, or the
 next event of its context.
 
-What that means depends on what both touch. The same entry: *observed*. Another entry of the same
-page-table page: *predicted* if either side may allocate or free such pages; writers of single
-entries don't get in each other's way. Another page: nothing. These last two are counted as
-harmless, and never a finding.
+What that means depends on what both touch. If they touch the same entry, it is *observed*. If they
+touch different entries of one page-table page, it is *predicted* where either side may allocate or
+free such pages. Otherwise it is counted as harmless and never a finding: writers of single entries
+don't get in each other's way, and neither do those of different page-table pages.
 
 Two that only allocate share a lock, init_mm.page_table_lock (__pte_alloc_kernel), so they can't
 run beside each other, and one that interrupts the other waits for it for ever. Two writes of one
 slot share the slot's lock; where it fails, that is the pattern `overlap`.
 
 From Linux 7.0 (f2edc1fb9c81, feb2d38013dd) a source's status word stays mapped. Its driver's
-removal unmaps it before the grace period ends: a handler that runs meanwhile in an NMI may still
-read it. *Predicted*, as what it reads is not traced.
+removal unmaps it before the grace period ends, so a handler that runs meanwhile in an NMI may still
+read it. That is *predicted*, as what the handler reads is not traced.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ _Hazard = Literal["entry", "table", "status"]
 
 @dataclass(slots=True)
 class TornEdit:
-    """See the module."""
+    """This finds GHES maps and unmaps that meet an unfinished edit; the module says what counts.
+
+    >>> TornEdit(Plan("x86_64", "6.12", (), ())).observed
+    0
+    """
 
     name: ClassVar[str] = "torn_edit"
     essential: ClassVar[bool] = False
@@ -87,7 +91,7 @@ class TornEdit:
 
     @property
     def happened(self) -> bool:
-        """Whether it is observed or predicted."""
+        """This is true if it is observed or predicted."""
         return bool(self.observed or self.predicted)
 
     def step(self, evidence: Evidence) -> None:
@@ -103,7 +107,7 @@ class TornEdit:
         both = (write[i] | write[j]) & (rows["cpu"][i] != rows["cpu"][j])
         both |= (write[i] | write[j]) & (rows["ctx"][i] != rows["ctx"][j])
         i, j = i[both], j[both]
-        # a is the GHES write: of two the one that came later, as it interrupts the other.
+        # g is the GHES write; of two it is the one that came later, as it interrupts the other.
         swap = write[i] & ~write[j]
         g, e = rows[np.where(swap, i, j)], rows[np.where(swap, j, i)]
         inside = nested(e, g) | nested(g, e)
@@ -114,7 +118,7 @@ class TornEdit:
         inside, surely, perhaps = inside & ~locked, surely & ~locked, perhaps & ~locked
         allocate = self._allocating(g), self._allocating(e)
         free = self._frees[g["point"]] | self._frees[e["point"]]
-        alone = allocate[0] ^ allocate[1]  # beside each other, two that allocate have a lock
+        alone = allocate[0] ^ allocate[1]  # Beside each other, two that allocate share a lock.
         unsafe = free | np.where(inside, allocate[0] | allocate[1], alone)
         hazard = entry | (table & unsafe)
         known = ~g["touched"] & ~e["touched"]
@@ -136,17 +140,18 @@ class TornEdit:
         return np.asarray(mine & ~self._status[spans["point"]])
 
     def _allocating(self, spans: Table) -> Bools:
-        """A GHES unmap only clears entries."""
+        """Return a mask of those spans which may allocate; a GHES unmap only clears entries."""
         return np.asarray(self._allocates[spans["point"]] & (spans["kind"] != Kind.UNMAP))
 
     def _shared(self, g: Table, e: Table, addresses: list[int | None]) -> tuple[Bools, Bools]:
-        """Whether both touch one entry, and whether they touch one page-table page."""
+        """Return a mask of those pairs which touch one entry, and a mask of those which touch one
+        page-table page."""
         known = np.array([0 if a is None else a for a in addresses], np.uint64)
         family = np.array([self._groups.index(group) for group in self._groups])
         v, page = known[g["slot"]], np.uint64(PAGE_SIZE - 1)
         shift = np.uint64(TABLE_SHIFT)
         other = e["what"] == What.WRITE
-        # Of an edit that has no length nothing is known to be touched.
+        # An edit that has no length is not known to touch anything.
         last = e["addr"] + np.maximum(e["size"], 1) - np.uint64(1)
         some = ~other & (v != 0) & (e["size"] != 0)
         entry = some & (e["addr"] <= (v | page)) & (last >= v)
@@ -160,7 +165,7 @@ class TornEdit:
         return np.asarray(entry), np.asarray(table | (other & near) | entry)
 
     def _meet_calls(self, spans: Spans) -> None:
-        """Handlers in an NMI beside the removal of a source."""
+        """Collect the handlers that run in an NMI beside the removal of a source."""
         if not self._status.any():
             return
         rows, i, j = self._calls.step(spans, self._window(spans.over), self._window(spans.open))
@@ -190,7 +195,8 @@ class TornEdit:
             self._found.add(key, members, make, lambda k: _occurrence(e[k], g[k]))
 
     def _finding(self, hazard: _Hazard, severity: Severity, x: np.void, y: np.void) -> Finding:
-        """*x* is the edit, *y* the GHES write or handler that met it."""
+        """Return the finding where *x* is the edit, and *y* the GHES write or handler that met
+        it."""
         what_x, what_y = self._does(x), self._does(y)
         one_cpu = x["cpu"] == y["cpu"]
         met = "interrupted" if one_cpu else "ran beside"
@@ -230,15 +236,16 @@ class TornEdit:
         return f"edits the page tables of {begin:#x} to {end:#x}{by}" if begin else f"is{by}"
 
     def findings(self) -> list[Finding]:
-        """All findings, the worst first."""
+        """Return all findings, the worst first."""
         return ranked(list(self._found.found.values()))
 
     def hidden(self) -> bool:
-        """Whether a loss may have hidden an edit or a GHES write."""
+        """Return whether a loss may have hidden an edit or a GHES write."""
         return self._hidden
 
     def doubts(self) -> list[str]:
-        """Meetings that would be a finding, if they could be ordered."""
+        """Return how many meetings would be a finding if they could be ordered, and whether some
+        were too many to compare."""
         found = []
         if self.undecided:
             found.append(f"{self.undecided:,} writes that may have met an edit can't be ordered")
