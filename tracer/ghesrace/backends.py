@@ -65,6 +65,9 @@ def bpf_refused(facts: Facts, root: Path = Path("/")) -> str:
     """Return why BPF programs can't watch this kernel, or "".
 
     They can't without BTF (`planning.mechanism.no_bpf`), nor where they find no preempt count.
+
+    >>> bpf_refused(Facts("x86_64", "4.19", problems={"BTF": "No such file or directory"}))
+    'no BTF (No such file or directory)'
     """
     if (reason := no_bpf(facts)) or facts.btf is None:
         return reason

@@ -109,7 +109,7 @@ class Trait(IntFlag):
 
 
 class Sample(IntEnum):
-    """A sample's sort says what the SAMPLE stands for, in words of checker.model.Judged."""
+    """This says what a SAMPLE stands for, in the words of checker.model.Judged."""
 
     EXPOSES = 0  # its unmap left its translation in other CPUs' reach
     VULNERABLE = 1  # nothing structural protects it if another CPU's lock hold comes just before
@@ -311,7 +311,11 @@ def loss(
 
 def mark(ts: int) -> Events:
     """Return a batch of one MARK record. It says that everything stamped below *ts* (ns) has been
-    delivered."""
+    delivered.
+
+    >>> mark(300)["ts"].tolist()
+    [300]
+    """
     record = blank(Kind.MARK)
     record["ts"], record["cpu"] = ts, ALL_CPUS
     return record
@@ -359,7 +363,12 @@ def to_columns(batch: Events, summary: bool) -> dict[str, npt.NDArray[Any]]:
 
 
 def from_columns(columns: Mapping[str, npt.NDArray[Any]], summary: bool) -> Events:
-    """Return the batch (EVENT, shape (n,)) of which `to_columns` made *columns*."""
+    """Return the batch (EVENT, shape (n,)) of which `to_columns` made *columns*.
+
+    >>> batch = mark(300)
+    >>> bool((from_columns(to_columns(batch, summary=False), summary=False) == batch).all())
+    True
+    """
     batch = empty(len(columns["kind"]))
     for name in SHARED:
         batch[name] = columns[name]
@@ -391,8 +400,12 @@ NEVER = 2**63 - 1  # a time or position that was not seen
 
 def of_kind(kind: npt.NDArray[np.uint8], kinds: tuple[Kind, ...]) -> Bools:
     """Return the mask of those events, given by their *kind* (shape (n,)), whose kind is one of the
-    *kinds*."""
-    kind = np.ascontiguousarray(kind)  # a column of records is slow to walk
+    *kinds*.
+
+    >>> of_kind(joined([loss(1, 9, Cause.MISSED), mark(10)])["kind"], (Kind.MARK,)).tolist()
+    [False, True]
+    """
+    kind = np.ascontiguousarray(kind)  # A column of records is slow to walk.
     found = np.zeros(len(kind), np.bool_)
     for one in kinds:
         found |= kind == one

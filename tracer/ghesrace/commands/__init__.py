@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of `ghesrace`, one file each."""
+"""Each file here is one command of `ghesrace`."""

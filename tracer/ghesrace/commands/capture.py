@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ghesrace capture`: record this host, and judge it if asked."""
+"""`ghesrace capture` records this host, and judges the record if asked."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ from .record import Progress, record, stop_on_signals
 
 
 def capture(args: argparse.Namespace) -> int:
-    """`ghesrace capture`"""
-    # The probing modules read /sys and start threads: only this command pays for them.
+    """Record this host as the command line *args* says, and return the exit code.
+
+    Raises UsageError, HostError, TransientError or InputError, of which each carries its exit code.
+
+        ghesrace capture --check --duration 60 -o host.arrows
+    """
+    # The probing modules read /sys and start threads, so only this command pays for them.
     from ghesrace import backends
     from ghesrace.host.facts import read_facts
     from ghesrace.planning.clock_error import with_clock_error
@@ -46,7 +51,7 @@ def capture(args: argparse.Namespace) -> int:
         from ghesrace.service.metrics.textfile import once as write_metrics
     judging = args.check or args.until_finding or args.textfile is not None
     facts = read_facts()
-    # A host that can't shall say so first.
+    # A host that can't record shall say so first.
     backends.make_plan(args.backend, facts, summary=args.summary)
     nmi_source = any(s.notification == "NMI" and s.enabled for s in facts.hest or ())
     if args.provoke:
@@ -58,7 +63,7 @@ def capture(args: argparse.Namespace) -> int:
     say = new_console(sys.stderr)
     sources: list[LiveSource] = []
     with ExitStack() as stack:
-        # Before attaching: a signal must not cut that, nor the clean-up, in half.
+        # This comes before attaching: a signal must not cut that, nor the clean-up, in half.
         stack.enter_context(stop_on_signals(lambda: sources[-1].stop() if sources else None))
         source = backends.attach(
             args.backend,
@@ -71,7 +76,7 @@ def capture(args: argparse.Namespace) -> int:
         )
         stack.push(source)
         plan = source.plan
-        # Metrics need more than the engine counts; the whole capture is one window.
+        # Metrics need more than the engine counts, and the whole capture is one window.
         watch = Watch(plan, math.inf, all_occurrences=args.all) if args.textfile else None
         engine = Engine(plan, all_occurrences=args.all) if judging else None
         if watch is not None:
@@ -125,7 +130,7 @@ def _agree_to_provoke(args: argparse.Namespace, nmi_source: bool) -> None:
 
 
 def _live(p: Progress, engine: Engine | None) -> str:
-    """One line of counters."""
+    """Return one line of counters."""
     kinds = {Kind.NOTIFY: "notifications", Kind.MAP: "maps", Kind.READ: "reads"}
     parts = [f"{p.seconds:.0f} s", f"{p.events:,} events"]
     if engine is not None and engine.plan.summary:

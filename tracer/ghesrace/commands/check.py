@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ghesrace check`: judge captures, and traces of other tools."""
+"""`ghesrace check` judges captures, and traces of other tools."""
 
 from __future__ import annotations
 
@@ -28,12 +28,18 @@ from ghesrace.render.text import new_console, print_report
 from ghesrace.sources import Source
 from ghesrace.sources.files import open_file
 
-# Several files: the code of the worst one, in this order.
+# Of several files the worst one's code is returned, in this order.
 _PRECEDENCE = (4, 2, 1, 3, 0)
 
 
 def exit_code(result: Report, fail_on: str) -> int:
-    """The exit code of a report (README, "Exit codes")."""
+    """Return the exit code of a report (README, "Exit codes"). *fail_on* is the least verdict that
+    is a finding: "observed" or "predicted".
+
+    >>> from ghesrace.plan import Plan
+    >>> exit_code(Engine(Plan("x86_64", "6.12", (), ())).report(), "predicted")  # inconclusive
+    3
+    """
     threshold = Verdict.OBSERVED if fail_on == "observed" else Verdict.PREDICTED
     if result.verdict >= threshold:
         return EXIT_FINDING
@@ -43,7 +49,12 @@ def exit_code(result: Report, fail_on: str) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """`ghesrace check FILE...`"""
+    """Judge the files that the command line *args* names, print the reports, and return the exit
+    code of the worst. A file that can't be read is told on stderr. Raises UsageError if the report
+    can't be written.
+
+        ghesrace check --format json host.arrows trace.dat
+    """
     codes, documents = [], []
     with ExitStack() as stack:
         out: Any = sys.stdout
@@ -96,7 +107,7 @@ def _judge_file(
 
 
 def _judge(source: Source, engine: Engine, name: str) -> None:
-    """Feed everything to the engine; on a terminal, say how far it is."""
+    """Feed everything to the engine, and say on a terminal how far it is."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     console = new_console(sys.stderr)
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

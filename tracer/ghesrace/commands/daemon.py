@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ghesrace daemon`: watch this host for good."""
+"""`ghesrace daemon` watches this host for good."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from ghesrace.errors import EXIT_OK
 
 
 def daemon(args: argparse.Namespace) -> int:
-    """`ghesrace daemon`"""
+    """Run the service as the command line *args* says, and return the exit code when it ends.
+
+    For example:
+
+        ghesrace daemon --config /etc/ghesrace/ghesrace.toml --check-config
+    """
     from ghesrace.service import daemon as service
 
     if args.check_config:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ghesrace doctor`: try everything that a capture needs."""
+"""`ghesrace doctor` tries everything that a capture needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from ghesrace.render.text import new_console
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """`ghesrace doctor`"""
+    """Try and print everything that a capture needs, and return 0 if one can run here.
+
+    For example:
+
+        ghesrace doctor --format json
+    """
     from ghesrace.doctor import checks as tries
     from ghesrace.doctor.text import print_check, print_summary
 

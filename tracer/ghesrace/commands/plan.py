@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ghesrace plan`: what would be attached on this kernel, and why."""
+"""`ghesrace plan` tells what would be attached on this kernel, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from ghesrace.errors import EXIT_OK, UsageError
 
 
 def plan(args: argparse.Namespace) -> int:
-    """`ghesrace plan`"""
+    """Print the plan for this kernel in the format that *args* names, and return 0.
+
+    Raises HostError if no slot is observable, and UsageError if the format can't say that plan.
+
+        ghesrace plan --format trace-cmd > record.sh
+    """
     from ghesrace import backends
     from ghesrace.host.facts import read_facts
     from ghesrace.render import tracecmd

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Harmless GHES traffic on a healthy host, for `capture --provoke` and never by default.
+"""This makes harmless GHES traffic on a healthy host, for `capture --provoke`, never by default.
 
-`nmi`: backtrace NMIs (sysrq l): every other CPU takes an NMI, and ghes_notify_nmi() looks at
-its error blocks. `einj`: corrected memory errors (EINJ type 0x8, and no other) through ACPI.
+`nmi` asks for backtraces (sysrq l), so that every other CPU takes an NMI, in which
+ghes_notify_nmi() looks at its error blocks. `einj` injects corrected memory errors (EINJ type 0x8,
+and no other) through ACPI.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from ghesrace.errors import HostError, TransientError, UsageError
 WAYS = ("nmi", "einj")
 _SYSRQ = "proc/sysrq-trigger"
 _EINJ = "sys/kernel/debug/apei/einj"
-# ACPI 6.5, table 18.30: error types of EINJ. Only a corrected memory error may be injected here.
+# Table 18.30 of ACPI 6.5 has EINJ's error types. Only a corrected memory error may be injected.
 _MEMORY_CORRECTED = 0x8
-# A backtrace prints to the console: more than a few a second can stall a slow one.
+# A backtrace prints to the console, and more than a few a second can stall a slow one.
 _PERIOD_S = {"nmi": 0.5, "einj": 1.0}
 
 
 def description(kind: str) -> str:
-    """One sentence: what `--provoke KIND` will do to this host. Raises UsageError."""
+    """Return in one sentence what `--provoke KIND` will do to this host. Raises UsageError for an
+    unknown kind.
+
+    >>> description("einj").startswith("ask the firmware once a second")
+    True
+    """
     try:
         return {
             "nmi": "write 'l' to /proc/sysrq-trigger twice a second: every CPU takes an NMI and "
@@ -42,8 +48,8 @@ def description(kind: str) -> str:
 def check(kind: str, *, nmi_source: bool, root: Path = Path("/")) -> None:
     """Raise HostError, with the remedy, unless *kind* can make GHES traffic on this host.
 
-    *nmi_source*: HEST has an enabled source that notifies by NMI (kernel.read_facts tells).
-    *root*: where /proc and /sys are.
+    *nmi_source* says whether HEST has an enabled source that notifies by NMI, which
+    host.facts.read_facts tells. *root* is where /proc and /sys are.
     """
     description(kind)
     if kind == "nmi":
@@ -83,10 +89,16 @@ def _types(text: str) -> set[int]:
 
 
 class Provoker:
-    """Makes traffic of *kind* in a thread from __enter__ to __exit__, at a low fixed rate.
+    """A provoker makes traffic of *kind* in a thread, from __enter__ to __exit__.
 
-    `count` is the number of provocations so far; `error` the TransientError that ended
-    them early, or None. Call `check` and ask the user first.
+    It does so every *period_s* seconds, by default at a low rate. `count` is the number of
+    provocations so far, and `error` the TransientError that ended them early, or None. Call `check`
+    and ask the user first.
+
+        check("einj", nmi_source=False)
+        with Provoker("einj") as provoker:
+            time.sleep(10)
+        print(provoker.count, provoker.error)
     """
 
     def __init__(self, kind: str, *, period_s: float | None = None, root: Path = Path("/")) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `ghesrace capture` does: source -> file and engine, until something says stop."""
+"""This passes batches from a source to a file and an engine until something says stop."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from ghesrace.sources.capture.file import CaptureWriter
 
 
 class Consumer(Protocol):
-    """What takes the batches while they are recorded: the engine of checker/engine.py."""
+    """A consumer takes the batches while they are recorded, as checker.engine.Engine does."""
 
     def feed(self, batch: Events) -> Any:
-        """Take one batch."""
+        """Take one batch (EVENT, shape (n,))."""
         ...
 
 
 @dataclass(slots=True)
 class Progress:
-    """Live counters: seconds since the start, events, losses (records), per kind (Kind -> n)."""
+    """Progress counts the seconds since the start, the events, the loss records, and the records of
+    each kind (Kind -> n). `counters` are the source's own."""
 
     seconds: float
     events: int
@@ -47,11 +48,14 @@ def record(
     until: Callable[[], bool] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Pass every batch of *source* to *writer* and *engine* until *duration* (seconds) is over,
-    *stop_event* is set or *until* (asked after each batch) is true; the final batch included.
+    """Pass every batch of *source* to *writer* and *engine*, the final one included, until
+    *duration* (seconds) is over, *stop_event* is set or *until*, asked after each batch, is true.
 
-    The writer is closed by the caller, well or not. Returns the last counters. Raises what
-    source, writer and engine raise.
+    *progress* is called after each batch. The caller closes the writer, even after an error.
+    Returns the last counters. Raises what source, writer and engine raise.
+
+        with source, CaptureWriter(path, source.plan, host) as writer:
+            last = record(source, writer, duration=60)
     """
     begin = time.monotonic()
     state = Progress(0.0, 0, 0, {}, source.counters)
@@ -100,8 +104,12 @@ def _count(state: Progress, batch: Events) -> None:
 
 @contextmanager
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call *stop* on SIGINT, SIGTERM and SIGHUP instead of dying; the second one of a kind
-    acts as usual. For the main thread."""
+    """Call *stop* on SIGINT, SIGTERM and SIGHUP instead of dying. The second signal of a kind acts
+    as usual. Only the main thread may use this.
+
+        with stop_on_signals(source.stop):
+            record(source, writer)
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {n: signal.getsignal(n) for n in numbers}
 

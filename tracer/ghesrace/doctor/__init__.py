@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host lacks for a capture: each thing is tried, with a remedy."""
+"""The doctor tells what this host lacks for a capture: it tries each thing, and names a remedy."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The things that only trying tells: what `doctor` does to the running kernel, and undoes."""
+"""Some things only trying tells: this is what `doctor` does to the running kernel, and undoes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ from ghesrace.sources.bpf import syscalls
 from ghesrace.sources.tracefs_text import condition, definition
 
 _SOCKET_FILTER = 1
-# r0 = 0; exit: the smallest program the verifier accepts.
+# This is `r0 = 0; exit`, the smallest program that the verifier accepts.
 _PROGRAM = bytes.fromhex("b700000000000000") + bytes.fromhex("9500000000000000")
 
 
 class Attempts:
-    """Each method tries one thing, leaves nothing behind, and raises what it met."""
+    """Each method tries one thing, leaves nothing behind, and raises what it met.
+
+    For example:
+
+        Attempts().instance(Path("/sys/kernel/tracing"))
+    """
 
     def instance(self, root: Path) -> None:
-        """Make and remove a private tracefs instance. Raises HostError, TransientError."""
+        """Make and remove a private instance in the tracefs at *root*. Raises HostError or
+        TransientError if that fails."""
         tracefs.Instance.create(root).remove()
 
     def probe(self, root: Path, letter: str, symbol: str) -> None:
-        """Define and remove one probe event (`p` or `f`) on *symbol*. Raises HostError."""
+        """Define and remove one probe event on *symbol*; its *letter* is `p` (kprobe) or `f`
+        (fprobe). Raises HostError or TransientError if that fails."""
         instance = tracefs.Instance.create(root)
         try:
             instance.define(f"{letter}:{instance.name}/doctor {symbol}")
@@ -35,7 +42,8 @@ class Attempts:
             instance.remove()
 
     def refused(self, root: Path, plan: Plan) -> dict[str, str]:
-        """Define every probe of *plan* with its filter; {symbol: why} of those refused.
+        """Define every probe of *plan* with its filter, and return those that the kernel refused,
+        as {symbol: why}.
 
         Raises HostError or TransientError if there is no instance to do it in.
         """
@@ -61,10 +69,11 @@ class Attempts:
         os.close(syscalls.load(_SOCKET_FILTER, _PROGRAM, "doctor"))
 
     def bcc(self) -> bool:
-        """Whether Python can import the BPF Compiler Collection (and not PyPI's other `bcc`)."""
+        """Return whether Python can import the BPF Compiler Collection, which PyPI's `bcc` is
+        not."""
         found = importlib.util.find_spec("bcc")
         return bool(found and found.origin and (Path(found.origin).parent / "libbcc.py").exists())
 
     def clocks(self) -> clocks.Comparison:
-        """Compare the clocks of the CPUs. Raises OSError."""
+        """Compare the clocks of the CPUs. Raises OSError if a CPU cannot be used."""
         return clocks.compare()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor's checks as text, 80 columns; colour only where the console is a terminal."""
+"""This prints the doctor's checks as text of 80 columns, in colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ _COLOUR = {"ok": "green", "degraded": "yellow", "missing": "red"}
 
 
 def print_check(check: Check, console: Console) -> None:
-    """Print one check: a line for what was found, then what it means and what to do.
+    """Print one check: first what was found, then what it means and what to do.
 
     A missing thing that no capture needs is not shown as an alarm.
+
+        for check in checks.run():
+            print_check(check, Console(width=WIDTH))
     """
     alarm = check.state != "missing" or check.needed
     head = Text(check.name.ljust(_NAME), "bold")
@@ -32,7 +35,11 @@ def print_check(check: Check, console: Console) -> None:
 
 
 def print_summary(ready: bool, console: Console) -> None:
-    """Print the last line: whether a capture can run here."""
+    """Print the last line, which says whether a capture can run here.
+
+    >>> print_summary(True, Console(width=WIDTH))
+    A capture can run here.
+    """
     if ready:
         console.print(Text("A capture can run here.", "bold green"), soft_wrap=True)
     else:

@@ -50,11 +50,11 @@ class Comparison:
 
 
 def compare(cpus: Sequence[int] | None = None, clock: int = time.CLOCK_MONOTONIC) -> Comparison:
-    """Compare *clock* between the first of *cpus* and each other one, in 0.6 s for all pairs.
+    """Compare *clock* between the first of *cpus* and each other one.
 
-    By default *cpus* are those that this process may run on. With more than two the result is
-    doubled, since any two CPUs differ by at most two such steps. Raises OSError if a CPU cannot be
-    used.
+    That takes about 0.6 s at most for all pairs together. By default *cpus* are those that this
+    process may run on. With more than two the result is doubled, since any two CPUs differ by at
+    most two such steps. Raises OSError if a CPU cannot be used.
 
     >>> compare([0])  # one CPU agrees with itself
     Comparison(bound_ns=0, warp_ns=0)

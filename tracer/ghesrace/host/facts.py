@@ -177,7 +177,11 @@ def read_facts(root: Path = Path("/")) -> Facts:
 
 
 def wanted_symbols() -> frozenset[str]:
-    """Return the plain names of all functions that a plan may depend on."""
+    """Return the plain names of all functions that a plan may depend on.
+
+    >>> "register_kprobe" in wanted_symbols()
+    True
+    """
     return points.symbols(points.families()) | {KPROBES, *ANCHORS, *BPF_FEATURES}
 
 
@@ -241,7 +245,11 @@ def _tracepoints(tracefs: Path | None) -> dict[str, int]:
 
 
 def wanted_tracepoints() -> Iterable[str]:
-    """Yield the tracepoints (`system:event`) that a plan may depend on."""
+    """Yield the tracepoints (`system:event`) that a plan may depend on.
+
+    >>> "nmi:nmi_handler" in wanted_tracepoints()
+    True
+    """
     for family in points.families():
         for point in family.points:
             yield from (c.tracepoint for c in point.candidates if c.tracepoint)

@@ -39,7 +39,7 @@ def _limits(root: Path) -> Iterator[int]:
     for depth in range(len(parts) + 1):
         for name in ("memory.high", "memory.max"):
             text = _text(top.joinpath(*parts[:depth], name)).strip()
-            if text.isdecimal():  # not "max"
+            if text.isdecimal():  # "max" is no limit.
                 yield int(text)
 
 

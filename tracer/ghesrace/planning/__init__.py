@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts and probe points in, a plan out."""
+"""These modules make a plan from facts about a host and from probe points."""

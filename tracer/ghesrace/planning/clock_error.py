@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan with the measured error of this host's clocks; what is assumed is named."""
+"""This puts the measured error of this host's clocks into a plan, and names what is assumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from ghesrace.plan import Plan, Unseen
 
 
 def with_clock_error(plan: Plan) -> Plan:
-    """*plan* with the error of the order of two CPUs' stamps, as this host shows it now."""
+    """Return *plan* with the error of the order of two CPUs' stamps, as this host shows it now.
+
+    Where the error could not be measured, or not be proven to be small, the plan's `unseen` says
+    that it is assumed. The measurement takes about 0.6 s at most.
+
+        plan = with_clock_error(make_plan("auto", read_facts()))
+        print(plan.clock_error_ns)
+    """
     try:
         measured = clocks.compare()
     except OSError as error:

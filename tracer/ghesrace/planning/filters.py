@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel filters before an event is recorded."""
+"""These functions make the conditions by which the kernel filters, before it records an event."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ KERNEL_FLOOR = 0xFF00000000000000
 
 
 def tlb_flush(candidate: Candidate, facts: Facts) -> tuple[Condition | None, str]:
-    """The condition for an IPI that flushes TLBs and waits, sent where none may be; or None, and
-    why there is none."""
+    """Return the condition for an IPI that flushes TLBs and waits, sent where none may be, and "".
+    If its callbacks are not known, return None and the reason."""
     found = [s.address for name in candidate.callbacks for s in facts.symbols.get(name, ())]
     if not found:
         return None, "none of its callbacks is known by name"
@@ -28,7 +28,11 @@ def tlb_flush(candidate: Candidate, facts: Facts) -> tuple[Condition | None, str
 
 
 def merge(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join ranges that follow each other."""
+    """Return the ranges [begin, end) of *pages*, sorted; those that follow each other are joined.
+
+    >>> merge([(0x2000, 0x3000), (0x1000, 0x2000)]) == [(0x1000, 0x3000)]
+    True
+    """
     merged: list[tuple[int, int]] = []
     for begin, end in sorted(pages):
         if merged and merged[-1][1] == begin:
@@ -39,12 +43,20 @@ def merge(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def equals(field: str, values: Sequence[int]) -> Condition:
-    """*field* is one of *values*."""
+    """Return the condition that *field* is one of *values*.
+
+    >>> equals("index", [644])
+    AnyOf(any=(Compare(field='index', operator='==', value=644),))
+    """
     return AnyOf(tuple(Compare(field, "==", value) for value in values))
 
 
 def inside(pages: list[tuple[int, int]]) -> Condition:
-    """The address `addr` lies in one of these ranges of addresses."""
+    """Return the condition that the address `addr` lies in one of the ranges [begin, end).
+
+    >>> inside([(4_096, 8_192)]).any[0].all[1]
+    Compare(field='addr', operator='<', value=8192)
+    """
     ranges = merge(pages)
     return AnyOf(
         tuple(AllOf((Compare("addr", ">=", a), Compare("addr", "<", b))) for a, b in ranges)
@@ -52,6 +64,7 @@ def inside(pages: list[tuple[int, int]]) -> Condition:
 
 
 def touches(pages: list[tuple[int, int]]) -> Condition:
-    """The range from `addr` to `end` shares a byte with one of these."""
+    """Return the condition that the range [`addr`, `end`) shares a byte with one of the ranges
+    [begin, end)."""
     ranges = merge(pages)
     return AnyOf(tuple(AllOf((Compare("addr", "<", b), Compare("end", ">", a))) for a, b in ranges))

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a function can be hooked on this kernel, by backend: the safest mechanism that serves it.
+"""This chooses how a function is hooked on this kernel: by the backend's safest mechanism that
+serves it.
 
-ftrace: fprobe events before kprobe events; their guard is per context, so that an NMI fires them
-too. bpf: fentry before kprobes; its guard is per program, while a kprobe's program is skipped
-whenever another one runs (bpf_prog_active in kernel/trace/bpf_trace.c:trace_call_bpf).
+The ftrace backend prefers fprobe events to kprobe events, because their guard is per context, so
+that an NMI fires them too. The BPF backend prefers fentry to kprobes, because its guard is per
+program, while a kprobe's program is skipped whenever another one runs (bpf_prog_active in
+kernel/trace/bpf_trace.c:trace_call_bpf).
 """
 
 from __future__ import annotations
@@ -19,18 +21,24 @@ RETURN: dict[Mechanism, Mechanism] = {
     "fprobe": "fretprobe",
     "fentry": "fexit",
 }
-# Arrays that user space can map (fc9702273e2e, Linux 5.5); BPF trampolines, and their use of
-# ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
+# These functions show, in this order: arrays that user space can map (fc9702273e2e, Linux 5.5); BPF
+# trampolines, and their use of ftrace sites; bpf_get_func_arg() (f92c1e183604, Linux 5.17).
 _MMAP, *_FENTRY, _GET_FUNC_ARG = BPF_FEATURES
-# A struct passed by value, such as pgprot_t: 720e6a435194, Linux 6.1, which added this member.
+# Trampolines take a struct passed by value, such as pgprot_t, since 720e6a435194 (Linux 6.1), which
+# added this member.
 STRUCT_ARGS = ("btf_func_model", "arg_flags")
 
 
 def choose(
     facts: Facts, candidate: Candidate, symbol: Symbol, backend: Backend, *, bare: bool = False
 ) -> tuple[Mechanism | None, str]:
-    """The mechanism for *symbol*, and why no better one ("" if there is none to name); or None
-    and why none serves. *bare*: its arguments are not fetched.
+    """Return the mechanism for *symbol*, and why no better one serves ("" if nothing is to be
+    said); or None, and why none serves. With *bare* its arguments are not fetched.
+
+    >>> symbol = Symbol("ghes_proc", 0, "")
+    >>> facts = Facts("x86_64", "6.12", {"ghes_proc": (symbol,)}, features={"kprobe-events"})
+    >>> choose(facts, Candidate("ghes_proc"), symbol, "ftrace")
+    ('kprobe', '')
     """
     if backend == "bpf":
         reason = _no_fentry(facts, candidate, symbol, bare)
@@ -47,32 +55,48 @@ def choose(
 
 
 def no_bpf(facts: Facts) -> str:
-    """Why BPF programs can't watch this kernel at all, or ""."""
+    """Return why BPF programs can't watch this kernel at all, or "".
+
+    >>> no_bpf(Facts("x86_64", "6.12"))
+    'no BTF (not read)'
+    """
     if facts.btf is None:
-        # Which fixmap index is a slot comes from it. In sysfs since 341dfcf8d78e, Linux 5.4; before
-        # 4.15, where vm-area slots need no index, raw tracepoints are missing too (c4f6699dfcb8,
-        # 4.17).
+        # BTF says which fixmap index is a slot. It is in sysfs since 341dfcf8d78e, Linux 5.4.
+        # Before 4.15 vm-area slots need no index, but raw tracepoints are missing there too
+        # (c4f6699dfcb8, 4.17).
         return f"no BTF ({facts.problems.get('BTF', 'not read')})"
     return ""
 
 
 def transport(facts: Facts) -> Transport:
-    """How BPF programs hand over what they see: a perf event array (a43eec304259, Linux 4.4) where
-    nothing better is there."""
+    """Return how BPF programs hand over what they see. A perf event array (a43eec304259, Linux 4.4)
+    serves where the kernel has no arrays that user space can map.
+
+    >>> transport(Facts("x86_64", "5.4", {"ghes_proc": (Symbol("ghes_proc", 0, ""),)}))
+    'perf'
+    """
     return "perf" if facts.symbols and _MMAP not in facts.symbols else "mapped"
 
 
 def has_fentry(facts: Facts) -> bool:
-    """Whether BPF programs can be attached to functions by trampoline."""
+    """Return whether BPF programs can be attached to functions by trampoline.
+
+    >>> has_fentry(Facts("x86_64", "5.4"))
+    False
+    """
     return all(name in facts.symbols for name in _FENTRY)
 
 
 def place(facts: Facts, symbol: Symbol) -> str:
-    """How a probe event names *symbol*; "" if nothing names it alone.
+    """Return how a probe event names *symbol*, or "" if nothing names it alone.
 
     Since b022f0c7e404 ("tracing/kprobes: Return EADDRNOTAVAIL when func matches several
-    symbols", 6.7 and stable) a plain name must be unique in vmlinux and modules together. An
-    offset from the kernel's start is what perf uses; with it $argN still works.
+    symbols", 6.7 and stable) a plain name must be unique in vmlinux and modules together. Else an
+    offset from the kernel's start names it, as perf does too; with that $argN still works.
+
+    >>> symbol = Symbol("ghes_proc", 0, "ghes")
+    >>> place(Facts("x86_64", "6.12", {"ghes_proc": (symbol,)}), symbol)
+    'ghes:ghes_proc'
     """
     twins = [s for s in facts.symbols[symbol.plain] if s.name == symbol.name]
     if symbol.module or len(twins) == 1:
@@ -100,7 +124,7 @@ def _kprobe(facts: Facts, candidate: Candidate, symbol: Symbol) -> tuple[Mechani
 
 
 def _no_fentry(facts: Facts, candidate: Candidate, symbol: Symbol, bare: bool) -> str:
-    """Why fentry can't serve *symbol*, or ""."""
+    """Return why fentry can't serve *symbol*, or ""."""
     if not has_fentry(facts):
         return "this kernel has no BPF trampolines"
     if symbol.module:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose, for each probe point, the symbol that serves it on this kernel: facts in, a plan out.
+"""This makes a plan from facts: for each probe point it chooses the symbol that serves it here.
 
 The files in probes/ say what fits where; nothing here knows a kernel version or a symbol's name.
 A point that cannot be resolved is no error: it becomes an `Unseen` of the plan.
@@ -25,7 +25,7 @@ CLOCK_ERROR_NS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A point resolved in one scope ("" for vmlinux, else the module)."""
+    """A choice is a point as resolved in one scope ("" for vmlinux, else the module)."""
 
     point: Point
     candidate: Candidate
@@ -36,7 +36,7 @@ class Choice:
 
     @property
     def bare(self) -> bool:
-        """The compiler changed the function's arguments, so they are not fetched."""
+        """This is true if the compiler changed the function's arguments: none is fetched then."""
         return self.symbol is not None and self.symbol.name != self.symbol.plain
 
 
@@ -52,8 +52,10 @@ def resolve(
 ) -> Plan:
     """Return the plan by which *backend* watches the kernel that *facts* describes.
 
-    *loaded* are the probe files (default: the shipped ones), *clock_error_ns* the measured error
-    of the clock between CPUs. Raises HostError if not a single slot can be observed.
+    *loaded* are the probe files (by default the shipped ones), and *clock_error_ns* is the measured
+    error of the clock between CPUs. Raises HostError if not a single slot can be observed.
+
+        plan = resolve(read_facts(), backend="bpf")
     """
     loaded = families() if loaded is None else loaded
     all_points = [point for family in loaded for point in family.points]
@@ -93,14 +95,15 @@ def resolve(
         clock_error_ns=clock_error_ns,
         backend=backend,
         transport=mechanisms.transport(facts) if backend == "bpf" else "mapped",
-        # $argN came with 4.20 (a1303af5d79e, "tracing: probeevent: Add $argN for accessing
+        # Linux 4.20 brought $argN (a1303af5d79e, "tracing: probeevent: Add $argN for accessing
         # function args").
         numbered_arguments="arg" in facts.features,
     )
 
 
 def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[Choice | None, str]:
-    """The first candidate that fits in *scope*, or why none does ("" if it cannot matter here)."""
+    """Return the first candidate that fits in *scope* and "" (or why it has no better mechanism);
+    or None and why none fits ("" if the point cannot matter here)."""
     if not set(point.host) <= facts.host:
         return None, ""
     reasons: list[str] = []
@@ -114,7 +117,7 @@ def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[C
             continue
         struct, _, member = candidate.member.partition(".")
         if member and facts.btf and member not in facts.btf.offsets(struct):
-            continue  # without it this cannot matter
+            continue  # Without the member this cannot matter.
         reason = _companions(facts, candidate, scope, anywhere)
         if reason:
             reasons.append(reason)
@@ -133,7 +136,7 @@ def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[C
 
 
 def _companions(facts: Facts, candidate: Candidate, scope: str, anywhere: bool) -> str:
-    """Why what must (not) be beside the candidate forbids it, or ""."""
+    """Return why a symbol that is beside the candidate, or is not, forbids it, or ""."""
     if candidate.member and facts.btf is None:
         return f"no BTF tells whether there is {candidate.member}"
 
@@ -184,7 +187,7 @@ def _slots(
     chosen: Choices,
     refused: dict[tuple[str, str], str],
 ) -> tuple[Slots, list[Unseen]]:
-    """The slots that something chosen can observe, and those that nothing can."""
+    """Return the slots that something chosen can observe, and those that nothing can."""
     slots = Slots(facts)
     unseen: list[Unseen] = []
     for family in reversed(loaded):  # vm-area functions, where they exist, are the map
@@ -260,7 +263,8 @@ def _old_copy(facts: Facts, chosen: Choices) -> bool:
 
 
 def _useful(chosen: Choices, slots: Slots) -> list[Choice]:
-    """Choices that serve some slot: no setter without fixmap slots, no second view of one event."""
+    """Return the choices that serve some slot. A setter without fixmap slots does not, and a second
+    view of one event is superfluous."""
     present = {name for name, _ in chosen}
     kept = []
     for choice in chosen.values():
@@ -280,7 +284,8 @@ def _useful(chosen: Choices, slots: Slots) -> list[Choice]:
 def _probes(
     facts: Facts, choice: Choice, chosen: Choices, slots: Slots, loaded: tuple[Family, ...]
 ) -> tuple[list[Probe], str]:
-    """The entry probe of a choice and, if asked for, its return probe; or why there is none."""
+    """Return the entry probe of a choice and, if asked for, its return probe; or why there is
+    none."""
     candidate, point = choice.candidate, choice.point
     fetch = {} if choice.bare else _fetch(facts, choice)
     condition, reason = slots.condition(candidate, facts)
@@ -314,7 +319,7 @@ def _probes(
 
 
 def _fetch(facts: Facts, choice: Choice) -> dict[str, Fetched]:
-    """What is fetched on this kernel: the offsets of structs' members are BTF's."""
+    """Return what is fetched on this kernel, where BTF gives the offsets of structs' members."""
     candidate = choice.candidate
     if choice.mechanism == "raw-tracepoint":
         return dict(candidate.raw_fields)
@@ -334,7 +339,7 @@ def _implied(facts: Facts, choice: Choice, chosen: Choices) -> tuple[str, ...]:
 
 
 def _named(facts: Facts, choice: Choice) -> str:
-    """What to attach to. A trampoline's function is found in vmlinux's BTF, by its name alone."""
+    """Return what to attach to. A trampoline's function is found in vmlinux's BTF by name alone."""
     if choice.symbol is None:
         return choice.candidate.tracepoint
     return choice.symbol.name if choice.mechanism == "fentry" else place(facts, choice.symbol)
@@ -367,7 +372,8 @@ def _unseen(
     refused: dict[tuple[str, str], str],
     slots: Slots,
 ) -> list[Unseen]:
-    """What no chosen symbol shows, for vmlinux's points and the architecture's blind spots."""
+    """Return what no chosen symbol shows of vmlinux's points, and the architecture's blind
+    spots."""
     present = {name for name, _ in chosen}
     found = []
     for family in loaded:
@@ -394,7 +400,7 @@ def _unseen(
 
 
 def _blind(facts: Facts, loaded: tuple[Family, ...], chosen: Choices) -> list[Blind]:
-    """The blind spots of this architecture, host and choice of mechanisms."""
+    """Return the blind spots of this architecture, host and choice of mechanisms."""
     used = {choice.mechanism for choice in chosen.values()}
     return [
         blind
@@ -407,7 +413,7 @@ def _blind(facts: Facts, loaded: tuple[Family, ...], chosen: Choices) -> list[Bl
 
 
 def _skipped(probes: list[Probe], slots: Slots) -> list[Unseen]:
-    """Hits that the kernel skips without a count that we can read."""
+    """Return the hits that the kernel skips without a count that we can read."""
     if not any(probe.mechanism in ("fprobe", "fretprobe") for probe in probes):
         return []
     what = "hits of fprobes that the kernel may have skipped"
@@ -419,7 +425,8 @@ def _skipped(probes: list[Probe], slots: Slots) -> list[Unseen]:
 
 
 def _inside_modules(probes: list[Probe], slots: Slots) -> list[Unseen]:
-    """What happens inside a module's functions, whose source we don't know as we do vmlinux's."""
+    """Return what is unseen inside a module's functions, whose source we don't know as we know
+    vmlinux's."""
     mine = tuple(slot.name for slot in slots.all if slot.module)
     if not mine:
         return []
@@ -442,9 +449,9 @@ def _not_checked(
     refused: dict[tuple[str, str], str],
     slots: Slots,
 ) -> dict[str, str]:
-    """Patterns of which nothing could be seen, and why.
+    """Return the patterns of which nothing could be seen, and why.
 
-    Stale and overlap need map and unmap of a slot; invalidations are seen or implied.
+    `stale` and `overlap` need a slot's map and unmap; its invalidations are seen or implied.
     """
     found: dict[str, str] = {}
     if len(slots.incomplete) == len(slots.all):

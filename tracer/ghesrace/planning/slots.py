@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The slots of a plan while it is being resolved, and the in-kernel filters they lead to."""
+"""This keeps the slots of a plan while it is resolved, and makes the in-kernel filters from
+them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ _VSYSCALL = 0xFFFFFFFFFF600000
 
 
 class Slots:
-    """Slots in the order of the plan, and where a notification's slot is found among them."""
+    """This holds the slots in the order of the plan, and finds a notification's slot among them.
+
+    >>> slots = Slots(Facts("x86_64", "6.12"))
+    >>> slots.add(Slot("GHES_IRQ", 644, None, "report"), "IRQ")
+    >>> slots.number("", "irq")
+    0
+    >>> slots.condition(Candidate(filter="slot-index"), Facts("x86_64", "6.12"))[0]
+    AnyOf(any=(Compare(field='index', operator='==', value=644),))
+    """
 
     def __init__(self, facts: Facts) -> None:
         self.all: list[Slot] = []
@@ -30,26 +39,31 @@ class Slots:
         self.all.append(slot)
 
     def of(self, module: str) -> list[Slot]:
-        """Slots of one vmlinux ("") or module."""
+        """Return the slots of vmlinux ("") or of one module."""
         return [slot for slot in self.all if slot.module == module]
 
     def number(self, module: str, role: str) -> int | None:
-        """Index of the slot that serves *role* in *module*."""
+        """Return the index of the slot that serves *role* in *module*, or None."""
         return self._roles.get((module, role))
 
     def named(self, role: str) -> tuple[str, ...]:
-        """Names of the slots that serve *role* anywhere."""
+        """Return the names of the slots that serve *role* in vmlinux or any module."""
         return tuple(self.all[n].name for (_, r), n in self._roles.items() if r == role)
 
     def names(self) -> tuple[str, ...]:
-        """Names of all slots."""
+        """Return the names of all slots."""
         return tuple(slot.name for slot in self.all)
 
     def fixmap_address(self, values: dict[str, int], index: int) -> int | None:
-        """Virtual address of fixmap *index*, or None where nothing tells.
+        """Return the virtual address of fixmap *index*, or None where nothing tells it.
 
-        fix_to_virt(): FIXADDR_TOP - (index << PAGE_SHIFT). On x86 FIXADDR_TOP follows from the
-        vsyscall page, whose address and index are both known; arm64 discloses neither.
+        fix_to_virt() is FIXADDR_TOP - (index << PAGE_SHIFT). On x86 FIXADDR_TOP follows from the
+        vsyscall page, whose index is in *values* (the enumerators of fixed_addresses) and whose
+        address is known; arm64 discloses neither.
+
+        >>> address = Slots(Facts("x86_64", "6.12")).fixmap_address({"VSYSCALL_PAGE": 511}, 644)
+        >>> f"{address:#x}"
+        '0xffffffffff57b000'
         """
         anchor = values.get("VSYSCALL_PAGE")
         if self._arch != "x86_64" or anchor is None:
@@ -57,7 +71,8 @@ class Slots:
         return _VSYSCALL + ((anchor - index) << PAGE_SHIFT)
 
     def condition(self, candidate: Candidate, facts: Facts) -> tuple[Condition | None, str]:
-        """The filter for *candidate* (points.FILTERS), or why one can't be made."""
+        """Return the filter of *candidate* (points.FILTERS) as a condition, or None if nothing is
+        filtered, and "". If the filter is needed and can't be made, return None and the reason."""
         rule = candidate.filter
         known = [s.address for s in self.all]
         pages = [(a, a + PAGE_SIZE) for a in known if a is not None]
@@ -95,9 +110,10 @@ class Slots:
     def _tables(
         self, pages: list[tuple[int, int]] | None, candidate: Candidate, facts: Facts
     ) -> Condition | None:
-        """What touches a slot's page-table page; None: any may.
+        """Return the condition that an edit touches a slot's page-table page, or None if any may.
 
-        A filter can't add, so where the length is an argument the begin alone is asked.
+        A filter can't add. Where the edit's length is an argument, and not its end, only its begin
+        is asked.
         """
         if pages is None:
             areas = self._areas(facts)
@@ -112,7 +128,8 @@ class Slots:
         return touches(spans)
 
     def _areas(self, facts: Facts) -> list[tuple[int, int]] | None:
-        """Pages of the vm areas that slots without an address can be in, or None if unknown."""
+        """Return the vm areas, as [begin, end), that slots without an address can be in, or None if
+        they are unknown."""
         found = []
         for module in {s.module for s in self.all if s.address is None}:
             mine = [(a.begin, a.end) for a in facts.areas if a.module == module and a.begin]

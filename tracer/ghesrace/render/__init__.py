@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people and programs read: reports and plans as text, JSON and scripts."""
+"""These modules make what people and programs read: text, JSON and scripts."""

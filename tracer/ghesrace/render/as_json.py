@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of `ghesrace check` as JSON; its shape is documented by check.schema.json."""
+"""This makes the JSON report of `ghesrace check`; check.schema.json documents its shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from .names import frame_source, slot_sources
 
 
 def report(result: Report, host: dict[str, Any], file: str | None = None) -> dict[str, Any]:
-    """JSON-ready form of a report. Times in ns, addresses and frames as hex strings."""
+    """Return the JSON-ready form of the report *result*, with times in ns, and addresses and frames
+    as hexadecimal strings. *host* holds the facts of a capture's metadata, *file* its name.
+
+    >>> from ghesrace.checker.engine import Engine
+    >>> from ghesrace.plan import Plan
+    >>> report(Engine(Plan("x86_64", "6.12", (), ())).report(), host={})["verdict"]
+    'inconclusive'
+    """
     return {
         "file": file,
         "verdict": result.verdict.word,

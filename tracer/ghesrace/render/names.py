@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How frames and slots are called in every output."""
+"""These functions name the HEST sources of frames and slots, for every output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ _BY_SLOT = {"nmi": ("NMI",), "sea": ("SEA",), "sdei": ("SDEI",)}
 
 
 def frame_source(host: dict[str, Any], frame: int) -> str | None:
-    """The HEST source whose error status block lies in the *frame* (bytes), or None."""
+    """Return the HEST source whose error status block lies in the page at *frame* (physical
+    address, bytes), or None. *host* holds the facts of a capture's metadata.
+
+    >>> source = {"id": 1, "notification": "NMI", "block": 0x7F000040, "length": 4_096}
+    >>> frame_source({"hest": [source]}, 0x7F000000)
+    'HEST source 1 (NMI)'
+    """
     for source in _sources(host):
         block, length = source.get("block"), source.get("length")
         if isinstance(block, int) and isinstance(length, int):
@@ -22,9 +28,12 @@ def frame_source(host: dict[str, Any], frame: int) -> str | None:
 
 
 def slot_sources(host: dict[str, Any], slot: str) -> list[str]:
-    """The HEST sources that are read through the slot, as far as its name tells.
+    """Return the HEST sources that are read through the slot, as far as its name tells.
 
     A slot of a module ("module:slot") serves no source of this HEST that we know of.
+
+    >>> slot_sources({"hest": [{"id": 1, "notification": "NMI"}]}, "GHES_NMI")
+    ['HEST source 1 (NMI)']
     """
     if ":" in slot:
         return []

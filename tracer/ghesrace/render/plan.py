@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan as text, 80 columns: what is attached and why, what it implies, what stays unseen."""
+"""This shows a plan as text of 80 columns: what is attached and why, what that implies, and what
+stays unseen."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ _PERF = (
 
 
 def render_plan_text(plan: Plan) -> str:
-    """Return the plan as text that ends in a newline, no line wider than 80 columns."""
+    """Return the plan as text that ends in a newline, with no line wider than 80 columns.
+
+    >>> print(render_plan_text(Plan("x86_64", "6.12", (), (), cpus=(0, 1))).splitlines()[0])
+    Plan for Linux 6.12 (x86_64), 2 CPUs online
+    """
     return "\n".join(_lines(plan)) + "\n"
 
 
@@ -69,7 +74,7 @@ def _slot(slot: Slot) -> str:
 
 
 def _probe(plan: Plan, group: list[Probe]) -> Iterator[str]:
-    """One paragraph for a function: its entry probe, with its return probe if it has one."""
+    """Yield one paragraph for a function: its entry probe, with its return probe if it has one."""
     probe = group[0]
     kinds = [k for p in group for k in (p.kind, p.clear_kind) if k]
     text = f"{probe.symbol} ({probe.mechanism}{' and return' * (len(group) > 1)})"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as text: verdict, episodes by class, what was not seen, each finding once."""
+"""This prints a report as text: the verdict, the episodes by class, what was not seen, and each
+finding once."""
 
 from __future__ import annotations
 
@@ -45,7 +46,11 @@ _MEANING = {
 def print_report(
     console: Console, result: Report, host: dict[str, Any], title: str | None = None
 ) -> None:
-    """Print the report to *console* (see `new_console`)."""
+    """Print the report *result* to *console* (see `new_console`). *host* holds the facts of a
+    capture's metadata, and *title* goes beside the verdict.
+
+        print_report(new_console(), engine.report(), source.host, "host.arrows")
+    """
     head = Text(result.verdict.word, style=_STYLE[result.verdict])
     if title:
         head.append(f"  {title}", style="default")
@@ -66,7 +71,12 @@ def print_report(
 
 
 def new_console(file: Any = None) -> Console:
-    """A console of at most 80 columns; colour only on a terminal."""
+    """Return a console of at most 80 columns that writes to *file* (by default to stdout), in
+    colour only on a terminal.
+
+    >>> new_console().print("race-observed")
+    race-observed
+    """
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     return console
@@ -163,15 +173,15 @@ def _title(finding: Finding) -> str:
 
 
 def _headings(finding: Finding) -> tuple[str, str]:
-    """The heads of the columns: CPU, its letter in the explanation, and its context."""
+    """Return the heads of the columns: the CPU, its letter in the explanation, and its context."""
     x, y = finding.cpus
     another = " (another CPU)" if x == y and finding.reordered else ""
     contexts = _context(finding, "x"), _context(finding, "y")
-    if x == y and contexts[1] == "any":  # nothing of y was traced: it is any other CPU
+    if x == y and contexts[1] == "any":  # Nothing of y was traced, so it is any other CPU.
         return f"CPU {x} = x, {contexts[0]}", "any other CPU = y"
     return f"CPU {x} = x{another}, {contexts[0]}", f"CPU {y} = y, {contexts[1]}"
 
 
 def _context(finding: Finding, side: str) -> str:
-    """The context of one column: all traced steps of an episode share it."""
+    """Return the context of one column, which all traced steps of an episode share."""
     return next((s.context for s in finding.steps if s.side == side and s.ts is not None), "any")

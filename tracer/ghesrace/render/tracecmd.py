@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan as a POSIX shell script that records the same events with trace-cmd alone."""
+"""This makes of a plan a POSIX shell script that records the same events with trace-cmd alone."""
 
 from __future__ import annotations
 
@@ -70,9 +70,14 @@ echo "$file: trace-cmd report -l $file" >&2
 
 
 def script(plan: Plan) -> str:
-    """Return the script's text. It exits 3 if this machine is not the plan's or lacks something.
+    """Return the script's text. The script exits 3 if the machine is not the plan's or lacks
+    something.
 
-    Events are called pN_POINT_PID in group ghesrace_PID, N the index into the plan's probes.
+    Its events are called pN_POINT_PID in the group ghesrace_PID; N is the index into the plan's
+    probes.
+
+    >>> script(Plan("x86_64", "6.12", (), ())).splitlines()[0]
+    '#!/bin/sh'
     """
     fprobes = any(probe.mechanism in ("fprobe", "fretprobe") for probe in plan.probes)
     control = "dynamic_events" if fprobes else "kprobe_events"
