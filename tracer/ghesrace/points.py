@@ -49,7 +49,7 @@ class Implication:
     """An implication says that the symbol does `what` besides (one of IMPLIES).
 
     It does not hold if one of the points `unless` is resolved, as that shows it by itself, nor if
-    none of the points `given` is resolved.
+    points are `given` of which none is resolved.
     """
 
     what: str
@@ -88,14 +88,16 @@ class Candidate:
 
     It fits on the architectures `arch` (empty: on all), on a host with the features `when` ("!x":
     without x), if BTF gives the function `arity` parameters (`unknown_arity` accepts a kernel
-    without BTF), and if the symbols `with_`, but none of `without`, are in the same vmlinux or
-    module. `fields` says what to fetch, as a plan does (plan/fetch.py). `struct` names the BTF
-    struct of a `Member` there, and `struct_default` gives its members' offsets (bytes) for a kernel
-    without BTF. `raw_fields` are a tracepoint's fields as arguments of its raw form, for BPF.
-    `sdei_path` marks code that runs in an SDEI handler, where arm64 allows no kprobe, and
-    `needs_flags` a point that must know whether interrupts are off. Where BTF has no `member`
-    (`struct.member`), the point cannot matter. `callbacks` are the functions that the filter
-    `tlb-flush` passes.
+    without BTF), and if the symbols `with_`, but none of `without`, are there: in the same vmlinux
+    or module for a point of scope "any", else in any.
+
+    `fields` says what to fetch, as a plan does (plan/fetch.py). `struct` names the BTF struct of a
+    `Member` there, and `struct_default` gives its members' offsets (bytes) for a kernel without
+    BTF. `raw_fields` are a tracepoint's fields as arguments of its raw form, for BPF. `sdei_path`
+    marks code that runs in an SDEI handler, where arm64 allows no kprobe, and `needs_flags` a point
+    that must know whether interrupts are off. Where BTF has no `member` (`struct.member`), the
+    point cannot matter. `callbacks` are the functions that the filter `tlb-flush`
+    passes.
     """
 
     symbol: str = ""

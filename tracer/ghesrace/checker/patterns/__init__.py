@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Race patterns take what was seen, and make findings with their witness of it.
+"""A race pattern takes what was seen, and makes findings of it, each with its witness.
 
 To add one, write a module with a class that is a `Pattern`, and add its line in engine.py.
 """

@@ -4,8 +4,8 @@
 Its sender waits until every other CPU has answered. In an NMI, in a hard interrupt or with
 interrupts off it can't answer others meanwhile, and two such senders wait for each other
 (kernel/smp.c, smp_call_function_many_cond: "Can deadlock when called with interrupts disabled").
-One that was sent there is *predicted*. If it was sent from inside a GHES handler, GHES is the
-cause, and it is *observed*.
+A shootdown that was sent there is *predicted*. If it was sent from inside a GHES handler, GHES is
+the cause, and it is *observed*.
 
 What the kernel allows never becomes a SHOOTDOWN event: INVLPGB and arm64's TLBI invalidate
 other CPUs without an IPI (those are broadcasts, and no matter of this pattern); early boot is

@@ -112,7 +112,7 @@ class Stale:
         return bool(self.observed or self.incidental)
 
     def step(self, evidence: Evidence) -> None:
-        """Take judged episodes, and the events, sorted by CPU and position, of which they came."""
+        """Take judged episodes, and the events (sorted by CPU and position) that they came from."""
         self.store.events = evidence.chunk.events
         self.store.kept |= evidence.digested
         for slot in evidence.judged:
