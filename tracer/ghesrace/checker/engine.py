@@ -91,8 +91,8 @@ class Engine:
         return [slot for judged in self.steps(batch) for slot in judged]
 
     def steps(self, batch: Events) -> Iterator[list[Judged]]:
-        """Do as `feed` does, but yield after each step, of which there is at least one, so that a
-        follower can follow each step of a large batch."""
+        """Do as `feed` does, but yield what each step decided, so that a follower can follow each
+        step of a large batch. There is at least one step."""
         validate(batch, self.plan)
         self._count(batch)
         self._last = None
@@ -132,7 +132,7 @@ class Engine:
         return sum(p.observed for p in self.patterns)
 
     def finish(self) -> list[Judged]:
-        """Judge what is left as the stream is over, and return it as `feed` does."""
+        """Judge what is left, as the stream is over, and return it as `feed` does."""
         return self._step(self.correlator.finish(), NEVER)
 
     def _step(self, chunk: Chunk, watermark: int) -> list[Judged]:
