@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab: Debian's own kernel under QEMU, with a HEST and a firmware that posts errors."""
+"""The lab boots Debian's own kernel under QEMU with a HEST and a firmware that posts errors."""

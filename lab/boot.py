@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boot a real kernel under QEMU/TCG, run one command in it, tidy up."""
+"""Boot a real kernel under QEMU/TCG, run one command in it, and tidy up afterwards.
+
+`run` is the only way in. It needs no root and no KVM, and a boot takes some 20 s.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def _private(memory: int) -> Iterator[tuple[Path, Path]]:
     """Yield a private folder for sockets and the path of a RAM file of *memory* MiB."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ghesrace-lab-")))
-        # In RAM if it fits: a file on disk is written back again and again.
+        # The file is kept in RAM if it fits, as the host writes a file on disk back all the time.
         shm = Path("/dev/shm")
         room = os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > (memory << 20) + _GIB
         ram = home
@@ -53,7 +56,10 @@ def _private(memory: int) -> Iterator[tuple[Path, Path]]:
 
 
 def tail(path: Path) -> str:
-    """The last lines of a file, to be shown below what they explain."""
+    """Return the last 30 lines of *path*, indented, to be shown below the error they explain.
+
+    The result is empty if there is no such file.
+    """
     try:
         lines = path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
     except FileNotFoundError:
@@ -62,20 +68,22 @@ def tail(path: Path) -> str:
 
 
 class _Follow:
-    """Copies what is appended to a file of the share to a stream of ours."""
+    """Copies what is appended to a file of the share to one of this process's streams."""
 
     def __init__(self, path: Path, stream: IO[str]) -> None:
         self._file = path.open("rb")
         self._stream = stream
-        # A read may end in the middle of a character
+        # A read may end in the middle of a character, so the decoder keeps its state.
         self._decoder = getincrementaldecoder("utf-8")("replace")
 
     def pump(self) -> None:
+        """Copy what was appended since the last call."""
         if text := self._decoder.decode(self._file.read()):
             self._stream.write(text)
             self._stream.flush()
 
     def close(self) -> None:
+        """Close the file; the stream stays open."""
         self._file.close()
 
 
@@ -92,7 +100,10 @@ def _prepare(board: Board, settings: Settings, command: Sequence[str]) -> None:
 
 
 def _connect(home: Path, process: subprocess.Popen[bytes], seconds: float) -> Machine:
-    """Wait for QEMU's sockets. Raises TransientError if it ends first or is too slow."""
+    """Wait for QEMU's sockets and connect to them.
+
+    Raises TransientError if QEMU ends first, or does not open them within *seconds*.
+    """
     end = time.monotonic() + seconds
     while not (home / "qmp").exists() or not (home / "qtest").exists():
         if process.poll() is not None or time.monotonic() > end:
@@ -102,7 +113,10 @@ def _connect(home: Path, process: subprocess.Popen[bytes], seconds: float) -> Ma
 
 
 def _await(settings: Settings, home: Path, process: subprocess.Popen[bytes]) -> int:
-    """Wait for the command's exit code, showing its output as it comes."""
+    """Wait for the command's exit code and return it; show its output as it comes.
+
+    Raises TransientError if the guest ends first or a time limit of *settings* is over.
+    """
     share = settings.share
     started = time.monotonic()
     ready: float | None = None
@@ -114,7 +128,8 @@ def _await(settings: Settings, home: Path, process: subprocess.Popen[bytes]) -> 
         for f in follow:
             stack.callback(f.close)
         while True:
-            # Look first, copy then: what came before the end is shown in any case
+            # The end is looked for before the output is copied, so that everything that came
+            # before the end is shown.
             ended, done = process.poll() is not None, paths.exit_code(share).exists()
             for f in follow:
                 f.pump()
@@ -145,7 +160,10 @@ def _failed(settings: Settings, home: Path, why: str) -> TransientError:
 
 
 def _end(process: subprocess.Popen[bytes], patience_s: float = _QUIT_S) -> None:
-    """End vng, the shells below it and QEMU, politely first."""
+    """End vng, the shells below it and QEMU.
+
+    They get *patience_s* seconds to end by themselves, as many after SIGTERM, then SIGKILL.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             process.wait(patience_s)
@@ -156,7 +174,7 @@ def _end(process: subprocess.Popen[bytes], patience_s: float = _QUIT_S) -> None:
 
 @contextmanager
 def _tidy_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the guest as Ctrl-C does, so that it never outlives us."""
+    """Let SIGTERM and SIGHUP end the guest as Ctrl-C does, so that it never outlives the lab."""
 
     def interrupt(number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -173,17 +191,25 @@ def _tidy_on_signals() -> Iterator[None]:
 def run(board: Board, settings: Settings, command: Sequence[str]) -> int:
     """Run *command* in a guest and return its exit code; its results are in the share.
 
-    The scenario plays from the command's start to its end. What the firmware did is in
-    firmware.json, the guest's view of it in guest.json. Whatever happens, Ctrl-C included,
-    the guest is gone afterwards and so is everything outside the share. Raises UsageError,
-    HostError, and TransientError when the guest crashes, hangs or is too slow.
+    The scenario plays from the command's start to its end. What the firmware did is written to
+    firmware.json, and the guest's view of it to guest.json. Whatever happens, Ctrl-C included,
+    the guest is gone afterwards and so is everything outside the share.
+
+        settings = Settings(Path("share").resolve(), scenario="mixed")
+        record = 'exec ghesrace capture -d 10 -o "$LAB_SHARE/c.arrows" --check'
+        code = run(Pc(), settings, ["sh", "-c", record])
+        truth = json.loads((settings.share / "firmware.json").read_text())
+
+    Raises UsageError if *settings* make no sense, HostError if this host lacks a tool, and
+    TransientError if the guest crashes, hangs or is too slow.
     """
     named(settings.scenario)
     if settings.cpus < 1:
         raise UsageError(f"--cpus {settings.cpus}: a guest has at least one")
     board.check(settings)
     settings.share.mkdir(parents=True, exist_ok=True)
-    # The guest sees the repository read-only: no byte code would outlive a process there
+    # The guest sees the repository read-only and cannot keep byte code, so each of its processes
+    # would compile every module again.
     for folder in ("tracer", "probes", "lab", "tests"):
         compileall.compile_dir(REPO / folder, quiet=2)
     board.warm()

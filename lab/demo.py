@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make demo` shows: a stock kernel under a storm of GHES notifications, then the control.
+"""`make demo` shows a stock kernel under a storm of GHES notifications, then one that races.
 
 python -m lab.demo [--record DIR]
 
-One guest boot. Outside, a firmware posts errors and notifies; inside, ghesrace records and
-judges. With --record, small captures of both runs are left in DIR (that is how examples/ came
-to be).
+It boots one guest. On the host a firmware posts errors and notifies the guest; in the guest
+ghesrace records and judges. The second run loads the control module, whose race is real. With
+--record, small captures of both runs are left in DIR; the captures in examples/ were made so.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _run_control(rounds: int) -> None:
 
 
 def _inside(small: bool) -> int:
-    """The part that runs in the guest."""
+    """Run the guest's part: both recordings, and a check that each got the expected exit code."""
     out = Path(os.environ[paths.ENV])
     seconds = 4.0 if small else _STORM_S
     _say("The stock kernel: NMIs now and then, interrupts moving from CPU to CPU, polling")
@@ -59,7 +59,12 @@ def _inside(small: bool) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo; 0 when both verdicts are the expected ones."""
+    """Run the demo and return its exit code, which is 0 when both verdicts are the expected ones.
+
+    One boot leaves two small captures here:
+
+        main(["--record", "examples"])
+    """
     parser = argparse.ArgumentParser("python -m lab.demo", description=__doc__)
     parser.add_argument("--record", type=Path, metavar="DIR")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where things lie: this repository, and the files in the folder that host and guest share."""
+"""Where this repository lies, and the names of the files that host and guest share."""
 
 from __future__ import annotations
 
@@ -7,48 +7,55 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 
-ENV = "LAB_SHARE"  # in the guest: the shared folder, the same path as on the host
+ENV = "LAB_SHARE"  # names the shared folder in the guest; its path is the same as on the host
 
 STDOUT = "stdout"  # of the command
 STDERR = "stderr"
 CONSOLE = "console"  # of the guest's kernel
 FIRMWARE = "firmware.json"  # ground truth, from the host
 GUEST = "guest.json"  # interrupt counts, from the guest
-PASSED = "passed"  # of the lab's tests, one name a line: a second boot goes on behind them
+PASSED = "passed"  # tests that passed, one name a line; a second boot skips them
 
 
 def private(share: Path) -> Path:
-    """The sub-folder through which the two sides talk; not for results."""
+    """Return the sub-folder of *share* through which the two sides talk; results go elsewhere.
+
+    >>> private(Path("/tmp/share"))
+    PosixPath('/tmp/share/.lab')
+    """
     return share / ".lab"
 
 
 def spec(share: Path) -> Path:
-    """What the guest is to do (JSON, written by the host before boot)."""
+    """Return the file that says what the guest is to do (JSON, written by the host before boot)."""
     return private(share) / "spec.json"
 
 
 def agent(share: Path) -> Path:
-    """What the agent itself says, where its output is not the process's (arm64)."""
+    """Return the file that gets the agent's own output on arm64; on amd64 it goes to vng's."""
     return private(share) / "agent"
 
 
 def ready(share: Path) -> Path:
-    """Exists once the guest is up and starts the command."""
+    """Return the file that exists once the guest is up and starts the command."""
     return private(share) / "ready"
 
 
 def exit_code(share: Path) -> Path:
-    """The command's exit code, written when everything else is."""
+    """Return the file with the command's exit code; the guest writes it after everything else."""
     return private(share) / "exit"
 
 
 def playing(share: Path) -> Path:
-    """What the guest has to do with what is played (JSON: scenario, bounce, loads); by the host."""
+    """Return the file in which the host tells the guest its part in the scenario being played.
+
+    It is JSON with the fields `scenario`, `bounce` and `loads` (`lab.firmware.server`).
+    """
     return private(share) / "playing.json"
 
 
 def requests(share: Path) -> Path:
-    """Folder of the guest's requests to the firmware, ID.request, and their ID.reply."""
+    """Return the folder that holds each request to the firmware, ID.request, and its ID.reply."""
     return private(share) / "control"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two lines to a running QEMU: QMP (NMIs, quit) and qtest (interrupt pins)."""
+"""Talk to a running QEMU over its two sockets: QMP (NMIs, quit) and qtest (interrupt pins)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from ghesrace.errors import TransientError
 
-_PATIENCE_S = 60.0  # QEMU's main loop waits for the vCPUs' lock, long on a busy host
+_PATIENCE_S = 60.0  # QEMU's main loop may wait long for the vCPUs' lock on a busy host
 
 
 class Wires(Protocol):
-    """What the firmware needs of a machine: its two ways to interrupt a CPU."""
+    """This is all that the firmware needs of a machine: the two ways to interrupt a CPU."""
 
     def nmi(self) -> None:
         """Raise an NMI on every CPU that takes external NMIs."""
@@ -30,7 +30,13 @@ class Wires(Protocol):
 class Machine:
     """A running QEMU, reached through its QMP and qtest sockets (paths).
 
-    Both are used by one caller at a time. Raises TransientError when QEMU is gone.
+    A lock lets one caller at a time use them. Every method but `quit` and `close` raises
+    TransientError when QEMU is gone.
+
+        with Machine(home / "qmp", home / "qtest") as machine:
+            machine.wire("/machine/i440fx/ioapic")
+            machine.irq(11)  # the line that GHES and the e1000 share on `pc`
+            machine.nmi()
     """
 
     def __init__(self, qmp: Path, qtest: Path) -> None:
@@ -59,13 +65,16 @@ class Machine:
         self.close()
 
     def wire(self, controller: str, first: int = 0) -> None:
-        """Raise interrupts at *controller* (a QOM path), whose first input is GSI *first*."""
+        """Raise interrupts at *controller* (a QOM path), whose first input is GSI *first*.
+
+        Raises TransientError if the machine has no such object.
+        """
         if not self.children(controller):
             raise TransientError(f"QEMU's machine has no interrupt controller at {controller}")
         self._controller, self._first = controller, first
 
     def children(self, path: str) -> dict[str, str]:
-        """The properties of the object at QOM *path* and their types; empty if there is none."""
+        """Return {property: type} of the object at QOM *path*, empty if there is none."""
         answer = self._execute("qom-list", path=path)
         return {child["name"]: child["type"] for child in answer.get("return", [])}
 
@@ -95,10 +104,10 @@ class Machine:
         return dict(answer)
 
     def irq(self, gsi: int) -> None:
-        """Raise and drop the line *gsi*: one interrupt, of a level-triggered line too.
+        """Raise and drop the line *gsi*, which makes one interrupt of a level-triggered line too.
 
-        Both in one message, which QEMU serves without letting a vCPU in between: a line that
-        is still up at the end of the interrupt fires again, ten times on a busy host.
+        Both commands go out in one message, and QEMU lets no vCPU run between them. A line that
+        is still up when the guest ends the interrupt fires again, ten times on a busy host.
         """
         pin = f"set_irq_in {self._controller} unnamed-gpio-in {gsi - self._first}"
         with self._lock:
@@ -126,7 +135,7 @@ class Machine:
             try:
                 self._qmp.cmd_obj({"execute": "quit"})
             except (OSError, EOFError, QMPError):
-                return  # gone already, which is what we want
+                return  # QEMU is gone already, which is what was asked for.
 
     def close(self) -> None:
         """Close both sockets; QEMU runs on."""
@@ -135,4 +144,4 @@ class Machine:
             try:
                 self._qmp.close()
             except (OSError, EOFError, QMPError):
-                return  # closing a line that QEMU dropped
+                return  # QEMU has dropped the connection, so nothing is left to close.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lab needs of a kind of machine: `pc.Pc` and `arm64.virt.Virt` are the two."""
+"""What the lab needs of a kind of machine. There are two: `pc.Pc` and `virt.Virt`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lab.firmware.firmware import GuestMemory
 from lab.firmware.hest import Placed
 from lab.qemu import Machine
 
-# Kernel arguments: a guest that hangs ends after a minute or two, and its console says where. A CPU
-# that gets no timer interrupt any more is no soft lockup, but RCU waits for it.
+# With these kernel arguments a guest that hangs ends after a minute or two, and its console says
+# where it hung. A CPU that gets no timer interrupts is no soft lockup, but RCU waits for it.
 HANG = (
     "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1 "
     "rcupdate.rcu_cpu_stall_timeout=90 sysctl.kernel.panic_on_rcu_stall=1"
@@ -21,7 +21,15 @@ HANG = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to boot. `memory` in MiB; times in seconds; `append`: more kernel arguments."""
+    """How to boot a guest.
+
+    *memory* is in MiB; *boot_s* and *command_s* limit the boot and the command, in seconds.
+    *append* are more kernel arguments, *qemu* more of QEMU's. *share* is the folder that host and
+    guest share (`lab.paths`), *scenario* a name in `lab.firmware.scenario.SCENARIOS`.
+
+    >>> Settings(Path("share"), scenario="mixed", cpus=4).memory
+    2048
+    """
 
     share: Path
     scenario: str = "idle"
@@ -34,31 +42,39 @@ class Settings:
 
 
 class Board(Protocol):
-    """A kind of machine, with a kernel. `ram_base`: physical address where its RAM begins.
+    """A kind of machine, with a kernel.
 
-    `name` tells the agent what there is to prepare.
+    `lab.boot.run` calls the methods in this order: `check`, `warm`, `prepare`, `command` and
+    `environment`, `place`.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the name that tells the agent in the guest what there is to prepare."""
+        ...
 
     @property
-    def ram_base(self) -> int: ...
+    def ram_base(self) -> int:
+        """Return the guest-physical address (bytes) at which the RAM begins."""
+        ...
 
     def check(self, settings: Settings) -> None:
         """Raise UsageError or HostError if *settings* can't be started here."""
 
     def warm(self) -> None:
-        """Make on the host what the guest can't keep, or would take minutes for."""
+        """Make on the host what the guest can't keep, or would need minutes for."""
 
     def environment(self, home: Path) -> dict[str, str]:
-        """The environment of the process, whose private folder *home* is."""
+        """Return the environment of the process; *home* is its private folder."""
 
     def command(self, settings: Settings, home: Path, ram: Path) -> list[str]:
-        """The process: QEMU, or what starts it, with sockets `qmp` and `qtest` in *home*."""
+        """Return the command line of QEMU, or of what starts it.
+
+        QEMU must open the sockets `qmp` and `qtest` in *home*, and have the file *ram* as its RAM.
+        """
 
     def prepare(self, home: Path, memory: GuestMemory) -> None:
-        """Do what must be done before the process starts."""
+        """Do what must be done before the process starts, in *home* or in the guest's *memory*."""
 
     def place(self, machine: Machine, memory: GuestMemory, console: Path) -> tuple[Placed, ...]:
         """Let the kernel find the lab's HEST and return where its sources are.

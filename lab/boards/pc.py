@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The amd64 guest: a kernel and the root of this host's on QEMU's `pc`, by virtme-ng."""
+"""The amd64 guest runs a kernel on QEMU's `pc`, with this host's root file system.
+
+virtme-ng starts it.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ from .board import HANG, Settings
 
 BOOT = Path("/boot")
 
-# Drivers of QEMU's devices and CPU features that nothing here needs; loading them takes
-# udev longer than all the rest of the boot.
+# Nothing here needs these drivers of QEMU's devices and CPU features, and udev takes longer to load
+# them than all the rest of the boot takes.
 _UNUSED_DRIVERS = (
     "kvm_amd,kvm,ccp,powernow_k8,acpi_cpufreq,ata_piix,ata_generic,sr_mod,sg,floppy,pcspkr,"
     "psmouse,serio_raw,evdev,i2c_piix4,i6300esb,button,aesni_intel,ghash_clmulni_intel,"
     "crct10dif_pclmul,crc32_pclmul,crc32c_intel,sha512_ssse3,sha256_ssse3,sha1_ssse3,qemu_fw_cfg"
 )
-# hw/i386/pc.c names the I/O APIC after the host bridge: i440fx on -machine pc
+# QEMU names the I/O APIC after the host bridge (hw/i386/pc.c), which is i440fx on -machine pc.
 _IOAPIC = "/machine/i440fx/ioapic"
 
 
@@ -53,7 +56,14 @@ def _vng() -> str:
 
 
 class Pc:
-    """`-machine pc`: NMIs, a polled source, an interrupt shared with an e1000."""
+    """`-machine pc` has NMIs, a polled source, and an interrupt shared with an e1000.
+
+    *kernel* is an image, by default the newest in /boot.
+
+        code = boot.run(Pc(), Settings(Path("share").resolve()), ["uname", "-r"])
+
+    Raises HostError if there is no image in /boot.
+    """
 
     name = "pc"
     ram_base = 0
@@ -63,7 +73,10 @@ class Pc:
         self.kernel = (kernel or newest_kernel()).resolve()
 
     def check(self, settings: Settings) -> None:
-        """Raise UsageError or HostError if this board can't be started."""
+        """Raise UsageError if there is no such image or *settings* has too little or much memory.
+
+        Raises HostError if QEMU is missing.
+        """
         if not self.kernel.is_file():
             raise UsageError(f"no kernel image at {self.kernel}", "name one with --kernel IMAGE")
         if not shutil.which("qemu-system-x86_64"):
@@ -75,29 +88,33 @@ class Pc:
             raise UsageError(f"--memory {settings.memory} MiB is not within {low} and {high}")
 
     def warm(self) -> None:
-        """Build the control module here: the guest can keep nothing, and would take minutes."""
+        """Build the control module on the host, as the guest can't keep it and would need minutes."""
         release = self.kernel.name.removeprefix("vmlinuz-")
         if (Path("/lib/modules") / release / "build").exists():
             build(release)
 
     def environment(self, home: Path) -> dict[str, str]:
-        """Of the process: virtme-ng looks its own parts up on PATH, and leaves files behind when
-        it is killed.
+        """Return this process's environment with another PATH and TMPDIR.
+
+        virtme-ng looks its own parts up on PATH, and leaves files in TMPDIR when it is killed.
         """
         path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
         return {**os.environ, "PATH": path, "TMPDIR": str(home)}
 
     def command(self, settings: Settings, home: Path, ram: Path) -> list[str]:
-        """The command line that boots the guest and starts the lab's agent in it."""
+        """Return the command line of virtme-ng.
+
+        It boots the guest and starts the lab's agent in it. Raises HostError if there is no vng.
+        """
         qemu = [
-            # INTx lines on ISA-style inputs (10, 11) that a HEST vector can share: not so on q35
+            # Its INTx lines are inputs (10, 11) that a HEST vector can share; not so on q35.
             "-machine pc,memory-backend=ram,i8042=off,smbus=off -nodefaults",
             f"-object memory-backend-file,id=ram,size={settings.memory}M,mem-path={ram},share=on",
             f"-acpitable file={home / 'hest'}",
             "-netdev user,id=lan,restrict=on -device e1000,netdev=lan",
             f"-qmp unix:{home / 'qmp'},server=on,wait=off",
             f"-qtest unix:{home / 'qtest'},server=on,wait=off -qtest-log none",
-            # virtme-ng sends the console to /dev/null, or into the command's output
+            # virtme-ng would send the console to /dev/null, or into the command's output.
             f"-set chardev.console.path={settings.share / paths.CONSOLE}",
             *settings.qemu,
         ]
@@ -106,10 +123,11 @@ class Pc:
             f"modprobe.blacklist={_UNUSED_DRIVERS}",
             f"memmap={hest.REGION // 1024}K${hest.BASE:#x}",
             # QEMU's vCPUs have one TSC. Linux does not believe that of an AMD CPU without
-            # CONSTANT_TSC (unsynchronized_tsc()), and would read the HPET for each stamp: a device
-            # access, under the lock that all vCPUs share.
+            # CONSTANT_TSC (unsynchronized_tsc()), and would read the HPET for each stamp. That is
+            # a device access, under the lock that all vCPUs share.
             "tsc=reliable",
-            # LINT1 of every CPU, not of the boot CPU alone (setup_local_APIC())
+            # An NMI comes through LINT1 of every CPU, not of the boot CPU alone
+            # (setup_local_APIC()).
             "apic_extnmi=all",
             HANG,
             *settings.append,
@@ -136,12 +154,15 @@ class Pc:
         ]
 
     def prepare(self, home: Path, memory: GuestMemory) -> None:
-        """Write the table that QEMU takes at its start, and the blocks' addresses into *memory*."""
+        """Write the HEST that QEMU takes at its start, and the blocks' addresses into *memory*."""
         placed = hest.place(self.sources)
         (home / "hest").write_bytes(hest.table(placed))
         memory.write(hest.BASE, hest.registers(placed))
 
     def place(self, machine: Machine, memory: GuestMemory, console: Path) -> tuple[Placed, ...]:
-        """Where the sources are once the machine runs."""
+        """Return where the sources are, and tell *machine* where to raise interrupts.
+
+        Raises TransientError if QEMU has no I/O APIC where it should be.
+        """
         machine.wire(_IOAPIC)
         return hest.place(self.sources)

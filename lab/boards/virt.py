@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arm64 guest: a kernel of Debian's on QEMU's `virt`, with UEFI, ACPI and a HEST of ours."""
+"""The arm64 guest runs Debian's kernel on QEMU's `virt`, with UEFI, ACPI and the lab's HEST."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _FIRMWARE = Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")
 _CROSS = "aarch64-linux-gnu-"
 _PACKAGES = "apt-get install qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu cpio"
 
-# Free shared peripheral interrupts (hw/arm/virt.c: a15irqmap); GSI n is input n - 32 of the GIC.
+# QEMU leaves these shared peripheral interrupts free (hw/arm/virt.c: a15irqmap). GSI n is input
+# n - 32 of the GIC.
 _FIRST_GSI = 32
 EXTERNAL_GSI = 44
 HED_GSI = 45
@@ -49,7 +50,13 @@ _FIRMWARE_S = 120.0
 
 
 class Virt:
-    """`-machine virt,ras=on`: SEAs, a polled source, interrupts, GPIO and GSIV notifications."""
+    """`-machine virt,ras=on` has SEAs, a polled source, interrupts, GPIO and GSIV notifications.
+
+    *suite* is the Debian suite whose kernel boots.
+
+        board = Virt("trixie")
+        code = boot.run(board, Settings(Path("share").resolve(), memory=1024), ["uname", "-r"])
+    """
 
     name = "virt"
     ram_base = 0x4000_0000
@@ -59,7 +66,10 @@ class Virt:
         self.suite = suite
 
     def check(self, settings: Settings) -> None:
-        """Raise UsageError or HostError if this board can't be started."""
+        """Raise HostError if a tool or the UEFI is missing.
+
+        Raises UsageError if the memory is not within 512 MiB and 16 GiB.
+        """
         for tool in ("qemu-system-aarch64", "aarch64-linux-gnu-gcc", "cpio", "iasl"):
             if not shutil.which(tool):
                 raise HostError(f"{tool} is not installed", _PACKAGES)
@@ -69,7 +79,10 @@ class Virt:
             raise UsageError(f"--memory {settings.memory} MiB is not within 512 and 16384")
 
     def warm(self) -> None:
-        """Fetch the trees; compile what the guest needs."""
+        """Fetch the kernel and the userland, and compile the guest's programs and tables.
+
+        Raises HostError if that fails. A control module that does not build is only reported.
+        """
         arm64.userland()
         kernel = arm64.kernel(self.suite)
         try:
@@ -93,14 +106,14 @@ class Virt:
             raise HostError(f"{source} does not compile:\n{done.stdout}{done.stderr}")
 
     def environment(self, home: Path) -> dict[str, str]:
-        """Of the process: this one's."""
+        """Return this process's environment, unchanged."""
         return dict(os.environ)
 
     def command(self, settings: Settings, home: Path, ram: Path) -> list[str]:
-        """The command line that boots the guest; its initrd starts the lab's agent."""
+        """Return the command line of QEMU; the guest's initrd starts the lab's agent."""
         kernel = arm64.kernel(self.suite)
         words = [
-            # The stub says nothing without debug in 7.x, and `place` waits for what it says
+            # `place` waits for what the EFI stub says; since Linux 7.0 it needs debug to say it.
             "console=ttyAMA0 acpi=force efi=debug panic=-1 loglevel=7",
             HANG,
             f"lab.repo={REPO} lab.share={settings.share}",
@@ -141,10 +154,14 @@ class Virt:
         return [*line, *(word for option in settings.qemu for word in option.split())]
 
     def prepare(self, home: Path, memory: GuestMemory) -> None:
-        """Nothing: the tables' place is known only when UEFI has made its own."""
+        """Do nothing, as the place of the tables is known only after UEFI has made its own."""
 
     def place(self, machine: Machine, memory: GuestMemory, console: Path) -> tuple[Placed, ...]:
-        """Exchange the tables when UEFI hands over to the kernel; return where the sources are."""
+        """Exchange the tables when UEFI hands over to the kernel; return where the sources are.
+
+        Raises TransientError if UEFI starts no kernel within two minutes, if there is no GIC, or
+        if the tables are not where they should be.
+        """
         gic = [
             f"/machine/unattached/{name}"
             for name, kind in machine.children("/machine/unattached").items()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put ACPI tables of ours in the place of QEMU's, in a stopped arm64 guest's memory.
+"""Replace ACPI tables of QEMU's by the lab's, in the memory of a stopped arm64 guest.
 
-`-machine virt,ras=on` has a HEST with one SEA source, whose block UEFI rounds up to 64 KiB of
-ACPI NVS: all that the kernel will not touch. Ours goes there, and the root table's entries are
-turned to it. x86 takes -acpitable; arm64 does not (hw/arm/virt-acpi-build.c).
+`-machine virt,ras=on` has a HEST with one SEA source. UEFI rounds the source's block up to 64 KiB
+of ACPI NVS, and this is the only memory that the kernel will not touch. The lab's tables go there,
+and the root table's entries are made to point to them. On x86 QEMU takes tables with -acpitable;
+on arm64 it does not (hw/arm/virt-acpi-build.c).
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from lab.firmware.hest import PAGE_SIZE, EmulatedSource, Placed
 
 _HEADER = 36
 _NVS = 0x1_0000
-# Of QEMU's HEST: header, count, then the first source, whose status address is at +24
+# In QEMU's HEST the header and the count come before the first source, whose status address is
+# 24 bytes into it.
 _BLOCK_POINTER = _HEADER + 4 + 24
 _LENGTH, _CHECKSUM = 4, 9
-# UEFI puts tables below the kernel's end of memory, never further down than this.
+# UEFI puts the tables below the end of the memory, and never further down than this (bytes).
 _LOOK_BACK = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """The XSDT: its address, and where in it the entry of each table (by signature) is."""
+    """The XSDT, by its address and length, and the address of each table's entry by signature."""
 
     address: int
     length: int
@@ -37,7 +39,7 @@ class _Root:
 def install(
     memory: GuestMemory, ssdt: bytes, sources: tuple[EmulatedSource, ...]
 ) -> tuple[Placed, ...]:
-    """Let the kernel find a HEST with *sources* and *ssdt*; return where the sources are.
+    """Let the kernel find a HEST with *sources*, and *ssdt* (AML); return where the sources are.
 
     The guest must be stopped, after UEFI made its tables and before the kernel reads them.
     Raises TransientError if the tables are not there.
@@ -54,7 +56,7 @@ def install(
     memory.write(tables + PAGE_SIZE // 2, ssdt)
     memory.write(placed[0].register, hest.registers(placed))
     _turn(memory, root, b"HEST", tables)
-    _turn(memory, root, b"DBG2", tables + PAGE_SIZE // 2)  # a debug port that no one misses
+    _turn(memory, root, b"DBG2", tables + PAGE_SIZE // 2)  # Nobody misses the debug port.
     _sum_up(memory, root)
     return placed
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest side of `python -m lab run`: prepare the guest, run the command, write the results.
+"""Prepare the guest of `python -m lab run`, run the command in it, and write the results.
 
-Started by virtme-ng's init as `python -m lab.inside.agent SHARE`. The command's output goes to
+The guest's init starts it as `python -m lab.inside.agent SHARE`. The command's output goes to
 files in the share, the kernel's to the console, so neither overwrites the other.
 """
 
@@ -24,13 +24,13 @@ from lab.firmware import hest
 
 from .client import Client
 
-# Filesystems a tracer needs; virtme-ng's init mounts them where the kernel has them.
+# A tracer needs these file systems; virtme-ng's init mounts them where the kernel has them.
 _MOUNTS = {"/sys/kernel/tracing": "tracefs", "/sys/kernel/debug": "debugfs"}
 
 _BOUNCE_S = 0.02
 _LOOK_S = 0.5
 _COMMAND_NOT_FOUND = 127
-# Made on the host by lab.boards.virt; there is none on x86, where no load ends in an SEA.
+# lab.boards.virt compiles it on the host. x86 has none, as no load ends in an SEA there.
 SEA = paths.REPO / "build" / "arm64" / "sea"
 
 
@@ -47,8 +47,9 @@ _HEST = Path("/sys/firmware/acpi/tables/HEST")
 def _bind_late() -> None:
     """Let GHES take the sources that it refused because nobody had mapped their GSI yet.
 
-    arm64: acpi_gsi_to_irq() finds a mapping, it makes none; ghes_probe() runs before the devices
-    that make it. Raises TransientError if the host exchanged the tables too late in the boot.
+    On arm64 acpi_gsi_to_irq() only finds a mapping, it makes none, and ghes_probe() runs before
+    the devices that make it are probed. Raises TransientError if the host exchanged the tables too
+    late in the boot.
     """
     if _HEST.read_bytes()[10:16] != hest.OEM:  # the header's OEM id
         raise TransientError("the kernel read QEMU's HEST before the lab exchanged it", "run again")
@@ -71,7 +72,14 @@ _GHES = "GHES IRQ"  # as ghes_probe() names it
 
 
 def interrupts(table: Path = _INTERRUPTS) -> dict[str, list[int]]:
-    """Return the counts per CPU of /proc/interrupts for NMIs and for the GHES IRQ's line."""
+    """Return how often each CPU took an NMI ("nmi") and the GHES interrupt ("irq").
+
+    *table* is /proc/interrupts or a copy. "irq" is missing if GHES has no interrupt.
+
+        before = interrupts()
+        Client().report("nmi", 10)
+        taken = [b - a for a, b in zip(before["nmi"], interrupts()["nmi"])]
+    """
     head, *lines = table.read_text().splitlines()
     cpus = len(head.split())
     counts = {}
@@ -84,7 +92,7 @@ def interrupts(table: Path = _INTERRUPTS) -> dict[str, list[int]]:
 
 
 def ghes_irq(table: Path = _INTERRUPTS) -> int | None:
-    """Return the Linux IRQ number of the external-interrupt sources, None if they failed."""
+    """Return the Linux IRQ number of the external-interrupt sources, or None if GHES has none."""
     for line in table.read_text().splitlines():
         if _GHES in line:
             return int(line.partition(":")[0])
@@ -94,7 +102,8 @@ def ghes_irq(table: Path = _INTERRUPTS) -> int | None:
 class Bouncer:
     """Moves the GHES IRQ from CPU to CPU while the firmware plays a scenario that wants it.
 
-    x86 moves a level-triggered interrupt when it next fires (irq_move_masked_irq()).
+    x86 moves a level-triggered interrupt when it next fires (irq_move_masked_irq()). `moves` counts
+    the attempts, of which some come too early and change nothing.
     """
 
     def __init__(self, share: Path, irq: int) -> None:
@@ -117,8 +126,9 @@ class Bouncer:
             return False
 
     def _bounce(self) -> None:
-        # Ahead of the command, or a guest that is busy with tracing hardly moves it
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # 0: this thread
+        # This thread (0) runs ahead of the command: otherwise a guest that is busy with tracing
+        # hardly moves the interrupt.
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         cpus = os.cpu_count() or 1
         wanted, looked = False, 0.0
         while not self._end.wait(_BOUNCE_S if wanted else _LOOK_S):
@@ -126,13 +136,16 @@ class Bouncer:
                 wanted, looked = self._wanted(), time.monotonic()
             if wanted:
                 self.moves += 1
-                # EBUSY: the move before is still pending; the next turn tries again
+                # EBUSY means that the last move is still pending; the next turn tries again.
                 with contextlib.suppress(OSError):
                     self._affinity.write_text(f"{1 << self.moves % cpus:x}\n")
 
 
 class Loads:
-    """Takes SEAs, on each CPU in turn, while the firmware plays a scenario that wants them."""
+    """Takes SEAs, on each CPU in turn, while the firmware plays a scenario that wants them.
+
+    A small arm64 program (lab/boards/sea.c) loads from an address at which nothing answers.
+    """
 
     def __init__(self, share: Path) -> None:
         self._playing = paths.playing(share)
@@ -142,7 +155,7 @@ class Loads:
         self._thread.start()
 
     def stop(self) -> list[int]:
-        """Take no more; return how many each CPU took."""
+        """Take no more SEAs; return how many each CPU took, in the order of CPU numbers."""
         self._end.set()
         self._thread.join()
         return self._taken
@@ -190,11 +203,11 @@ def _run(share: Path, command: list[str]) -> int:
         except OSError as error:
             err.write(f"{command[0]}: {error.strerror}\n".encode())
             return _COMMAND_NOT_FOUND
-    return code if code >= 0 else 128 - code  # as a shell shows a signal
+    return code if code >= 0 else 128 - code  # A shell shows the end by a signal so, too.
 
 
 def main(share: Path) -> None:
-    """Do what the spec in *share* says; the exit code goes to the host through the share."""
+    """Do what the spec in *share* says, and hand the exit code to the host through the share."""
     spec: dict[str, Any] = json.loads(paths.spec(share).read_text())
     _mount()
     # The boot log is for a boot that fails; from here on only errors are worth the time.

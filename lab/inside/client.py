@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest side of the control channel: tell the firmware on the host what to do.
+"""Tell the firmware on the host, from within the guest, what to do.
 
     from lab.inside.client import Client
     client = Client()                     # the share is in $LAB_SHARE
     client.start("mixed"); ...; client.stop()
     client.report("nmi-cross")            # one record and its NMI, waits for the kernel
 
-A request is a file in the shared folder, so is the answer; needs nothing but Python.
+Each request is a file in the shared folder, and so is its answer; the module needs nothing but
+Python. `lab.firmware.server` is the other end.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ _POLL_S = 0.02
 
 
 class Client:
-    """A line to the firmware. *share*: the shared folder, by default $LAB_SHARE.
+    """A line to the firmware through the shared folder *share*, by default $LAB_SHARE.
+
+        client = Client()
+        client.report("nmi", 100)
+        assert client.counts()["sources"]["nmi"]["acknowledged"] == 100
 
     Every call raises UsageError if the firmware rejects it, TransientError if the host does
     not answer within *patience_s*; the constructor raises HostError outside a lab guest.
@@ -43,7 +48,7 @@ class Client:
         self._patience_s = patience_s
 
     def call(self, verb: str, **arguments: object) -> dict[str, Any]:
-        """Send one request, wait for its answer and return its result (a JSON object)."""
+        """Send one request, wait for its answer and return the answer's result (a JSON object)."""
         request = self._requests / f"{uuid.uuid4().hex}.request"
         reply = request.with_suffix(".reply")
         paths.publish(request, json.dumps({"verb": verb, "arguments": arguments}))
@@ -66,26 +71,27 @@ class Client:
         self.call("start", scenario=scenario)
 
     def stop(self) -> dict[str, Any]:
-        """Stop the scenario; returns `counts` once all records are acknowledged or 5 s over."""
+        """Stop the scenario; return `counts` once the kernel acknowledged all, or after 5 s."""
         return self.call("stop")
 
     def report(self, source: str, count: int = 1) -> int:
-        """Let *source* report *count* errors, one after the other; returns how many the kernel
-        acknowledged. A lost notification is repeated.
+        """Let *source* report *count* errors one after the other.
+
+        Returns how many of them the kernel acknowledged. A lost notification is repeated.
         """
         return int(self.call("report", source=source, count=count)["acknowledged"])
 
     def post(self, source: str) -> bool:
         """Put one record into *source*'s block without a notification.
 
-        False if the record before is still there.
+        Returns False, and posts nothing, if the kernel has not acknowledged the last record.
         """
         return bool(self.call("post", source=source)["posted"])
 
     def notify(self, kind: str, count: int = 1) -> None:
-        """Raise *count* bare notifications: "nmi" or "irq", with whatever is posted."""
+        """Raise *count* notifications of *kind* ("nmi", "irq" or "hed"); post nothing."""
         self.call("notify", kind=kind, count=count)
 
     def counts(self) -> dict[str, Any]:
-        """Return the ground truth so far, as firmware.Firmware.counts."""
+        """Return the ground truth so far, which `lab.firmware.firmware.Firmware.counts` describes."""
         return self.call("counts")

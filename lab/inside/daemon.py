@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A daemon that watches this kernel, and what its metrics say. For use in a guest."""
+"""Run a daemon that watches this kernel, and read its metrics. This is for use in a guest."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ _PATIENCE_S = 300.0  # a compiler in a starved guest takes minutes
 
 @contextmanager
 def daemon(folder: Path, config: str = "") -> Iterator[psutil.Process]:
-    """Run `ghesrace daemon`, as the unit does but for its limits; yields when it watches.
+    """Run `ghesrace daemon` as its systemd unit does, but without the unit's limits.
 
-    *folder* gets its captures and its log; *config* is added to the configuration. Raises
-    TransientError if it does not come up, or does not end well.
+    Yields the process once it watches. *folder* gets its captures and its log; *config* (TOML) is
+    added to the configuration. Raises TransientError if it does not come up, or does not end well.
+
+        with daemon(Path("out"), '[source]\\nbackend = "bpf"\\n') as process:
+            Client().report("nmi", 100)
+            print(metrics()["ghesrace_events_total"], memory(process)["RssAnon"])
     """
     file = folder / "ghesrace.toml"
     file.write_text(f'[recorder]\ndirectory = "{folder}/captures"\n{config}')
     command = [sys.executable, "-m", "ghesrace", "daemon", "--config", str(file)]
-    # As systemd/ghesrace.service sets it.
+    # systemd/ghesrace.service sets it, too.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
     with (folder / "daemon.log").open("wb") as log:
         process = subprocess.Popen(command, stderr=log, env=environment)
@@ -57,7 +61,10 @@ def _ready() -> bool:
 
 
 def metrics() -> dict[str, float]:
-    """Sums by name, and by name and labels for losses and the source."""
+    """Read the daemon's metrics; return the sum of each metric over its labels, by name.
+
+    The series of losses and of the source are there one by one, too, as `name{labels}`.
+    """
     with urllib.request.urlopen(f"{_PAGE}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     found: dict[str, float] = {}
@@ -72,6 +79,9 @@ def metrics() -> dict[str, float]:
 
 
 def memory(process: psutil.Process) -> dict[str, int]:
-    """RSS by what it is of, in KiB (proc(5), /proc/PID/status)."""
+    """Return the RSS of *process* in KiB by kind of memory: RssAnon, RssFile and RssShmem.
+
+    These are the names that /proc/PID/status has for them (proc(5)).
+    """
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In a guest, `python -m lab.inside.matrix ARCH`: record it with each backend, into the share.
+"""Record this guest's kernel with each backend, into the share: `python -m lab.inside.matrix ARCH`.
 
-Imports nothing that the host alone has.
+It runs in a guest and imports nothing that only the host has. `lab.matrix` judges the captures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lab import paths
 from .recording import capture_while, storm
 
 BACKENDS = ("ftrace", "bpf")
-# Scenarios of lab.firmware.scenario, and how long they are played, in seconds.
+# The scenarios are those of lab.firmware.scenario; each is played for so many seconds.
 TRAFFIC = {
     "amd64": {"calm": "in-turn", "storm": "mixed"},
     "arm64": {"calm": "in-turn-sea", "storm": "every"},
@@ -25,7 +25,7 @@ SECONDS = {"calm": 15.0, "storm": 30.0}
 
 
 def main() -> None:
-    """What `capture` says goes to a .log beside each capture."""
+    """Record each kind of traffic with each backend; what `capture` says goes to a .log beside."""
     share = Path(os.environ[paths.ENV])
     for backend in BACKENDS:
         for kind, scenario in TRAFFIC[sys.argv[1]].items():

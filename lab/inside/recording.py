@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record this kernel with `ghesrace capture` while something makes traffic. For use in a guest."""
+"""Record this kernel with `ghesrace capture` while something makes traffic.
+
+This is for use in a guest.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,13 @@ _SETTLE_S = 1.0
 
 
 def capture_while(traffic: Callable[[], None], file: Path, *arguments: str) -> int:
-    """Run `ghesrace capture -o file` in this process while *traffic* runs, then end it as a
-    user would, with SIGINT. Returns its exit code; raises what *traffic* raises.
+    """Run `ghesrace capture -o file` in this process while *traffic* runs in a thread.
+
+    When *traffic* returns, SIGINT ends the capture, as a user would. Must be called from the main
+    thread. *arguments* are more of the command's. Returns the command's exit code; raises what
+    *traffic* raises, and TransientError if the capture does not start within 10 minutes.
+
+        code = capture_while(storm("mixed", 10.0), Path("mixed.arrows"), "--check")
     """
     file.unlink(missing_ok=True)
     failure: list[BaseException] = []
@@ -34,7 +42,7 @@ def capture_while(traffic: Callable[[], None], file: Path, *arguments: str) -> i
     def play() -> None:
         try:
             deadline = time.monotonic() + _LIMIT_S
-            while not file.exists():  # it is opened when everything is attached
+            while not file.exists():  # The command opens it when everything is attached.
                 if over.wait(0.1):
                     return
                 if time.monotonic() > deadline:
@@ -58,7 +66,14 @@ def capture_while(traffic: Callable[[], None], file: Path, *arguments: str) -> i
 
 
 class RecordingThread(threading.Thread):
-    """Takes everything from an attached source until it is told to stop."""
+    """Takes everything from an attached source until it is told to stop.
+
+    It starts at once:
+
+        thread = RecordingThread(source)
+        Client().report("nmi")
+        events = thread.stop()
+    """
 
     def __init__(self, source: LiveSource) -> None:
         super().__init__()
@@ -66,16 +81,18 @@ class RecordingThread(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        """Take batches until the source ends; `threading.Thread` calls it."""
         self.taken += self.source.batches()
 
     def stop(self) -> Events:
+        """Stop the source and return all its events as one array."""
         self.source.stop()
         self.join()
         return np.concatenate(self.taken)
 
 
 def storm(scenario: str, seconds: float) -> Callable[[], None]:
-    """Traffic: the firmware plays *scenario* for some *seconds*."""
+    """Return a function that lets the firmware play *scenario* for so many *seconds*."""
 
     def play() -> None:
         firmware = Client()

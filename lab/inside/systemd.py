@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real systemd in a guest: PID 1 of a PID, mount and cgroup namespace, on the guest's kernel.
+"""Run a real systemd in a guest, as PID 1 of a PID, mount and cgroup namespace of its own.
 
 The guest's own PID 1 is virtme-ng's. systemd gets a fresh /proc and /run, and the guest's /sys,
 /dev and network; the overlays that the guest has over /usr, /etc and /var are its disk.
@@ -17,9 +17,10 @@ from pathlib import Path
 from ghesrace.errors import TransientError
 
 _NAMESPACES = ("-m", "-p", "-C")
-# virtme-ng covers files that a package's scripts replace by renaming; systemd must not empty /tmp
-# at "boot", as the share with the host can be below it; and a host that forbids packages to start
-# and stop services (policy-rc.d, as containers have it) has no say here.
+# virtme-ng mounts over some files, and a package's scripts must be able to rename new ones to these
+# names: the mounts go. systemd must not empty /tmp at its start, as the share with the host may be
+# below it. A host that forbids packages to start services (policy-rc.d, as in containers) has no
+# say here.
 _INIT = """
 mount --make-rprivate /
 for file in /etc/shadow /etc/fstab /etc/sudoers /etc/hosts /var/lib/dpkg/lock \
@@ -36,7 +37,14 @@ _PATIENCE_S = 180.0
 
 
 class Box:
-    """Use as a context manager; *log* gets what systemd says before its journal is up."""
+    """A running systemd, as a context manager; *log* gets what it says before its journal is up.
+
+        with Box(share / "systemd.log") as box:
+            print(box.do("systemctl", "status", "ghesrace"))
+
+    Entering it raises TransientError if systemd is not up within 3 minutes. `pid` is systemd's in
+    the guest's own namespace.
+    """
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -60,7 +68,7 @@ class Box:
 
     def __exit__(self, *_: object) -> None:
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)  # PID 1 takes its namespace with it
+            os.kill(self.pid, signal.SIGKILL)  # All of its namespace ends with PID 1.
         if self._outer is not None:
             self._outer.kill()
             self._outer.wait()
@@ -74,14 +82,17 @@ class Box:
         return self.run("systemctl", "is-system-running", timeout=20).stdout.strip()
 
     def run(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run *command* where systemd is; its output and exit code, whatever they are."""
+        """Run *command* where systemd is; return its output and exit code, whatever they are.
+
+        Raises subprocess.TimeoutExpired after *timeout* seconds.
+        """
         inside = ["nsenter", "-t", str(self.pid), *_NAMESPACES, *command]
         return subprocess.run(
             inside, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
         )
 
     def do(self, *command: str, timeout: float = 120) -> str:
-        """Run *command* and return its output. Raises TransientError if it fails."""
+        """Run *command* there and return what it prints. Raises TransientError if it fails."""
         done = self.run(*command, timeout=timeout)
         if done.returncode:
             said = done.stdout + done.stderr
@@ -89,7 +100,7 @@ class Box:
         return done.stdout
 
     def spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        """Start *command* there, in the background; the caller ends it."""
+        """Start *command* there in the background; *log* gets its output, the caller ends it."""
         inside = ["nsenter", "-t", str(self.pid), *_NAMESPACES, *command]
         with log.open("wb") as out:
             return subprocess.Popen(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels to boot, and what can be read of their images."""
+"""This package fetches kernels to boot, and keeps what a plan needs to know of each."""

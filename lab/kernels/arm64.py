@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of an arm64 guest: a kernel, a userland, the initrd that puts one on the other.
+"""Make the files of an arm64 guest: a kernel, a userland, and the initrd that joins the two.
 
-Made once from Debian packages and wheels, kept in build/arm64/; delete that to make them anew.
+They are made once from Debian packages and wheels and kept in build/kernels/ and build/arm64/;
+delete these folders to make them anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .fetch import kernel as fetched_kernel
 
 CACHE = REPO / "build" / "arm64"
 
-# The suite whose userland a guest gets: what this host's Python is, so that byte code fits.
+# A guest gets the userland of this suite, whose Python is the host's, so that byte code fits.
 USERLAND = "bookworm"
 _PACKAGES = (
     "busybox-static",
@@ -41,12 +42,12 @@ _PACKAGES = (
     "sed",
     "trace-cmd",
 )
-# The userland's Python and the C library that its wheels may want (Debian 12: 2.36).
+# These are the userland's Python and the C libraries its wheels may want (Debian 12 has 2.36).
 _PYTHON = "3.11"
 _WHEELS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "any")
 _SITE = "usr/local/lib/python3.11/dist-packages"
 
-# What the initrd needs before it sees a file system, in the order that modprobe wants.
+# The initrd needs these before it sees a file system, in the order of their insertion.
 _BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 _BUSYBOX = "usr/bin/busybox"
 
@@ -84,7 +85,12 @@ busybox poweroff -f'
 
 
 def kernel(suite: str = USERLAND) -> Kernel:
-    """The kernel of *suite*, fetched if it is not in the cache. Raises HostError."""
+    """Return the arm64 kernel of *suite* with its initrd; fetch it if the cache lacks it.
+
+        kernel("bookworm").image  # what -kernel is given
+
+    Raises HostError if a package can't be fetched or a tool is missing.
+    """
 
     def finish(folder: Path, release: str) -> None:
         _make_initrd(folder, release, userland() / _BUSYBOX)
@@ -94,17 +100,18 @@ def kernel(suite: str = USERLAND) -> Kernel:
 
 
 def userland(cache: Path = CACHE) -> Path:
-    """The tree with Python, bcc and what ghesrace needs, fetched if it is not in *cache*.
+    """Return the folder with Python, bcc and what ghesrace needs; make it if *cache* lacks it.
 
-    Raises HostError.
+    Raises HostError if a package or a wheel can't be fetched.
     """
     return made(cache / "user", lambda folder: _make_userland(folder, cache))
 
 
 def _make_kbuild(folder: Path, release: str, suite: str) -> None:
-    """A build folder for modules on this host: the headers' own tools are arm64 programs.
+    """Make a folder in which this host can build modules for the kernel.
 
-    Names in it are relative, as *folder* is not yet where it will be.
+    The tools that come with the headers are arm64 programs, so the host's own replace them. Links
+    are relative, as *folder* is not yet where it will be.
     """
     headers = folder / "usr" / "src" / f"linux-headers-{release}"
     words = (headers / "Makefile").read_text().split()
@@ -118,7 +125,8 @@ def _make_kbuild(folder: Path, release: str, suite: str) -> None:
     (kbuild / "Makefile").write_text(
         "include $(dir $(lastword $(MAKEFILE_LIST)))../" + common + "\n"
     )
-    # With it pahole would be wanted, to give modules a BTF of their own; nothing here needs that
+    # If vmlinux were there, the build would want pahole to give modules their own BTF, which
+    # nothing here needs.
     (kbuild / "vmlinux").unlink(missing_ok=True)
     for name in ("scripts", "tools"):
         (kbuild / name).unlink()
@@ -140,7 +148,7 @@ def _make_userland(folder: Path, cache: Path) -> None:
         "--only-binary=:all:", "--implementation=cp", f"--python-version={_PYTHON}",
         *(f"--platform={platform}" for platform in _WHEELS), *wanted, "pytest>=8",
     )  # fmt: skip
-    # What an editable installation would do: setup.cfg's package_dir
+    # This is what an editable installation would do (setup.cfg: package_dir).
     (site / "ghesrace").symlink_to(REPO / "tracer" / "ghesrace")
     (site / "ghesrace_probes").symlink_to(REPO / "probes")
     if f"{sys.version_info.major}.{sys.version_info.minor}" == _PYTHON:
@@ -173,7 +181,7 @@ def _make_initrd(folder: Path, release: str, busybox: Path) -> None:
 
 
 def _boot_modules(folder: Path, release: str) -> list[Path]:
-    """The boot modules and what they depend on, in the order of insertion."""
+    """Return the paths of the boot modules and what they depend on, in the order of insertion."""
     found: list[Path] = []
     for name in _BOOT_MODULES:
         said = run("modprobe", "-d", str(folder), "-S", release, "--show-depends", name)

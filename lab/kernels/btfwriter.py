@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BTF out of names and numbers: the opposite of `ghesrace.host.btf`, for tests and facts."""
+"""Make BTF out of names and numbers, the reverse of what `ghesrace.host.btf` does.
+
+Tests and `lab.kernels.kernelfile` use it. The numbers of the kinds are those of BTF_KIND_* in
+Linux' include/uapi/linux/btf.h.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,16 @@ def btf(
     string_base: int = 0,
     id_base: int = 1,
 ) -> bytes:
-    """BTF with these enums {name: {enumerator: value}}, structs {name: {member: byte offset}},
-    functions {name: parameters} and variables; the bases are those of split BTF.
+    """Return little-endian BTF that holds the given types and nothing else but int and void.
 
-    A parameter is an int; `*name` is a pointer to void, `&name` a struct by value. A member
-    without a name is of the struct before.
+    Enums are {name: {enumerator: value}}, structs {name: {member: byte offset}}, functions
+    {name: parameters}. A parameter is an int; `*name` makes it a pointer to void, `&name` a
+    struct by value. A member whose name is empty has the struct before as its type. Split BTF (a
+    module's) begins at *string_base* bytes of strings and at the type number *id_base*.
+
+    >>> from ghesrace.host.btf import Btf
+    >>> Btf(btf(structs={"pt_regs": {"flags": 144}})).offsets("pt_regs")
+    {'flags': 144}
     """
     strings = bytearray(b"\0" if string_base == 0 else b"")
     records: list[bytes] = []

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages of another architecture or suite, fetched and unpacked beside this host's own.
+"""Fetch and unpack packages of another architecture or suite beside this host's own.
 
-apt works on a folder of its own here: its lists, its archives, its empty list of installed
-packages. Only the mirrors are the host's; nothing of the host's is changed.
+apt works on a folder of its own here, with its own lists, its own archives and an empty list of
+installed packages. Only the addresses of the mirrors come from the host, and nothing of the
+host's is changed.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ Dir::Etc::sourcelist "{home}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 """
-# Debian merged /usr; a package's ./lib must land behind these.
+# Debian merged /usr: these are links into it, and a package's ./lib must land behind the link.
 _MERGED = ("bin", "sbin", "lib")
 
 
 def mirrors() -> tuple[str, str]:
-    """The addresses of the archive and of its security updates, as this host's apt has them.
+    """Return the addresses of the archive and of its security updates, as this host's apt has them.
 
     Raises HostError where apt knows no Debian mirror.
     """
@@ -59,6 +60,9 @@ class Apt:
     """An apt for *arch* with the packages of *suite* (a code name, `NAME-backports` included).
 
     Its state is kept in *home* (a folder), which may be deleted at any time.
+
+        apt = Apt(Path("build/apt"), "trixie", "arm64")
+        unpack(apt.fetch(["busybox-static"]), Path("build/tree"))
     """
 
     def __init__(self, home: Path, suite: str, arch: str = "arm64") -> None:
@@ -92,8 +96,10 @@ class Apt:
         return {**os.environ, "APT_CONFIG": str(self._home / "apt.conf"), "LC_ALL": "C"}
 
     def fetch(self, packages: Iterable[str], *, security: bool = True) -> list[Path]:
-        """Download *packages* and all that they depend on; without *security*, as the suite was
-        released. Raises HostError."""
+        """Download *packages* and all that they depend on; return the paths of the .deb files.
+
+        Without *security* they are those of the suite's release. Raises HostError if apt fails.
+        """
         self._prepare(security)
         archives = self._home / "cache/archives"
         for old in archives.glob("*.deb"):
@@ -105,7 +111,8 @@ class Apt:
     def kernel_image(self) -> Path:
         """Download the package of the newest generic kernel's image, and nothing else.
 
-        Of those that the mirror lists; the newest that it has. Raises HostError.
+        A mirror may list a version whose file it no longer has; the next older one is taken then.
+        Returns the path of the .deb. Raises HostError if there is none.
         """
         self._prepare()
         problem = HostError(f"{self._suite} has no kernel for {self._arch}")
@@ -117,7 +124,10 @@ class Apt:
         raise problem
 
     def one(self, package: str) -> Path:
-        """Download *package* without what it depends on. Raises HostError."""
+        """Download *package* without what it depends on and return the path of the .deb.
+
+        Raises HostError if apt fails.
+        """
         self._prepare()
         return self._download(package)
 
@@ -130,8 +140,11 @@ class Apt:
         return next(into.glob(f"{package.partition('=')[0]}_*.deb"))
 
     def _kernels(self) -> Iterator[str]:
-        """`package=version`: linux-image-ARCH depends on linux-image-RELEASE, which since 7.0
-        depends on linux-binary-RELEASE for the image itself."""
+        """Yield `package=version` of each kernel image that the mirror lists, the newest first.
+
+        linux-image-ARCH depends on linux-image-RELEASE, which since Debian's 7.0 depends on
+        linux-binary-RELEASE for the image itself.
+        """
         meta = f"linux-image-{self._arch}"
         listed = _out(["apt-cache", "madison", meta], self._environment())
         for version in dict.fromkeys(line.split("|")[1].strip() for line in listed.splitlines()):
@@ -144,7 +157,10 @@ class Apt:
 
 
 def unpack(archives: Iterable[Path], tree: Path) -> None:
-    """Unpack *archives* (.deb) into *tree*, running none of their scripts. Raises HostError."""
+    """Unpack *archives* (.deb) into the folder *tree* without running any of their scripts.
+
+    Raises HostError if one of them does not unpack.
+    """
     for name in _MERGED:
         (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
         if not (tree / name).is_symlink():

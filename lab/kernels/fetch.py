@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's kernels of any suite, with modules and headers, fetched once into build/kernels/."""
+"""Fetch Debian's kernel of a suite, its modules and headers, once each into build/kernels/."""
 
 from __future__ import annotations
 
@@ -17,40 +17,48 @@ from lab.paths import REPO
 from .debian import Apt, unpack
 
 CACHE = REPO / "build" / "kernels"
-# Since 7.0 linux-binary holds the image, linux-modules the modules, linux-base-RELEASE their lists.
+# Since Debian's 7.0 linux-binary holds the image, linux-modules the modules, and
+# linux-base-RELEASE the lists of modules.
 _PARTS = ("image", "binary", "modules", "base", "headers", "kbuild")
 _NAMES = tuple(f"linux-{part}-" for part in _PARTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel's tree (image in boot/, modules, headers), its release and its image."""
+    """A fetched kernel has a tree (image in boot/, modules, headers) and a release.
+
+    >>> Kernel(Path("build/kernels/trixie-amd64"), "6.12.1-amd64").image
+    PosixPath('build/kernels/trixie-amd64/boot/vmlinuz-6.12.1-amd64')
+    """
 
     tree: Path
     release: str
 
     @property
     def image(self) -> Path:
-        """The image that QEMU loads."""
+        """Return the path of the image that QEMU loads."""
         return self.tree / "boot" / f"vmlinuz-{self.release}"
 
     @property
     def kbuild(self) -> Path:
-        """Where modules for it are built on this host, where a board prepares that."""
+        """Return the folder to build modules in; it exists only if `finish` made it (arm64)."""
         return self.tree / "kbuild"
 
     @property
     def initrd(self) -> Path:
-        """The initrd, where a board makes one."""
+        """Return the path of the initrd; it exists only if `finish` made one (arm64)."""
         return self.tree / "initrd"
 
 
 def kernel(
     suite: str, arch: str, finish: Callable[[Path, str], None] | None = None, cache: Path = CACHE
 ) -> Kernel:
-    """The kernel of *suite* for *arch* ("amd64", "arm64"), fetched if it is not in *cache*.
+    """Return the kernel of *suite* for *arch* ("amd64", "arm64"); fetch it if *cache* lacks it.
 
-    *finish* is given the tree and the release before it counts as made. Raises HostError.
+    *finish* is called with the tree and the release, and may add to the tree before it counts as
+    made. Raises HostError if a package can't be fetched or unpacked.
+
+        Pc(kernel("trixie", "amd64").image)  # a board that boots Debian 13's kernel
     """
 
     def make(folder: Path) -> None:
@@ -69,7 +77,10 @@ def kernel(
 
 
 def fetch(suite: str, arch: str, packages: Iterable[str], cache: Path = CACHE) -> list[Path]:
-    """Download *packages* and what they depend on. Raises HostError."""
+    """Download *packages* and what they depend on; return the paths of the .deb files.
+
+    Raises HostError if apt fails both with and without the security updates.
+    """
     apt = Apt(cache / "apt" / f"{suite}-{arch}", suite, arch)
     try:
         return apt.fetch(packages)
@@ -80,7 +91,7 @@ def fetch(suite: str, arch: str, packages: Iterable[str], cache: Path = CACHE) -
 
 
 def known(suite: str, arch: str, cache: Path = CACHE) -> bool:
-    """Whether `kernel` has fetched this one before."""
+    """Say whether `kernel` has fetched this one before."""
     return _place(suite, arch, cache).exists()
 
 
@@ -93,14 +104,17 @@ def _release(tree: Path) -> str:
 
 
 def _place_image(tree: Path) -> None:
-    """Since 7.0 packages hold the image beside its modules: put it where it was before."""
+    """Move the image to boot/, where packages had it before Debian's 7.0.
+
+    Since then it lies beside the modules.
+    """
     for image in tree.glob("usr/lib/modules/*/vmlinuz"):
         (tree / "boot").mkdir(exist_ok=True)
         image.rename(tree / "boot" / f"vmlinuz-{image.parent.name}")
 
 
 def _relink(tree: Path) -> None:
-    """Turn the absolute links to headers to where they are here: a guest may have another root."""
+    """Make the absolute links to headers relative, as the tree may not be the root of a guest."""
     for folder in ("usr/lib/modules", "usr/src"):
         for link in (path for path in (tree / folder).glob("*/*") if path.is_symlink()):
             target = Path(os.readlink(link))
@@ -110,7 +124,10 @@ def _relink(tree: Path) -> None:
 
 
 def made(place: Path, make: Callable[[Path], None]) -> Path:
-    """*place*, made by *make* in a folder beside it that takes its name when it is complete."""
+    """Return *place*; if there is none, let *make* fill a folder beside it and rename that.
+
+    So what is at *place* is always complete.
+    """
     if not place.exists():
         part = place.with_name(place.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -121,12 +138,16 @@ def made(place: Path, make: Callable[[Path], None]) -> Path:
 
 
 def say(what: str) -> None:
-    """Progress, for the terminal."""
+    """Print a line of progress to stderr."""
     print(f"lab: {what}", file=sys.stderr, flush=True)
 
 
 def run(*command: str) -> str:
-    """What a command prints. Raises HostError if it fails."""
+    """Run *command* and return what it prints. Raises HostError if it fails.
+
+    >>> run("echo", "vmlinuz")
+    'vmlinuz\\n'
+    """
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise HostError(f"{' '.join(command[:3])} failed:\n{done.stderr.strip()}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plan needs to know of one kernel, cut from its own files to a few kilobytes of JSON.
+"""Cut what a plan needs to know of one kernel from its own files to a few kilobytes of JSON.
 
-`cut` takes what the kernel itself says in a tree of its files (/proc/kallsyms, tracefs, BTF);
-`plant` writes such a tree again, so that what reads it is the code that reads a live kernel's.
+`cut` takes what the kernel itself says in a tree of its files (/proc/kallsyms, tracefs, BTF).
+`plant` writes such a tree again, so the code that reads a live kernel's files reads it too.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .btfwriter import btf
 TRACEFS = "sys/kernel/tracing"
 EVENT_IDS = "event-ids"  # `PATH/SYSTEM/EVENT/id:NUMBER`, as grep prints it; ours, not the kernel's
 TRACEFS_NAMES = "tracefs-names"
-# Beside what the probe files name today: what they might name tomorrow. A name that neither asked
-# for is not known to be absent: see `unasked`.
-# Not: paddings and halves of functions, and what tracepoints generate.
+# A cut also keeps symbols that the probe files might ask for tomorrow: those that match this.
+# It leaves out paddings and halves of functions, and what tracepoints generate. Of a symbol that
+# was not asked for, nobody can tell later whether the kernel has it (see `unasked`).
 AROUND = (
     r"(?!__pfx_|__SC[KT]__|__\w*trace|__probestub|perf_trace|trace_|event_|print_fmt|\S*\.cold)"
     r"\S*((\b|_)ghes_|apei|sdei|set_fixmap|clear_fixmap|set_pte_vaddr|flush_tlb|tlb_flush|vunmap"
@@ -38,7 +38,13 @@ _CODE = re.compile(r"^[0-9a-f]+ [tTwW] (\S+)", re.MULTILINE)
 
 
 def asked() -> dict[str, Any]:
-    """What a cut holds if the kernel has it: names, by kind; `around` is a regular expression."""
+    """Return the names that a cut holds if the kernel has them, by kind.
+
+    `around` is a regular expression for more symbols; `structs` is {struct: members}.
+
+    >>> "ghes_copy_tofrom_phys" in asked()["symbols"]
+    True
+    """
     loaded = families()
     structs = {STRUCT_ARGS[0]: [STRUCT_ARGS[1]]}
     for candidate in (c for f in loaded for p in f.points for c in p.candidates):
@@ -68,7 +74,10 @@ def asked() -> dict[str, Any]:
 
 
 def unasked(kernel: Mapping[str, Any]) -> list[str]:
-    """What probe files name today and *kernel*, cut earlier, was not asked for."""
+    """Return the names in today's probe files that *kernel*, cut earlier, was not asked for.
+
+    A list that is not empty means that the kernel must be cut again (`python -m lab.facts`).
+    """
     then, now = kernel["asked"], asked()
     around = re.compile(then["around"])
     missing = [
@@ -84,16 +93,19 @@ def unasked(kernel: Mapping[str, Any]) -> list[str]:
 
 
 def cut(tree: Path, arch: str, package: str) -> dict[str, Any]:
-    """The facts of the kernel whose files are below *tree*; *package* says where it came from.
+    """Return the facts of the kernel whose files are below *tree*, ready for JSON.
 
-    `arch` is "x86_64" or "arm64". Raises OSError, InputError.
+    *arch* is "x86_64" or "arm64"; *package* says where the kernel came from. Raises OSError if a
+    file is missing, InputError if the BTF can't be read.
+
+        save(cut(tree, "arm64", "linux-image-6.1.0-9-arm64 6.1.27-1"), Path("6.1.0-9-arm64.json"))
     """
     want = asked()
     exact = "|".join(map(re.escape, want["symbols"]))
     named = re.compile(rf"(?:{exact})(?:\.\S*)?|{AROUND}")
 
     def lines(name: str, column: int) -> list[str]:
-        """Lines of a file in whose *column* is a name that is asked for."""
+        """Return the lines of a file that have a wanted name in their *column* (from 0)."""
         found = []
         for line in (tree / name).read_text("ascii", "replace").splitlines():
             fields = line.split()
@@ -134,7 +146,7 @@ def _ids(text: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def _types(path: Path, want: Mapping[str, Any], functions: Iterable[str]) -> dict[str, Any] | None:
-    """The types asked for that this kernel's BTF has; None for a kernel without BTF."""
+    """Return the wanted types that the BTF at *path* has; None for a kernel without BTF."""
     if not path.exists() or not path.stat().st_size:
         return None
     types = Btf.read(path)
@@ -146,7 +158,7 @@ def _types(path: Path, want: Mapping[str, Any], functions: Iterable[str]) -> dic
     structs = {name: types.offsets(name) for name in want["structs"]}
     return {
         "enums": {name: types.enum(name) for name in want["enums"]},
-        # All members of a small one; of task_struct only what is asked for.
+        # Small structs keep all members; a large one, as task_struct, only those asked for.
         "structs": {
             name: {
                 m: at for m, at in found.items() if len(found) < 32 or m in want["structs"][name]
@@ -164,9 +176,12 @@ def _kinds(prototype: Any) -> Iterable[tuple[bool, bool]]:
 
 
 def plant(kernel: Mapping[str, Any], root: Path) -> Path:
-    """Write the files of *kernel* below *root*, as its own /proc and /sys have them; return it.
+    """Write the files of *kernel* below *root*, as its own /proc and /sys have them.
 
-    proc/sys/kernel/arch is there for any kernel: before 6.1 only uname(2) tells it.
+    Returns *root*. proc/sys/kernel/arch is written for any kernel, though kernels before 6.1 tell
+    their architecture only through uname(2).
+
+        facts = read_facts(plant(load(Path("6.1.0-9-arm64.json")), tmp_path))
     """
     files: dict[str, str | bytes] = {
         "proc/kallsyms": _text(kernel["kallsyms"]),
@@ -205,7 +220,7 @@ def _text(lines: Iterable[str]) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote. Raises OSError, InputError."""
+    """Read what `save` wrote. Raises OSError, or InputError if *path* is no kernel file."""
     try:
         kernel: dict[str, Any] = json.loads(path.read_text())
         return {**kernel, "asked": dict(kernel["asked"])}
@@ -214,12 +229,12 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(kernel: Mapping[str, Any], path: Path) -> None:
-    """Write *kernel* so that a reader and a diff find their way: a fact a line."""
+    """Write *kernel* as JSON with one fact a line, so that people and diffs can read it."""
     path.write_text(_json(kernel, "") + "\n")
 
 
 def _json(value: Any, indent: str) -> str:
-    """JSON in which what does not fit on a line is broken up."""
+    """Return *value* as JSON; what does not fit on a line of WIDTH columns is broken up."""
     text = json.dumps(value)
     if len(text) < WIDTH or not isinstance(value, dict | list):
         return text

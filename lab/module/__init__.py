@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The positive control: a kernel module that runs the 2015 protocol and really races."""
+"""The positive control is a kernel module that runs the 2015 protocol and really races."""

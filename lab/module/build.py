@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build ghes2015.ko for one kernel release, outside the source tree, once per source state."""
+"""Build ghes2015.ko outside the source tree, once for each kernel release and source state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _TAIL_LINES = 15
 
 
 def headers(release: str) -> Path:
-    """Return the build folder of kernel *release*. Raises HostError if it is not installed."""
+    """Return the build folder of kernel *release*.
+
+    Raises HostError if the headers are not installed.
+    """
     path = Path("/lib/modules") / release / "build"
     if not (path / "Makefile").exists():
         raise HostError(
@@ -62,11 +65,16 @@ def build(
 ) -> Path:
     """Return the path of ghes2015.ko for *release* (default: the running kernel's).
 
-    *kdir* is the build folder, by default that of the installed headers; *variables* are more
-    of make's, as for a cross-compiler.
+    *kdir* is the kernel's build folder, by default that of the installed headers; *variables* are
+    more of make's variables, as a cross-compiler needs.
 
-    Built once per release and source state into *cache*, or into a new temporary folder if that
-    cannot be written (a guest sees the host's files read-only: build on the host first).
+    It is built once for each release and source state into *cache*, or into a new temporary
+    folder if that cannot be written. A guest sees the host's files read-only, so build on the host
+    first.
+
+        build("6.1.0-9-amd64")
+        build(release, kdir=tree, variables=("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"))
+
     Raises HostError if headers, make or a compiler are missing, or the build fails.
     """
     release = release or os.uname().release
@@ -88,7 +96,7 @@ def build(
             shutil.copy(file, work)
         _make(work, kdir, variables)
         place.mkdir(parents=True, exist_ok=True)
-        # Atomic: somebody else may be building the same.
+        # The rename is atomic, as somebody else may be building the same.
         (work / NAME).replace(place / NAME)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loaded control module: parameters, start, wait, ground truth. Needs root and debugfs."""
+"""Talk to the loaded control module: set parameters, start, wait, read the ground truth.
+
+This needs root and debugfs. `lab.module.run` is what most callers want.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ import numpy.typing as npt
 
 from ghesrace.errors import HostError, TransientError, UsageError
 
-# struct truth of ghes2015.h. Times in ns of ktime_get_mono_fast_ns(), which is trace_clock=mono;
-# addr: page of the slot; expected, seen: page-aligned physical addresses, seen 0: none of ours.
+# This is struct truth of ghes2015.h. Times are in ns of ktime_get_mono_fast_ns(), which is what
+# trace_clock=mono shows. `addr` is the virtual address of the slot's page. `expected` and `seen`
+# are page-aligned physical addresses; `seen` is 0 if no frame of the module's holds the bytes read.
 TRUTH = np.dtype(
     [
         ("ts_map", "<u8"),
@@ -36,6 +40,7 @@ TRUTH = np.dtype(
 )
 assert TRUTH.itemsize == 64
 
+# These are the bits of `flags`, TRUTH_* in ghes2015.h.
 JUNK, WRITE, NMI, MIXED = 1, 2, 4, 8
 
 Truth = npt.NDArray[np.void]
@@ -48,7 +53,11 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """One run's parameters, as `modinfo ghes2015.ko` describes them; times in us."""
+    """The parameters of one run, which `modinfo ghes2015.ko` describes; times are in us.
+
+    >>> Parameters(rounds=1000, turns="free").fix
+    'none'
+    """
 
     fix: Literal["none", "flush-on-map", "broadcast-at-unmap"] = "none"
     rounds: int = 400
@@ -68,7 +77,11 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Ground truth of one run: `truth` one TRUTH record per access, `summary` the counters."""
+    """The ground truth of one run.
+
+    `truth` has one record of dtype TRUTH for each access; `summary` is what `summary` returns, and
+    the run's parameters.
+    """
 
     truth: Truth
     summary: dict[str, Any]
@@ -84,30 +97,36 @@ def _tool(*command: str) -> None:
 
 
 def loaded() -> bool:
-    """Whether the module is in this kernel."""
+    """Say whether the module is in this kernel."""
     return _MODULE.exists()
 
 
 def load(ko: Path) -> None:
-    """Insert *ko* and see that its files are there. Raises HostError."""
+    """Insert *ko*, and mount debugfs if need be. Raises HostError if either fails."""
     _tool("insmod", str(ko))
     if not _FILES.exists():
         _tool("mount", "-t", "debugfs", "debugfs", str(_DEBUGFS))
 
 
 def unload() -> None:
-    """Stop a run if there is one and remove the module. Raises HostError."""
+    """Remove the module, which ends its run if there is one. Raises HostError if that fails."""
     _tool("rmmod", "ghes2015")
 
 
 def summary() -> dict[str, Any]:
-    """Return state, counters, slot addresses and frames. Raises HostError if not loaded."""
+    """Return the module's state, counters, slot addresses (virtual) and frames (physical).
+
+    Raises HostError if the module is not loaded.
+    """
     result: dict[str, Any] = json.loads(_read(_FILES / "summary"))
     return result
 
 
 def truth() -> Truth:
-    """Return the records of the last run, as far as it has come; a copy."""
+    """Return a copy of the last run's records so far, an array of dtype TRUTH.
+
+    Raises HostError if the module is not loaded.
+    """
     return np.frombuffer(_read(_FILES / "truth"), TRUTH).copy()
 
 
@@ -121,7 +140,10 @@ def _read(path: Path) -> bytes:
 
 
 def start(parameters: Parameters) -> None:
-    """Start a run and return. Truth and counters of the run before are gone.
+    """Start a run and return at once; the truth and the counters of the last run are dropped.
+
+        start(Parameters(rounds=100))
+        junk = wait(60.0)["junk_reads"]
 
     Raises UsageError if the module rejects *parameters*, TransientError if a run is under way,
     HostError if the module is not loaded.
@@ -146,7 +168,7 @@ def start(parameters: Parameters) -> None:
 
 
 def stop() -> None:
-    """End the run that is under way, if any."""
+    """End the run that is under way, if there is one."""
     (_FILES / "run").write_text("0")
 
 

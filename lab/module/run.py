@@ -33,9 +33,13 @@ _SECONDS_MORE = 60.0
 
 @contextmanager
 def inserted() -> Iterator[None]:
-    """The module is loaded inside; removed afterwards if it was not loaded before.
+    """Have the module loaded inside the context; remove it afterwards if it was not before.
 
     Raises HostError if it cannot be built or loaded.
+
+        with inserted():
+            outcome = run(Parameters(rounds=100))
+        print(outcome.summary["junk_reads"], "of", outcome.summary["reads"])
     """
     if device.loaded():
         yield
@@ -52,6 +56,8 @@ def inserted() -> Iterator[None]:
 def run(parameters: Parameters, timeout_s: float | None = None) -> Outcome:
     """Run the loaded module once and return what really happened.
 
+    *timeout_s* is by default a minute and half a second for each round.
+
     Raises UsageError (bad parameters), TransientError (busy, or longer than *timeout_s*) and
     HostError (not loaded).
     """
@@ -63,7 +69,7 @@ def run(parameters: Parameters, timeout_s: float | None = None) -> Outcome:
 
 
 def save(outcome: Outcome, out: Path) -> None:
-    """Write truth.npy (device.TRUTH) and summary.json into folder *out*, made if need be."""
+    """Write truth.npy (dtype device.TRUTH) and summary.json into the folder *out*; make it first."""
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / TRUTH_FILE, outcome.truth)
     (out / SUMMARY_FILE).write_text(json.dumps(outcome.summary, indent=2) + "\n")
@@ -133,7 +139,10 @@ def _parameters(args: argparse.Namespace) -> Parameters:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, call, print. Returns the exit code."""
+    """Parse *argv*, do what it says, print the result; return the exit code.
+
+    main(["--rounds", "100", "--out", "truth"]) is what the command line does.
+    """
     args = _parser().parse_args(argv)
     try:
         if args.build:
