@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the Grafana dashboards: python -m dashboards.build. A test holds the JSON to this file."""
+"""Write the Grafana dashboards: python -m dashboards.build.
+
+A unit test fails if the JSON files are not what this module makes.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,13 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
 
 
 def dashboard(uid: str, title: str, text: str, panels: list[Panel], many: bool) -> dict[str, Any]:
-    """The JSON model of one dashboard; *many*: instances can be chosen together."""
+    """Return the JSON model of one dashboard; its panels are laid out in rows 24 columns wide.
+
+    With *many* several instances can be chosen together.
+
+    >>> dashboard("ghesrace-host", "One", "One host.", [], many=False)["links"][0]["title"]
+    'Fleet'
+    """
     placed, x, y = [], 0, 0
     for number, panel in enumerate(panels, 1):
         if x + panel.width > 24:
@@ -145,7 +154,11 @@ def dashboard(uid: str, title: str, text: str, panels: list[Panel], many: bool) 
 
 
 def build() -> dict[str, dict[str, Any]]:
-    """File name -> dashboard."""
+    """Return {file name: the JSON model of a dashboard}.
+
+    >>> sorted(build())
+    ['fleet.json', 'host.json']
+    """
     return {
         "fleet.json": dashboard(
             "ghesrace-fleet",
@@ -161,7 +174,7 @@ def build() -> dict[str, dict[str, Any]]:
 
 
 def text(model: dict[str, Any]) -> str:
-    """As it is written to the file."""
+    """Return *model* as the text that is written to the file."""
     return json.dumps(model, indent=1, sort_keys=True) + "\n"
 
 

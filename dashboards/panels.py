@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The panels of both dashboards: title, description, unit, kind and queries.
+"""The panels of both dashboards, with title, description, unit, kind and queries.
 
-Queries say `SEL` where the job and instance templates go.
+A query says `SEL` where the selector of job and instance goes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel; `queries` maps a legend to PromQL. `runbook`: a link that goes with it."""
+    """One panel.
+
+    *unit* and *kind* are Grafana's names of a unit and of a panel type; *queries* maps a legend to
+    PromQL. *width* is in columns, of which a row has 24. *runbook*, if there is one, is the name
+    of the runbook to link.
+
+    >>> Panel("Findings", "By pattern.", "none", findings("pattern")).kind
+    'timeseries'
+    """
 
     title: str
     text: str
@@ -23,6 +31,11 @@ class Panel:
 
 
 def findings(by: str) -> dict[str, str]:
+    """Return the query for the increase of findings, summed *by* these labels.
+
+    >>> list(findings("pattern"))
+    ['{{instance}} {{pattern}} {{severity}}']
+    """
     return {
         "{{instance}} {{pattern}} {{severity}}": f"sum by ({by}) "
         "(increase(ghesrace_findings_total{SEL}[$__rate_interval]))"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m lab: run a command, or the lab tests, in a guest with real GHES errors."""
+"""Run a command, or the lab tests, in a guest with real GHES errors: python -m lab."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from lab.firmware.scenario import SCENARIOS
 
 from . import paths
 
-# As `docker run` and `timeout` do: 125 is our failure, anything else the command's own code.
+# 125 means that the lab failed, any other code is the command's own (`docker run` and `timeout` use
+# the same convention).
 _EXIT_LAB = 125
 _EXIT_INTERRUPTED = 130
-_EXIT_NO_TESTS = 5  # pytest's
+_EXIT_NO_TESTS = 5  # pytest ends with this when it was given no test to run.
 
 
 def _guest_options(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
-    # QEMU's Python library is needed on the host only
+    # These are imported here, as a guest lacks QEMU's Python library and does not need them.
     from lab.boards.board import Board, Settings
     from lab.boards.pc import Pc
     from lab.boards.virt import Virt
@@ -106,7 +107,7 @@ def _test(args: argparse.Namespace) -> int:
     from .paths import REPO
 
     tests = [] if any("tests/lab" in a for a in args.pytest) else ["tests/lab"]
-    # The guest sees the repository read-only: nothing that wants to keep files in it
+    # The guest sees the repository read-only, so pytest runs without what keeps files in it.
     pytest = (
         "exec python3 -m pytest -p no:cacheprovider -p no:hypothesispytest -o addopts= --rootdir=. "
         '--junitxml="$LAB_SHARE/junit.xml" -v "$@"'
@@ -124,13 +125,13 @@ def _test(args: argparse.Namespace) -> int:
             print(f"lab: {error}\n{_console_of(boot, args.share)}")
             print(f"lab: boot {boot + 1}, behind the tests that passed")
         else:
-            # It may have been the guest's end that failed, behind the last test.
+            # If every test had passed before, the guest failed only at its end.
             return 0 if boot > 1 and code == _EXIT_NO_TESTS else code
     return _EXIT_LAB
 
 
 def _console_of(boot: int, share: Path) -> str:
-    """What the guest that failed said last; the whole of it is kept from the next one."""
+    """Return what the guest that failed said last, and rename its console before the next boot."""
     from .boot import tail
 
     console = share / paths.CONSOLE
@@ -163,7 +164,13 @@ def _firmware(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, call, print. Returns the exit code: the command's own, or 125 if the lab failed."""
+    """Parse *argv*, do what it says, and return the exit code.
+
+    It is the command's own, 125 if the lab failed, and 130 after Ctrl-C.
+
+        main(["run", "--scenario", "mixed", "--", "uname", "-r"])
+        main(["test", "--", "-k", "crossing"])
+    """
     args = _parser().parse_args(argv)
     try:
         match args.verb:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take the facts that a plan is resolved from out of real kernels, for the unit tests.
+"""Take the facts from which a plan is resolved out of real kernels, for the unit tests.
 
     python -m lab.facts --suite bookworm --arch arm64   # Debian's newest kernel of a suite
     python -m lab.facts linux-image-….deb vmlinuz-…     # a package or an image
     python -m lab.facts build/facts/*.tar.gz            # cut again what was taken before
     python -m lab.facts --plans                         # write the expected plans again
 
-The image is booted under QEMU, with nothing but busybox, and every fact is what the kernel's own
-files say: which functions ftrace can hook is decided while it boots, and so is part of what
-kprobes refuse. Writes RELEASE.json and RELEASE.plan to tests/unit/fixtures/kernels.
+The image is booted under QEMU with nothing but busybox, and every fact is what the kernel's own
+files say. A boot is needed because only then does the kernel decide which functions ftrace can
+hook, and part of what kprobes refuse. RELEASE.json and RELEASE.plan are written to
+tests/unit/fixtures/kernels.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _QEMU = {
 _CONSOLE = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 _PACKAGE = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 _BOOT_S = 300
-_SUITE = "bookworm"  # whose busybox a kernel is booted with
+_SUITE = "bookworm"  # A kernel is booted with the busybox of this suite.
 _BEGIN, _END = b"\nFACTS-BEGIN", b"\nFACTS-END"
 _FILES = (
     "proc/kallsyms",
@@ -84,9 +85,14 @@ poweroff -f
 
 
 def take(image: Path, arch: str, busybox: Path) -> bytes:
-    """Boot *image* ("amd64" or "arm64") and return its files as a .tar.gz.
+    """Boot *image* with the static *busybox* of *arch* and return its files as a .tar.gz.
 
-    Raises HostError without QEMU, TransientError if the guest does not answer.
+    *arch* is "amd64" or "arm64". Raises HostError if there is no QEMU, and TransientError if the
+    guest does not give its files within 5 minutes.
+
+        taken = take(Path("/boot/vmlinuz-6.1.0-9-amd64"), "amd64", Path("/bin/busybox"))
+        kernel = cut(taken, "amd64", "linux-image-6.1.0-9-amd64 6.1.27-1")
+        print(render(kernel))
     """
     command = _QEMU[arch]
     if not shutil.which(command[0]):
@@ -140,9 +146,10 @@ def _silent(image: Path, console: Path) -> str:
 
 
 def cut(taken: bytes, arch: str, package: str) -> dict[str, object]:
-    """The kernel file of what `take` brought.
+    """Return the kernel file, ready for `kernelfile.save`, of what `take` returned.
 
-    Raises InputError unless it leads to the plans that the whole files lead to.
+    *package* says where the kernel came from. Raises InputError if the kernel file leads to other
+    plans than the whole files.
     """
     with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
         whole, planted = Path(folder, "whole"), Path(folder, "planted")
@@ -164,19 +171,23 @@ def cut(taken: bytes, arch: str, package: str) -> dict[str, object]:
 
 
 def plans(facts: Facts) -> tuple[Plan, Plan]:
-    """The plans of both backends. Raises HostError if no slot can be observed."""
+    """Return the plans of ftrace and BPF. Raises HostError if no slot can be observed."""
     return resolve(facts, backend="ftrace"), resolve(facts, backend="bpf")
 
 
 def facts_of(kernel: dict[str, object]) -> Facts:
-    """What `read_facts` finds on a host that runs *kernel*, on bare metal, without a HEST."""
+    """Return what `read_facts` finds on a host that runs *kernel* on bare metal without a HEST.
+
+    >>> facts_of(kernelfile.load(KERNELS / "5.10.0-46-amd64.json")).arch
+    'x86_64'
+    """
     with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
         facts = read_facts(kernelfile.plant(kernel, Path(folder)))
     return replace(facts, tracefs=Path("/", kernelfile.TRACEFS))
 
 
 def render(kernel: dict[str, object]) -> str:
-    """Both plans of *kernel* as a table: what serves each probe point, by which mechanism."""
+    """Return both plans of *kernel* as text: what serves each probe point, by which mechanism."""
     facts = facts_of(kernel)
     head = [f"{kernel['release']} ({kernel['arch']}): {kernel['package']}"]
     if reason := no_bpf(facts):
@@ -238,7 +249,10 @@ def _mechanism(mine: Probe | None, probe: Probe) -> str:
 
 
 def add(taken: bytes, arch: str, package: str) -> None:
-    """Write the kernel file and the expected plans of what `take` brought."""
+    """Write the kernel file and the expected plans of what `take` returned.
+
+    Raises InputError as `cut` does.
+    """
     kernel = cut(taken, arch, package)
     KERNELS.mkdir(parents=True, exist_ok=True)
     release = str(kernel["release"])
@@ -248,19 +262,22 @@ def add(taken: bytes, arch: str, package: str) -> None:
 
 
 def write_plan(kernel: dict[str, object]) -> None:
-    """Write the expected plans of *kernel*."""
+    """Write the expected plans of *kernel* to RELEASE.plan, over what was there."""
     (KERNELS / f"{kernel['release']}.plan").write_text(render(kernel))
 
 
 @contextmanager
 def _image(path: Path) -> Iterator[Path]:
-    """The kernel image of a package (boot/vmlinuz-RELEASE, since 7.0 usr/lib/modules/RELEASE/
-    vmlinuz), or *path* itself."""
+    """Yield the path of the kernel image in the package at *path*, or *path* if it is no package.
+
+    The image is boot/vmlinuz-RELEASE in a package, and since Debian's 7.0
+    usr/lib/modules/RELEASE/vmlinuz.
+    """
     if path.suffix != ".deb":
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
-        # Without the modules, a hundred megabytes.
+        # Only the image is unpacked, as the modules are a hundred megabytes.
         with subprocess.Popen(
             ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE
         ) as deb:
@@ -288,7 +305,7 @@ def _unpack(archive: tarfile.TarFile, root: Path, prefix: str = "") -> None:
 
 
 def _busybox(arch: str, suite: str) -> Path:
-    """A static busybox of *arch*."""
+    """Return the path of a static busybox for *arch*, fetched from *suite* if it is not here."""
     unpacked = BUILD / f"busybox-{arch}"
     if not (unpacked / "bin/busybox").exists():
         unpack([_apt(suite, arch).one("busybox-static")], unpacked)
@@ -309,7 +326,7 @@ def _apt(suite: str, arch: str) -> Apt:
 
 
 def _package(path: Path) -> str:
-    """`package version` of a .deb by its name, else the name."""
+    """Return "package version", read from the name of a .deb, or else the name of the file."""
     name = path.name.removesuffix(".deb").replace("%3a", ":")
     return " ".join(name.split("_")[:2])
 
@@ -322,7 +339,7 @@ def _arch(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, call, print. Returns the exit code."""
+    """Parse *argv*, take or cut the kernels it names, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m lab.facts",
         description=__doc__,

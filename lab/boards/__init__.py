@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machines that QEMU plays: a PC, and arm64's virt with UEFI and ACPI."""
+"""QEMU plays two machines: a PC, and arm64's virt with UEFI and ACPI."""

@@ -88,7 +88,7 @@ class Pc:
             raise UsageError(f"--memory {settings.memory} MiB is not within {low} and {high}")
 
     def warm(self) -> None:
-        """Build the control module on the host, as the guest can't keep it and would need minutes."""
+        """Build the control module on the host: the guest can't keep it and would need minutes."""
         release = self.kernel.name.removeprefix("vmlinuz-")
         if (Path("/lib/modules") / release / "build").exists():
             build(release)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The firmware on the host: a HEST, CPER records, scenarios."""
+"""The host plays the firmware here: it has a HEST, writes CPER records and plays scenarios."""

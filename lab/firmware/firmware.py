@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The firmware: puts error records into guest memory, interrupts a CPU, waits for the answer.
+"""The firmware puts error records into guest memory, interrupts a CPU and waits for the answer.
 
-What it did is the ground truth that tests compare with: `Firmware.counts()`.
+`Firmware.counts()` says what it did, which is the ground truth that tests compare with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ _POLL_S = 0.002
 
 
 class GuestMemory:
-    """The guest's RAM as a file mapped by the host; it begins at guest-physical *base*."""
+    """The guest's RAM, a file at *path* that the host maps; it begins at guest-physical *base*.
+
+        memory = GuestMemory(ram, 0x4000_0000)
+        memory.write(0x4000_1000, b"HEST")
+        memory.find(b"HEST", 0x4000_0000, memory.end)  # 0x4000_1000
+
+    Raises OSError or ValueError if the file is missing or empty.
+    """
 
     def __init__(self, path: Path, base: int = 0) -> None:
         self._base = base
@@ -41,22 +48,22 @@ class GuestMemory:
         return self._map[address - self._base : address - self._base + size]
 
     def find(self, what: bytes, start: int, end: int) -> int | None:
-        """The first address of *what* in [start, end), or None."""
-        # Not mmap.find(): until Python 3.11.5 (gh-105235) it reads behind the end of the map.
+        """Return the first guest-physical address of *what* in [start, end), or None."""
+        # mmap.find() is of no use: until Python 3.11.5 (gh-105235) it reads behind the map's end.
         found = re.compile(re.escape(what)).search(self._map, start - self._base, end - self._base)
         return found.start() + self._base if found else None
 
     @property
     def end(self) -> int:
-        """The address behind the last byte."""
+        """Return the guest-physical address behind the last byte."""
         return self._base + len(self._map)
 
     def word(self, address: int) -> int:
-        """Read the aligned u32 at *address*."""
+        """Read the aligned u32 at guest-physical *address* with one load."""
         return self._words[(address - self._base) // 4]
 
     def set_word(self, address: int, value: int) -> None:
-        """Store the aligned u32 at *address* with one store, as a CPU would see it."""
+        """Write the aligned u32 at guest-physical *address* with one store, as a CPU would."""
         self._words[(address - self._base) // 4] = value
 
     def close(self) -> None:
@@ -69,7 +76,7 @@ class GuestMemory:
 class Counts:
     """What happened to one source's records.
 
-    `busy`: attempts to post while the kernel had not yet acknowledged the record before.
+    `busy` counts attempts to post while the kernel had not yet acknowledged the last record.
     """
 
     posted: int = 0
@@ -79,7 +86,7 @@ class Counts:
 
 @dataclass
 class Interrupts:
-    """What was raised: the kernel may have merged or lost some (NMIs do not queue)."""
+    """How many were raised; the guest may have merged or lost some, as NMIs do not queue."""
 
     nmi: int = 0
     irq: int = 0
@@ -90,7 +97,13 @@ class Interrupts:
 class Firmware:
     """Posts records for *placed* sources through *memory*, notifies through *notifier*.
 
-    Safe to call from several threads.
+    Its methods may be called from several threads. Those that take the name of a source raise
+    UsageError if there is no such source, and those that interrupt raise TransientError if QEMU
+    is gone.
+
+        firmware = Firmware(memory, machine)
+        firmware.report("nmi-cross")
+        assert firmware.wait("nmi-cross", seconds=2.0)
     """
 
     memory: GuestMemory
@@ -126,10 +139,10 @@ class Firmware:
             return True
 
     def post(self, name: str) -> bool:
-        """Put a corrected memory error into the block of source *name*; tell nobody yet.
+        """Put a corrected memory error into the block of source *name*, without a notification.
 
         block_status is written last, as the kernel reads it first. Returns False, and writes
-        nothing, when the record before has not been acknowledged.
+        nothing, if the kernel has not acknowledged the last record.
         """
         place = self.source(name)
         with self._lock:
@@ -137,7 +150,7 @@ class Firmware:
                 self._counts[name].busy += 1
                 return False
             number = self._counts[name].posted
-            record = cper.status_block(number)  # the kernel keeps quiet of equal ones
+            record = cper.status_block(number)  # The kernel would not report equal ones.
             self.memory.write(place.block + 4, record[4:])
             self.memory.set_word(place.block, int.from_bytes(record[:4], "little"))
             self._pending.add(name)
@@ -147,7 +160,7 @@ class Firmware:
     def raise_(self, notify: Notify) -> None:
         """Interrupt the guest the way *notify* says; a polled source needs nothing.
 
-        An SEA is the guest's to take (agent.Loads), as only a CPU's own load can end in one.
+        Nothing is done for an SEA, as only a CPU's own load can end in one (`agent.Loads`).
         """
         if notify is Notify.NMI:
             self.notifier.nmi()
@@ -165,14 +178,17 @@ class Firmware:
     def report(self, name: str) -> bool:
         """Post a record of source *name*, unless one is pending, and notify in any case.
 
-        Notifying again is what a lost or merged interrupt needs. Returns what `post` said.
+        A lost or merged interrupt needs this second notification. Returns what `post` said.
         """
         posted = self.post(name)
         self.raise_(self.source(name).source.notify)
         return posted
 
     def wait(self, name: str, seconds: float) -> bool:
-        """Wait until source *name* is acknowledged; False when *seconds* are over."""
+        """Wait until the kernel has acknowledged the last record of source *name*.
+
+        Returns False if it has not within so many *seconds*.
+        """
         end = time.monotonic() + seconds
         while not self.idle(name):
             if time.monotonic() > end:
@@ -181,7 +197,7 @@ class Firmware:
         return True
 
     def counts(self) -> dict[str, object]:
-        """Return the ground truth, JSON-ready: `sources` (name: Counts) and `raised`."""
+        """Return the ground truth, ready for JSON: `sources` ({name: Counts}) and `raised`."""
         with self._lock:
             for name in self._sources:
                 self.idle(name)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's HEST: which error sources there are, where their blocks lie, the table's bytes.
+"""The lab's HEST says which error sources there are and where their blocks lie.
 
-Layout: ACPI 6.5 table 18.4 and acpi_hest_generic in Linux' include/acpi/actbl1.h. The blocks
-lie in one small region that the guest's command line reserves (memmap=), so that the kernel
-does not take it for RAM: first a page of registers (each holds the address of one block),
-then the pages of each block, no two sources sharing one.
+This module makes the table's bytes. The layout is that of ACPI 6.5 table 18.4, and of
+acpi_hest_generic in Linux' include/acpi/actbl1.h. The blocks lie in one small region that the
+guest's command line reserves (memmap=), so that the kernel does not take it for RAM. It begins
+with a page of registers, each of which holds the address of one block. The blocks follow, and no
+two sources share a page.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ PAGE_SIZE = 4096
 BLOCK_LENGTH = 1024  # bytes; room for one error record
 CROSSING = 64  # bytes of a crossing block that lie before the page end
 
-# Below every guest size that we allow, far above the kernel's own low memory.
+# The region lies below the end of the smallest guest allowed, far above the kernel's low memory.
 BASE = 0x1000_0000
 REGION = 0x1_0000
 
-# A PCI INTx line of `-machine pc`: the GHES interrupt shares it with the e1000.
+# This is a PCI INTx line of `-machine pc`; the GHES interrupt shares it with the e1000.
 SHARED_GSI = 11
 
 
 class Notify(IntEnum):
-    """acpi_hest_notify_types: how the firmware tells the kernel about a record."""
+    """How the firmware tells the kernel about a record; the values are acpi_hest_notify_types."""
 
     POLLED = 0
     EXTERNAL = 1
@@ -39,10 +40,14 @@ class Notify(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class EmulatedSource:
-    """One generic hardware error source: a name for us, a notification for the kernel.
+    """One generic hardware error source, with a name for the lab and a notification for the kernel.
 
-    `crosses`: its block begins CROSSING bytes before a page end, so that reading one report
-    maps two frames, one after the other, at one address.
+    If it *crosses*, its block begins CROSSING bytes before a page end, so that reading one report
+    maps two frames, one after the other, at one address. A polled source has a period in ms, an
+    interrupt's source a *vector* (GSI).
+
+    >>> EmulatedSource("nmi-cross", Notify.NMI, crosses=True).vector
+    0
     """
 
     name: str
@@ -54,7 +59,7 @@ class EmulatedSource:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A source with its place in guest-physical memory (bytes)."""
+    """A source with the guest-physical addresses of its register and its block (bytes)."""
 
     source: EmulatedSource
     source_id: int
@@ -63,7 +68,7 @@ class Placed:
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Physical addresses of the pages that the block touches."""
+        """Return the physical addresses of the pages that the block touches."""
         first = self.block & ~(PAGE_SIZE - 1)
         last = (self.block + BLOCK_LENGTH - 1) & ~(PAGE_SIZE - 1)
         return tuple(range(first, last + 1, PAGE_SIZE))
@@ -89,6 +94,9 @@ def place(
     """Give every source a register and a block of its own in the region [base, end) (bytes).
 
     Raises ValueError if they do not fit.
+
+    >>> [hex(frame) for frame in place()[1].frames]  # nmi-cross
+    ['0x10002000', '0x10003000']
     """
     placed = []
     page = base + PAGE_SIZE
@@ -112,13 +120,13 @@ def _generic_source(placed: Placed) -> bytes:
         1,  # records to preallocate
         1,  # sections per record
         BLOCK_LENGTH,
-        # generic address: system memory, 64 bits wide, accessed as one quad word
+        # The generic address is in system memory, 64 bits wide, and accessed as one quad word.
         0,
         64,
         0,
         4,
         placed.register,
-        # notification structure
+        # The notification structure follows.
         source.notify,
         28,
         0,
@@ -133,7 +141,12 @@ def _generic_source(placed: Placed) -> bytes:
 
 
 def table(placed: Iterable[Placed]) -> bytes:
-    """Return the HEST that describes *placed*, checksum included."""
+    """Return the HEST that describes *placed*, checksum included.
+
+    >>> made = table(place())
+    >>> made[:4], sum(made) % 256
+    (b'HEST', 0)
+    """
     sources = [_generic_source(p) for p in placed]
     body = struct.pack("<I", len(sources)) + b"".join(sources)
     length = _TABLE_HEADER.size + len(body)
@@ -144,5 +157,5 @@ def table(placed: Iterable[Placed]) -> bytes:
 
 
 def registers(placed: Iterable[Placed]) -> bytes:
-    """Return the register page's content: the address of each block, eight bytes each."""
+    """Return the content of the register page: the address of each block, in eight bytes each."""
     return b"".join(struct.pack("<Q", p.block) for p in placed)

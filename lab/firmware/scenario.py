@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenarios: which source reports how often, as data, and the thread that plays one."""
+"""A scenario says, as data, which source reports how often; a `Player` plays it in a thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REPEAT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """At most *per_second* times a second the next of *sources* reports an error, in turn."""
+    """The *sources* report errors in turn, at most *per_second* in all in a second."""
 
     sources: tuple[str, ...]
     per_second: float
@@ -25,10 +25,14 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Beats, played at once; `bounce`: the guest moves the GHES IRQ from CPU to CPU.
+    """Some beats, which are played at once.
 
-    `in_turn`: nothing is reported before the kernel has answered all that was. `loads`: so many
-    loads a second, on each CPU in turn, end in an SEA, whether or not a record waits.
+    With *bounce* the guest moves the GHES IRQ from CPU to CPU. With *in_turn* nothing is reported
+    before the kernel has answered everything that was. *loads* is how many loads a second end in
+    an SEA, on each CPU in turn, whether or not a record waits.
+
+    >>> Scenario("an NMI a second", (Beat(("nmi",), 1),)).bounce
+    False
     """
 
     about: str
@@ -88,7 +92,11 @@ SCENARIOS = {
 
 
 def named(name: str) -> Scenario:
-    """Return the scenario called *name*. Raises UsageError if there is none."""
+    """Return the scenario called *name*. Raises UsageError if there is none.
+
+    >>> named("nmi-slow").about
+    'an NMI every half second'
+    """
     try:
         return SCENARIOS[name]
     except KeyError:
@@ -100,8 +108,14 @@ def named(name: str) -> Scenario:
 class Player:
     """Plays one scenario at a time in a thread of its own.
 
-    A beat that falls behind (a slow guest) is not made up for. When QEMU goes away the
-    thread ends and `stop` raises the TransientError.
+    When a slow guest makes a beat fall behind, the missed reports are not made up for. When QEMU
+    goes away the thread ends, and `stop` raises the TransientError. `log` has what was played, and
+    from when to when (seconds of time.time()).
+
+        player = Player(firmware)
+        player.start("nmi-storm")
+        time.sleep(10.0)
+        player.stop()
     """
 
     def __init__(self, firmware: Firmware) -> None:
@@ -113,11 +127,14 @@ class Player:
 
     @property
     def playing(self) -> str | None:
-        """The name of the scenario that is being played, or None."""
+        """Return the name of the scenario that is being played, or None."""
         return str(self.log[-1]["scenario"]) if self._thread else None
 
     def start(self, name: str) -> None:
-        """Start scenario *name* in place of the current one. Raises UsageError."""
+        """Start scenario *name* in place of the current one.
+
+        Raises UsageError if there is no such scenario, or the board lacks one of its sources.
+        """
         scenario = named(name)
         for beat in scenario.beats:
             for source in beat.sources:
@@ -155,7 +172,7 @@ class Player:
             self._error = error
 
     def _all_answered(self, told: dict[str, float]) -> bool:
-        # one that got lost is given up after a while, and repeated when its turn comes
+        # A notification that got lost is given up after a while, and repeated in its next turn.
         return all(
             self._firmware.idle(source) or _now() - when > _REPEAT_S
             for source, when in told.items()
@@ -163,7 +180,7 @@ class Player:
 
     def _report(self, source: str, told: dict[str, float]) -> None:
         # A guest that is slow to answer is left alone, or a storm would leave it no time for
-        # anything else; a notification that got lost is repeated.
+        # anything else. A notification that got lost is repeated.
         if self._firmware.idle(source) or _now() - told.get(source, 0.0) > _REPEAT_S:
             self._firmware.report(source)
             told[source] = _now()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Host side of the control channel: answers the guest's requests, in a thread of its own."""
+"""Answer on the host, in a thread of its own, the requests that the guest's client makes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .hest import Notify
 from .scenario import Player, named
 
 _POLL_S = 0.02
-_RETRY_S = 2.0  # a notification may be lost or merged: raise it again
+_RETRY_S = 2.0  # A notification may be lost or merged, and is raised again after so long.
 _TRIES = 15
 _SETTLE_S = 5.0
 _BETWEEN_S = 0.005
@@ -31,7 +31,7 @@ _KINDS = {"nmi": Notify.NMI, "irq": Notify.EXTERNAL, "hed": Notify.GPIO}
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the guest's agent is to do: move the GHES IRQ, take so many SEAs a second."""
+    """The guest's part: whether it moves the GHES IRQ, and how many SEAs a second it takes."""
 
     scenario: str | None = None
     bounce: bool = False
@@ -39,7 +39,14 @@ class _Told:
 
 
 class Control:
-    """Serves the requests that lab.inside.client puts into *share* until `close`."""
+    """Serves the requests that lab.inside.client puts into *share* until `close`.
+
+    A request that makes no sense is answered with an error, which the client raises.
+
+        control = Control(share, firmware, Player(firmware))
+        ...  # the guest runs
+        control.close()
+    """
 
     def __init__(self, share: Path, firmware: Firmware, player: Player) -> None:
         self._share = share
@@ -82,13 +89,13 @@ class Control:
             return {"error": f"not a request that this lab knows: {error!r}"}
 
     def start(self, scenario: str) -> dict[str, Any]:
-        """Play *scenario*; tell the guest what its part in it is."""
+        """Play *scenario* and tell the guest its part in it. Raises UsageError if there is none."""
         self._player.start(scenario)
         self._tell(_Told(scenario, named(scenario).bounce, named(scenario).loads))
         return {}
 
     def stop(self) -> dict[str, Any]:
-        """Stop playing, let the kernel finish what is posted, return the counts."""
+        """Stop playing, give the kernel 5 s to finish what is posted, and return the counts."""
         self._player.stop()
         self._tell(_Told())
         end = time.monotonic() + _SETTLE_S
@@ -97,7 +104,10 @@ class Control:
         return self._firmware.counts()
 
     def report(self, source: str, count: int = 1) -> dict[str, Any]:
-        """Let *source* report *count* errors; each waits for the kernel's acknowledgement."""
+        """Let *source* report *count* errors, each after the kernel acknowledged the last.
+
+        Returns {"acknowledged": how many were}. Raises UsageError if there is no such source.
+        """
         done, told = 0, self._told
         if self._firmware.source(source).source.notify is Notify.SEA:
             self._tell(replace(told, loads=max(told.loads, _LOADS)))

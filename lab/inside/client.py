@@ -93,5 +93,5 @@ class Client:
         self.call("notify", kind=kind, count=count)
 
     def counts(self) -> dict[str, Any]:
-        """Return the ground truth so far, which `lab.firmware.firmware.Firmware.counts` describes."""
+        """Return the ground truth so far; `Firmware.counts` of the host says what is in it."""
         return self.call("counts")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kernel that people run, measured: `python -m lab.matrix` writes docs/kernels.md."""
+"""`python -m lab.matrix` measures every kernel that people run and writes docs/kernels.md."""

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m lab.matrix [--only SUITE/ARCH] [--again]: boot every kernel, measure, write the page.
+"""Boot every kernel, measure it, and write docs/kernels.md.
+
+python -m lab.matrix [--only SUITE/ARCH] [--again]
 
 What was measured is kept in build/matrix/, one file for each kernel and backend, so a run that was
-ended goes on where it was; --again measures anew. Exit codes: 0, or 1 if some kernel could not be
-measured (the page says why).
+ended goes on where it was; --again measures anew. The exit code is 0, or 1 if some kernel could
+not be measured (the page says why).
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(suite: str, arch: str) -> list[dict[str, Any]]:
-    """Boot one kernel; what came of it with each backend."""
+    """Boot one kernel and return what came of it, an object for each backend."""
     with tempfile.TemporaryDirectory(prefix="ghesrace-matrix-") as folder:
         share, why = Path(folder), ""
         command = [PYTHON[arch], "-m", "lab.inside.matrix", arch]
@@ -69,7 +71,7 @@ def _result(share: Path, suite: str, arch: str, backend: str, why: str) -> dict[
 
 
 def main() -> int:
-    """Measure what is not known yet, write the page, say what was found."""
+    """Measure what is not known yet, write the page, say what was found; return the exit code."""
     args = _parser().parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []

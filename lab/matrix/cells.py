@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one capture says of each way to notify: hand-offs, what made them safe, what was lost."""
+"""Read from one capture what a row of the page says of each way to notify.
+
+That is how many hand-offs there were, what made them safe, and what was lost.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,17 @@ NOTIFICATIONS = ("nmi", "irq", "polled", "sea")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a way to notify shows in events: its slot, and the context where others share that."""
+    """How a way to notify shows in events.
+
+    It has a slot, and a context too if other ways share the slot.
+    """
 
     slot: str
     context: Context | None = None
 
 
-# drivers/acpi/apei/ghes.c: ghes_notify_nmi(), ghes_irq_func(), ghes_poll_func(), ghes_notify_sea().
+# The ways are ghes_notify_nmi(), ghes_irq_func(), ghes_poll_func() and ghes_notify_sea() of
+# drivers/acpi/apei/ghes.c.
 WAYS: dict[str, dict[str, Way]] = {
     "amd64": {
         "nmi": Way("GHES_NMI"),
@@ -48,7 +55,11 @@ NO_WAY = {
 
 @dataclass(slots=True)
 class CellCounts:
-    """Of one way to notify: episodes, and hand-offs between CPUs by class."""
+    """How often one way to notify was seen: episodes, and hand-offs between CPUs by class.
+
+    >>> CellCounts(9, 5, {"map-flush": 4, "none": 1}).mechanism
+    'map-flush'
+    """
 
     episodes: int
     handoffs: int
@@ -56,13 +67,19 @@ class CellCounts:
 
     @property
     def mechanism(self) -> str:
-        """The class of most hand-offs, "" if there is none."""
+        """Return the class of most hand-offs, or "" if there is none."""
         return max(self.classes, key=lambda name: self.classes[name], default="")
 
 
 def measure(path: Path, arch: str) -> dict[str, Any]:
-    """Judge a capture: a JSON object with verdict, reasons, losses, and `ways`, the Counts of
-    each way to notify; and of its plan the probe points and what is unseen."""
+    """Judge the capture at *path*, of a kernel for *arch* ("amd64", "arm64").
+
+    Returns a JSON object: the verdict, its reasons, the losses, `ways` (the CellCounts of each way
+    to notify), and from the plan the probe points and what is unseen. Raises InputError if it is
+    no capture.
+
+        measure(Path("examples/stock.arrows"), "amd64")["ways"]["nmi"]["handoffs"]
+    """
     source = CaptureSource(path)
     engine = Engine(source.plan)
     judged = [slot for batch in source.batches() for slot in engine.feed(batch)]
@@ -98,7 +115,7 @@ def _counts(judged: list[Judged], plan: Plan, way: Way) -> CellCounts:
 
 
 def _probes(plan: Plan) -> dict[str, list[str]]:
-    """Probe point -> "symbol (mechanism)", once each."""
+    """Return {probe point: its symbols, each as "symbol (mechanism)" and only once}."""
     found: dict[str, list[str]] = {}
     for probe in plan.probes:
         served = f"{probe.symbol} ({probe.mechanism})"

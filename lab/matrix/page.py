@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/kernels.md, out of what was measured. Nothing in it is typed by hand but its frame."""
+"""Write docs/kernels.md out of what was measured; only its frame is written by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ edit.
 
 
 def render(results: list[dict[str, Any]]) -> str:
-    """The page. *results*: a JSON object for each kernel and backend, as `__main__` keeps them."""
+    """Return the page as Markdown.
+
+    *results* has a JSON object for each kernel and backend, as `lab.matrix.__main__` keeps them.
+
+        files = sorted(Path("build/matrix").glob("*.json"))
+        text = render([json.loads(file.read_text()) for file in files])
+    """
     return "\n".join([HEAD, *_table(results), *_details(results)]) + "\n"
 
 
@@ -83,7 +89,7 @@ def _details(results: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def progress(result: dict[str, Any]) -> Iterator[str]:
-    """A line for each cell, for the terminal."""
+    """Yield a line for each way to notify, for the terminal."""
     for notification in WAYS[result["arch"]]:
         name = result["release"] or result["suite"]
         hand_offs, by, calm, storm, _ = _cell(result, notification)

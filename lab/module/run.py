@@ -69,7 +69,7 @@ def run(parameters: Parameters, timeout_s: float | None = None) -> Outcome:
 
 
 def save(outcome: Outcome, out: Path) -> None:
-    """Write truth.npy (dtype device.TRUTH) and summary.json into the folder *out*; make it first."""
+    """Write truth.npy (dtype device.TRUTH) and summary.json into *out*, made if it is missing."""
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / TRUTH_FILE, outcome.truth)
     (out / SUMMARY_FILE).write_text(json.dumps(outcome.summary, indent=2) + "\n")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.bench`: the cost of tracing, side by side in a guest (bpftrace, trace-cmd too).
+"""Measure the cost of tracing in a guest, beside bpftrace and trace-cmd: `python -m tests.bench`.
 
-Prints the table of docs/performance.md and fails if ghesrace's BPF backend costs more than it
-promises.
+It prints the table of docs/performance.md and fails if ghesrace's BPF backend costs more than
+promised.
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ from lab.boards.pc import Pc
 
 RESULT = "bench.json"
 WHOLE = "bpftrace, the same events"
-# Guest instructions per NMI added, as a share of what the bpftrace script for the same events adds.
+# ghesrace may add at most this share of the guest instructions per NMI that a bpftrace script for
+# the same events adds.
 PROMISED = {"ghesrace, bpf": 1 / 3, "ghesrace, bpf --summary": 1 / 5}
 
 
 def table(found: dict[str, int]) -> str:
-    """Markdown: median instructions per GHES NMI, what each way adds, and its share."""
+    """Return a Markdown table of *found*, the median instructions per GHES NMI of each way.
+
+    It has columns for what each way adds to "none", and for its share of what bpftrace adds.
+
+    >>> print(table({"none": 100, WHOLE: 500, "ghesrace, bpf": 200}).splitlines()[-1])
+    | ghesrace, bpf | 200 | 100 | 25% |
+    """
     base = found["none"]
     whole = found[WHOLE] - base
     lines = ["| | instructions | added | of bpftrace's |", "| --- | ---: | ---: | ---: |"]
@@ -37,7 +44,7 @@ def table(found: dict[str, int]) -> str:
 
 
 def main() -> int:
-    """Run in a guest, or boot one; 1 if a promise is broken."""
+    """Run in a guest, or boot one; return the exit code, which is 1 if a promise is broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     if parser.parse_args().inside:
@@ -51,7 +58,7 @@ def main() -> int:
             Path(folder),
             cpus=1,
             boot_s=900,
-            # A guest's nanosecond is then one instruction, whatever the host does.
+            # With this a guest's nanosecond is one instruction, whatever the host does.
             qemu=("-icount shift=0",),
         )
         code = boot.run(Pc(), settings, [sys.executable, "-m", "tests.bench", "--inside"])

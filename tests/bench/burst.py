@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A burst on a live kernel: what the daemon keeps, what it says it lost, and what memory it takes.
+"""Measure a burst on a live kernel: what the daemon keeps, what it loses, and the memory it takes.
 
-For use in a guest: python -m lab run --timeout 3600 -- python -m tests.bench.burst [EVENTS
-[BACKEND]]. The control module reads on both CPUs without a pause until so many events (10^7) were
-seen or lost. Each read is behind a map: fewer events and losses than reads end it with an error.
-Prints JSON.
+    python -m lab run --timeout 3600 -- python -m tests.bench.burst [EVENTS [BACKEND]]
+
+This is for use in a guest. The control module reads on both CPUs without a pause until so many
+events (by default 10^7) were seen or lost. Each read comes after a map, so if there are fewer
+events and losses than reads the program ends with an error. It prints JSON.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from lab.inside.daemon import daemon, metrics
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
-# As many reads as the module keeps the truth of at once.
+# The module keeps the truth of this many reads at once.
 STORM = Parameters(rounds=8000, turns="free", period_us=0, linger_us=0, walker=False)
-_STILL_S = 30.0  # longer than a batch takes
-_POLLED = 1000  # events in that time
+_STILL_S = 30.0  # A batch takes less than this.
+_POLLED = 1000  # The kernel's own polling makes fewer events in that time.
 _KEPT, _LOST = "ghesrace_events_total", "ghesrace_lost_events_total"
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result as JSON. Raises TransientError if the daemon fails."""
     wanted = float(sys.argv[1]) if len(sys.argv) > 1 else 1e7
     backend = sys.argv[2] if len(sys.argv) > 2 else "auto"
     config = f'[source]\nbackend = "{backend}"\n'
@@ -44,7 +45,7 @@ def main() -> None:
             found, most = metrics(), max(most, process.memory_info().rss)
         seconds = time.monotonic() - begin
         before = 0.0
-        # Until it has read what is left, but for what the kernel's own polling goes on to make.
+        # Wait until the daemon has read all that is left; the kernel's own polling goes on.
         while found[_KEPT] > before + _POLLED:
             before = found[_KEPT]
             time.sleep(_STILL_S)

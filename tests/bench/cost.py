@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each way of tracing adds to a GHES NMI, in guest instructions; for use in a guest.
+"""Measure in a guest what each way of tracing adds to a GHES NMI, in guest instructions.
 
 With one vCPU and `-icount shift=0` a guest's nanosecond is one instruction. The kernel measures
-each NMI handler itself (`delta_ns` of nmi:nmi_handler), so nothing of ours is on the clock.
+each NMI handler itself (`delta_ns` of nmi:nmi_handler), so the measurement costs nothing that is
+counted.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ T = TypeVar("T")
 NMIS = 30
 SETTLE_S = 3.0
 PATIENCE_S = 300.0
-# What somebody would write by hand: the functions of the race, each with its arguments.
+# Somebody would write this by hand: the functions of the race, each with its arguments.
 BPFTRACE = """
 kprobe:ghes_copy_tofrom_phys { printf("%llu %d copy %lx\\n", nsecs, cpu, arg1); }
 kprobe:native_set_fixmap { printf("%llu %d set %d %lx\\n", nsecs, cpu, arg0, arg1); }
@@ -41,7 +42,14 @@ kretprobe:ghes_notify_nmi { printf("%llu %d end\\n", nsecs, cpu); }
 
 
 class Meter:
-    """Reads delta_ns of the GHES NMI handler through a tracing instance of its own."""
+    """Reads delta_ns of the GHES NMI handler through a tracing instance of its own.
+
+    The instance has to be removed by the caller:
+
+        meter = Meter(read_facts())
+        print(meter.median())
+        meter.instance.remove()
+    """
 
     def __init__(self, facts: Facts) -> None:
         self.instance = tracefs.Instance.create(facts.tracefs or tracefs.TRACEFS)
@@ -53,8 +61,8 @@ class Meter:
         self.firmware = Client()
 
     def median(self) -> int:
-        """Instructions of one NMI with one corrected error, the median of NMIS."""
-        self.firmware.report("nmi", 2)  # warm
+        """Return the instructions of one NMI with one corrected error, the median of NMIS."""
+        self.firmware.report("nmi", 2)  # The first ones warm the caches.
         with (self.instance.path / "trace").open("w"):
             pass
         self.firmware.report("nmi", NMIS)
@@ -65,7 +73,11 @@ class Meter:
 
 @contextmanager
 def running(command: list[str], log: Path, ready: str) -> Iterator[None]:
-    """*command* runs inside, from when *ready* stands in its output."""
+    """Run *command* for the length of the context, which begins when its output has *ready* in it.
+
+    The output goes to *log*. Raises AssertionError if the command ends first or does not start
+    within 5 minutes.
+    """
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
@@ -79,18 +91,21 @@ def running(command: list[str], log: Path, ready: str) -> Iterator[None]:
             time.sleep(SETTLE_S)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: whatever it started too
+            os.killpg(process.pid, signal.SIGINT)  # Ctrl-C would end all that it started, too.
             process.wait(PATIENCE_S)
 
 
 def bpftrace(script: str, share: Path) -> AbstractContextManager[None]:
-    """bpftrace with *script*, which prints a line per event."""
+    """Run bpftrace with *script*, which prints a line for each event, as `running` does."""
     begin = 'BEGIN { printf("ready\\n"); }'
     return running(["bpftrace", "-e", begin + script], share / "bpftrace", "ready")
 
 
 def same_events(plan: Plan) -> str:
-    """A bpftrace script with a probe for each of the *plan*'s: what ghesrace records, by hand."""
+    """Return a bpftrace script with a probe for each of the *plan*'s.
+
+    It records by hand what ghesrace records.
+    """
     lines = []
     for probe in (p for p in plan.probes if p.mechanism in ("kprobe", "kretprobe")):
         direct = [f for f in probe.fields.values() if isinstance(f, Fetch) and f.offset is None]
@@ -103,7 +118,7 @@ def same_events(plan: Plan) -> str:
 
 @contextmanager
 def ghesrace(backend: Backend, facts: Facts, *, summary: bool = False) -> Iterator[None]:
-    """ghesrace's own source; what it recorded is read once, at the end."""
+    """Attach ghesrace's own source inside; what it recorded is read once, at the end."""
     with ExitStack() as stack:
         source = attach(
             backend, facts, finished=_as_is, started=_as_is, tell=print, summary=summary
@@ -121,7 +136,7 @@ def _as_is(thing: T) -> T:
 
 @contextmanager
 def trace_cmd(plan: Plan, share: Path) -> Iterator[None]:
-    """The script of `ghesrace plan --format trace-cmd`."""
+    """Run the script of `ghesrace plan --format trace-cmd` inside, with its files in *share*."""
     script = share / "record.sh"
     text = tracecmd.script(plan).replace("trace-cmd record", "echo ready; trace-cmd record")
     script.write_text(text)
@@ -132,7 +147,7 @@ def trace_cmd(plan: Plan, share: Path) -> Iterator[None]:
 
 
 def measure(share: Path) -> dict[str, int]:
-    """Median instructions per GHES NMI for each way, "none" first."""
+    """Return {way of tracing: median instructions per GHES NMI}, with "none" first."""
     facts = read_facts()
     plan = resolve(facts)
     meter = Meter(facts)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What watching costs on an idle host: CPU time per hour and RSS of the daemon, and of rasdaemon.
+"""Measure what watching costs on an idle host, for the daemon and for rasdaemon.
 
-For use in a guest: python -m lab run -- python -m tests.bench.idle [SECONDS]. The guest takes its
-polled notifications, about one a second. Prints JSON.
+    python -m lab run -- python -m tests.bench.idle [SECONDS]
+
+This is for use in a guest, which takes its polled notifications, about one a second. It prints CPU
+time per hour and RSS as JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _SETTLE_S = 15.0
 
 
 def measure(process: psutil.Process, seconds: float) -> dict[str, float]:
-    """CPU seconds per hour and RSS in bytes of *process* over *seconds*."""
+    """Return CPU seconds per hour of *process* over so many *seconds*, and its RSS in bytes."""
     time.sleep(_SETTLE_S)
     before = process.cpu_times()
     begin = time.monotonic()
@@ -38,7 +40,7 @@ def measure(process: psutil.Process, seconds: float) -> dict[str, float]:
 
 
 def rasdaemon(seconds: float) -> dict[str, float] | None:
-    """Debian's rasdaemon in the foreground, without its database."""
+    """Measure Debian's rasdaemon without its database; return None if it is not installed."""
     if not shutil.which("rasdaemon"):
         return None
     with subprocess.Popen(["rasdaemon", "-f"], stderr=subprocess.DEVNULL) as process:
@@ -49,11 +51,11 @@ def rasdaemon(seconds: float) -> dict[str, float] | None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the daemon with both backends, and rasdaemon; print JSON."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     found = {}
     for backend in ("ftrace", "bpf"):
-        # As it is installed: all metrics on, nobody scrapes.
+        # This is the daemon as it is installed, with all metrics on; nobody scrapes it.
         config = f'[source]\nbackend = "{backend}"\n'
         with tempfile.TemporaryDirectory() as folder, daemon(Path(folder), config) as process:
             found[f"ghesrace, {backend}"] = measure(process, seconds)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What memory a recording takes: the process that records, and the one that compiles for it.
+"""Measure the memory of a recording: of the process that records, and of its compiler.
 
-For use in a guest: python -m lab run -- python -m tests.bench.memory. Prints JSON, bytes of RSS.
+    python -m lab run -- python -m tests.bench.memory
+
+This is for use in a guest. It prints JSON; RSS is in bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ _EVERY_S = 0.02
 
 
 def measure(backend: str, folder: Path) -> dict[str, int]:
-    """RSS of `capture` while it records, and the most that any child of it had meanwhile."""
+    """Return the most RSS of `capture` while it records, and the most that any child of it had.
+
+    Both are in bytes; the capture goes to *folder*. Raises AssertionError if it fails.
+    """
     file = folder / f"{backend}.arrows"
     command = [sys.executable, "-m", "ghesrace", "capture", "--backend", backend]
     command += ["-d", str(_SECONDS), "-o", str(file)]
@@ -31,7 +36,7 @@ def measure(backend: str, folder: Path) -> dict[str, int]:
             try:
                 children = watched.children(recursive=True)
                 most = max([most, *(child.memory_info().rss for child in children)])
-                if file.exists():  # everything is attached
+                if file.exists():  # It exists once everything is attached.
                     own = max(own, watched.memory_info().rss)
             except psutil.NoSuchProcess:
                 pass
@@ -41,7 +46,7 @@ def measure(backend: str, folder: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure with both backends and print JSON."""
     with tempfile.TemporaryDirectory() as folder:
         found = {backend: measure(backend, Path(folder)) for backend in ("ftrace", "bpf")}
     print(json.dumps(found, indent=1))

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast records become checked hand-offs: ghesrace's BPF backend, full stream and summary, each
-beside a bcc script whose Python callback runs for each event.
+"""Measure how fast records become checked hand-offs in ghesrace's BPF backend and in a bcc script.
 
-For use in a guest: python -m lab run -- python -m tests.bench.rate [RUNS [STORM ...]]. The control
-module runs on both CPUs, each at its own pace, while two watch; what then waits in their buffers is
-taken out and checked by one thread, whose CPU time is what counts. Neither attaching nor compiling
-is in it. A run with a loss on either side does not count. The full stream gets the protocol of
-2015, as many rounds as its rings hold; the summary that and today's protocol, as many as the
-script's buffers hold: it has no rings to fill. Prints JSON.
+    python -m lab run -- python -m tests.bench.rate [RUNS [STORM ...]]
+
+This is for use in a guest. The backend's full stream and its summary are each measured beside a bcc
+script whose Python callback runs for each event. The control module runs on both CPUs, each at its
+own pace, while both sides watch. What then waits in their buffers is taken out and checked by one
+thread, whose CPU time is what counts; neither attaching nor compiling is in it. A run with a loss
+on either side does not count. The full stream gets the protocol of 2015, for as many rounds as its
+rings hold. The summary has no rings to fill: it gets that and today's protocol, for as many rounds
+as the script's buffers hold. The program prints JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from lab.module.run import inserted, run
 
 Run = dict[str, float]
 
-# Fits into the buffers of both: nobody reads while it runs.
+# This fits into the buffers of both sides, as nobody reads while it runs.
 STORM = Parameters(rounds=1000, turns="free", period_us=0, linger_us=0, walker=False)
 STORMS = {
     "full": STORM,
@@ -43,7 +45,7 @@ STORMS = {
 BUFFER_KB, PAGES = 8192, 4096
 _IDLE_POLLS = 20
 
-# As such scripts are: the functions of the race, their arguments, one submit per hit.
+# Such scripts trace the functions of the race with their arguments, and submit each hit by itself.
 SCRIPT = """
 #include <uapi/linux/ptrace.h>
 struct event { u64 ts; u64 a; u64 b; u32 cpu; u32 kind; };
@@ -66,14 +68,21 @@ int on_flush(struct pt_regs *ctx) { return emit(ctx, 2); }
 
 
 class Script:
-    """The bcc script: a callback for each event; then events in the order of time, maps of one CPU
-    paired with the last of another, and the question whether that CPU flushed in between."""
+    """The bcc script, which has a callback for each event.
+
+    It then takes the events in the order of time, pairs a map of one CPU with the last of another,
+    and asks whether the CPU flushed in between. It works from its construction on:
+
+        script = Script()
+        seconds = script.take()
+        script.close()
+    """
 
     def __init__(self) -> None:
         from bcc import BPF
 
         self.bpf = BPF(text=SCRIPT, cflags=["-Wno-everything"])
-        # vmlinux has functions of the other names too, and bcc can't say which is meant.
+        # vmlinux has functions with the module's other names too, and bcc can't say which is meant.
         self.bpf.attach_kprobe(event="ghes_ioremap_pfn_irq", fn_name="on_map")
         self.bpf.attach_kprobe(event="ghes_iounmap_irq", fn_name="on_unmap")
         self.bpf.attach_kprobe(event="arch_apei_flush_tlb_one", fn_name="on_flush")
@@ -87,12 +96,15 @@ class Script:
         self.events.open_perf_buffer(self.seen, page_cnt=PAGES, lost_cb=self.missing)
 
     def seen(self, _cpu: int, data: Any, _size: int) -> None:
-        """One event."""
+        """Keep one event; bcc calls this for each."""
         e = self.events.event(data)
         self.waiting.append((e.ts, e.kind, e.cpu, e.a))
 
     def pair(self) -> None:
-        """What came: buffers are read one after the other, so the order is not that of time."""
+        """Count the hand-offs among the events that came.
+
+        bcc reads the buffers one after the other, so the events must be sorted by time first.
+        """
         self.waiting.sort()
         self.count += len(self.waiting)
         for ts, kind, cpu, frame in self.waiting:
@@ -109,11 +121,11 @@ class Script:
         self.waiting.clear()
 
     def missing(self, _cpu: int, count: int) -> None:
-        """What the buffer did not take."""
+        """Count what the buffer did not take; bcc calls this."""
         self.lost += count
 
     def take(self) -> float:
-        """Read until nothing comes; CPU seconds."""
+        """Read until nothing comes any more; return the CPU seconds that this took."""
         begin, idle = time.thread_time(), 0
         spent = 0.0
         while idle < _IDLE_POLLS:
@@ -126,18 +138,21 @@ class Script:
         return spent
 
     def close(self) -> None:
-        """Detach."""
+        """Detach the script's probes."""
         self.bpf.cleanup()
 
 
 def judged(source: BpfSource) -> tuple[float, float, int, Engine]:
-    """Read and judge until all that came until now is judged: CPU seconds in all, those of
-    reading, records."""
+    """Read and judge until everything that came so far is judged.
+
+    Returns the CPU seconds spent, those of them spent on reading, the records, and the engine.
+    """
     engine = Engine(source.plan)
     batches = source.batches()
     spent = reading = 0.0
     records = 0
-    for _ in range(2):  # a summary stamps what it counted when it is read
+    # A summary stamps what it counted when it is read, so it takes a second round.
+    for _ in range(2):
         end = clock_now(source.plan.clock)
         while engine.correlator.watermark < end:
             begin = time.thread_time()
@@ -151,7 +166,10 @@ def judged(source: BpfSource) -> tuple[float, float, int, Engine]:
 
 
 def once(name: str) -> Run:
-    """One storm, seen by ghesrace and the script; `lost`: by either."""
+    """Run the storm *name* of STORMS, watched by ghesrace and by the script; return the figures.
+
+    `lost` is what either of them lost.
+    """
     plan = resolve(read_facts(), backend="bpf")
     with ExitStack() as stack:
         made = (
@@ -188,13 +206,14 @@ def once(name: str) -> Run:
 
 
 def main() -> None:
-    """Measure and print the medians."""
+    """Measure and print the medians over the runs. Raises AssertionError if each lost events."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     names = sys.argv[2:] or list(STORMS)
     medians: dict[str, Run] = {}
     with inserted():
         for name in names:
-            once(name)  # loads, and under emulation translates, what the others run
+            # The first run loads, and under emulation translates, what the others run.
+            once(name)
             found = [one for _ in range(runs) if not (one := once(name))["lost"]]
             assert found, f"{name}: each run lost events"
             medians[name] = {key: median(one[key] for one in found) for key in found[0]}

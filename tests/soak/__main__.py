@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make soak`: python -m tests.soak [--minutes N] [--events N]; about an hour on two cores.
+"""`make soak` runs python -m tests.soak [--minutes N] [--events N]; about an hour on two cores.
 
-First N minutes of mixed load on a real kernel in a guest, watched by the daemon; then so many
-events replayed through the same engine. Fails if memory grows, a finding appears, or a loss is
-unaccounted for.
+The daemon first watches a real kernel in a guest under N minutes of mixed load; then so many events
+are replayed through the same engine. The soak fails if memory grows, a finding appears, or a loss
+is unaccounted for.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ from tests.build.paths import REPO
 
 from . import replay
 
-_GROWTH = 1.05  # of RSS
+_GROWTH = 1.05  # RSS may grow by this factor.
 
 
 def floors(rss: Sequence[int]) -> tuple[int, int]:
-    """The lowest RSS of the first third and of the last, once the process is warm (a fifth of all).
+    """Return the lowest RSS (in the unit of *rss*) of the first third and of the last.
 
-    The arrays of a batch come and go, so two moments compare only what was at work in them; a leak
-    raises the lowest one too.
+    The first fifth of all samples is left out, as the process is not warm yet. The arrays of a
+    batch come and go, so two single samples would compare only what was at work in them; a leak
+    raises the lowest RSS, too.
+
+    >>> floors([1, 2, 3, 9, 3, 3, 9, 4, 9, 4])
+    (3, 4)
     """
     warm = rss[len(rss) // 5 :]
     third = max(len(warm) // 3, 1)
@@ -39,7 +43,11 @@ def floors(rss: Sequence[int]) -> tuple[int, int]:
 
 
 def in_guest(minutes: float, share: Path) -> int:
-    """In the guest: run the daemon for so long under the scenario `mixed`; figures to the share."""
+    """Run the daemon in the guest for so many *minutes* under the scenario `mixed`.
+
+    Writes the figures to soak.json in *share* and returns 0. Raises TransientError if the daemon
+    fails.
+    """
     from lab.inside import daemon as watching
     from lab.inside.client import Client
 
@@ -88,7 +96,7 @@ def _judge(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the soak; 0 if nothing is wrong."""
+    """Run the soak and return the exit code, which is 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--events", type=float, default=1e8)
