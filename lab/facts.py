@@ -270,7 +270,7 @@ def write_plan(kernel: dict[str, object]) -> None:
 def _image(path: Path) -> Iterator[Path]:
     """Yield the path of the kernel image in the package at *path*, or *path* if it is no package.
 
-    The image is boot/vmlinuz-RELEASE in a package, and since Debian's 7.0
+    The image is boot/vmlinuz-RELEASE in a package, and since Linux 7.0
     usr/lib/modules/RELEASE/vmlinuz.
     """
     if path.suffix != ".deb":

@@ -32,7 +32,7 @@ def spec(share: Path) -> Path:
 
 
 def agent(share: Path) -> Path:
-    """Return the file that gets the agent's own output on arm64; on amd64 it goes to vng's."""
+    """Return the file with the agent's own output on arm64; on amd64 it is in vng's output."""
     return private(share) / "agent"
 
 

@@ -14,7 +14,7 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from ghesrace.errors import TransientError
 
-_PATIENCE_S = 60.0  # QEMU's main loop may wait long for the vCPUs' lock on a busy host
+_PATIENCE_S = 60.0  # QEMU's main loop may wait long for the vCPUs' lock on a busy host.
 
 
 class Wires(Protocol):

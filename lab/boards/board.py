@@ -62,7 +62,7 @@ class Board(Protocol):
         """Raise UsageError or HostError if *settings* can't be started here."""
 
     def warm(self) -> None:
-        """Make on the host what the guest can't keep, or would need minutes for."""
+        """Make on the host what the guest can't keep, or would need minutes to make."""
 
     def environment(self, home: Path) -> dict[str, str]:
         """Return the environment of the process; *home* is its private folder."""

@@ -113,7 +113,7 @@ class Virt:
         """Return the command line of QEMU; the guest's initrd starts the lab's agent."""
         kernel = arm64.kernel(self.suite)
         words = [
-            # `place` waits for what the EFI stub says; since Linux 7.0 it needs debug to say it.
+            # `place` waits for what the EFI stub says; in Linux 7.x it needs debug to say it.
             "console=ttyAMA0 acpi=force efi=debug panic=-1 loglevel=7",
             HANG,
             f"lab.repo={REPO} lab.share={settings.share}",

@@ -86,7 +86,7 @@ class Counts:
 
 @dataclass
 class Interrupts:
-    """How many were raised; the guest may have merged or lost some, as NMIs do not queue."""
+    """How many interrupts were raised; some may be merged or lost, as NMIs do not queue."""
 
     nmi: int = 0
     irq: int = 0

@@ -43,8 +43,8 @@ class EmulatedSource:
     """One generic hardware error source, with a name for the lab and a notification for the kernel.
 
     If it *crosses*, its block begins CROSSING bytes before a page end, so that reading one report
-    maps two frames, one after the other, at one address. A polled source has a period in ms, an
-    interrupt's source a *vector* (GSI).
+    maps two frames, one after the other, at one address. A polled source has a period, *poll_ms*; a
+    source with an interrupt has a *vector*, which is its GSI.
 
     >>> EmulatedSource("nmi-cross", Notify.NMI, crosses=True).vector
     0

@@ -68,7 +68,7 @@ def _bring_up_shared_device() -> None:
 
 
 _INTERRUPTS = Path("/proc/interrupts")
-_GHES = "GHES IRQ"  # as ghes_probe() names it
+_GHES = "GHES IRQ"  # ghes_probe() requests the interrupt by this name.
 
 
 def interrupts(table: Path = _INTERRUPTS) -> dict[str, list[int]]:
@@ -203,7 +203,7 @@ def _run(share: Path, command: list[str]) -> int:
         except OSError as error:
             err.write(f"{command[0]}: {error.strerror}\n".encode())
             return _COMMAND_NOT_FOUND
-    return code if code >= 0 else 128 - code  # A shell shows the end by a signal so, too.
+    return code if code >= 0 else 128 - code  # A shell shows a signal in the same way.
 
 
 def main(share: Path) -> None:

@@ -17,7 +17,7 @@ import psutil
 from ghesrace.errors import TransientError
 
 _PAGE = "http://127.0.0.1:10049"
-_PATIENCE_S = 300.0  # a compiler in a starved guest takes minutes
+_PATIENCE_S = 300.0  # A compiler in a starved guest takes minutes.
 
 
 @contextmanager

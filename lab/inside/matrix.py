@@ -16,7 +16,7 @@ from lab import paths
 from .recording import capture_while, storm
 
 BACKENDS = ("ftrace", "bpf")
-# The scenarios are those of lab.firmware.scenario; each is played for so many seconds.
+# The scenarios are those of lab.firmware.scenario; SECONDS says for how long each is played.
 TRAFFIC = {
     "amd64": {"calm": "in-turn", "storm": "mixed"},
     "arm64": {"calm": "in-turn-sea", "storm": "every"},

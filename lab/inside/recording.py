@@ -29,9 +29,9 @@ _SETTLE_S = 1.0
 def capture_while(traffic: Callable[[], None], file: Path, *arguments: str) -> int:
     """Run `ghesrace capture -o file` in this process while *traffic* runs in a thread.
 
-    When *traffic* returns, SIGINT ends the capture, as a user would. Must be called from the main
-    thread. *arguments* are more of the command's. Returns the command's exit code; raises what
-    *traffic* raises, and TransientError if the capture does not start within 10 minutes.
+    When *traffic* returns, SIGINT ends the capture, as a user would end it; so call this from the
+    main thread. *arguments* are more of the command's. Returns the command's exit code. Raises
+    what *traffic* raises, and TransientError if the capture does not start within 10 minutes.
 
         code = capture_while(storm("mixed", 10.0), Path("mixed.arrows"), "--check")
     """

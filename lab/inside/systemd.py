@@ -17,8 +17,8 @@ from pathlib import Path
 from ghesrace.errors import TransientError
 
 _NAMESPACES = ("-m", "-p", "-C")
-# virtme-ng mounts over some files, and a package's scripts must be able to rename new ones to these
-# names: the mounts go. systemd must not empty /tmp at its start, as the share with the host may be
+# virtme-ng mounts over some files; these mounts are undone, as a package's scripts replace such
+# files by renaming others. systemd must not empty /tmp at its start, as the share with the host may be
 # below it. A host that forbids packages to start services (policy-rc.d, as in containers) has no
 # say here.
 _INIT = """
@@ -68,7 +68,7 @@ class Box:
 
     def __exit__(self, *_: object) -> None:
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)  # All of its namespace ends with PID 1.
+            os.kill(self.pid, signal.SIGKILL)  # The whole namespace ends with its PID 1.
         if self._outer is not None:
             self._outer.kill()
             self._outer.wait()

@@ -20,7 +20,7 @@ def btf(
     string_base: int = 0,
     id_base: int = 1,
 ) -> bytes:
-    """Return little-endian BTF that holds the given types and nothing else but int and void.
+    """Return little-endian BTF that holds the given types and those that they need, such as int.
 
     Enums are {name: {enumerator: value}}, structs {name: {member: byte offset}}, functions
     {name: parameters}. A parameter is an int; `*name` makes it a pointer to void, `&name` a

@@ -142,7 +142,7 @@ class Apt:
     def _kernels(self) -> Iterator[str]:
         """Yield `package=version` of each kernel image that the mirror lists, the newest first.
 
-        linux-image-ARCH depends on linux-image-RELEASE, which since Debian's 7.0 depends on
+        linux-image-ARCH depends on linux-image-RELEASE, which since Linux 7.0 depends on
         linux-binary-RELEASE for the image itself.
         """
         meta = f"linux-image-{self._arch}"

@@ -17,7 +17,7 @@ from lab.paths import REPO
 from .debian import Apt, unpack
 
 CACHE = REPO / "build" / "kernels"
-# Since Debian's 7.0 linux-binary holds the image, linux-modules the modules, and
+# Since Linux 7.0 Debian's package linux-binary holds the image, linux-modules the modules, and
 # linux-base-RELEASE the lists of modules.
 _PARTS = ("image", "binary", "modules", "base", "headers", "kbuild")
 _NAMES = tuple(f"linux-{part}-" for part in _PARTS)
@@ -104,7 +104,7 @@ def _release(tree: Path) -> str:
 
 
 def _place_image(tree: Path) -> None:
-    """Move the image to boot/, where packages had it before Debian's 7.0.
+    """Move the image to boot/, where Debian's packages had it before Linux 7.0.
 
     Since then it lies beside the modules.
     """

@@ -79,8 +79,8 @@ class Parameters:
 class Outcome:
     """The ground truth of one run.
 
-    `truth` has one record of dtype TRUTH for each access; `summary` is what `summary` returns, and
-    the run's parameters.
+    `truth` has one record of dtype TRUTH for each access; `summary` is what the function of
+    that name returned, with the run's parameters added.
     """
 
     truth: Truth

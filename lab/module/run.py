@@ -141,7 +141,9 @@ def _parameters(args: argparse.Namespace) -> Parameters:
 def main(argv: list[str] | None = None) -> int:
     """Parse *argv*, do what it says, print the result; return the exit code.
 
-    main(["--rounds", "100", "--out", "truth"]) is what the command line does.
+    An error is printed, and its exit code returned.
+
+        main(["--rounds", "100", "--out", "truth"])
     """
     args = _parser().parse_args(argv)
     try:

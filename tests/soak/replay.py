@@ -67,7 +67,7 @@ def block() -> Events:
 def run(events: int, directory: Path) -> Outcome:
     """Replay at least *events* events; captures, should there be any, go to *directory*.
 
-    If nothing grows, the first figure is small, and the second is 0 in any case:
+    The first figure is small unless something leaks, and the second must be 0:
 
         outcome = run(10_000_000, Path("captures"))
         print(outcome.rss_last - outcome.rss_first, outcome.findings)
