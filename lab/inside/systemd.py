@@ -18,9 +18,9 @@ from ghesrace.errors import TransientError
 
 _NAMESPACES = ("-m", "-p", "-C")
 # virtme-ng mounts over some files; these mounts are undone, as a package's scripts replace such
-# files by renaming others. systemd must not empty /tmp at its start, as the share with the host may be
-# below it. A host that forbids packages to start services (policy-rc.d, as in containers) has no
-# say here.
+# files by renaming others. systemd must not empty /tmp at its start, as the share with the host
+# may be below it. A host that forbids packages to start services (policy-rc.d, as in containers)
+# has no say here.
 _INIT = """
 mount --make-rprivate /
 for file in /etc/shadow /etc/fstab /etc/sudoers /etc/hosts /var/lib/dpkg/lock \
