@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The panels of both dashboards, with title, description, unit, kind and queries.
+"""This module lists the panels of both dashboards with their texts, units, kinds and queries.
 
 A query says `SEL` where the selector of job and instance goes.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel.
+    """A panel shows the results of one or more queries as a graph, a number or a table.
 
     *unit* and *kind* are Grafana's names of a unit and of a panel type; *queries* maps a legend to
     PromQL. *width* is in columns, of which a row has 24. *runbook*, if there is one, is the name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where this repository lies, and the names of the files that host and guest share."""
+"""This module says where the repository lies and names the files that host and guest share."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Wires(Protocol):
 
 
 class Machine:
-    """A running QEMU, reached through its QMP and qtest sockets (paths).
+    """A machine is a running QEMU, reached through its QMP and qtest sockets (paths).
 
     A lock lets one caller at a time use them. Every method but `quit` and `close` raises
     TransientError when QEMU is gone.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lab needs of a kind of machine. There are two: `pc.Pc` and `virt.Virt`."""
+"""This is what the lab needs of a kind of machine; there are two, `pc.Pc` and `virt.Virt`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HANG = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to boot a guest.
+    """These settings say how to boot a guest.
 
     *memory* is in MiB; *boot_s* and *command_s* limit the boot and the command, in seconds.
     *append* are more kernel arguments, *qemu* more of QEMU's. *share* is the folder that host and
@@ -42,7 +42,7 @@ class Settings:
 
 
 class Board(Protocol):
-    """A kind of machine, with a kernel.
+    """A board is a kind of machine with a kernel.
 
     `lab.boot.run` calls the methods in this order: `check`, `warm`, `prepare`, `command` and
     `environment`, `place`.

@@ -29,7 +29,7 @@ _LOOK_BACK = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """The XSDT, by its address and length, and the address of each table's entry by signature."""
+    """This is the XSDT; `entries` has the address of each table's entry in it, by signature."""
 
     address: int
     length: int

@@ -26,7 +26,7 @@ _REVISION = 0x300  # acpi_hest_generic_data_v300, the one with a time stamp
 
 
 class Severity(IntEnum):
-    """The severity of an error in CPER; FATAL makes the kernel panic (__ghes_panic)."""
+    """These are the severities of CPER; FATAL makes the kernel panic (__ghes_panic)."""
 
     RECOVERABLE = 0
     FATAL = 1

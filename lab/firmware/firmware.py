@@ -23,7 +23,7 @@ _POLL_S = 0.002
 
 
 class GuestMemory:
-    """The guest's RAM, a file at *path* that the host maps; it begins at guest-physical *base*.
+    """The guest's RAM is a file at *path* that the host maps; it begins at guest-physical *base*.
 
         memory = GuestMemory(ram, 0x4000_0000)
         memory.write(0x4000_1000, b"HEST")
@@ -74,7 +74,7 @@ class GuestMemory:
 
 @dataclass
 class Counts:
-    """What happened to one source's records.
+    """These counts say what happened to one source's records.
 
     `busy` counts attempts to post while the kernel had not yet acknowledged the last record.
     """
@@ -86,7 +86,7 @@ class Counts:
 
 @dataclass
 class Interrupts:
-    """How many interrupts were raised; some may be merged or lost, as NMIs do not queue."""
+    """These interrupts were raised; some may be merged or lost, as NMIs do not queue."""
 
     nmi: int = 0
     irq: int = 0

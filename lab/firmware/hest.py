@@ -28,7 +28,7 @@ SHARED_GSI = 11
 
 
 class Notify(IntEnum):
-    """How the firmware tells the kernel about a record; the values are acpi_hest_notify_types."""
+    """The firmware tells the kernel of a record in one of these ways (acpi_hest_notify_types)."""
 
     POLLED = 0
     EXTERNAL = 1
@@ -40,7 +40,7 @@ class Notify(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class EmulatedSource:
-    """One generic hardware error source, with a name for the lab and a notification for the kernel.
+    """A generic hardware error source has a name for the lab and a notification for the kernel.
 
     If it *crosses*, its block begins CROSSING bytes before a page end, so that reading one report
     maps two frames, one after the other, at one address. A polled source has a period, *poll_ms*; a
@@ -59,7 +59,7 @@ class EmulatedSource:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A source with the guest-physical addresses of its register and its block (bytes)."""
+    """A placed source has guest-physical addresses for its register and its block (bytes)."""
 
     source: EmulatedSource
     source_id: int

@@ -25,7 +25,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Some beats, which are played at once.
+    """A scenario has some beats, which are played at once.
 
     With *bounce* the guest moves the GHES IRQ from CPU to CPU. With *in_turn* nothing is reported
     before the kernel has answered everything that was. *loads* is how many loads a second end in

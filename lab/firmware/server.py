@@ -31,7 +31,7 @@ _KINDS = {"nmi": Notify.NMI, "irq": Notify.EXTERNAL, "hed": Notify.GPIO}
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """The guest's part: whether it moves the GHES IRQ, and how many SEAs a second it takes."""
+    """This tells the guest whether to move the GHES IRQ and how many SEAs a second to take."""
 
     scenario: str | None = None
     bounce: bool = False

@@ -26,7 +26,7 @@ _POLL_S = 0.02
 
 
 class Client:
-    """A line to the firmware through the shared folder *share*, by default $LAB_SHARE.
+    """A client talks to the firmware through the shared folder *share*, by default $LAB_SHARE.
 
         client = Client()
         client.report("nmi", 100)

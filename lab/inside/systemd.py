@@ -37,7 +37,7 @@ _PATIENCE_S = 180.0
 
 
 class Box:
-    """A running systemd, as a context manager; *log* gets what it says before its journal is up.
+    """This context manager runs systemd; *log* gets what it says before its journal is up.
 
         with Box(share / "systemd.log") as box:
             print(box.do("systemctl", "status", "ghesrace"))

@@ -57,7 +57,7 @@ def mirrors() -> tuple[str, str]:
 
 
 class Apt:
-    """An apt for *arch* with the packages of *suite* (a code name, `NAME-backports` included).
+    """This apt has the packages of *suite* for *arch*; *suite* is a code name or NAME-backports.
 
     Its state is kept in *home* (a folder), which may be deleted at any time.
 

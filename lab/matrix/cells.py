@@ -24,7 +24,7 @@ NOTIFICATIONS = ("nmi", "irq", "polled", "sea")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a way to notify shows in events.
+    """This says how a way to notify shows in events.
 
     It has a slot, and a context too if other ways share the slot.
     """
@@ -55,7 +55,7 @@ NO_WAY = {
 
 @dataclass(slots=True)
 class CellCounts:
-    """How often one way to notify was seen: episodes, and hand-offs between CPUs by class.
+    """These count, for one way to notify, the episodes and the hand-offs between CPUs by class.
 
     >>> CellCounts(9, 5, {"map-flush": 4, "none": 1}).mechanism
     'map-flush'

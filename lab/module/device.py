@@ -53,7 +53,7 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The parameters of one run, which `modinfo ghes2015.ko` describes; times are in us.
+    """These are the parameters of one run; `modinfo ghes2015.ko` describes them. Times are in us.
 
     >>> Parameters(rounds=1000, turns="free").fix
     'none'
@@ -77,7 +77,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The ground truth of one run.
+    """An outcome is the ground truth of one run.
 
     `truth` has one record of dtype TRUTH for each access; `summary` is what the function of
     that name returned, with the run's parameters added.

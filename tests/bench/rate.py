@@ -68,7 +68,7 @@ int on_flush(struct pt_regs *ctx) { return emit(ctx, 2); }
 
 
 class Script:
-    """The bcc script, which has a callback for each event.
+    """The bcc script has a callback for each event.
 
     It then takes the events in the order of time, pairs a map of one CPU with the last of another,
     and asks whether the CPU flushed in between. It works from its construction on:

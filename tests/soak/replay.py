@@ -32,7 +32,7 @@ _FIRST = 50  # Caches and pools are warm after so many blocks, when the first RS
 
 @dataclass(slots=True)
 class Outcome:
-    """What a replay ended with.
+    """An outcome says what a replay ended with.
 
     RSS and *memory* (the recorder's recent events) are in bytes. *counted* is what the engine
     counted of *events*, *lost* what it counted as lost; both must be as expected.
