@@ -457,6 +457,10 @@ def _not_checked(
     if len(slots.incomplete) == len(slots.all):
         why = "; ".join(f"{name}: {why}" for name, why in slots.incomplete.items())
         found |= {"stale": why, "overlap": why}
+    maps = [choice for choice in chosen.values() if choice.point.role == "map" and choice.bare]
+    if names := sorted({choice.symbol.name for choice in maps if choice.symbol}):
+        why = f"the compiler changed the arguments of {', '.join(names)}: no map tells its frame"
+        found.setdefault("stale", why)
     present = {name for name, _ in chosen}
     for family in loaded:
         points = [point for point in family.points if not point.optional]
