@@ -1,7 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where event batches come from. Every source yields the same batches (events.py).
+"""This package holds the sources, where event batches come from. Every source yields the same kind
+of batches (events.py).
 
-What is imported here, the child that compiles BPF programs (bpf/compile.py) loads too: no NumPy.
+The child process that compiles BPF programs (bpf/compile.py) loads whatever is imported here, so
+this module must not import NumPy.
+
+>>> from pathlib import Path
+>>> from ghesrace.events import mark
+>>> from ghesrace.plan import Plan
+>>> class Quiet:
+...     plan, host = Plan("x86_64", "6.12", (), ()), {"release": "6.12"}
+...     def batches(self):
+...         yield mark(1_000)
+>>> source: Source = Quiet()
+>>> [len(batch) for batch in source.batches()]
+[1]
 """
 
 from __future__ import annotations
@@ -32,7 +45,8 @@ class Source(Protocol):
 
 
 class FileSource(Source, Protocol):
-    """A source that reads a file: known after `batches()` is exhausted, what was wrong with it."""
+    """A source that reads a file. After `batches()` is exhausted, `truncated` says whether the file
+    was cut off or damaged, and `warnings` say what was wrong with it."""
 
     truncated: bool
     warnings: list[str]
@@ -43,7 +57,7 @@ class StoppableSource(Source, Protocol):
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """What was read, kept and lost so far, by cause."""
+        """How many events were read, kept and lost so far; see live.LiveSource for the names."""
         ...
 
     def stop(self) -> None:

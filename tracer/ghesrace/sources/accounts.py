@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel counts of its own losses, read with every batch, as LOSS records.
+"""This module turns what the kernel counts of its own losses into LOSS records, with every batch.
 
-The place of an overrun is in the pages (decode.py); here are the counters without a place:
-per_cpu/*/stats, kprobe_profile, probes that stopped firing, CPUs and modules that appeared, the
-clock source.
-Each touches everything between the previous read and this one.
+Where an overrun happened is told by the ring buffer's pages (ring/decode.py). The counters here
+tell no place: per_cpu/*/stats, kprobe_profile, probes that stopped firing, CPUs and modules that
+appeared, and the clock source. A loss that they show touches everything between the previous read
+and this one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ from .tracefs import Instance
 
 
 def parse_stats(text: str) -> dict[str, int]:
-    """per_cpu/cpuN/stats: counter name -> number; lines that are no whole number are left out."""
+    """Read the text of per_cpu/cpuN/stats into a dictionary from counter name to number. Lines
+    whose value is no whole number are left out.
+
+    >>> parse_stats("entries: 12\\noverrun: 3\\noldest event ts:  2725.1\\n")
+    {'entries': 12, 'overrun': 3}
+    """
     stats = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")
@@ -45,7 +50,12 @@ def parse_stats(text: str) -> dict[str, int]:
 
 
 def parse_profile(text: str) -> dict[str, tuple[int, int]]:
-    """kprobe_profile: event name -> hits, and missed ones (nmissed of kprobe and kretprobe)."""
+    """Read the text of kprobe_profile into a dictionary from event name to the number of hits and
+    of missed hits (nmissed of the kprobe and of the kretprobe).
+
+    >>> parse_profile("  p0_1_2_map    512    3\\n")
+    {'p0_1_2_map': (512, 3)}
+    """
     profile = {}
     for line in text.splitlines():
         words = line.split()
@@ -55,14 +65,18 @@ def parse_profile(text: str) -> dict[str, tuple[int, int]]:
 
 
 class Gauge:
-    """A kernel file that is read again and again: kept open, which saves most of the cost."""
+    """A kernel file that is read again and again. It is kept open, which saves most of the cost.
+
+    >>> Gauge(Path("/proc/self/no-such-file")).text() is None
+    True
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
 
     def text(self) -> str | None:
-        """What the file says now, None if it can't be read."""
+        """Return what the file says now, or None if it can't be read."""
         try:
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -76,24 +90,29 @@ class Gauge:
             return None
 
     def is_on(self, default: bool = False) -> bool:
-        """Whether it says "1"; *default* if it can't be read."""
+        """Return whether the file says "1", or *default* if it can't be read."""
         text = self.text()
         return default if text is None else text.startswith("1")
 
     def close(self) -> None:
-        """Close it until the next `text()`: an open file keeps its instance busy."""
+        """Close the file until the next `text()`, because an open file keeps its instance busy."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 class Accounts:
-    """Loss counters of one attached instance.
+    """The loss counters of one attached tracing instance.
 
-    `points`: event name (unique on the system) -> probe point, for kprobe_profile, which
-    prints no group; fprobe events are not in it and have no miss counter in tracefs.
-    `watched`: path of an `enable` file -> probe point; `modules`: module -> a point in it.
-    `clock`: the trace clock; `system`: where /proc and /sys are.
+    *points* maps the name of each kprobe event to its probe point. The names must be unique on the
+    system, because kprobe_profile prints no group; fprobe events are not in it and have no miss
+    counter in tracefs. *watched* maps the path of an `enable` file to its probe point, *modules* a
+    module's name to a probe point inside it. *counters* is where losses are added up
+    ("lost:<cause>"), *clock* is the trace clock, and *system* is the folder that holds /proc and
+    /sys. Raises TransientError if the instance is gone.
+
+        accounts = Accounts(instance, points, {}, {}, Counter(), "mono")
+        losses = accounts.read()
     """
 
     def __init__(
@@ -123,7 +142,7 @@ class Accounts:
         self.cpus = self.online()
 
     def close(self) -> None:
-        """Close the files that were kept open; without it the instance can't be removed."""
+        """Close the files that were kept open. Before that the instance can't be removed."""
         for gauge in self._gauges.values():
             gauge.close()
 
@@ -131,7 +150,7 @@ class Accounts:
         return self._gauges.setdefault(path, Gauge(path))
 
     def online(self) -> tuple[int, ...]:
-        """CPUs that are online now."""
+        """Return the CPUs that are online now, in ascending order."""
         text = self._gauge(self._system / "sys/devices/system/cpu/online").text()
         if text is None:
             found = (self._instance.path / "per_cpu").glob("cpu*")
@@ -147,14 +166,15 @@ class Accounts:
         return parse_stats(text)
 
     def overrun(self, cpu: int) -> int:
-        """Events of *cpu* overwritten so far. Raises TransientError if the instance is gone."""
+        """Return how many events of *cpu* were overwritten so far. Raises TransientError if the
+        instance is gone."""
         return self._stats(cpu).get("overrun", 0)
 
     def read(self, stopping: bool = False) -> Events:
-        """LOSS records for what the counters say happened since the last call.
+        """Return LOSS records for what the counters say was lost since the last call.
 
-        *stopping*: we turned tracing off ourselves. Raises TransientError if the instance is
-        gone.
+        *stopping* says that we turned tracing off ourselves, which then is no loss. Raises
+        TransientError if the instance is gone.
         """
         before = clock_now(self._clock)
         found = [
@@ -204,7 +224,7 @@ class Accounts:
         return parse_profile(text or "")
 
     def hits(self) -> dict[int, int]:
-        """Of each probe point, how often its kprobe fired so far."""
+        """Return how often the kprobe of each probe point fired so far."""
         profile = self._profile() if self._points else {}
         return {point: profile.get(event, (0, 0))[0] for event, point in self._points.items()}
 
@@ -219,7 +239,7 @@ class Accounts:
         return found
 
     def _vanished(self, stopping: bool) -> list[Events]:
-        """Probe points that no longer fire. Reported as long as they don't."""
+        """Return a loss for each probe point that no longer fires, at every read until it does."""
         # Both switch off kprobes that sit on ftrace sites, and the event still says "1".
         switches = [
             (self._system / "proc/sys/kernel/ftrace_enabled", True),
@@ -242,7 +262,8 @@ class Accounts:
         return [self._loss(Cause.PROBE_GONE, point=point) for point in sorted(gone)]
 
     def _unwatched(self) -> list[Events]:
-        """Modules that map GHES pages and came after the probes were attached."""
+        """Return a loss for each module that maps GHES pages and was loaded after the probes were
+        attached."""
         live = self._live_modules()
         new, self._live = live - self._live, live
         if not new:
@@ -251,12 +272,13 @@ class Accounts:
         try:
             found = read_symbols(self._system / "proc/kallsyms", maps)
         except OSError:
-            return [self._loss(Cause.UNWATCHED)]  # nothing tells that it does not
+            return [self._loss(Cause.UNWATCHED)]  # Nothing tells that the new modules map none.
         modules = {symbol.module for symbols in found.values() for symbol in symbols}
         return [self._loss(Cause.UNWATCHED) for _ in modules & new]
 
     def _live_modules(self) -> set[str]:
-        """Modules whose symbols are there: kernel/module/procfs.c prints name, ..., state."""
+        """Return the modules whose state is "Live", which are those whose symbols are in kallsyms.
+        /proc/modules prints the state as the fifth word (kernel/module/procfs.c:m_show())."""
         text = self._gauge(self._system / "proc/modules").text() or ""
         lines = (line.split() for line in text.splitlines())
         return {words[0] for words in lines if len(words) > 4 and words[4] == "Live"}

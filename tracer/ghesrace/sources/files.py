@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which source reads a file: told by its content."""
+"""This module chooses the source that can read a file, by the file's content."""
 
 from __future__ import annotations
 
@@ -8,17 +8,30 @@ from pathlib import Path
 from ghesrace.errors import UsageError
 from ghesrace.sources import FileSource
 
-# The continuation marker before the first message of an Arrow stream.
+# An Arrow stream begins with the continuation marker of its first message.
 ARROW_STREAM = b"\xff\xff\xff\xff"
 
 
 def open_file(path: Path, map_file: Path | None = None) -> FileSource:
-    """The source that reads *path*, chosen by its content: a capture, or a foreign trace.
+    """Return the source that reads *path*, which its content tells to be a capture of ghesrace or a
+    foreign trace.
 
     *map_file* says what a foreign trace's events are (docs/foreign-traces.md). Raises InputError
-    if nothing can read the file, UsageError for a map file with a capture.
+    if nothing can read the file, and UsageError if a map file is given with a capture.
+
+    >>> import tempfile
+    >>> from ghesrace.events import mark
+    >>> from ghesrace.plan import Plan
+    >>> from ghesrace.sources.capture.file import CaptureWriter
+    >>> path = Path(tempfile.mkdtemp()) / "host.arrows"
+    >>> with CaptureWriter(path, Plan("x86_64", "6.12", (), ()), {}) as writer:
+    ...     writer.write(mark(1_000))
+    >>> source = open_file(path)
+    >>> source.plan.release, sum(len(batch) for batch in source.batches())
+    ('6.12', 1)
     """
-    # Imported here: a capture needs none of the foreign readers, and they import this module.
+    # These are imported here because a capture needs none of the foreign readers, and because they
+    # import this module.
     from .capture.file import CaptureSource
     from .foreign.eventmap import load_map
     from .foreign.source import ForeignSource
@@ -37,4 +50,4 @@ def _begins(path: Path, magic: bytes) -> bool:
         with path.open("rb") as file:
             return file.read(len(magic)) == magic
     except OSError:
-        return True  # whoever reads it will say why it can't
+        return True  # CaptureSource will fail to open the file too, and say why.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events that come late: an earlier MARK said that everything of their time had been delivered.
+"""An event comes late if an earlier MARK said that everything of its time had been delivered.
 
-What was judged since then lacked them, so they count as lost between their stamp and that MARK.
+What was judged since that MARK lacked the event, so it counts as lost between its stamp and the
+MARK.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from ghesrace.events import Bools, Cause, Events, Kind, empty, joined, loss, pre
 
 
 def is_late(events: Events, promised: int) -> Bools:
-    """Which of *events* (EVENT, shape (n,)) come after a MARK said that everything stamped below
-    *promised* (ns) had been delivered. A LOSS never does: it may be found out at any time."""
+    """Return which of *events* (EVENT, shape (n,)) are late when a MARK has said before that
+    everything stamped below *promised* (ns) had been delivered. A LOSS is never late, because it
+    may be found out at any time.
+
+    >>> events = empty(2)
+    >>> events["ts"], events["kind"] = (40, 50), Kind.MAP
+    >>> is_late(events, promised=45).tolist()
+    [True, False]
+    """
     return np.asarray((events["ts"] < promised) & (events["kind"] != Kind.LOSS))
 
 
 def late_losses(events: Events, promised: int) -> Events:
-    """A LOSS (CLOCK, of an unknown number) for each CPU of whose *events* some are late; see
-    `is_late`. It reaches from that CPU's first late event to *promised* (ns).
+    """Return a LOSS (cause CLOCK, of an unknown number of events) for each CPU that has late
+    events; see `is_late`. It reaches from that CPU's first late event to *promised* (ns).
 
     >>> events = empty(3)
     >>> events["cpu"], events["ts"], events["kind"] = (0, 1, 1), (50, 40, 30), Kind.MAP

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the live sources share: the loop from ticks to batches, its promises, and the matching of
-NMIs. How records are taken out of the kernel is each source's own.
+"""This module has what all live sources share: the loop that makes batches at each tick, the MARKs
+that promise what is complete, and the matching of NMIs. Each source says for itself how it takes
+records out of the kernel.
 """
 
 from __future__ import annotations
@@ -28,14 +29,22 @@ SETTLED_NS = 200_000_000
 
 
 class LiveSource(ABC):
-    """Live events of one plan. Use as a context manager; `batches()` yields until `stop()` is
-    called (any thread or a signal handler may) and ends with everything that was recorded.
+    """A live source records the events of one plan on this host. It is a context manager, which
+    attaches the probes and detaches them again. `batches()` yields until `stop()` is called, which
+    any thread or signal handler may do, and ends with everything that was recorded.
 
     `counters` has "read", which is "kept" plus "other" (records that concern no slot);
-    "lost:<cause>", events by events.Cause; "uncounted losses", how many losses are of an unknown
-    number of events; "late", events that came after they were promised to be complete; and "seen",
-    which is "kept" plus all that was lost. `lost` adds up the "lost:<cause>". *tick* is how many
-    seconds pass between two reads, at most 0.25.
+    "lost:<cause>", which counts lost events by events.Cause; "uncounted losses", which counts the
+    losses of an unknown number of events; "late", which counts events that came after they were
+    promised to be complete; and "seen", which is "kept" plus all that was lost. `lost` adds up the
+    "lost:<cause>". *tick* is how many seconds pass between two reads, at most 0.25. Raises
+    HostError if the plan's clock can't be read here.
+
+        with FtraceSource(plan, host) as source:  # takes root
+            threading.Timer(10, source.stop).start()
+            for batch in source.batches():
+                engine.feed(batch)
+        print(source.counters["kept"], source.lost)
     """
 
     def __init__(self, plan: Plan, host: dict[str, Any], tick: float) -> None:
@@ -51,7 +60,7 @@ class LiveSource(ABC):
 
     @property
     def lost(self) -> int:
-        """Events known to be lost, all causes."""
+        """How many events are known to be lost, for whatever cause."""
         return sum(n for name, n in self.counters.items() if name.startswith("lost:"))
 
     def stop(self) -> None:
@@ -82,11 +91,12 @@ class LiveSource(ABC):
 
     @abstractmethod
     def _attach(self) -> None:
-        """Attach the plan; set `_start` and `_accounts`. Raises HostError, TransientError."""
+        """Attach the plan; set `_start` and `_accounts`. Raises HostError if this host can't
+        attach it, TransientError if it can't now."""
 
     @abstractmethod
     def _detach(self) -> None:
-        """Undo what `_attach` did, as far as it came."""
+        """Undo what `_attach` did, however far it came."""
 
     @abstractmethod
     def _freeze(self) -> None:
@@ -94,20 +104,22 @@ class LiveSource(ABC):
 
     @abstractmethod
     def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
-        """New events of each CPU, with the losses that have a place; other losses; up to when
-        those CPUs were read of which something was left (ns), NEVER if nothing was.
-        *complete* (ns): everything before it was read."""
+        """Take new records out of the kernel. Return three things: the new events of each CPU,
+        with the losses whose place among them is known; all other losses; and the time (ns) up to
+        which those CPUs were read of which something is left to read, or NEVER if nothing is left.
+        Everything stamped below *complete* (ns) has been read before."""
 
     @abstractmethod
     def _count(self, accounts: Accounts, final: bool, now: int) -> list[Events]:
-        """Losses that the kernel only counts. *final*: everything was read, at *now* (ns)."""
+        """Return the losses that the kernel only counts. *final* says that everything was read, at
+        *now* (ns)."""
 
     def batches(self) -> Iterator[Events]:
         """See sources.Source. A quiet second yields a batch that holds a MARK only."""
         accounts = self._accounts
         if accounts is None:
             raise HostError("the source is not attached", "use it in a `with` statement")
-        read: deque[int] = deque()  # when the rings were read, the latest 200 ms
+        read: deque[int] = deque()  # when the rings were read, of the latest 200 ms (ns)
         promised = complete = self._start
         yielded = time.monotonic()
         final, drained = False, True
@@ -132,7 +144,7 @@ class LiveSource(ABC):
                 yield joined((records, mark(promised)))
 
     def _of_cpu(self, cpu: int, events: Events, promised: int) -> list[Events]:
-        """One CPU's new events, and the losses that they show."""
+        """Return one CPU's new *events*, and the losses that they show."""
         matcher = self._matchers.setdefault(cpu, NmiMatcher(self._start))
         unmatched = matcher.feed(events, cpu)
         self.counters["lost:nmi_unmatched"] += len(unmatched)

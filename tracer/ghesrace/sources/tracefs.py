@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A private tracefs instance and its probe events, and their removal, whatever happened.
+"""This module makes a private tracefs instance with its probe events, and removes them again,
+whatever happened to the process that made them.
 
 Every run owns `instances/ghesrace_<pid>_<start time>` and an event group of the same name.
-The run holds a lock (flock) on its instance directory for as long as it lives; the kernel drops it
-with the process, however that dies. So a stray is an instance or a group whose lock
+The run holds a lock (flock) on its instance directory for as long as it lives; the kernel drops the
+lock with the process, however that dies. So a stray is an instance or a group whose lock
 nobody holds, which is also true across PID namespaces. Creation and clean-up take the lock of the
 `instances` directory, so that nobody takes a half-made instance for a stray.
 """
@@ -28,9 +29,13 @@ _BUSY_TRIES, _BUSY_WAIT_S = 20, 0.05
 
 
 def own_name(proc: Path = Path("/proc")) -> str:
-    """`ghesrace_<pid>_<start time in clock ticks>`: the name of this process's instance."""
+    """Return the name of this process's instance, `ghesrace_<pid>_<start time in clock ticks>`.
+
+    >>> own_name().startswith(f"ghesrace_{os.getpid()}_")
+    True
+    """
     try:
-        # proc(5): comm may hold spaces and parentheses; start time is field 22.
+        # By proc(5), comm may hold spaces and parentheses, and field 22 is the start time.
         start = (proc / "self/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         start = "0"
@@ -38,10 +43,11 @@ def own_name(proc: Path = Path("/proc")) -> str:
 
 
 def error_log(root: Path, command: str) -> str:
-    """The kernel's own words on the last failure of *command*, or ""."""
+    """Return the kernel's own words on the last failure of *command*, which are in the error_log
+    below *root*, or "" if it has none."""
     try:
         entries = re.split(r"^\[[^\]]*\] ", (root / "error_log").read_text(), flags=re.M)
-    except OSError:  # there is none before Linux 5.2
+    except OSError:  # There is no error_log before Linux 5.2.
         return ""
     for entry in reversed(entries):
         if command.strip() in entry:
@@ -50,7 +56,8 @@ def error_log(root: Path, command: str) -> str:
 
 
 def read(path: Path) -> str:
-    """Text of a tracefs file. Raises HostError or TransientError."""
+    """Return the text of a tracefs file. Raises HostError if it can't be read, or TransientError if
+    it can't be read now."""
     try:
         return path.read_text()
     except OSError as error:
@@ -58,10 +65,13 @@ def read(path: Path) -> str:
 
 
 def write(path: Path, text: str, *, log: Path | None = None) -> None:
-    """Write *text* to a tracefs file in one call, never truncating: an O_TRUNC open of
-    kprobe_events or dynamic_events would delete everybody's probes.
+    """Write *text* to a tracefs file in one call. The file is never truncated, because opening
+    kprobe_events or dynamic_events with O_TRUNC would delete everybody's probes.
 
-    *log*: the directory whose error_log explains a refusal. Raises HostError, TransientError.
+    *log* is the directory whose error_log explains a refusal. Raises HostError if the kernel
+    refuses, or TransientError if it may accept the same text later.
+
+        write(Path("/sys/kernel/tracing/dynamic_events"), "-:ghesrace_1_2/p0_1_2_m")
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -107,7 +117,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock of the directory *path*; None if somebody else does."""
+    """Return a descriptor that holds the lock of the directory *path*, or None if somebody else
+    holds it."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +141,7 @@ def check(root: Path) -> None:
 
 
 def dynamic_file(root: Path) -> Path:
-    """The file that defines probe events: dynamic_events, or kprobe_events where it is
+    """Return the file that defines probe events: dynamic_events, or kprobe_events where that is
     missing (before Linux 5.0). Raises HostError if there is neither."""
     for name in ("dynamic_events", "kprobe_events"):
         if (root / name).exists():
@@ -142,7 +153,7 @@ def dynamic_file(root: Path) -> Path:
 
 
 def _defined(root: Path) -> list[tuple[str, str]]:
-    """(group, event) of every probe event defined by any ghesrace."""
+    """Return the (group, event) of every probe event that any ghesrace has defined."""
     found = []
     with suppress(HostError):
         for line in read(dynamic_file(root)).splitlines():
@@ -153,7 +164,7 @@ def _defined(root: Path) -> list[tuple[str, str]]:
 
 
 def _remove(root: Path, name: str) -> None:
-    """Remove instance *name*, which disables its events, then the events of that group.
+    """Remove the instance *name*, which disables its events, and then the events of that group.
 
     Raises TransientError if somebody keeps one of them busy.
     """
@@ -179,9 +190,13 @@ def _remove(root: Path, name: str) -> None:
 
 
 def remove_strays(root: Path | str = TRACEFS) -> list[str]:
-    """Remove the instances and probe events of ghesrace runs that are dead; their names.
+    """Remove the instances and probe events of ghesrace runs that are dead, and return their names.
 
-    A stray that somebody keeps busy is left for the next start. Raises HostError.
+    A stray that somebody keeps busy is left for the next start. Raises HostError if *root* is no
+    tracefs that we may change.
+
+        for name in remove_strays():
+            print(f"removed {name}")
     """
     root = Path(root)
     check(root)
@@ -204,7 +219,7 @@ def _remove_strays(root: Path) -> list[str]:
             _remove(root, name)
             removed.append(name)
         except TransientError:
-            pass  # busy: not ours to break, and the next start tries again
+            pass  # Somebody keeps it busy, which is not ours to break; the next start tries again.
         finally:
             if lock >= 0:
                 os.close(lock)
@@ -212,9 +227,16 @@ def _remove_strays(root: Path) -> list[str]:
 
 
 class Instance:
-    """One private instance and its group of probe events, both called `name`.
+    """One private tracing instance and its group of probe events, which are both called `name`.
 
-    Made by `create`, removed by `remove`; nothing else on the system is changed.
+    `create` makes it and `remove` removes it; nothing else on the system is changed.
+
+        instance = Instance.create()
+        try:
+            instance.define(f"p:{instance.name}/my_event do_exit")
+            print(instance.get("trace"))
+        finally:
+            instance.remove()
     """
 
     def __init__(self, root: Path, name: str, lock: int) -> None:
@@ -225,16 +247,18 @@ class Instance:
 
     @classmethod
     def create(cls, root: Path | str = TRACEFS) -> Instance:
-        """Remove strays, then make this process's instance, with tracing off.
+        """Remove strays, then make this process's instance, with tracing off, and return it.
 
-        Raises HostError (no tracefs, no right) or TransientError.
+        Raises HostError if there is no tracefs below *root* or if we may not change it, or
+        TransientError if the instance can't be made now.
         """
         root = Path(root)
         check(root)
         with _locked(root / "instances"):
             _remove_strays(root)
             base = own_name()
-            # A process may hold several: what is ours and locked is in use, take the next name.
+            # A process may hold several instances. A name that exists is in use by us, since strays
+            # are gone, so the next one is taken.
             serial = int(base.rpartition("_")[2])
             prefix = base.rpartition("_")[0]
             while (root / "instances" / f"{prefix}_{serial}").exists():
@@ -256,11 +280,13 @@ class Instance:
         return instance
 
     def set(self, file: str, value: str) -> None:
-        """Write *value* to a file of the instance. Raises HostError, TransientError."""
+        """Write *value* to a file of the instance, given by its relative path. Raises HostError or
+        TransientError, as `write` does."""
         write(self.path / file, value, log=self.path)
 
     def get(self, file: str) -> str:
-        """Text of a file of the instance. Raises HostError, TransientError."""
+        """Return the text of a file of the instance. Raises HostError or TransientError, as `read`
+        does."""
         return read(self.path / file)
 
     def define(self, definition: str) -> None:
@@ -271,7 +297,7 @@ class Instance:
         write(dynamic_file(self.root), definition, log=self.root)
 
     def remove(self) -> None:
-        """Remove instance and events, and release the lock. Does nothing the second time.
+        """Remove the instance and its events, and release the lock. A second call does nothing.
 
         Raises TransientError if another process keeps them busy.
         """
@@ -288,7 +314,7 @@ class Instance:
 
 
 def event_name(instance: Instance, point: int, probe: Probe) -> str:
-    """What the probe event of *point* is called: kprobe_profile prints no group, so that the
-    name itself must be ours alone."""
+    """Return the name of the probe event of *point*. It must be ours alone on this system, because
+    kprobe_profile prints no group."""
     serial = instance.name.removeprefix("ghesrace_")
     return f"p{point}_{serial}_{re.sub(r'[^A-Za-z0-9_]', '_', probe.point)}"[:60]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan's probes in tracefs's words: definitions of probe events and filters.
+"""This module writes a plan's probes in tracefs's words: as definitions of probe events and as
+filters.
 
-Documentation/trace/kprobetrace.rst, fprobetrace.rst and events.rst.
+Their syntax is in the kernel's Documentation/trace/kprobetrace.rst, fprobetrace.rst and events.rst.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from ghesrace.plan import Compare, Constant, Fetch, FieldOf, InTask, Plan, Probe
 from ghesrace.plan.condition import Leaf, State, number, rendered
 from ghesrace.plan.fetch import HEXADECIMAL
 
-# TRACE_FLAG_* of include/linux/trace_events.h, the bits of common_flags: the same from 2.6.38 to
-# 7.x, except that NMI (0x40) was counted as HARDIRQ before 4.7.
+# The bits of common_flags are TRACE_FLAG_* of include/linux/trace_events.h. They are the same from
+# 2.6.38 to 7.x, except that an NMI (0x40) was counted as HARDIRQ before 4.7.
 FLAG_OF: dict[State, int] = {"interrupts-off": 0x01, "irq": 0x08, "softirq": 0x10, "nmi": 0x40}
-# The arguments where there is no $argN.
+# These registers hold the arguments; they are named where the kernel does not know $argN.
 _REGISTERS = {
     "x86_64": ("%di", "%si", "%dx", "%cx", "%r8", "%r9"),
     "arm64": ("%x0", "%x1", "%x2", "%x3", "%x4", "%x5"),
 }
 _AGAIN = "make a plan on this kernel: `ghesrace plan`"
-_RETURN_INSTANCES = 64  # as many calls may be in flight before a return probe misses one
+_RETURN_INSTANCES = 64  # So many calls may be in flight before a return probe misses one.
 LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
 
 
@@ -28,23 +29,32 @@ def definition(plan: Plan, probe: Probe, group: str, event: str) -> str:
     """Return the line of dynamic_events that makes *probe* (not a tracepoint) as *group*/*event*.
 
     Raises HostError if the plan is too old to be attached, or fetches what tracefs can't.
+
+    >>> from ghesrace.plan import Fetch
+    >>> probe = Probe("m", "MAP", "__native_set_fixmap", "kprobe", {"index": Fetch(1, 32)})
+    >>> definition(Plan("x86_64", "6.12", (), (probe,)), probe, "ghesrace_1_2", "p0_1_2_m")
+    'p:ghesrace_1_2/p0_1_2_m __native_set_fixmap index=$arg1:u32'
     """
     return f"{LETTER[probe.mechanism]}:{group}/{event} {body(plan, probe)}"
 
 
 def body(plan: Plan, probe: Probe) -> str:
-    """Return what stands behind the name in the definition of *probe*. Raises HostError.
-
-    For example `native_set_fixmap index=$arg1:u32 phys=$arg2:x64 prot=$arg3:x64`.
+    """Return what stands behind the name in the definition of *probe*, for example
+    `native_set_fixmap index=$arg1:u32 phys=$arg2:x64 prot=$arg3:x64`. Raises HostError as
+    `definition` does.
     """
     symbol = place(probe) + ("%return" if probe.mechanism == "fretprobe" else "")
     return " ".join((symbol, *(f"{name}={_fetched(plan, probe, name)}" for name in probe.fields)))
 
 
 def place(probe: Probe) -> str:
-    """Return what *probe* sits on: a name, with its module or tracepoint system, or an offset.
+    """Return what *probe* sits on: a symbol, which may have a module or tracepoint system before it
+    and an offset behind it.
 
-    Raises HostError for anything else, which a plan from a file may hold.
+    Raises HostError for any other text, which a plan from a file may hold.
+
+    >>> place(Probe("m", "MAP", "einj:setup+0", "kprobe", {}))
+    'einj:setup+0'
     """
     symbol = probe.symbol
     if not symbol.isascii() or not all(c.isalnum() or c in "_.:+" for c in symbol or " "):
@@ -85,15 +95,16 @@ def _argument(plan: Plan, fetch: Fetch) -> str:
 
 
 def condition(probe: Probe) -> str | None:
-    """Return the filter of *probe*, or None if it has none, for example
-    `index == 644 || index == 645`. Raises HostError if the plan is too old to be attached."""
+    """Return the filter of *probe* in tracefs's words, for example `index == 644 || index == 645`,
+    or None if it has no filter. Raises HostError if the plan is too old to be attached."""
     if isinstance(probe.filter, Text):
         raise _too_old()
     return shown_condition(probe)
 
 
 def shown_condition(probe: Probe) -> str | None:
-    """Return the filter of *probe* for people, that of an old plan too."""
+    """Return the filter of *probe* for people to read, or None if it has no filter. A filter of an
+    old plan, which can't be attached, is returned too."""
     if probe.filter is None:
         return None
     if isinstance(probe.filter, Text):
@@ -106,7 +117,7 @@ def _leaf(probe: Probe, leaf: Leaf) -> str:
         return f"common_pid == {leaf.task}"
     if isinstance(leaf, Compare):
         fetch = probe.fields.get(leaf.field)
-        # Only a tracepoint's fields have names that are not ours.
+        # Only the fields of a tracepoint have names that are not ours.
         theirs = fetch.field if isinstance(fetch, FieldOf) else leaf.field
         return f"{theirs} {leaf.operator} {number(leaf)}"
     return f"common_flags & {sum(FLAG_OF[state] for state in set(leaf.context)):#x}"

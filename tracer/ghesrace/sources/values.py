@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How what a probe fetches becomes the values of its event, as data.
+"""This module says, as data, how the fields that a probe fetches become the values of its event.
 
-The decoder of ring-buffer records computes it with NumPy, the BPF programs have it as C.
+The decoder of ring-buffer records computes them with NumPy; for the BPF programs they are written
+as C.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from ghesrace.plan import Plan, Probe
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The field `field`, shifted left by `shift` bits, or with the field `minus` taken off it, or
-    the field `plus` added to it; modulo 2**64."""
+    """A value of an event is the field `field`, which is shifted left by `shift` bits, or from
+    which the field `minus` is subtracted, or to which the field `plus` is added, modulo 2**64."""
 
     field: str
     shift: int = 0
@@ -24,11 +25,11 @@ class Value:
 
     @property
     def needs(self) -> set[str]:
-        """The fields that it is made of."""
+        """The names of the fields that the value is made of."""
         return {self.field, self.minus, self.plus} - {""}
 
 
-# Of each value, the ways to make it: the first counts of which a probe has all fields.
+# These are the ways to make each value. The first way counts of which a probe has all fields.
 _WAYS = {
     "addr": (Value("addr"),),
     "phys": (Value("pfn", shift=PAGE_SHIFT), Value("phys")),
@@ -40,12 +41,14 @@ _CLEARING = ("phys", "pfn", "prot")
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What the event of one probe has. None: nothing that the probe fetches tells, so it is 0.
+    """How the values of one probe's event are made. None stands for a value that none of the
+    probe's fields tells; it is 0 in the event.
 
-    `addr`, `phys` and `size` are columns of the event; `end` is the address behind a range that
-    begins at `addr`. The event is of the probe's `clear_kind`, if it has one, where all fields
-    `clears` are 0; it has Flag.WRITE where the field `writes` is 0. The field `index` is the
-    fixmap index of its slot; an event of which it is no slot's concerns nobody.
+    `addr`, `phys` and `size` are columns of the event (events.EVENT); `end` is the first address
+    behind a range that begins at `addr`. If the probe has a `clear_kind`, its event is of that kind
+    when all fields in `clears` are 0. The event has Flag.WRITE when the field `writes` is 0. The
+    field `index` is a fixmap index, which tells the slot; an event whose index belongs to no slot
+    is left out.
     """
 
     addr: Value | None
@@ -81,5 +84,10 @@ def values(probe: Probe) -> Values:
 
 
 def slots_by_index(plan: Plan) -> dict[int, int]:
-    """Return the number of the slot of each fixmap index that the plan knows."""
+    """Return a dictionary from each fixmap index that *plan* knows to the number of its slot.
+
+    >>> from ghesrace.plan import Slot
+    >>> slots_by_index(Plan("x86_64", "6.12", (Slot("irq", 644, None, "report"),), ()))
+    {644: 0}
+    """
     return {slot.index: n for n, slot in enumerate(plan.slots) if slot.index is not None}

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces of other tools: trace.dat, ftrace text, perf script."""
+"""This package reads traces of other tools: trace.dat, the text of ftrace, and perf script."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a foreign trace's events are in our words: by the probed symbol, by the names of the
-arguments, or as a map file says. Knows no file format; the symbols come from probes/*.toml.
+"""This module says what a foreign trace's events are in our words: by the probed symbol, by the
+names of the arguments, or as a map file says. It knows no file format of traces. The symbols come
+from probes/*.toml.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from ghesrace.plan import FIELDS, Fetch, LockUnit
 from ghesrace.points import ARCHES, IMPLIES, Candidate, Point, Wanted, families
 from ghesrace.sources.ring.pages import EventFormat
 
-# A probe less than this behind a function's address is on its entry: an ENDBR or BTI may be
-# before the ftrace site.
+# A probe less than so many bytes behind a function's address is on its entry, because an ENDBR or
+# BTI instruction may be before the ftrace site.
 ENTRY_BYTES = 16
-# Names that people give to what our fields hold, the usual ones first.
+# These are names that people give to what our fields hold, the most usual ones first.
 ALIASES = {
     "addr": ("vaddr", "va", "virt", "address", "vaddr_ptr", "start", "ptr"),
     "phys": ("paddr", "pa", "phys_addr", "physaddr", "phys_address"),
@@ -36,10 +37,10 @@ ALIASES = {
     "func": ("callback",),
     "wait": (),
 }
-# memcpy_fromio(to, from, n), memcpy_toio(to, from, n): the mapped page is the one or the other.
+# The mapped page is `from` in memcpy_fromio(to, from, n), and `to` in memcpy_toio(to, from, n).
 _ACCESS_ALIASES = {"READ": ("src", "from"), "WRITE": ("dst", "to", "dest")}
 _RETURNED = ("ret", "retval", "rc", "arg1")
-# An event without all of one of these sets cannot be judged.
+# An event can be judged only if it has all fields of one of its kind's sets.
 _NEEDS = {
     "INV_PAGE": ({"addr"},),
     "INV_RANGE": ({"addr", "end"}, {"addr", "size"}),
@@ -64,8 +65,9 @@ _OURS = re.compile(r"p\d+_(?:\d+_)?([A-Za-z]\w*?)(?:_\d+)?$")
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """One type of event in a trace. `symbol` is what a probe event sits on, as far as the trace
-    tells ("" if not), `module` where that lives, `returns` that it is the function's return.
+    """One type of event in a trace. `symbol` is the function that a probe event sits on ("" if the
+    trace does not tell), and `module` is the module that has it. `returns` says that the probe is
+    on the function's return.
     """
 
     system: str
@@ -77,14 +79,16 @@ class EventType:
 
     @property
     def label(self) -> str:
-        """As map files and messages name it: `system/event`, or `event` if no system is known."""
+        """The name that map files and messages use: `system/event`, or `event` if the system is
+        not known."""
         return f"{self.system}/{self.name}" if self.system else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one event type becomes. `fields`: our field -> theirs. `role` names the slot that the
-    function always serves, `scope` its module, `point` its probe point ("" with a map file).
+    """What one event type becomes. `fields` maps each of our fields to theirs. `role` names the
+    slot that the function always serves, `scope` the function's module, and `point` the probe point
+    ("" if the rule is a map file's).
     """
 
     kind: str
@@ -103,7 +107,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class MappedSlot:
-    """A slot that a map file names: by fixmap index, by address, or by use (`slot` of events)."""
+    """A slot that a map file names: by its fixmap index, by its virtual address, or only by the
+    `slot` of its events."""
 
     name: str
     index: int | None = None
@@ -113,7 +118,8 @@ class MappedSlot:
 
 @dataclass(frozen=True, slots=True)
 class EventMap:
-    """A map file: rules by event label (None: ignore the event), slots, the architecture."""
+    """What a map file says: a rule for each event label (None to ignore the event), slots, the
+    architecture, and the clocks' error between CPUs (ns). `parse_map` has an example."""
 
     rules: dict[str, Rule | None] = field(default_factory=dict)
     slots: tuple[MappedSlot, ...] = ()
@@ -122,7 +128,7 @@ class EventMap:
     path: str = ""
 
     def rule(self, event: EventType) -> tuple[bool, Rule | None]:
-        """Whether the map names this event, and what it becomes."""
+        """Return whether the map names this event, and what it becomes."""
         for label in (event.label, event.name):
             if label in self.rules:
                 return True, self.rules[label]
@@ -135,7 +141,7 @@ class EventMap:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """An event that was recognised but lacks what judging needs."""
+    """An event that was recognised but lacks what is needed to judge it; `why` says what."""
 
     event: str
     kind: str
@@ -143,9 +149,10 @@ class Unusable:
 
 
 def recognise(event: EventType, given: EventMap) -> Rule | Unusable | None:
-    """What *event* becomes; None if it is none of ours. The map file decides first.
+    """Return what *event* becomes, or None if it does not concern us. A map file (*given*) has the
+    first say.
 
-    Raises InputError if the map file names a field that the event has not.
+    Raises InputError if the map file names a field that the event does not have.
     """
     named, rule = given.rule(event)
     if named:
@@ -156,8 +163,9 @@ def recognise(event: EventType, given: EventMap) -> Rule | Unusable | None:
 
 
 def _ours(event: EventType) -> Rule | Unusable | None:
-    """Events of `ghesrace plan --format trace-cmd` and of a capture's own instance: their names
-    hold the point's, their fields are ours."""
+    """Return what *event* becomes if it is one that the script of `ghesrace plan --format
+    trace-cmd` or our own tracing instance made: its name holds the point's name, and its fields are
+    ours."""
     match = _OURS.fullmatch(event.name)
     if match is None or (event.system and not event.system.startswith("ghesrace_")):
         return None
@@ -173,7 +181,7 @@ def _by_symbol(event: EventType) -> Rule | Unusable | None:
         for point in _points():
             fit = [c for c in point.candidates if name in (c.symbol, c.tracepoint)]
             if fit and point.kind == Kind.SHOOTDOWN.name:
-                # Most of these IPIs are harmless; only a filter as ours tells.
+                # Most of these IPIs are harmless, and only a filter like ours tells which are not.
                 why = "which of its callbacks flush TLBs is not known; a map file can say so"
                 return Unusable(event.label, point.kind, why)
             if fit:
@@ -182,13 +190,14 @@ def _by_symbol(event: EventType) -> Rule | Unusable | None:
 
 
 def _symbol_names(event: EventType) -> Iterator[str]:
-    """Names that the probed function may have, most certain first."""
+    """Yield the names that the probed function may have, the most certain first."""
     if event.symbol:
         yield event.symbol.partition(".")[0]
         return
     yield f"{event.system}:{event.name}"
-    # kprobe events are called p_SYMBOL_OFFSET unless told, perf's SYMBOL and SYMBOL__return.
-    # Inside a function (an offset) things are not what they are at its entry.
+    # Unless told otherwise, the kernel names a kprobe event p_SYMBOL_OFFSET, and perf names it
+    # SYMBOL or SYMBOL__return. Only offset 0 is taken, because the arguments may have left their
+    # registers behind a function's entry.
     plain = event.name.removesuffix("__return")
     yield plain
     made = re.fullmatch(r"[pr]_(?:\w+:)?(\w+?)_0", plain)
@@ -202,7 +211,7 @@ def _points() -> Iterator[Point]:
 
 
 def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusable:
-    """The rule of the candidate whose arguments are there; the first one on a tie."""
+    """Return the rule of the candidate whose arguments the event has; the first one wins a tie."""
     returns = event.returns or event.name.endswith("__return")
     kind = point.returns if returns else point.kind
     if kind is None:
@@ -240,14 +249,15 @@ def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusab
 def _field(
     event: EventType, ours: str, fetch: Wanted, kind: str, returns: bool
 ) -> tuple[str, str] | None:
-    """(our field, theirs) for what a probe point fetches as *ours*, if the event has it."""
+    """Return (our field, theirs) for what a probe point fetches as *ours*, or None if the event
+    does not have it."""
     names = event.format.fields.keys()
     tried = [(ours, ours)]
     if returns:
         tried += [(ours, name) for name in _RETURNED]
     tried += [(ours, name) for name in _ACCESS_ALIASES.get(kind, ()) if ours == "addr"]
     tried += [(ours, name) for name in ALIASES[ours]]
-    # A frame as a number instead of an address, and the other way round.
+    # A frame may be told by its number instead of its address, and the other way round.
     other = {"phys": "pfn", "pfn": "phys"}.get(ours)
     if other:
         tried += [(other, name) for name in (other, *ALIASES[other])]
@@ -279,7 +289,8 @@ _MAX_MAP = 1 << 20
 
 
 def load_map(path: Path) -> EventMap:
-    """Read a map file (docs/foreign-traces.md). Raises InputError naming the file and the key."""
+    """Read a map file (docs/foreign-traces.md). Raises InputError, which names the file and the
+    key."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_MAP + 1)
@@ -295,7 +306,11 @@ def load_map(path: Path) -> EventMap:
 
 
 def parse_map(text: str, path: str = "map") -> EventMap:
-    """Read a map file's text. Raises InputError."""
+    """Read a map file's *text*; *path* is its name in messages. Raises InputError.
+
+    >>> parse_map('[[event]]\\nevent = "e"\\nkind = "map"\\nfields.phys = "pa"').rules["e"].fields
+    {'phys': 'pa'}
+    """
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:

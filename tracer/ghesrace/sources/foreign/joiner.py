@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slots of foreign events that only another event tells."""
+"""This module finds the slots of those foreign events whose slot only another event tells."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ import numpy.typing as npt
 from ghesrace.events import NO_SLOT, PAGE_MASK, Cause, Events, Kind, as_events, blank, empty
 from ghesrace.plan import Plan
 
-_MAX_HELD = 200_000  # events that wait for the address that a map returns
+_MAX_HELD = 200_000  # events of a CPU that wait for the address that a map returns
 
 
 class Joiner:
-    """Gives events the slot that only another event of the same CPU and context tells: a map whose
-    address its return delivers, and a return or an unmap that names nothing.
+    """A joiner gives events the slot that only another event of the same CPU and context tells.
+    Such events are a map whose address is known at its return, and a return or an unmap that names
+    no slot.
 
-    It holds back what follows a map without an address until its return is there. `oldest` (ns)
-    is the first stamp that is held back, a time beyond all others if nothing is.
+    The joiner holds back what follows a map without an address until the map's return is there.
+    `oldest` (ns) is the earliest stamp that is held back, or 2**62 if nothing is.
+
+    >>> from ghesrace.plan import FieldOf, Probe, Slot
+    >>> probes = (Probe("m", "MAP", "f", "kprobe", {"phys": FieldOf("pa")}),)
+    >>> joiner = Joiner(Plan("x86_64", "6.12", (Slot("a", None, 0x5000, "page"),), probes))
+    >>> events = empty(2)
+    >>> events["kind"], events["ts"], events["slot"] = (Kind.MAP, Kind.MAP_END), (1, 2), NO_SLOT
+    >>> events["addr"] = (0, 0x5000)  # the return tells the address, and so the slot
+    >>> joiner.feed(events, final=True)["slot"].tolist()
+    [0, 0]
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -31,8 +41,9 @@ class Joiner:
         self.oldest = 2**62
 
     def feed(self, events: Events, final: bool) -> Events:
-        """Take a batch (EVENT, shape (n,)); return what is complete, grouped by CPU, each CPU's
-        events in their order. *final* says that no more comes: then nothing is held back."""
+        """Take a batch (EVENT, shape (n,)) and return what is complete, grouped by CPU, with the
+        events of each CPU in their order. *final* says that no more comes, so that nothing is held
+        back."""
         ready = [empty()]
         for cpu in np.unique(events["cpu"]).tolist() if not final else self._all(events):
             mine = np.concatenate([self._held.pop(cpu, empty()), events[events["cpu"] == cpu]])
@@ -64,7 +75,8 @@ class Joiner:
     def _join(
         self, events: Events, rows: npt.NDArray[np.intp], key: tuple[int, int], final: bool
     ) -> int:
-        """Join one context's map and unmap events *rows*; from where on to hold back."""
+        """Join the map and unmap events of one context, which are *rows* of *events*. Return the
+        index of the first event to be held back, or the number of events if there is none."""
         if not len(rows):
             return len(events)
         kind, slot = events["kind"][rows], events["slot"][rows].astype(np.int64)
@@ -78,7 +90,7 @@ class Joiner:
         before = np.append(next_map[1:], len(rows))[open_maps] if len(open_maps) else told
         good = (told < len(rows)) & (told < before)
         slot[open_maps[good]] = slot[told[good]]
-        # What names nothing belongs to the last map.
+        # An event that names no slot belongs to the last map.
         source = np.maximum.accumulate(np.where(maps, at, -1))
         blank = np.flatnonzero(~maps & (slot == NO_SLOT))
         known = np.where(source[blank] >= 0, slot[source[blank]], self._last.get(key, NO_SLOT))
@@ -94,7 +106,8 @@ class Joiner:
 
 
 def _slotted(events: Events) -> Events:
-    """The events, with a loss in the place of each map of which nothing told the slot."""
+    """Return the events, with a loss in the place of each map whose slot nothing told, and without
+    the returns and unmaps whose slot nothing told."""
     unknown = (events["kind"] == Kind.MAP) & (events["slot"] == NO_SLOT)
     maps = events[unknown]
     losses = blank(Kind.LOSS, len(maps))
@@ -109,6 +122,6 @@ def _slotted(events: Events) -> Events:
 
 
 def needs_joining(plan: Plan) -> bool:
-    """Whether some map or unmap of *plan* does not name its slot."""
+    """Return whether some map or unmap of *plan* does not name its slot."""
     kinds = {Kind.MAP.name, Kind.UNMAP.name, Kind.MAP_END.name, Kind.UNMAP_END.name}
     return any(p.kind in kinds and p.slot is None and "index" not in p.fields for p in plan.probes)

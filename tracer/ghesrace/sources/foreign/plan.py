@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan that a foreign file was recorded by, out of what is in it."""
+"""This module makes the plan of a foreign trace, out of what is in the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from .scan import FLUSHES, MOST_SLOTS_OF_A_FILE, Survey, Use
 
 
 def attached(survey: Survey, plan: Plan) -> list[Attached]:
-    """The plan's probes with the formats of their events."""
+    """Return the probes of *plan*, which `make_plan` made of *survey*, with the formats of their
+    events."""
     return [
         Attached(point, probe, EventFormat(use.event.name, ident, use.event.format.fields))
         for (ident, use), (point, probe) in zip(
@@ -29,7 +30,12 @@ def attached(survey: Survey, plan: Plan) -> list[Attached]:
 
 
 def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
-    """The plan of the trace. Raises InputError if nothing in it maps a slot."""
+    """Return the plan of the trace that *reader* reads and *survey* describes; *given* is its map
+    file. Raises InputError if nothing in the trace maps a slot, or if it maps too many.
+
+        survey = Survey.of(reader, given)
+        plan = make_plan(survey, reader, given)
+    """
     maps = [use for use in survey.uses.values() if use.rule.kind == "MAP"]
     if not maps:
         raise _nothing(survey)
@@ -87,7 +93,8 @@ def _nothing(survey: Survey) -> InputError:
 
 
 def _arch(survey: Survey) -> str:
-    """The only architecture on which all the probed symbols exist; x86_64 if several do."""
+    """Return the only architecture on which all the probed symbols exist, or x86_64 if they exist
+    on both."""
     arches = [
         set(use.rule.candidate.arch)
         for use in survey.uses.values()
@@ -162,7 +169,7 @@ def _probe(use: Use, arch: str, present: set[str], slot: int | None) -> Probe:
 
 
 def _incomplete(slots: tuple[Slot, ...], probes: tuple[Probe, ...]) -> dict[str, str]:
-    """Slots of which the trace shows no unmapping."""
+    """Return the slots that nothing in the trace unmaps, as name -> why."""
     found = {}
     for number, slot in enumerate(slots):
         if not any(
@@ -177,7 +184,8 @@ def _incomplete(slots: tuple[Slot, ...], probes: tuple[Probe, ...]) -> dict[str,
 def _absent(
     survey: Survey, arch: str, present: set[str], names: tuple[str, ...]
 ) -> Iterator[Unseen]:
-    """The probe points that the trace has no event of, and what cannot be seen anyway."""
+    """Yield what the plan can't see: the probe points of which the trace has no usable event, and
+    what no probe can see."""
     for unusable in survey.unusable.values():
         suffers = {"SHOOTDOWN": "shootdown", "EDIT": "torn_edit"}.get(unusable.kind, "stale")
         yield Unseen(f"what {unusable.event} says", unusable.why, (suffers,), names)
@@ -206,7 +214,8 @@ def _possible(point: Point, arch: str) -> bool:
 
 
 def without_reference(survey: Survey, plan: Plan, why: str) -> Plan:
-    """The plan without its NMI references, which the trace does not let us tell apart."""
+    """Return *plan* without its NMI references, because the trace does not tell (*why*) which of
+    them are GHES handlers. They are removed from *survey* too."""
     gone = [i for i, use in survey.uses.items() if use.rule.kind == Kind.NMI_REF.name]
     if not gone:
         return plan

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reader of a foreign format offers."""
+"""This module says what a reader of a foreign format has to offer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from .eventmap import EventType
 
 
 class Reader(Protocol):
-    """A foreign file as ring-buffer pages, whatever it was before."""
+    """A reader hands out a foreign file as ring-buffer pages, whatever the file's own format is.
+
+    This prints what is in the first buffer of a file:
+
+        [reader, *_] = readers(Path("trace.dat"), EventMap())
+        for block in reader.blocks():
+            print(len(decode(b"".join(block.chunks.values()), reader.layout)))
+    """
 
     layout: PageLayout
     formats: dict[int, tuple[str, EventFormat]]  # event id -> system and format
@@ -28,22 +35,23 @@ class Reader(Protocol):
 
     @property
     def clock_error_ns(self) -> int:
-        """How wrong the order of two stamps of different CPUs can be, as assumed, ns."""
+        """How wrong the order of two stamps of different CPUs is assumed to be at most (ns)."""
         ...
 
     def blocks(self) -> Iterator[Block]:
-        """All pages, in bounded blocks."""
+        """Yield all pages, in blocks of bounded size. Raises InputError if the file is damaged."""
         ...
 
     def event_type(self, ident: int, records: Records | None, row: int) -> EventType:
-        """What event *ident* is; *row* of *records* is one of them, if there is one."""
+        """Return what the event with id *ident* is. If *records* is given, its *row* is one of
+        these events."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole pages by CPU, in read order. `mark`: everything stamped below it is in this block or
-    an earlier one, ns; None for the last block."""
+    """Whole pages by CPU, in read order. Everything stamped below `mark` (ns) is in this block or
+    an earlier one; `mark` is None in the last block."""
 
     chunks: dict[int, bytearray]
     mark: int | None

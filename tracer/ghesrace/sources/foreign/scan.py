@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first pass over a foreign trace: which of its events are ours, the plan they make."""
+"""This module makes the first pass over a foreign trace, which finds the events that concern us."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLUSHES = ("INV_", "BCAST_")
 
 @dataclass(slots=True)
 class Use:
-    """One event type that is ours, its rule, and how many records there are."""
+    """One event type that concerns us, its rule, and how many records of it there are."""
 
     event: EventType
     rule: Rule
@@ -33,7 +33,13 @@ class Use:
 
 @dataclass(slots=True)
 class Survey:
-    """What the first pass found. `skipped` counts records of events that are none of ours."""
+    """What the first pass found. `uses` has the events that concern us by their id, `unusable` has
+    those that lack something by their label, and `skipped` counts the records of all other events
+    by their name. `first_ts` and `last_ts` are stamps (ns of the trace's clock).
+
+        survey = Survey.of(reader, EventMap())
+        print({use.event.label: use.count for use in survey.uses.values()})
+    """
 
     uses: dict[int, Use] = field(default_factory=dict)
     unusable: dict[str, Unusable] = field(default_factory=dict)
@@ -50,7 +56,8 @@ class Survey:
 
     @classmethod
     def of(cls, reader: Reader, given: EventMap) -> Survey:
-        """Read everything once. Raises InputError."""
+        """Read everything that *reader* has once. Raises InputError if the file is damaged, maps
+        more addresses than GHES has slots, or contradicts the map file (*given*)."""
         survey = cls()
         known: dict[int, Rule | None] = {}
         for block in reader.blocks():
@@ -58,14 +65,15 @@ class Survey:
             survey.cpus |= block.chunks.keys()
             if len(records):
                 survey._block(reader, given, known, records)
-        for ident in reader.formats:  # recorded, but it never happened
+        for ident in reader.formats:  # Events were also recorded that never happened.
             if ident not in known:
                 survey._meet(reader.event_type(ident, None, 0), ident, given)
         survey._drop_doubles()
         return survey
 
     def _drop_doubles(self) -> None:
-        """Two probes on one function would show each map twice: the one that fired more stays."""
+        """Keep only the probe that fired more often where two are on one function, because together
+        they would show each map twice."""
         best: dict[tuple[str, str, str], int] = {}
         for ident, use in list(self.uses.items()):
             if not use.event.symbol or not use.rule.point:
@@ -170,7 +178,8 @@ class Survey:
         types: npt.NDArray[np.int64],
         flush_of: npt.NDArray[np.uint64],
     ) -> None:
-        """x86's fixmap setter ends in the invalidation of the page: so it shows its address."""
+        """Learn the addresses of fixmap slots from x86's fixmap setter, which ends in an
+        invalidation of the page that it mapped."""
         for ident, use in self.uses.items():
             if use.rule.kind != "MAP" or "index" not in use.rule.fields:
                 continue

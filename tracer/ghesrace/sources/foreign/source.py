@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The foreign source: judges traces that other tools recorded. Two passes over the file: the
-first finds out what is in it (scan.py) and makes a plan, the second yields the batches.
+"""The foreign source yields the batches of a trace that another tool recorded. It makes two passes
+over the file: the first finds out what is in it (scan.py) and makes a plan, and the second yields
+the batches.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ from .plan import attached, make_plan, without_reference
 from .reader import Reader
 from .scan import Survey
 
-_SAMPLE = 1 << 18  # bytes that tell what a file is
+_SAMPLE = 1 << 18  # bytes of its begin that tell what a file is
 
 
 class ForeignSource:
-    """A trace of another tool as batches; see sources.Source.
+    """A foreign source hands out a trace of another tool as batches; see sources.Source.
 
     *given* names events that are not recognised (eventmap.load_map). `truncated` and `warnings` are
     those of CaptureSource; `counters` has what LiveSource's has, as far as a file tells it. Raises
     InputError if the file is damaged or nothing in it maps a GHES slot.
+
+        source = ForeignSource("trace.dat", load_map(Path("map.toml")))
+        for batch in source.batches():
+            engine.feed(batch)
     """
 
     def __init__(self, path: str | Path, given: EventMap | None = None) -> None:
@@ -90,7 +95,7 @@ class ForeignSource:
             yield np.concatenate((*parts, mark(done)))
 
     def _unplaced(self, start: int, end: int) -> Iterator[Events]:
-        """Losses that the trace counts or shows without saying when."""
+        """Yield losses that the trace counts or shows without saying when they happened."""
         for stats in self._reader.stats:
             cpu = stats.get("CPU", -1)
             if cpu not in self._survey.cpus:
@@ -111,8 +116,8 @@ class ForeignSource:
 
 
 def _choose(path: Path, given: EventMap) -> tuple[Reader, Survey, list[str]]:
-    """The reader of the buffer with the most events of ours, what is in it, and the names of other
-    buffers that have some too."""
+    """Return the reader of the buffer that has the most events that concern us, what is in it, and
+    the names and counts of other buffers that have some too."""
     found: list[tuple[Reader, Survey, str]] = []
     for reader in readers(path, given):
         survey = Survey.of(reader, given)
@@ -129,7 +134,8 @@ def _choose(path: Path, given: EventMap) -> tuple[Reader, Survey, list[str]]:
 
 
 def readers(path: Path, given: EventMap) -> list[Reader]:
-    """What can read *path*, by its content: one reader per buffer. Raises InputError."""
+    """Return the readers of *path*, chosen by its content: one for each ring buffer in it. Raises
+    InputError if nothing can read the file."""
     sample = _sample(path)
     if sample.startswith(MAGIC):
         return list(open_dat(path))
@@ -159,7 +165,7 @@ def _planned(survey: Survey, reader: Reader, given: EventMap, others: list[str])
     if survey.handlers and isinstance(reader, DatReader):
         known = reader.addresses("ghes_notify_nmi")
         ours = any(u.event.system.startswith("ghesrace_") for u in survey.uses.values())
-        # Our script's filter lets GHES handlers pass only.
+        # The filter of our own script lets only GHES handlers pass.
         if not ours and not survey.handlers <= known:
             plan = without_reference(survey, plan, "nmi:nmi_handler was recorded for others too")
     if others:

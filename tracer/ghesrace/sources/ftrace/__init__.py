@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events by a private tracefs instance."""
+"""This package records events with a private tracefs instance."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ftrace source: attaches a plan through tracefs and yields what the kernel recorded.
+"""The ftrace source attaches a plan through tracefs and yields what the kernel recorded.
 
-Order of things: private instance with tracing off -> probe events -> filters -> enable ->
-tracing on. Each tick: read the clock, drain every CPU's raw pages, decode them, read the
-kernel's loss counters. All of it is undone in __exit__ (and by the next start after a kill -9).
+To attach, it makes a private instance with tracing off, defines the probe events, sets their
+filters, enables them, and turns tracing on. At each tick it reads the clock, takes out every CPU's
+raw pages, decodes them, and reads the kernel's loss counters. All of it is undone in __exit__, or
+by the next start after a kill -9.
 """
 
 from __future__ import annotations
@@ -29,17 +30,19 @@ from ghesrace.sources.ring.pages import PageLayout, parse_format, parse_page_lay
 from ghesrace.sources.tracefs import event_name
 from ghesrace.sources.tracefs_text import condition, definition
 
-# Pages in a batch, of all CPUs together unless they are many: a burst is taken piece by piece.
+# A batch takes at most so many pages of all CPUs together, or of each CPU where CPUs are many, so
+# that a burst is taken piece by piece.
 _PAGES, _PAGES_OF_CPU = 1024, 16
 _MOST_KB = 4096
 
 
 class FtraceSource(LiveSource):
-    """Live events of one plan through a private tracefs instance; see LiveSource.
+    """Records live events of one plan through a private tracefs instance; see LiveSource.
 
-    *root*: tracefs; *buffer_kb*: ring buffer per CPU (None: by memory). `counters["other"]`:
-    records of other fixmap slots. Raises HostError if this host can't attach the plan,
-    TransientError if it can't now.
+    *root* is where tracefs is mounted, and *buffer_kb* the size of the ring buffer of each CPU in
+    KiB (None chooses it by the host's memory). `counters["other"]` counts records of other fixmap
+    slots. Entering the context raises HostError if this host can't attach the plan, or
+    TransientError if it can't now. LiveSource has an example.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class FtraceSource(LiveSource):
         size = self._buffer_kb or ring_kb(cpus, most=_MOST_KB, charged=False)
         instance.set("buffer_size_kb", str(size))
         if (instance.path / "options/record-cmd").exists():
-            # Else the kernel notes tasks' names at every sched_switch, which nobody asks for.
+            # Otherwise the kernel would note the tasks' names at every sched_switch.
             instance.set("options/record-cmd", "0")
         self._layout = parse_page_layout(instance.get("events/header_page"))
         points: dict[str, int] = {}
@@ -126,7 +129,7 @@ class FtraceSource(LiveSource):
     def _freeze(self) -> None:
         assert self.instance is not None
         self.instance.set("tracing_on", "0")
-        time.sleep(0.01)  # a writer that is inside the ring buffer gets to commit
+        time.sleep(0.01)  # This lets a writer that is inside the ring buffer commit.
 
     def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
         assert self._accounts is not None
@@ -151,7 +154,8 @@ class FtraceSource(LiveSource):
         return [counted, self._unplaced(accounts, now)] if final else [counted]
 
     def _read_pages(self, cpu: int, fd: int, pages: int) -> tuple[bytearray, bool]:
-        """Up to so many raw pages of one CPU, in order, and whether the buffer was read empty."""
+        """Return at most so many raw *pages* of one CPU, in order, and whether its ring buffer was
+        read until it was empty."""
         data = bytearray()
         while len(data) < pages * self._layout.size:
             try:
@@ -168,7 +172,8 @@ class FtraceSource(LiveSource):
         return data, False
 
     def _unplaced(self, accounts: Accounts, now: int) -> Events:
-        """Overruns in the kernel's count that no page told of: somewhere in the whole run."""
+        """Return losses for the overruns that the kernel counted and no page told of. Each is
+        placed between the CPU's last event and *now* (ns)."""
         found = [empty()]
         for cpu, state in self._decoder.cpus.items():
             with suppress(GhesraceError):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""trace.dat, versions 6 and 7."""
+"""This package reads trace-cmd's trace.dat, versions 6 and 7."""

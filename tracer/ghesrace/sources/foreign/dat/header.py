@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""trace-cmd's trace.dat, versions 6 and 7: what the file says of itself. No events here.
+"""This module reads what trace-cmd's trace.dat (versions 6 and 7) says of itself; it reads no
+events.
 
-trace-cmd.dat.v6(5), trace-cmd.dat.v7(5) and trace-cmd's lib/trace-cmd/trace-input.c. Every length
-comes from the file and is checked against it before anything is read or allocated.
+The format is described in trace-cmd.dat.v6(5), trace-cmd.dat.v7(5) and in trace-cmd's
+lib/trace-cmd/trace-input.c. Every length comes from the file and is checked against it before
+anything is read or allocated.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _MAX_OPTIONS = 100_000
 _PAGE_SIZES = tuple(4096 << n for n in range(9))
 _DAMAGED = "the file is damaged or cut: record again"
 
-# Option and section ids of version 7; version 6 has the first group, inline.
+# These are the ids of options and sections in version 7. Version 6 has those of the first line,
+# inline.
 _BUFFER, _TRACECLOCK, _UNAME, _CPUSTAT, _TSC2NSEC, _CPUCOUNT = 3, 4, 5, 2, 14, 8
 _DONE, _HEADER_INFO, _EVENTS, _KALLSYMS = 0, 16, 18, 19
 _COMPRESSED = 1
@@ -38,7 +41,7 @@ _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class CpuData:
-    """Where the pages of one CPU are in the file: bytes [offset, offset + size)."""
+    """The pages of one CPU are the bytes [offset, offset + size) of the file."""
 
     cpu: int
     offset: int
@@ -47,7 +50,8 @@ class CpuData:
 
 @dataclass(slots=True)
 class BufferPart:
-    """One instance's ring buffer ("" is the top one); `clock` as the file names it."""
+    """The ring buffer of one tracing instance; the top one has the name "". `page_size` is in
+    bytes, and `clock` is as the file names it."""
 
     name: str
     page_size: int
@@ -58,7 +62,8 @@ class BufferPart:
 
 @dataclass(slots=True)
 class TraceDat:
-    """The head of a file. `events`: (system, format); `stats`: per_cpu/*/stats as parsed."""
+    """The head of a file. `events` has the (system, format) of each event, `stats` what
+    per_cpu/*/stats said of each CPU, and `tsc` says that stamps count TSC ticks, not ns."""
 
     version: int
     page_size: int
@@ -74,35 +79,45 @@ class TraceDat:
 
 
 class Cursor:
-    """Reads little-endian numbers, strings and blocks. Raises InputError at the end of the data."""
+    """A cursor reads little-endian numbers, strings and blocks, one after the other. Every method
+    raises InputError if the data ends before that.
+
+    >>> cursor = Cursor(b"\\x02\\x00hi\\x00", Path("trace.dat"))
+    >>> cursor.number(2), cursor.string()
+    (2, 'hi')
+    """
 
     def __init__(self, data: mmap.mmap | bytes, path: Path, at: int = 0) -> None:
         self.data, self.path, self.at = data, path, at
 
     def take(self, size: int) -> bytes:
+        """Return the next *size* bytes."""
         if size < 0 or self.at < 0 or size > len(self.data) - self.at:
             raise InputError(f"{self.path}: it ends in the middle of its head", _DAMAGED)
         self.at += size
         return self.data[self.at - size : self.at]
 
     def number(self, size: int) -> int:
+        """Return the next number, which has *size* bytes and no sign."""
         return int.from_bytes(self.take(size), "little")
 
     def block(self, width: int, limit: int = MAX_SECTION) -> bytes:
-        """A block preceded by its size, a number of *width* bytes."""
+        """Return the next block, before which its size stands as a number of *width* bytes. The
+        block may have at most *limit* bytes."""
         size = self.number(width)
         if size > limit:
             raise InputError(f"{self.path}: a part of its head claims {size:,} bytes", _DAMAGED)
         return self.take(size)
 
     def string(self, limit: int = 4096) -> str:
-        """A NUL-terminated string."""
+        """Return the next string, which ends with a NUL within *limit* bytes."""
         end = self.data.find(b"\0", self.at, self.at + limit)
         if end < 0:
             raise InputError(f"{self.path}: a name in its head has no end", _DAMAGED)
         return self.take(end + 1 - self.at)[:-1].decode("utf-8", "replace")
 
     def expect(self, word: bytes) -> None:
+        """Skip *word*. Raises InputError if something else is there."""
         if self.take(len(word)) != word:
             raise InputError(
                 f"{self.path}: no {word.rstrip(bytes(1)).decode()!r} where it should be", _DAMAGED
@@ -110,7 +125,12 @@ class Cursor:
 
 
 def read_head(data: mmap.mmap | bytes, path: Path) -> TraceDat:
-    """Parse everything but the pages. Raises InputError."""
+    """Parse everything in *data* but the pages; *path* is the file's name in messages. Raises
+    InputError if it is damaged, or of a kind that can't be read.
+
+        head = read_head(Path("trace.dat").read_bytes(), Path("trace.dat"))
+        print(head.version, [buffer.name for buffer in head.buffers])
+    """
     cursor = Cursor(data, path)
     cursor.expect(MAGIC)
     version = cursor.string(16)
@@ -123,7 +143,7 @@ def read_head(data: mmap.mmap | bytes, path: Path) -> TraceDat:
         raise InputError(
             f"{path}: recorded on a big-endian machine", "give the text of `trace-cmd report`"
         )
-    cursor.number(1)  # the size of a long in user space: says nothing of the kernel
+    cursor.number(1)  # This is the size of a long in user space, which says nothing of the kernel.
     head = TraceDat(int(version), _page_size(path, cursor.number(4)))
     if head.version == 6:
         _version6(cursor, head)
@@ -220,7 +240,7 @@ def _version7(cursor: Cursor, head: TraceDat) -> None:
 
 
 def _options7(cursor: Cursor, head: TraceDat, at: int, sections: dict[int, int]) -> int:
-    """Read one section of options; return where the next one is, or 0."""
+    """Read the section of options at the offset *at*; return the offset of the next one, or 0."""
     inner = _section(cursor, head, at, _DONE)
     for _ in range(_MAX_OPTIONS):
         option, body = inner.number(2), inner.block(4)
@@ -254,7 +274,7 @@ def _buffer7(option: Cursor, file: Cursor) -> BufferPart:
 
 
 def _section(cursor: Cursor, head: TraceDat, at: int, number: int) -> Cursor:
-    """The content of the section at *at*, uncompressed."""
+    """Return a cursor over the uncompressed content of the section at the offset *at*."""
     inner = Cursor(cursor.data, cursor.path, at)
     if inner.number(2) != number:
         raise InputError(f"{cursor.path}: section {number} is not where it should be", _DAMAGED)
@@ -269,7 +289,12 @@ def _section(cursor: Cursor, head: TraceDat, at: int, number: int) -> Cursor:
 
 
 def expand(data: bytes, size: int, how: str, path: Path, limit: int) -> bytes:
-    """Uncompress *data* to exactly *size* bytes (at most *limit*). Raises InputError."""
+    """Uncompress *data* by the method *how* to exactly *size* bytes (at most *limit*). Raises
+    InputError if that can't be done.
+
+    >>> expand(zlib.compress(b"page"), 4, "zlib", Path("trace.dat"), limit=4096)
+    b'page'
+    """
     if size > limit:
         raise InputError(f"{path}: a compressed part claims {size:,} bytes", _DAMAGED)
     try:

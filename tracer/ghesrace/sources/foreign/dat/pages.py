@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ring-buffer pages of a trace.dat, in time order over all CPUs, a bounded block at a time."""
+"""This module hands out the ring-buffer pages of a trace.dat in the order of time over all CPUs, in
+blocks of bounded size.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from .header import BufferPart, CpuData, Cursor, expand
 BLOCK_BYTES = 4 << 20  # of pages decoded at once: some 100 MB of arrays at worst
 _MAX_CHUNK = 8 << 20
 _CACHE_BYTES = 64 << 20
-# Nearly empty pages compress well; what claims more is made to fill our memory or time.
+# Nearly empty pages compress well, but a file that claims a higher ratio is made to fill our memory
+# or to take our time.
 _MAX_RATIO = 1000
 _DAMAGED = "the file is damaged or cut: record again"
 
@@ -34,9 +37,14 @@ class _Chunk:
 
 
 class PageFile:
-    """Pages of one buffer of the file in *data*. `truncated` says what was cut off, if anything.
+    """The pages of one *buffer* of the file whose bytes are *data*. `truncated` says what was cut
+    off, if anything was.
 
-    Raises InputError if the file's own table of them is impossible.
+    Raises InputError if the file's own table of its pages is impossible.
+
+        pages = PageFile(data, head.buffers[0], head.compression, path)
+        for block in pages.blocks():
+            print({cpu: len(chunk) for cpu, chunk in block.chunks.items()})
     """
 
     def __init__(
@@ -57,11 +65,12 @@ class PageFile:
 
     @property
     def count(self) -> int:
-        """Pages of all CPUs."""
+        """How many pages all CPUs have together."""
         return sum(map(len, self._pages.values()))
 
     def blocks(self) -> Iterator[Block]:
-        """All pages, oldest first; those of a CPU stay in order whatever their stamps say."""
+        """Yield all pages, the oldest first. The pages of a CPU stay in order whatever their stamps
+        say."""
         stamps = {cpu: np.maximum.accumulate(ts) for cpu, ts in self._pages.items() if len(ts)}
         if not stamps:
             return
@@ -81,7 +90,7 @@ class PageFile:
             yield Block(chunks, None if last else int(ts[first + step]))
 
     def _index(self, entry: CpuData) -> npt.NDArray[np.uint64]:
-        """The stamps of a CPU's pages (their first 8 bytes), ns."""
+        """Return the stamps (ns) of a CPU's pages, which are their first 8 bytes."""
         size = min(entry.size, max(len(self._data) - entry.offset, 0)) if entry.size else 0
         if size < entry.size:
             self.truncated.append(f"the data of CPU {entry.cpu} ends early")
@@ -107,7 +116,7 @@ class PageFile:
         if size < 4:
             return []
         cursor = Cursor(self._data, self.path, entry.offset)
-        # The size counts the chunks, not their number before them (trace-cmd 3.1).
+        # The size is that of the chunks, without their number before them (trace-cmd 3.1).
         end = min(entry.offset + 4 + size, len(self._data))
         chunks: list[_Chunk] = []
         begin = 0
@@ -129,7 +138,7 @@ class PageFile:
         return chunks
 
     def _read(self, cpu: int, begin: int, size: int) -> bytearray:
-        """Bytes [begin, begin + size) of a CPU's pages."""
+        """Return the bytes [begin, begin + size) of a CPU's uncompressed pages."""
         if self._compression == "none":
             at = self._place[cpu] + begin
             return bytearray(self._data[at : at + size])

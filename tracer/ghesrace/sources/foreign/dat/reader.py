@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trace.dat as a foreign trace: its pages as they are, its symbols, clock and counters."""
+"""This module reads a trace.dat as a foreign trace: its pages as they are, and its symbols, clock
+and counters.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,16 @@ from .header import BufferPart, TraceDat, read_head
 from .pages import PageFile
 
 _DEFAULT_ERROR_NS = 1000
-# kernel/trace/trace.c:trace_clocks[]; what is not here is in ns and in step on all CPUs.
+# The clocks are those of trace_clocks[] in kernel/trace/trace.c. A clock that is not listed here
+# counts ns and is in step on all CPUs.
 _COARSE_NS = {"uptime": 10_000_000}
 _NO_TIME = ("counter", "x86-tsc", "ppc-tb")
 _COMMON = ("common_type", "common_flags", "common_pid")
 
 
 class DatReader:
-    """One buffer of a trace.dat; see survey.Reader. Raises InputError."""
+    """Reads one buffer of a trace.dat; see foreign.reader.Reader. Raises InputError if the file is
+    damaged. `open_dat` makes one for each buffer."""
 
     def __init__(
         self, path: Path, data: mmap.mmap | bytes, head: TraceDat, buffer: BufferPart
@@ -66,15 +70,16 @@ class DatReader:
 
     @property
     def pages(self) -> int:
-        """Ring-buffer pages of all CPUs."""
+        """How many ring-buffer pages all CPUs have together."""
         return self._pages.count
 
     def blocks(self) -> Iterator[Block]:
-        """See survey.Reader."""
+        """See foreign.reader.Reader."""
         return self._pages.blocks()
 
     def event_type(self, ident: int, records: Records | None, row: int) -> EventType:
-        """See survey.Reader. Where a probe sits comes from its record and the file's kallsyms."""
+        """See foreign.reader.Reader. The function that a probe sits on is looked up in the file's
+        kallsyms, by the address in the record."""
         system, event = self.formats[ident]
         returns = "__probe_ret_ip" in event.fields
         place: Field | None = event.fields.get("__probe_func" if returns else "__probe_ip")
@@ -91,12 +96,17 @@ class DatReader:
         return max(inside, key=lambda s: s.address, default=None)
 
     def addresses(self, name: str) -> set[int]:
-        """Addresses of the functions called *name*, as far as the file tells."""
+        """Return the addresses of the functions called *name*, as far as the file tells them."""
         return {s.address for s in self._entries if s.plain == name and s.address}
 
 
 def open_dat(path: Path) -> list[DatReader]:
-    """A reader for each buffer of *path* that holds pages. Raises InputError."""
+    """Return a reader for each buffer of *path* that holds pages. Raises InputError if the file
+    can't be read, is damaged, or holds no page.
+
+        for reader in open_dat(Path("trace.dat")):
+            print(reader.buffer.name, reader.pages, reader.clock)
+    """
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -115,7 +125,8 @@ def _wanted() -> frozenset[str]:
 
 
 def _host(uname: str) -> tuple[str, str]:
-    """Release and architecture of "Linux NODE RELEASE MACHINE", as trace-cmd writes it."""
+    """Return the release and the architecture that "Linux NODE RELEASE MACHINE" says, which is what
+    trace-cmd writes. Each is "" if it is not told."""
     words = uname.split()
     if len(words) < 4:
         return "", ""
@@ -125,7 +136,8 @@ def _host(uname: str) -> tuple[str, str]:
 
 
 def _missed(path: Path) -> dict[str, int]:
-    """Skipped hits by event, from the FILE.missed that our trace-cmd script leaves."""
+    """Return how many hits of each event the kernel skipped, as the file *path*.missed says, which
+    the script of `ghesrace plan --format trace-cmd` leaves."""
     try:
         with path.with_name(f"{path.name}.missed").open("rb") as file:
             text = file.read(1 << 20).decode("utf-8", "replace")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text of ftrace, trace-cmd report and perf script."""
+"""This package reads the text of ftrace, trace-cmd report and perf script."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns of parsed events -> ring-buffer pages, so that text goes the way of everything else.
+"""This module turns the columns of parsed events into ring-buffer pages, so that text goes the way
+of everything else.
 
-The pages are ring.pages.decode()'s, of one record layout: an absolute stamp, then a record with
-the common fields and FIELDS_PER_EVENT numbers of 8 bytes.
+ring.pages.decode() can read the pages. All events have one layout in them: an absolute stamp, then
+a record with the common fields and FIELDS_PER_EVENT numbers of 8 bytes.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from ghesrace.sources.ring.pages import EventFormat, Field, PageLayout
 
 FIELDS_PER_EVENT = 10
 MAX_TS = 1 << 59  # ns: what an absolute stamp of the ring buffer holds
-_HEAD_WORDS = 4  # of a page: stamp, committed bytes
+_HEAD_WORDS = 4  # 4-byte words of a page's head: stamp, committed bytes
 _PAYLOAD_WORDS = 2 + 2 * FIELDS_PER_EVENT
 _WORDS = 3 + _PAYLOAD_WORDS
 _PER_PAGE = 64
 _MISSED, _STORED = 1 << 31, 1 << 30
-# Behind the records there is room for the number of missed events.
+# A page has room for the number of missed events behind its records.
 LAYOUT = PageLayout(8, 16, 4 * (_HEAD_WORDS + _PER_PAGE * _WORDS) + 8)
 _COMMON = {
     "common_type": Field(0, 2, False),
@@ -34,15 +35,21 @@ U64 = npt.NDArray[np.uint64]
 
 
 def text_format(name: str, ident: int, fields: list[str]) -> EventFormat:
-    """The format of an event with at most FIELDS_PER_EVENT numbers, in this order."""
+    """Return the format of the event *name*, whose *fields* are numbers in this order. Those beyond
+    the first FIELDS_PER_EVENT are left out.
+
+    >>> text_format("map", 1, ["phys", "index"]).fields["index"]
+    Field(offset=16, size=8, signed=False)
+    """
     own = {field: Field(8 + 8 * n, 8, False) for n, field in enumerate(fields[:FIELDS_PER_EVENT])}
     return EventFormat(name, ident, _COMMON | own)
 
 
 @dataclass(slots=True)
 class Columns:
-    """Events in file order. `lost`: events lost on that CPU just before this one (UNCOUNTED: some);
-    `values`: shape (n, FIELDS)."""
+    """The columns of n events, in the order of the file. `ts` is in ns. `lost` is how many events
+    were lost on that CPU just before this one (UNCOUNTED if the trace does not say how many), and
+    `values` has the shape (n, FIELDS_PER_EVENT)."""
 
     cpu: Ints
     ts: Ints
@@ -54,7 +61,7 @@ class Columns:
 
 
 def pages(columns: Columns) -> dict[int, bytearray]:
-    """The events as whole pages of LAYOUT, by CPU."""
+    """Return the events as whole pages of LAYOUT, by CPU."""
     found = {}
     for cpu in np.unique(columns.cpu).tolist():
         found[cpu] = _pages(columns, np.flatnonzero(columns.cpu == cpu))
@@ -62,7 +69,13 @@ def pages(columns: Columns) -> dict[int, bytearray]:
 
 
 def lost_page(ts: int, count: int) -> bytearray:
-    """A page without events that says that *count* events (or UNCOUNTED) are lost before *ts*."""
+    """Return a page without events which says that *count* events (or UNCOUNTED) were lost before
+    *ts* (ns).
+
+    >>> from ghesrace.sources.ring.pages import decode
+    >>> decode(lost_page(ts=500, count=3), LAYOUT).missed.tolist()
+    [3]
+    """
     page = np.zeros(LAYOUT.size // 4, np.uint32)
     head = page[:4].view("<u8")
     head[0], head[1] = ts, _MISSED | (_STORED if count > 0 else 0)
@@ -82,7 +95,8 @@ def _pages(columns: Columns, rows: npt.NDArray[np.intp]) -> bytearray:
     record = at - first[page]
     words = np.zeros((int(page[-1]) + 1, LAYOUT.size // 4), np.uint32)
     base = _HEAD_WORDS + record * _WORDS
-    # enum ring_buffer_type: 31 is an absolute stamp; a data record's type is its words.
+    # In enum ring_buffer_type, 31 is an absolute stamp; the type of a data record is its number of
+    # words.
     words[page, base] = (ts & np.uint64((1 << 27) - 1)) << np.uint64(5) | np.uint64(31)
     words[page, base + 1] = ts >> np.uint64(27)
     words[page, base + 2] = _PAYLOAD_WORDS

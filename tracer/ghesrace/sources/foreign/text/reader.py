@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text traces: ftrace's `trace`, `trace-cmd report` (with or without -l) and `perf script`.
+"""This module reads traces that are text: ftrace's `trace`, `trace-cmd report` (with or without -l)
+and `perf script`.
 
-Lines are taken apart by Arrow's compiled regular expressions (RE2: linear time, whatever the
-text), a chunk at a time; what is no event's line is skipped.
+Arrow's compiled regular expressions take the lines apart, a chunk at a time. They are RE2's, which
+take linear time whatever the text is. A line that is no event's is skipped.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from .pages import (
     text_format,
 )
 
-# An Arrow array of lines or parts of lines. Arrow's stubs know too few of its compute functions.
+# Text is an Arrow array of lines or of parts of lines. It is Any because Arrow's stubs know too few
+# of the compute functions.
 Text = Any
 pc: Any = pyarrow.compute
 
@@ -46,7 +48,8 @@ _SAMPLE = 1 << 16
 
 _TIME = r"(?P<s>\d{1,18})(?:\.(?P<f>\d{6}|\d{9}))?:\s+"
 _EVENT = r"(?P<event>[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?):(?P<rest>\s.*|)\n?$"
-# What kernel/trace/trace_output.c and trace-cmd's lib/traceevent put before the stamp.
+# These letters stand before the stamp; kernel/trace/trace_output.c and trace-cmd's lib/traceevent
+# print them.
 _FLAGS = r"[dDbBX.][^\s:]{3,5}"
 FORMS = {
     "ftrace": (
@@ -63,7 +66,7 @@ FORMS = {
         + _EVENT
     ),
 }
-# The kernel, trace-cmd, and perf --show-lost-events.
+# The kernel, trace-cmd, and perf --show-lost-events each tell of lost events in their own words.
 _LOST = (
     r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST (?P<a>\d{1,9} )?EVENTS|(?P<b>\d{1,9} )?EVENTS DROPPED)\]"
     r"|(?P<perf>PERF_RECORD_LOST\w*)\D*(?P<c>\d{1,9})?"
@@ -76,7 +79,7 @@ _PLACE = re.compile(
 )
 _VALUE = r"(?P<v>0x[0-9a-fA-F]{1,16}|-?\d{1,18})(?:[\s,)}\]]|$)"
 _NAMED = re.compile(r"(?:^|[\s,({])([A-Za-z_]\w*)[=:]\s?(?:0x[0-9a-fA-F]{1,16}|-?\d{1,18})")
-# TRACE_FLAG_* that stand for what the columns show.
+# These are the TRACE_FLAG_* that stand for what the letters show.
 _IRQS_OFF, _HARDIRQ, _SOFTIRQ, _NMI = 0x01, 0x08, 0x10, 0x40
 _WHERE = {"Z": _NMI | _HARDIRQ, "z": _NMI, "H": _HARDIRQ | _SOFTIRQ, "h": _HARDIRQ, "s": _SOFTIRQ}
 
@@ -88,7 +91,11 @@ class _Known:
 
 
 class TextReader:
-    """One text file; see survey.Reader. *form* is a key of FORMS."""
+    """Reads one text file; see foreign.reader.Reader. *form* is a key of FORMS, and *given* the map
+    file.
+
+        reader = TextReader(path, form_of(path.read_bytes()[:65536]), EventMap())
+    """
 
     layout = LAYOUT
 
@@ -110,15 +117,15 @@ class TextReader:
 
     @property
     def clock_error_ns(self) -> int:
-        """Assumed; stamps in microseconds are rounded besides."""
+        """The assumed error (ns); it is larger for stamps in microseconds, which are rounded."""
         return 2000 if self._micro else 1000
 
     def event_type(self, ident: int, records: Records | None, row: int) -> EventType:
-        """See survey.Reader."""
+        """See foreign.reader.Reader."""
         return self._known[self.formats[ident][1].name].event
 
     def blocks(self) -> Iterator[Block]:
-        """See survey.Reader. What fits into memory is parsed once."""
+        """See foreign.reader.Reader. A trace that fits into memory is parsed only once."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -163,7 +170,7 @@ class TextReader:
             yield Block(rest, None)
 
     def _chunks(self) -> Iterator[Text]:
-        """Whole lines, some MiB at a time. A last line without its end is cut off."""
+        """Yield whole lines, some MiB at a time. A last line without its end is left out."""
         rest = b""
         with self.path.open("rb") as file:
             while data := file.read(_CHUNK):
@@ -178,13 +185,14 @@ class TextReader:
             self.truncated.append("the text ends in the middle of a line")
 
     def _overwritten(self) -> bool:
-        """Whether the head of a `trace` says that older events were overwritten."""
+        """Return whether the head of a `trace` says that older events were overwritten."""
         with self.path.open("rb") as file:
             match = _OVERWRITTEN.search(file.read(_SAMPLE))
         return match is not None and int(match[2]) > int(match[1])
 
     def _columns(self, lines: Text, lost: dict[int, int]) -> Columns | None:
-        """The events of some lines; *lost* (CPU -> events) goes before the CPU's next event."""
+        """Return the events of some lines, or None if they have none. *lost* (CPU -> number) has
+        the events lost before each CPU's next event; it is updated."""
         found = pc.extract_regex(lines, pattern=FORMS[self._form])
         good = np.asarray(found.is_valid()).nonzero()[0]
         part = found.take(pa.array(good))
@@ -239,7 +247,8 @@ class TextReader:
         counts: npt.NDArray[np.int64],
         lost: dict[int, int],
     ) -> None:
-        """Put each loss before the next event of its CPU; what finds none stays in *lost*."""
+        """Put each loss before the next event of its CPU. A loss without such an event stays in
+        *lost*."""
         everyone = sorted({*np.unique(cpu).tolist(), *lost, *which[which >= 0].tolist()})
         for number in everyone:
             mine = np.flatnonzero((cpu == number) & whole)
@@ -296,7 +305,7 @@ class TextReader:
         return flags
 
     def _idents(self, part: Text) -> npt.NDArray[np.int64]:
-        """The id of each event; new ones are made known."""
+        """Return the id of each event; an event of a new name gets a new id."""
         encoded = part.field("event").dictionary_encode()
         index = np.asarray(encoded.indices)
         ids = []
@@ -322,7 +331,7 @@ class TextReader:
             if re.fullmatch(r"[0-9a-f]{8,16}", symbol):
                 symbol = ""
             elif not returns and int(place["off"] or "0", 16) >= ENTRY_BYTES:
-                symbol += f"+0x{place['off']}"  # no function's entry: nothing that we know
+                symbol += f"+0x{place['off']}"  # Inside a function it is no symbol that we know.
         fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS_PER_EVENT]
         made = text_format(label, ident, fields)
         event = EventType(system, name, made, symbol, module, returns)
@@ -331,7 +340,7 @@ class TextReader:
         self._known[label] = _Known(event, rule if isinstance(rule, Rule) else None)
 
     def _note(self) -> None:
-        """What text cannot contain, known after the first pass."""
+        """Add what the text can't contain to `unseen`, which is known after the first pass."""
         every = ("stale",)
         if not self._flagged:
             what = "contexts: in what (task, softirq, irq, NMI) each event happened"
@@ -353,7 +362,11 @@ class TextReader:
 
 
 def form_of(sample: bytes) -> str | None:
-    """The key of FORMS that fits the most lines of *sample*, or None."""
+    """Return the key of FORMS that fits the most lines of *sample*, or None if none fits any.
+
+    >>> form_of(b"  bash-812   [003] d..1.  2725.104981: map: phys=0x1000\\n")
+    'ftrace'
+    """
     lines = _lines(sample)
     counts = {
         form: int(pc.sum(pc.match_substring_regex(lines, pattern)).as_py() or 0)
@@ -364,7 +377,7 @@ def form_of(sample: bytes) -> str | None:
 
 
 def _lines(data: bytes) -> Text:
-    """Lines of *data*, each with its end: nothing is copied."""
+    """Return the lines of *data*, each with its newline; nothing is copied."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
     if not data.endswith(b"\n"):
         ends = np.append(ends, len(data))
@@ -375,7 +388,8 @@ def _lines(data: bytes) -> Text:
 
 
 def _integers(text: Text, empty: int = 0) -> npt.NDArray[np.int64]:
-    """Decimal numbers of at most 18 digits; *empty* for what is not there."""
+    """Return the decimal numbers of at most 18 digits in *text*, and *empty* where there is
+    none."""
     trimmed = pc.ascii_trim_whitespace(text.cast(pa.large_string()))
     there = pc.not_equal(trimmed, "")
     numbers = pc.if_else(there, trimmed, str(empty)).cast(pa.int64())
@@ -383,7 +397,7 @@ def _integers(text: Text, empty: int = 0) -> npt.NDArray[np.int64]:
 
 
 def _numbers(text: Text, name: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """The values of argument *name* in each text, as 64 bits, and where there is one."""
+    """Return the value of the argument *name* in each text as 64 bits, and whether there is one."""
     pattern = rf"(?:^|[\s,({{]){re.escape(name)}[=:]\s?{_VALUE}"
     value = pc.extract_regex(text, pattern=pattern).field("v").cast(pa.large_string())
     value = pc.fill_null(value, "")
