@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon: its loop, its start and its configuration."""
+"""This package is the daemon: its loop, its start and its configuration."""

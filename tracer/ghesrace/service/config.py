@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's configuration: TOML in, a checked `Config` out. Example: systemd/ghesrace.toml.
+"""This module reads the daemon's configuration: it takes TOML and returns a checked `Config`.
+systemd/ghesrace.toml is an example.
 
-msgspec converts and checks types and ranges; what it says is turned into a sentence that names the
-file, the key and, for a key that does not exist, the nearest one that does.
+msgspec converts values and checks types and ranges. What it says is turned into a sentence that
+names the file, the key and, for a key that does not exist, the nearest one that does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SourceSettings(_Section, frozen=True):
-    """Where events come from. A change needs a restart."""
+    """These settings say where events come from. A change needs a restart. `buffer_kb` is in KiB
+    per CPU; 0 chooses it by the host's memory."""
 
     backend: Literal["auto", "ftrace", "bpf"] = "auto"
     strict: bool = False
@@ -38,13 +40,13 @@ class SourceSettings(_Section, frozen=True):
 
 
 class WindowSettings(_Section, frozen=True):
-    """The running window, whose verdict is a metric."""
+    """These settings are those of the running window, whose verdict is a metric."""
 
     seconds: Interval = 3600.0
 
 
 class RecorderSettings(_Section, frozen=True):
-    """The flight recorder."""
+    """These settings are those of the flight recorder. Sizes are in MiB."""
 
     enabled: bool = True
     directory: str = "/var/lib/ghesrace/captures"
@@ -56,7 +58,8 @@ class RecorderSettings(_Section, frozen=True):
 
 
 class WebSettings(_Section, frozen=True):
-    """The HTTP server of the metrics; `config_file` as in Prometheus' exporter-toolkit."""
+    """These settings are those of the HTTP server of the metrics. `config_file` is a web
+    configuration as Prometheus' exporter-toolkit has it (metrics/access.py)."""
 
     listen: tuple[str, ...] = (f"127.0.0.1:{PORT}",)
     config_file: str = ""
@@ -65,26 +68,31 @@ class WebSettings(_Section, frozen=True):
 
 
 class TextfileSettings(_Section, frozen=True):
-    """Metrics as a file for node_exporter's textfile collector."""
+    """These settings say where metrics are written for node_exporter's textfile collector. Without
+    a `directory` they are not."""
 
     directory: str = ""
     seconds: Interval = 15.0
 
 
 class MetricsSettings(_Section, frozen=True):
-    """What is exported."""
+    """These settings say which metrics are exported."""
 
     per_cpu: bool = False
 
 
 class LogSettings(_Section, frozen=True):
-    """What is said."""
+    """These settings say what is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(_Section, frozen=True):
-    """The whole file; a section or key that is missing has its default."""
+    """The whole configuration. A section or key that is missing in the file has its default.
+
+    >>> Config().window.seconds
+    3600.0
+    """
 
     source: SourceSettings = SourceSettings()
     window: WindowSettings = WindowSettings()
@@ -95,12 +103,16 @@ class Config(_Section, frozen=True):
     log: LogSettings = LogSettings()
 
 
-# Taken at start only: a reload that changes one says so and keeps the old value.
+# These are read at the start only. A reload that changes one says so and keeps the old value.
 FIXED = ("source", "web.listen", "web.connections", "recorder.memory_mib")
 
 
 def keys() -> list[str]:
-    """Every key as SECTION.KEY, in order."""
+    """Return every key as SECTION.KEY, in order.
+
+    >>> keys()[0]
+    'source.backend'
+    """
     return [
         f"{section.name}.{key.name}"
         for section in msgspec.structs.fields(Config)
@@ -109,7 +121,11 @@ def keys() -> list[str]:
 
 
 def load(path: Path) -> Config:
-    """Read and check the file at *path*. Raises UsageError that says what, where, what to do."""
+    """Read and check the file at *path*. Raises UsageError, which says what is wrong, where, and
+    what to do.
+
+        settings = load(Path("/etc/ghesrace/ghesrace.toml"))
+    """
     try:
         return parse(path.read_bytes().decode(), str(path))
     except OSError as error:
@@ -122,7 +138,11 @@ def load(path: Path) -> Config:
 
 
 def parse(text: str, name: str = "configuration") -> Config:
-    """Check TOML *text*; *name* is how messages call it. Raises UsageError."""
+    """Read and check the TOML *text*, which messages call *name*. Raises UsageError.
+
+    >>> parse("[window]\\nseconds = 60").window.seconds
+    60.0
+    """
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -165,7 +185,7 @@ def _no_such(name: str, wanted: str, known: list[str]) -> UsageError:
         near = [f"[{n}]" for n in difflib.get_close_matches(key, names, 1, 0.5)]
     else:
         near = difflib.get_close_matches(wanted, known, 1, 0.7)
-        # A right key in the wrong section, or one like it.
+        # It may be a right key in the wrong section, or be similar to one.
         tails = {k.partition(".")[2]: k for k in known}
         near = near or [tails[t] for t in difflib.get_close_matches(key, tails, 1, 0.6)]
         near = near or [
@@ -177,7 +197,12 @@ def _no_such(name: str, wanted: str, known: list[str]) -> UsageError:
 
 
 def split_address(address: str, name: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT" or "[V6]:PORT". Raises UsageError."""
+    """Return the host and the port of "HOST:PORT" or "[V6]:PORT". Raises UsageError, which calls
+    the configuration *name*.
+
+    >>> split_address("[::1]:10049", "configuration")
+    ('::1', 10049)
+    """
     found = re.fullmatch(r"(\[[0-9a-fA-F:.%\w]+\]|[^:\[\]]*):(\d{1,5})", address)
     if not found or int(found[2]) > 65535:
         raise UsageError(
@@ -188,7 +213,13 @@ def split_address(address: str, name: str) -> tuple[str, int]:
 
 
 def keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
-    """*new* with the values of *old* for what only a restart can change, and their keys."""
+    """Return *new* with the values of *old* for what only a restart can change, and the keys of
+    such values that differed.
+
+    >>> _, changed = keep_fixed(Config(), parse('[source]\\nbackend = "bpf"'))
+    >>> changed
+    ['source']
+    """
     changed = []
     for name in FIXED:
         section, _, key = name.partition(".")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ghesrace daemon`: source + watch + recorder + metrics, for months.
+"""`ghesrace daemon` runs a source, a watch, a recorder and the metrics, for months.
 
 One thread reads, judges, records and publishes; HTTP threads only hand out what it left. The start
-is a sequence of visible steps (health.State). Exit codes: 0 stopped as told, 2 bad configuration, 3
-this host can't, 4 internal error, 75 start me again (the source is gone, or the plan out of date).
+is a sequence of visible steps (health.HealthState). The exit code is 0 if it was told to stop, 2 if
+the configuration is bad, 3 if this host can't run it, 4 after an internal error, and 75 if it wants
+to be started again, because the source is gone or the plan is out of date.
 """
 
 from __future__ import annotations
@@ -45,14 +46,13 @@ from .startup import Attach, attach_host
 from .watch import Watch
 
 EXIT_AGAIN = 75  # EX_TEMPFAIL, sysexits.h
-STALE_S = 15.0  # without a batch for so long, the engine is stalled: a quiet host has one a second
+STALE_S = 15.0  # Without a batch for so long the engine has stalled; a quiet host has one a second.
 _PUBLISH_S = 1.0
 
 
 def load(path: Path | None) -> Config:
-    """The configuration at *path*; without one the default file, or defaults if there is none.
-
-    Raises UsageError.
+    """Return the configuration at *path*. Without a *path* it is that of the default file, or the
+    defaults if there is no such file. Raises UsageError if the file can't be read or is wrong.
     """
     if path is None and not config.DEFAULT.exists():
         return Config()
@@ -60,14 +60,22 @@ def load(path: Path | None) -> Config:
 
 
 def check_config(path: Path | None) -> None:
-    """Read all that a start would read of the configuration. Raises UsageError."""
+    """Read everything that a start would read of the configuration, and print whether it is good.
+    Raises UsageError if it is not.
+
+        check_config(Path("ghesrace.toml"))
+    """
     WebConfig(load(path).web.config_file)
     name = path or config.DEFAULT
     print(f"{name}: good" if name.exists() else f"{name}: none, so defaults hold")
 
 
 def clean_up() -> None:
-    """Remove instances and probes of runs that were killed. Raises HostError."""
+    """Remove the instances and probes of runs that were killed, and print their names. Raises
+    HostError if tracefs can't be changed.
+
+        clean_up()  # takes root
+    """
     from ghesrace.host.facts import find_tracefs
     from ghesrace.sources.tracefs import TRACEFS, remove_strays
 
@@ -76,14 +84,22 @@ def clean_up() -> None:
 
 
 def run(path: Path | None) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. Raises UsageError before anything."""
+    """Run until SIGTERM or SIGINT, and return the exit code. Raises UsageError, before anything is
+    attached, if the configuration is wrong.
+
+        sys.exit(run(Path("ghesrace.toml")))
+    """
     settings = load(path)
     log = Log(settings.log.level, journald="JOURNAL_STREAM" in os.environ)
     return Daemon(settings, path, log, Notifier()).run()
 
 
 class Daemon:
-    """One run; *attach* makes the source (see startup.py)."""
+    """One run of the daemon. *path* is the configuration that a reload reads again, and *attach*
+    makes the source (startup.attach_host).
+
+        code = Daemon(settings, path, Log(), Notifier()).run()
+    """
 
     def __init__(
         self,
@@ -119,7 +135,7 @@ class Daemon:
     # -- the whole run -------------------------------------------------------------------
 
     def run(self) -> int:
-        """See the function of this name."""
+        """Run until told to stop, and return the exit code."""
         self.log.say("start", version=__version__, pid=os.getpid())
         code = EXIT_INTERNAL
         try:
@@ -130,7 +146,7 @@ class Daemon:
         except TransientError as error:
             self.log.say("failed", "error", error=error.what, hint=error.hint)
             code = EXIT_AGAIN
-        except InputError as error:  # of a batch of our own: no input of the user's
+        except InputError as error:  # It is our own batch that is wrong, and no input of the user.
             self.log.say("internal-error", "error", error=error.what)
             code = EXIT_INTERNAL
         except GhesraceError as error:
@@ -142,7 +158,7 @@ class Daemon:
         return code
 
     def enter(self, state: HealthState, text: str) -> None:
-        """A step begins: to be seen in log, status and metrics."""
+        """Begin a step, which log, status and metrics show."""
         self.health.state = state
         self.log.say("state", state=state, text=text)
         if state not in (HealthState.WATCHING, HealthState.STOPPING):
@@ -157,7 +173,7 @@ class Daemon:
             self.settings.recorder, source.plan, source.host, self._say_recorder, self._captured
         )
         recorder.start()
-        stack.callback(self._end, watch, recorder)  # also when the source goes away
+        stack.callback(self._end, watch, recorder)  # It also runs when the source goes away.
         self._verified = recorder.counters.verified
         self.enter(HealthState.LISTEN, "opening the metrics")
         self._publish(watch, recorder, now=True)
@@ -167,7 +183,7 @@ class Daemon:
         return watch, recorder, source
 
     def _end(self, watch: Watch, recorder: FlightRecorder) -> None:
-        """What is begun is finished, and the last textfile says that nobody watches."""
+        """Finish what has begun, and write a last textfile which says that nobody watches."""
         self.enter(HealthState.STOPPING, "stopping")
         self.notify.stopping()
         recorder.stop()
@@ -195,7 +211,8 @@ class Daemon:
 
     def _watch(self, watch: Watch, recorder: FlightRecorder, source: StoppableSource) -> int:
         self.enter(HealthState.WATCHING, "watching")
-        self._published_at = 0.0  # the page so far says that it is not: the first batch corrects it
+        # The page still says that we do not watch. The first batch renews it.
+        self._published_at = 0.0
         self.notify.ready()
         batches = source.batches()
         while True:
@@ -220,7 +237,7 @@ class Daemon:
         return EXIT_OK
 
     def _round(self, watch: Watch, recorder: FlightRecorder, batch: Events) -> None:
-        """What follows each batch."""
+        """Do what follows each batch."""
         self._beat = time.monotonic()
         self.health.heartbeat = time.time()
         self.notify.progress()
@@ -367,7 +384,8 @@ class Daemon:
         self.log.say(event, "error" if event == "recorder-failed" else "info", **fields)
 
     def _captured(self, path: Path, keys: list[FindingKey]) -> None:
-        """A capture was written: name it in the exemplars, and see whether it proves anything."""
+        """Name a capture that was written in the exemplars, and find out in a thread whether it
+        shows its findings."""
         for pattern, severity, _, _ in keys:
             self.exemplars.add(pattern, severity, path.stem)
         threading.Thread(target=self._verify, args=(path, keys), daemon=True).start()
@@ -385,7 +403,11 @@ class Daemon:
 
 
 def runbook(severity: str) -> str:
-    """The runbook for a finding of this severity."""
+    """Return the name of the runbook for a finding of this severity.
+
+    >>> runbook("observed")
+    'race-observed'
+    """
     return f"race-{severity}"
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the daemon itself does: state, heartbeat, and what its host went through."""
+"""This module knows how the daemon itself does: its state, its heartbeat, and what its host went
+through.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from pathlib import Path
 
 from ghesrace.plan import Plan, Unseen
 
-_STEP_S = 0.5  # a wall clock that is set moves by more; slewing moves less between two batches
+_STEP_S = 0.5  # Setting a wall clock moves it by more; slewing it moves less between two batches.
 _SUSPEND_S = 0.5
 
 
 class HealthState(StrEnum):
-    """The start sequence, in order, and the end."""
+    """The steps of the start, in order, and then watching and the end."""
 
     PARSE = "parse"
     PLAN = "plan"
@@ -30,7 +32,12 @@ class HealthState(StrEnum):
 
 @dataclass(slots=True)
 class Health:
-    """Plain facts for metrics, status line and HTTP. Times are Unix seconds, 0 for never."""
+    """The plain facts that metrics, status line and HTTP tell. Times are Unix seconds, and 0 stands
+    for never.
+
+    >>> Health(backend="bpf").state
+    <HealthState.PARSE: 'parse'>
+    """
 
     state: HealthState = HealthState.PARSE
     backend: str = ""
@@ -50,13 +57,17 @@ class Health:
 
 
 def missing_points(plan: Plan, whats: frozenset[str]) -> tuple[Unseen, ...]:
-    """What *plan* can't see because a probe point (*whats*: what the points are for) could not be
-    resolved, and some pattern needs it."""
+    """Return what *plan* can't see because a probe point could not be resolved that some pattern
+    needs. *whats* has the `what` of all probe points."""
     return tuple(u for u in plan.unseen if u.what in whats and u.patterns)
 
 
 class Clocks:
-    """Notices that the host slept, and that its wall clock was set."""
+    """This notices that the host slept, and that its wall clock was set.
+
+    >>> Clocks().look(Health())  # nothing happened since it was made
+    []
+    """
 
     def __init__(self) -> None:
         self._slept, self._wall = self._read()
@@ -68,7 +79,8 @@ class Clocks:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - mono, time.time() - mono
 
     def look(self, health: Health) -> list[tuple[str, float]]:
-        """("suspended" | "clock-step", seconds) since the last look; counts them."""
+        """Return what happened since the last look, as ("suspended" or "clock-step", seconds), and
+        count it in *health*."""
         slept, wall = self._read()
         asleep, moved = slept - self._slept, wall - self._wall
         self._slept, self._wall = slept, wall
@@ -83,7 +95,8 @@ class Clocks:
 
 
 def threads_with_capabilities(proc: Path = Path("/proc/self/task")) -> list[int]:
-    """Threads of this process that still have a capability in their permitted set."""
+    """Return the threads of this process that still have a capability in their permitted set.
+    *proc* is the folder of its threads (proc(5))."""
     held = []
     for task in proc.iterdir():
         for line in (task / "status").read_text().splitlines():
@@ -94,5 +107,9 @@ def threads_with_capabilities(proc: Path = Path("/proc/self/task")) -> list[int]
 
 
 def cpus_online() -> int:
-    """How many CPUs are online."""
+    """Return how many CPUs are online.
+
+    >>> cpus_online() >= 1
+    True
+    """
     return os.sysconf("SC_NPROCESSORS_ONLN")

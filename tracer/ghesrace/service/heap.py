@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Give back what a burst took: glibc keeps freed memory below what is still in use.
+"""This module gives back the memory that a burst took, because glibc keeps freed memory that lies
+below what is still in use.
 
 A large batch is judged with large temporary arrays. What was allocated behind them meanwhile (the
 flight recorder's batches) stays, so the heap never shrinks by itself.
@@ -15,16 +16,21 @@ EVERY_S = 60.0
 
 
 class Heap:
-    """Returns free pages to the kernel now and then; does nothing where libc can't (musl)."""
+    """This returns free pages to the kernel every EVERY_S seconds. It does nothing where libc can't
+    do it, as musl. *clock* returns monotonic seconds.
+
+    >>> Heap().look()  # it is too early
+    False
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        # malloc_trim(3): pages in the middle of the heap too, since glibc 2.8.
+        # Since glibc 2.8, malloc_trim(3) also returns pages in the middle of the heap.
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._clock = clock
         self._due = clock() + EVERY_S
 
     def look(self) -> bool:
-        """Once a batch; whether pages were looked for."""
+        """Return free pages if it is time, and return whether it was. Call it once per batch."""
         now = self._clock()
         if self._trim is None or now < self._due:
             return False

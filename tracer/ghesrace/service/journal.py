@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines: `event key=value ...` on stderr, with the priority that journald reads."""
+"""This module writes log lines, `event key=value ...`, to stderr, with the priority that journald
+reads.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import sys
 from typing import Literal, TextIO
 
 Level = Literal["debug", "info", "warning", "error"]
-# sd-daemon(3): "<N>" in front of a line is its syslog priority.
+# According to sd-daemon(3), "<N>" in front of a line is its syslog priority.
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 
@@ -19,7 +21,13 @@ def _value(value: object) -> str:
 
 
 class Log:
-    """Writes lines of at least *level*; priorities are for journald, plain words for others."""
+    """A log writes lines of at least *level* to *stream* (stderr by default). With *journald* they
+    begin with a priority, and otherwise with plain words.
+
+    >>> import sys
+    >>> Log(stream=sys.stdout).say("cpus", "warning", online=8)
+    ghesrace: warning: cpus online=8
+    """
 
     def __init__(
         self, level: Level = "info", stream: TextIO | None = None, *, journald: bool = False
@@ -29,7 +37,8 @@ class Log:
         self._journald = journald
 
     def say(self, event: str, level: Level = "info", **fields: object) -> None:
-        """One line. Never raises: a full or closed log must not stop the watch."""
+        """Write one line. It never raises OSError or ValueError, because a full or closed log must
+        not stop the watch."""
         if _PRIORITY[level] > _PRIORITY[self.level]:
             return
         prefix = f"<{_PRIORITY[level]}>" if self._journald else f"ghesrace: {level}: "

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The start of the daemon on a host: plan, attach, drop privileges, strict check."""
+"""This module starts the daemon on a host: it plans, attaches, drops privileges, and checks what
+stays unseen.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,19 @@ def attach_host(
     log: Log,
     stopped: Callable[[], bool],
 ) -> StoppableSource:
-    """Attach to this kernel, then give up all capabilities; the source is left with *stack*.
+    """Attach to this kernel, then give up all capabilities, and return the source, which *stack*
+    will detach.
 
-    *enter* is told each step, *stopped* asked between them. Raises UsageError, HostError,
-    TransientError (also when stopped).
+    *enter* is told each step, and *stopped* is asked between steps whether to go on. *health* gets
+    the backend and what stays unseen. Raises UsageError if the settings don't fit, HostError if
+    this host can't, or TransientError if it can't now or *stopped* says so.
+
+        with ExitStack() as stack:  # takes root
+            source = attach_host(
+                stack, Config().source, Health(), lambda state, text: None, Log(), lambda: False
+            )
     """
-    # They read /sys and much else: only a start on a host pays for them.
+    # These modules read /sys and much else, so only a start on a host imports them.
     from ghesrace.backends import attach
     from ghesrace.host.facts import read_facts
     from ghesrace.planning.clock_error import with_clock_error
@@ -64,7 +73,10 @@ def attach_host(
 
 
 def check_coverage(plan: Plan, health: Health, strict: bool, log: Log) -> None:
-    """Say what stays unseen; with *strict* it ends the start. Raises HostError."""
+    """Log what stays unseen. Raises HostError if anything does and *strict* is set.
+
+    >>> check_coverage(Plan("x86_64", "6.12", (), ()), Health(), strict=True, log=Log())
+    """
     lacking = [u.what for u in health.missing]
     lacking += [f"{name}: {why}" for name, why in plan.not_checked.items()]
     for what in lacking:

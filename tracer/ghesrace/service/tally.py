@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What went by, counted for the metrics: events, losses, hand-offs. Nothing is judged here."""
+"""This module counts what went by for the metrics: events, losses and hand-offs.
+
+It judges nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from ghesrace.events import (
 from ghesrace.plan import Plan
 
 EVENT_KINDS = tuple(k for k in Kind if k < Kind.LOSS)
-# Where a loss happened, for the operator: which of them a bigger buffer cures, which none.
+# The stage tells the operator where a loss happened, and so whether a bigger buffer would cure it.
 STAGES = {
     Cause.OVERRUN: "buffer",
     Cause.DROPPED: "buffer",
@@ -47,12 +50,13 @@ def _zeros(*shape: int) -> Counts:
 
 @dataclass(slots=True)
 class Tally:
-    """Counters of one run. All grow only, and their number depends on the plan alone.
+    """The counters of one run. They only grow, and how many there are depends on the plan and the
+    number of CPUs alone.
 
-    `kinds` counts records by Kind and Context, `losses` LOSS records by Cause and `lost` the events
-    that they name, `missed` hits by probe, `remap` hand-offs by seconds since the unmap
-    (REMAP_BOUNDS); `gone` are the probes that do not fire now. Times are in ns of the capture's
-    clock, 0 for never.
+    `kinds` counts records by Kind and Context (shape (Kind.LOSS, 4)), `losses` counts LOSS records
+    by Cause, and `lost` the events that they name. `missed` counts missed hits by probe, and
+    `remap` counts hand-offs by the time since the unmap (REMAP_BOUNDS, in seconds). `gone` has the
+    probes that do not fire now. Times are in ns of the capture's clock, and 0 stands for never.
 
     >>> from ghesrace.events import loss
     >>> tally = Tally(Plan("x86_64", "6.12", (), ()))
@@ -79,7 +83,7 @@ class Tally:
         self.missed = _zeros(len(self.plan.probes))
 
     def count(self, batch: Events, judged: list[Judged]) -> None:
-        """Take one batch and the episodes that it decided."""
+        """Count one batch (EVENT, shape (n,)), and the episodes that it decided."""
         kind = batch["kind"]
         events = batch[kind < Kind.LOSS]
         if len(events):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A live stream under watch: the engine for good, one for the running window, and the tally.
+"""A watch judges a live stream. It has an engine for good, one for the running window, and the
+tally.
 
 The engine that runs from start to stop finds and counts, however far apart the two halves of a
 race are. Its verdict can only get worse, so after one lost event it says nothing more about
-today: the verdict of the running window is that of a second engine, which takes over what the first
-one judged and is replaced when the window is over, made worse by what the first one found.
+today. The verdict of the running window is therefore that of a second engine, which takes over what
+the first one judged and is replaced when the window is over. What the first one found in the window
+makes that verdict worse.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from ghesrace.plan import Plan
 
 from .tally import Tally
 
-# Asking for a report costs more than a batch on hosts with many CPUs: at most this share of time.
+# Asking for a report costs more than a batch on hosts with many CPUs, so it may take at most this
+# share of the time.
 _REPORT_SHARE = 0.05
-# MARKs alone: so many are fed, which judges all there is; then one in so much of the stream's time.
+# When batches hold nothing but MARKs, so many of them are fed, which judges all there is. After
+# that one is fed in so much of the stream's time.
 _SETTLED, _HOLD_NS = 4, 10_000_000_000
 _TOGETHER_ROWS, _TOGETHER_NS = 4096, 1_000_000_000
 
@@ -31,14 +35,15 @@ Identity = tuple[object, ...]
 
 
 def identity(finding: Finding) -> Identity:
-    """What makes two findings of one engine the same."""
+    """Return what is equal for two findings of one engine if they are the same finding."""
     f = finding
     return f.pattern, f.severity, f.access, f.slot, f.cpus, f.frames, f.reordered
 
 
 @dataclass(slots=True)
 class Window:
-    """The running window: begin (ns of the capture's clock), the verdict so far and its reasons."""
+    """The running window: when it began (ns of the capture's clock), its verdict so far, and the
+    verdict's reasons."""
 
     begin: int
     verdict: Verdict = Verdict.INCONCLUSIVE
@@ -47,7 +52,7 @@ class Window:
 
 @dataclass(slots=True)
 class Cpu:
-    """CPU seconds spent on judging and counting, by stage."""
+    """The CPU seconds that were spent on judging and counting, by stage."""
 
     check: float = 0.0
     window: float = 0.0
@@ -56,8 +61,18 @@ class Cpu:
 
 
 class Watch:
-    """Feed it batches; `look` tells what is new. Memory is bounded as the engine's is, but for
-    *all_occurrences*, which the engine for good keeps then."""
+    """A watch is fed with batches, and `look` tells what is new. *window_s* is how long a window
+    lasts, in seconds. Memory is bounded as the engine's is, unless the engine for good keeps
+    *all_occurrences*.
+
+    >>> from ghesrace.events import mark
+    >>> watch = Watch(Plan("x86_64", "6.12", (), ()), window_s=3600.0)
+    >>> watch.feed(mark(1_000))
+    >>> watch.look(now=True)
+    []
+    >>> watch.window.begin
+    1000
+    """
 
     def __init__(self, plan: Plan, window_s: float, *, all_occurrences: bool = False) -> None:
         self.plan = plan
@@ -84,10 +99,10 @@ class Watch:
         self._window_stale = True
 
     def feed(self, batch: Events) -> None:
-        """Take one batch. Raises InputError for what no source of ours makes.
+        """Take one batch (EVENT, shape (n,)). Raises InputError for what no source of ours makes.
 
-        Small ones are put together for up to a second: a batch costs the engine milliseconds,
-        however little is in it.
+        Small batches are put together for up to a second, because a batch costs the engine
+        milliseconds, however little is in it.
         """
         self._waiting.append(batch)
         self._waiting_rows += len(batch)
@@ -124,8 +139,8 @@ class Watch:
             self.window = Window(self.tally.watermark)
 
     def _held_back(self, batch: Events) -> bool:
-        """Whether a MARK alone may wait: when nothing has come for a while, nothing is left to be
-        judged, and a later MARK says all that an earlier one does."""
+        """Return whether *batch*, which holds only MARKs, may wait. When nothing has come for a
+        while, nothing is left to be judged, and a later MARK says all that an earlier one does."""
         if (batch["kind"] != Kind.MARK).any():
             self._quiet, self._held = 0, None
             return False
@@ -139,7 +154,7 @@ class Watch:
         return True
 
     def finish(self) -> None:
-        """The stream is over: judge what is left."""
+        """Judge what is left, because the stream is over. Raises InputError as `feed` does."""
         self._feed_waiting()
         if self._held is not None:
             self.engine.feed(self._held)
@@ -149,9 +164,9 @@ class Watch:
         self._unseen_by_report, self._next_report = True, 0.0
 
     def look(self, *, now: bool = False) -> list[Finding]:
-        """Findings that are new, or occurred again, since the last look; updates `report`,
-        `findings` and `window`. Does nothing if the last look cost too much to look again
-        already, unless *now*."""
+        """Return the findings that are new, or occurred again, since the last look, and update
+        `report`, `findings` and `window`. Unless *now* is set, nothing is done if the last look
+        cost too much to look again already."""
         begin = time.monotonic()
         if now:
             self._feed_waiting()
@@ -188,7 +203,7 @@ class Watch:
             if finding.count > self._grown.get(name, 0):
                 self._grown[name] = finding.count
                 grown.append(finding)
-        # A prediction is withdrawn when the thing itself happens; a counter must not shrink.
+        # A prediction is withdrawn when what it predicts happens, but a counter must not shrink.
         latest = self._severities()
         for key, count in latest.items():
             more = count - self._last.get(key, 0)

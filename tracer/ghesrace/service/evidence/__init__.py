@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flight recorder: what is kept of a finding."""
+"""This package is the flight recorder, which keeps the evidence of a finding."""

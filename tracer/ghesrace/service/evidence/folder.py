@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of captures: atomic publication, a budget, oldest first."""
+"""This module keeps the folder of captures. It publishes them atomically, and deletes the oldest to
+stay within a budget.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,19 @@ _PART = ".part"
 
 
 class Folder:
-    """Captures in *directory* that together take no more than *budget* bytes.
+    """The captures in *directory*, which together take no more than *budget* bytes.
 
-    `files`, `bytes`, `free` (of the file system) are as of the last look.
+    `files`, `bytes` and `free` (bytes of the file system) are as of the last look.
+
+    >>> import tempfile
+    >>> folder = Folder(tempfile.mkdtemp(), budget=1 << 30)
+    >>> folder.start()
+    []
+    >>> name = folder.new_id("stale")
+    >>> folder.part(name).write_bytes(b"...")
+    3
+    >>> folder.publish(name).name.endswith("-stale-1.arrows"), folder.files
+    (True, 1)
     """
 
     def __init__(self, directory: str, budget: int) -> None:
@@ -32,8 +44,8 @@ class Folder:
         self._next_look = 0.0
 
     def start(self) -> list[str]:
-        """Make the folder; name what a killed run left unfinished (readable, but cut), and
-        return those names. Raises OSError."""
+        """Make the folder. Captures that a killed run left unfinished, which are readable but cut,
+        get their names, and these names are returned. Raises OSError."""
         self.path.mkdir(mode=0o750, parents=True, exist_ok=True)
         recovered = []
         for part in sorted(self.path.glob(f"ghesrace-*.arrows{_PART}")):
@@ -43,7 +55,8 @@ class Folder:
         return recovered
 
     def new_id(self, pattern: str) -> str:
-        """A name for a capture that no other has: time (UTC), pattern, serial."""
+        """Return a name for a capture that no other has. It is made of the time (UTC), the pattern
+        and a serial number."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         pattern = re.sub(r"[^a-z0-9_]", "_", pattern.lower())[:32] or "finding"
         while True:
@@ -53,15 +66,16 @@ class Folder:
                 return name
 
     def file(self, name: str) -> Path:
-        """Where the complete capture *name* is."""
+        """Return the path of the complete capture *name*."""
         return self.path / f"{name}.arrows"
 
     def part(self, name: str) -> Path:
-        """Where capture *name* is while it is written."""
+        """Return the path of the capture *name* while it is being written."""
         return self.path / f"{name}.arrows{_PART}"
 
     def publish(self, name: str) -> Path:
-        """Give a written capture its name, once it is on the disk. Raises OSError."""
+        """Give a written capture its name once it is on the disk, and return its path. Raises
+        OSError."""
         _sync(self.part(name))
         os.chmod(self.part(name), 0o640)
         os.replace(self.part(name), self.file(name))
@@ -70,12 +84,13 @@ class Folder:
         return self.file(name)
 
     def discard(self, name: str) -> None:
-        """Forget a capture that could not be written."""
-        with suppress(OSError):  # a read-only disk: `start` finds it when it can be written again
+        """Delete a capture that could not be written."""
+        with suppress(OSError):  # On a read-only disk it stays until `start` finds it.
             self.part(name).unlink(missing_ok=True)
 
     def make_room(self, more: int, keep: Path | None = None) -> None:
-        """Delete the oldest captures until *more* bytes fit into the budget and on the disk."""
+        """Delete the oldest captures, but not *keep*, until *more* bytes fit into the budget and on
+        the disk."""
         files = self._count()
         while files and (self.bytes + more > self.budget or self.free < more):
             oldest = next((f for f in files if f != keep), None)
@@ -93,11 +108,11 @@ class Folder:
             self.free += size
 
     def due(self, now: float) -> bool:
-        """Whether it is time for another `look`."""
+        """Return whether it is time for another `look`; *now* is monotonic seconds."""
         return now >= self._next_look
 
     def look(self, now: float) -> OSError | None:
-        """Count what is there; why nothing could be written now, or None."""
+        """Count what is there. Return why nothing could be written now, or None if it could."""
         self._next_look = now + _LOOK_S
         self._count()
         try:
@@ -114,7 +129,11 @@ class Folder:
 
     @staticmethod
     def cause(error: Exception) -> str:
-        """`no_space`, `read_only` or `other`."""
+        """Return the cause of an *error* in writing: `no_space`, `read_only` or `other`.
+
+        >>> Folder.cause(OSError(errno.ENOSPC, "full"))
+        'no_space'
+        """
         inner = error.__cause__ if isinstance(error, GhesraceError) else error
         code = inner.errno if isinstance(inner, OSError) else None
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -122,7 +141,7 @@ class Folder:
         return "read_only" if code in (errno.EROFS, errno.EACCES, errno.EPERM) else "other"
 
     def _count(self) -> list[Path]:
-        """The captures, oldest first."""
+        """Count the captures and their bytes, and return their paths, the oldest first."""
         found = []
         total = 0
         try:

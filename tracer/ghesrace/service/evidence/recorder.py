@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flight recorder: recent batches in memory, and on a finding a capture file of them.
+"""The flight recorder keeps recent batches in memory, and writes them to a capture file on a
+finding.
 
-What is kept is bounded by bytes, not by time: the two halves of a race can be hours apart, and
-`check` must find it again in the file. A file is everything in memory, then what follows for a
-while; it gets its name when it is complete (folder.py keeps the folder).
+What is kept is bounded by bytes, not by time, because the two halves of a race can be hours apart,
+and `check` must find it again in the file. A file has everything in memory and then what follows
+for a while. It gets its name when it is complete (folder.py keeps the folder).
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from ghesrace.sources.capture.file import CaptureSource, CaptureWriter
 from .folder import Folder
 
 _OVERHEAD = 256  # bytes that an array costs besides its events
-_MERGE = 64 << 10  # small batches are put together up to this size
+_MERGE = 64 << 10  # bytes up to which small batches are put together
 _RETRY_S = 10.0
-_MOST_AFTER_S = 60.0  # new findings prolong a file up to this
+_MOST_AFTER_S = 60.0  # seconds up to which new findings prolong a file
 _MOST_KEYS = 4096
 _ROWS = 1 << 15
 
@@ -39,15 +40,15 @@ FindingKey = tuple[str, str, str | None, str | None]  # pattern, severity, acces
 
 
 def finding_key(finding: Finding) -> FindingKey:
-    """What makes two findings the same for the recorder: all but CPUs and frames, of which
-    there are too many."""
+    """Return what is equal for two findings if they are the same for the recorder. CPUs and frames
+    are left out, because there are too many of them."""
     return finding.pattern, finding.severity, finding.access, finding.slot
 
 
 def shown(path: Path, keys: list[FindingKey]) -> list[FindingKey]:
-    """Those of *keys* that the engine finds in the capture at *path*, as `check` would.
+    """Return those of *keys* that the engine finds in the capture at *path*, as `check` would.
 
-    Raises InputError if it can't be read.
+    Raises InputError if the capture can't be read.
     """
     source = CaptureSource(path)
     engine = Engine(source.plan)
@@ -59,7 +60,7 @@ def shown(path: Path, keys: list[FindingKey]) -> list[FindingKey]:
 
 
 class RecentEvents:
-    """The newest batches, up to *limit* bytes in memory; the oldest go first, whole.
+    """The newest batches, up to *limit* bytes in memory. The oldest ones are dropped first, whole.
 
     >>> from ghesrace.events import mark
     >>> recent = RecentEvents(limit=1 << 20)
@@ -79,7 +80,7 @@ class RecentEvents:
         if self._batches:
             last = self._batches[-1]
             if (last["kind"] == Kind.MARK).all() and (batch["kind"] == Kind.MARK).all():
-                self._drop(self._batches.pop())  # a later mark says all that an earlier one does
+                self._drop(self._batches.pop())  # A later mark says all that an earlier one does.
             elif last.nbytes + batch.nbytes <= min(_MERGE, self.limit // 16):
                 self._drop(self._batches.pop())
                 batch = np.concatenate((last, batch))
@@ -92,7 +93,7 @@ class RecentEvents:
         self.bytes -= batch.nbytes + _OVERHEAD
 
     def batches(self) -> list[Events]:
-        """All batches in memory, oldest first."""
+        """Return all batches in memory, the oldest first."""
         return list(self._batches)
 
 
@@ -127,10 +128,20 @@ class _Open:
 
 
 class FlightRecorder:
-    """Give it every batch (`add`) and every finding (`found`); it never raises.
+    """The recorder is given every batch (`add`) and every finding (`found`), and writes captures. A
+    disk that refuses never makes it raise.
 
-    *say* gets (event, fields) for the log, *done* a capture's path and the keys of its findings.
-    *clock* is monotonic seconds.
+    *say* is called with (event, fields) for the log, and *done* with a capture's path and the keys
+    of its findings. *clock* returns monotonic seconds.
+
+        recorder = FlightRecorder(Config().recorder, source.plan, source.host, say, done)
+        recorder.start()
+        for batch in source.batches():
+            watch.feed(batch)
+            recorder.add(batch)
+            recorder.found(watch.look())
+            recorder.tick()
+        recorder.stop()
     """
 
     def __init__(
@@ -166,20 +177,20 @@ class FlightRecorder:
             self._failed(error, "start")
 
     def reload(self, settings: Settings) -> None:
-        """Take over new settings; memory and an open file stay as they are."""
+        """Take over new settings. The memory and an open file stay as they are."""
         self.settings = settings
         self.folder = Folder(settings.directory, settings.budget_mib << 20)
         self.start()
 
     def add(self, batch: Events) -> None:
-        """Take one batch, after the engine did."""
+        """Take one batch (EVENT, shape (n,)), after the engine took it."""
         if self.settings.enabled:
             self.memory.add(batch)
         if self._open is not None:
             self._guarded(lambda: self._continue(batch))
 
     def found(self, findings: list[Finding]) -> None:
-        """Findings that are new or happened again."""
+        """Take findings that are new or happened again, and begin a capture if one is wanted."""
         now = self._clock()
         for finding in findings:
             name = finding_key(finding)
@@ -187,7 +198,7 @@ class FlightRecorder:
                 self.counters.suppressed["disabled"] += 1
             elif name in self._wanted or self._recently(name, now) or self._holds(name):
                 self.counters.suppressed["repeated"] += 1
-            elif self._open is not None:  # it is in the file already: memory and since
+            elif self._open is not None:  # The open file has its events already.
                 self._remember(name, now)
                 self._open.keys.append(name)
                 self._open.until = min(now + self.settings.after_seconds, self._open.latest)
@@ -196,7 +207,8 @@ class FlightRecorder:
         self._begin(now)
 
     def tick(self) -> None:
-        """Once per batch: finish, retry, look after the folder."""
+        """Finish an open file if it is time, retry what failed, and look after the folder. Call it
+        once per batch."""
         now = self._clock()
         if self._open is not None and now >= self._open.until:
             self._guarded(self._finish)
@@ -210,7 +222,7 @@ class FlightRecorder:
                 self._say("recorder-recovered")
 
     def stop(self) -> None:
-        """The run is over: an open file is complete now."""
+        """Finish an open file, because the run is over."""
         self._retry_at = 0.0
         self._begin(self._clock())
         if self._open is not None:
@@ -218,7 +230,7 @@ class FlightRecorder:
 
     @property
     def pending(self) -> int:
-        """Findings whose evidence is not on disk yet."""
+        """How many findings there are whose evidence is not on the disk yet."""
         return len(self._wanted) + (len(self._open.keys) if self._open is not None else 0)
 
     def _holds(self, name: FindingKey) -> bool:
@@ -268,7 +280,7 @@ class FlightRecorder:
         for batch in batches:
             writer.write(batch)
             waiting += len(batch)
-            if waiting >= _ROWS:  # a reader takes a batch at a time: ours has a memory limit
+            if waiting >= _ROWS:  # A reader holds a whole batch, and ours has a memory limit.
                 writer.flush()
                 waiting = 0
         writer.flush()
@@ -295,14 +307,14 @@ class FlightRecorder:
         self._done(path, current.keys)
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """Do *act*; if the disk refuses, drop the file and try again later from memory."""
+        """Do *act*. If the disk refuses, drop the file and try again later from memory."""
         try:
             act()
-        except (OSError, GhesraceError) as error:  # both of the writer's are OSErrors too
+        except (OSError, GhesraceError) as error:
             lost = self._open
             self._open = None
             if lost is not None:
-                for name in lost.keys:  # memory still holds them: the next try writes them
+                for name in lost.keys:  # Memory still holds them, so the next try writes them.
                     self._recorded.pop(name, None)
                     self._wanted[name] = None
                 with suppress(OSError, GhesraceError):

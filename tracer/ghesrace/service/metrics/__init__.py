@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus sees: the families, node_exporter's textfile, HTTP."""
+"""This package makes what Prometheus sees: the families, node_exporter's textfile, and HTTP."""

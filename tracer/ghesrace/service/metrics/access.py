@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Access to the metrics: a web config file as Prometheus' exporters take it.
+"""This module guards access to the metrics, as a web config file says that Prometheus' exporters
+share.
 
-Format: exporter-toolkit, docs/web-configuration.md. Taken are `tls_server_config` (cert_file,
-key_file, client_ca_file, client_auth_type, min_version) and `basic_auth_users` (name: bcrypt);
-any other key is refused, so that nobody believes in a protection that is not there.
+exporter-toolkit describes the format in docs/web-configuration.md. `tls_server_config` (cert_file,
+key_file, client_ca_file, client_auth_type, min_version) and `basic_auth_users` (name: bcrypt) are
+taken. Any other key is refused, so that nobody believes in a protection that is not there.
 """
 
 from __future__ import annotations
@@ -28,21 +29,26 @@ from ghesrace.errors import UsageError
 _TLS_KEYS = ("cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version")
 _TOP_KEYS = ("tls_server_config", "basic_auth_users")
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-# Go's crypto/tls.ClientAuthType, as far as Python's ssl can do the same.
+# These are the values of Go's crypto/tls.ClientAuthType for which Python's ssl can do the same.
 _CLIENT_AUTH = {
     "": ssl.CERT_NONE,
     "NoClientCert": ssl.CERT_NONE,
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-# A hash to compare with for a user who does not exist, so that the time tells nothing.
+# A user who does not exist is compared with this hash, so that the time tells nothing.
 _NOBODY = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8eYyFdLdlEQmIhqoLJDGrVJoyKv4LG"
 _CACHED = 64
 
 
 @dataclass(slots=True)
 class Access:
-    """Who may read: `tls` (None for plain HTTP) and `users` (name -> bcrypt hash; {} for all)."""
+    """Who may read the metrics. `tls` is None for plain HTTP, and `users` maps names to bcrypt
+    hashes; without users everybody may.
+
+    >>> Access().allowed(None)
+    True
+    """
 
     tls: ssl.SSLContext | None = None
     users: Mapping[str, bytes] = field(default_factory=dict)
@@ -50,9 +56,9 @@ class Access:
     _key: bytes = field(default_factory=lambda: os.urandom(32))
 
     def allowed(self, header: str | None) -> bool:
-        """Whether the Authorization *header* names a user with the right password.
+        """Return whether the Authorization *header* names a user with the right password.
 
-        bcrypt is slow on purpose: what was right once is remembered, as a keyed hash.
+        bcrypt is slow on purpose, so what was right once is remembered, as a keyed hash.
         """
         if not self.users:
             return True
@@ -85,7 +91,14 @@ def _credentials(header: str | None) -> tuple[str, bytes]:
 
 
 def load(path: Path) -> Access:
-    """Read the file. Raises UsageError that names the file and the key."""
+    """Read the web configuration at *path*. Raises UsageError, which names the file and the key.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "web.yml"
+    >>> _ = path.write_text("basic_auth_users: {}")
+    >>> load(path).users
+    {}
+    """
     try:
         data = yaml.safe_load(path.read_bytes()) or {}
     except OSError as error:
@@ -153,7 +166,7 @@ def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
             f"{path}: tls_server_config.min_version {version!r} is not supported",
             f"use one of {', '.join(_VERSIONS)}",
         )
-    # As in exporter-toolkit: paths in the file are relative to it.
+    # As in exporter-toolkit, paths in the file are relative to the file's own folder.
     files = {k: path.parent / v for k, v in tls.items() if k.endswith("_file") and v}
     if "cert_file" not in files or "key_file" not in files:
         raise UsageError(f"{path}: tls_server_config needs cert_file and key_file", "name both")
@@ -178,10 +191,14 @@ def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
 
 
 class WebConfig:
-    """The access of *path*, read anew when it changed; a change that is broken is not taken over
-    (`error` says why), so that a typo neither opens nor closes the door.
+    """The access that the file at *path* grants, or free access for "". The file is read again when
+    it has changed. A change that is broken is not taken over (`error` says why), so that a typo
+    neither opens nor closes the door.
 
     Raises UsageError if the first reading fails.
+
+    >>> WebConfig("").access().tls is None
+    True
     """
 
     def __init__(self, path: str) -> None:
@@ -198,7 +215,7 @@ class WebConfig:
         return (status.st_mtime_ns, status.st_size) if status else None
 
     def access(self) -> Access:
-        """What holds now. Never raises."""
+        """Return the access that holds now. It never raises UsageError."""
         stamp = self._stamp()
         if self.path is not None and stamp != self._seen:
             self._seen = stamp

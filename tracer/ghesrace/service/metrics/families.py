@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prometheus metrics: the state of a watch, a recorder and the daemon, as metric families.
+"""This module turns the state of a watch, a recorder and the daemon into Prometheus's metric
+families.
 
-One table says what there is; dashboards, rules and docs are held to it by a test. Families are
-made from counters that live elsewhere (no second bookkeeping), every label set is there from the
-first scrape, and no label holds an address, a pid or a CPU (but for `per_cpu`).
+One table says which metrics there are, and a test holds dashboards, rules and docs to it. Families
+are made from counters that live elsewhere, so there is no second bookkeeping. Every label set is
+there from the first scrape, and no label holds an address, a pid or a CPU (except with `per_cpu`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ REASONS = ("not-checked", "no-traffic", "truncated", "probe-failed", "losses", "
 SEVERITIES = ("observed", "predicted")
 CODES = ("200", "400", "401", "404", "405", "414", "431", "500", "503", "other")
 
-# name -> (type, help, labels). A counter is listed without its `_total`.
+# The table maps a name to (type, help, labels). A counter's name is written without its `_total`.
 TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "build_info": ("gauge", "Version of ghesrace; always 1.", ("version", "python")),
     "kernel_info": ("gauge", "The kernel that is watched; always 1.", ("release", "arch")),
@@ -145,17 +146,18 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 @dataclass(slots=True)
 class Exemplars:
-    """The newest capture of each (pattern, severity): id and when it was written (Unix)."""
+    """The newest capture of each (pattern, severity): its id, and when it was written (Unix
+    seconds)."""
 
     newest: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
 
     def add(self, pattern: str, severity: str, capture: str) -> None:
-        """A capture was written."""
+        """Remember that *capture* (an id) was written for a finding."""
         self.newest[pattern, severity] = (capture, time.time())
 
 
 class _Families:
-    """Collects samples under the names of TABLE."""
+    """This collects samples under the names of TABLE."""
 
     def __init__(self) -> None:
         self.made: dict[str, Metric] = {}
@@ -169,6 +171,7 @@ class _Families:
     def add(
         self, name: str, value: float, *labels: object, exemplar: Exemplar | None = None
     ) -> None:
+        """Add a sample; *labels* are the values of the family's labels, in their order."""
         family, names = self._family(name)
         suffix = "_total" if TABLE[name][0] == "counter" else ""
         values = dict(zip(names, map(str, labels), strict=True))
@@ -176,12 +179,15 @@ class _Families:
         family.samples.append(sample)
 
     def one_of(self, name: str, current: str | None, choices: Iterable[str]) -> None:
+        """Add a sample for each of *choices*, which is 1 for the *current* one and 0 for others."""
         for choice in choices:
             self.add(name, choice == current, choice)
 
     def histogram(
         self, name: str, bounds: tuple[float, ...], counts: list[int], total: float
     ) -> None:
+        """Add a histogram. *counts* has one number more than *bounds*, for the open last bucket,
+        and *total* is the sum of what was observed."""
         family, _ = self._family(name)
         below = 0
         for bound, count in zip((*bounds, float("inf")), counts, strict=True):
@@ -194,17 +200,18 @@ class _Families:
 
 @dataclass(slots=True)
 class Published:
-    """Families as of one moment; what prometheus-client's encoders take."""
+    """The families as of one moment, which the encoders of prometheus-client take."""
 
     families: list[Metric] = field(default_factory=list)
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
+        """Yield the families."""
         yield from self.families
 
     @property
     def registry(self) -> CollectorRegistry:
-        """Itself: the encoders of 0.16 ask for a registry by name, and only call `collect`."""
+        """This object itself, because the encoders of prometheus-client 0.16 are typed to take a
+        registry, but only call `collect`."""
         return cast(CollectorRegistry, self)
 
 
@@ -216,7 +223,13 @@ def publish(
     *,
     per_cpu: bool = False,
 ) -> Published:
-    """All metrics as of now. To be called where the watch is fed: nothing here is locked."""
+    """Return all metrics as of now. Call it in the thread that feeds the watch, because nothing
+    here is locked.
+
+    >>> published = publish(Watch(Plan("x86_64", "6.12", (), ()), 3600.0), Health())
+    >>> next(published.collect()).name
+    'ghesrace_build_info'
+    """
     out = _Families()
     unix = _unix_of(watch.plan)
     _identity(out, watch.plan, health)
@@ -234,7 +247,7 @@ def publish(
 
 
 def _unix_of(plan: Plan) -> Callable[[int], float]:
-    """From ns of the capture's clock to Unix seconds; 0 stays 0 (never)."""
+    """Return a function from ns of the capture's clock to Unix seconds; 0 (never) stays 0."""
     now = time.time() - clock_now(plan.clock) / 1e9
     return lambda ns: ns / 1e9 + now if ns else 0.0
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP: /metrics, /-/healthy, /-/ready, the runbooks, and a plain page with the verdict.
+"""This module serves HTTP: /metrics, /-/healthy, /-/ready, the runbooks, and a plain page with the
+verdict.
 
-A thread per connection, so many at most; each has a time limit. What a scrape gets was made by the
-engine's thread and is encoded once per format, so that fifty scrapers cost little more than one.
+Each connection has a thread and a time limit, and their number is limited. What a scrape gets was
+made by the engine's thread and is encoded once per format, so that fifty scrapers cost little more
+than one.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 @dataclass(slots=True)
 class Page:
-    """What the server tells; replaced as a whole by the engine's thread.
+    """What the server tells. The engine's thread replaces it as a whole.
 
-    `ready` and `healthy` come with a sentence that says why (not). `facts` and `findings` are the
-    landing page's lines, `findings` as (text, runbook).
+    `facts` (name, value) and `findings` (text, runbook) are the lines of the landing page, and
+    `encoded` has the metrics by format.
     """
 
     published: Published = field(default_factory=Published)
@@ -49,7 +51,8 @@ class Page:
 
 @dataclass(slots=True)
 class Bulletin:
-    """Where the engine's thread leaves the newest page, and what answers the two probes."""
+    """Where the engine's thread leaves the newest page. `healthy` and `ready` answer the two
+    probes, with a sentence that says why (not)."""
 
     healthy: Callable[[], tuple[bool, str]]
     ready: Callable[[], tuple[bool, str]]
@@ -59,13 +62,14 @@ class Bulletin:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, code: int) -> None:
-        """An answer was given."""
+        """Count an answer by its status code."""
         name = str(code) if str(code) in CODES else "other"
         with self.lock:
             self.codes[name] = self.codes.get(name, 0) + 1
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
-        """The newest metrics in the format that *accept* asks for."""
+        """Return the newest metrics in the format that *accept* (the header) asks for, and the name
+        of that format."""
         page = self.page
         encoder, kind = choose_encoder(accept)
         with self.lock:
@@ -81,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _PATIENCE_S
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: answers are counted, not logged."""
+        """Do nothing, because answers are counted, not logged."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         self.server.board.count(int(code) if isinstance(code, int | HTTPStatus) else 0)
@@ -160,7 +164,8 @@ class _Listener(ThreadingHTTPServer):
         try:
             tls = self.web.access().tls
             request.settimeout(_PATIENCE_S)
-            if tls is not None:  # the handshake is here, so that a slow one blocks nobody else
+            # The handshake is done in this thread, so that a slow one blocks nobody else.
+            if tls is not None:
                 request = tls.wrap_socket(request, server_side=True)
             super().process_request_thread(request, client_address)
         except (OSError, ssl.SSLError, ValueError):
@@ -169,12 +174,20 @@ class _Listener(ThreadingHTTPServer):
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or spoke no HTTP, is no error of ours."""
+        """Count a client that went away or spoke no HTTP, which is no error of ours."""
         self.board.count(0)
 
 
 class WebServer:
-    """Listens on all *addresses* (host, port) until `close`. Raises HostError if it can't."""
+    """A web server listens on all *addresses* (host, port) until `close`, and serves at most so
+    many *connections* at once. Raises HostError if it can't listen.
+
+    >>> board = Bulletin(healthy=lambda: (True, "watching"), ready=lambda: (True, "watching"))
+    >>> server = WebServer([("127.0.0.1", 0)], board, WebConfig(""), connections=4)
+    >>> len(server.ports)
+    1
+    >>> server.close()
+    """
 
     def __init__(
         self, addresses: list[tuple[str, int]], board: Bulletin, web: WebConfig, connections: int
@@ -195,7 +208,8 @@ class WebServer:
 
     @property
     def ports(self) -> list[int]:
-        """The ports, those that the kernel chose (0) included."""
+        """The ports, in the order of the addresses. Where an address has port 0, the kernel chose
+        one."""
         return [listener.server_address[1] for listener in self._listeners]
 
     def reload(self, web: WebConfig) -> None:
@@ -204,7 +218,7 @@ class WebServer:
             listener.web = web
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening. A second call does nothing."""
         for listener in self._listeners:
             listener.shutdown()
             listener.server_close()
@@ -212,7 +226,12 @@ class WebServer:
 
 
 def landing(page: Page) -> str:
-    """The page at /: facts, findings with their runbooks, links. No script, no style sheet."""
+    """Return the page at /, which has the facts, the findings with their runbooks, and links. It
+    has no script and no style sheet.
+
+    >>> "No finding." in landing(Page(facts=(("State", "watching"),)))
+    True
+    """
     rows = "".join(
         f"<tr><th align=left>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>\n"
         for name, value in page.facts

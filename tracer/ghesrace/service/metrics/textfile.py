@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics as a file for node_exporter's textfile collector, for hosts with no open port."""
+"""This module writes metrics to a file for node_exporter's textfile collector, for hosts with no
+open port.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,16 @@ ONCE = "ghesrace_capture.prom"
 
 
 def once(directory: Path, watch: Watch, backend: str) -> Path:
-    """What a capture that is over found, for `capture --textfile`: a watch that was fed with it.
+    """Write what a capture that is over found, for `capture --textfile`, and return the file's
+    path. *watch* was fed with the capture, and *backend* recorded it.
 
-    `ghesrace_watching` is 0 in it. Raises HostError if the folder can't be written.
+    `ghesrace_watching` is 0 in the file. Raises HostError if the folder can't be written.
+
+    >>> import tempfile
+    >>> from ghesrace.plan import Plan
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> once(folder, Watch(Plan("x86_64", "6.12", (), ()), 3600.0), "bpf").name
+    'ghesrace_capture.prom'
     """
     watch.finish()
     watch.look(now=True)
@@ -29,12 +38,15 @@ def once(directory: Path, watch: Watch, backend: str) -> Path:
 
 
 def write(directory: Path, published: Published, name: str = NAME) -> Path:
-    """Put *published* into DIRECTORY/ghesrace.prom, atomically: a scrape never sees half of it.
+    """Write *published* to the file *name* in *directory*, and return its path. The file is
+    replaced atomically, so that a scrape never sees half of it.
 
     Raises HostError if the folder can't be written.
+
+        write(Path("/var/lib/node_exporter"), publish(watch, health))
     """
     path = directory / name
-    part = directory / f".{name}.{os.getpid()}"  # the collector takes *.prom only
+    part = directory / f".{name}.{os.getpid()}"  # The collector takes only *.prom.
     try:
         part.write_bytes(generate_latest(published.registry))
         part.chmod(0o644)

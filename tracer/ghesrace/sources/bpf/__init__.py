@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events by eBPF: compile, load, attach, read."""
+"""This package records events with eBPF: it compiles, loads and attaches programs, and reads what
+they write.
+"""

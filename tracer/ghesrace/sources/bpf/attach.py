@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions in, descriptors out: makes the maps, loads and attaches every program."""
+"""This module makes the maps, and loads and attaches every program. It takes instructions and
+returns descriptors.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +23,27 @@ from .cache import Compiled, Map
 from .compile import Refused
 from .instructions import name_variables
 
-# enum bpf_prog_type, and enum bpf_attach_type of the tracing type.
+# The numbers are those of enum bpf_prog_type and, for programs of the tracing type, of enum
+# bpf_attach_type.
 _TYPES = {"kprobe": 2, "raw-tracepoint": 17, "tracing": 26}
 _ATTACH = {"fentry": 24, "fexit": 25}
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
 RING_MAPS = ("cpus", "records")
-STATES = "states"  # of a summary, behind them
+STATES = "states"  # a summary's map, which follows RING_MAPS
 _LOG_SIZE = 1 << 22
-# struct bpf_prog_info (include/uapi/linux/bpf.h): recursion_misses, Linux 5.12.
+# The first is how much is read of struct bpf_prog_info (include/uapi/linux/bpf.h), the second the
+# offset of recursion_misses in it (since Linux 5.12), in bytes.
 _INFO_SIZE, _RECURSION_MISSES = 256, 208
 _AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class BpfProgram:
-    """One program to load and attach: its C function, program.PROGRAM_TYPE, the mechanism, and
-    what it is attached to: a function (with its BTF id), a tracepoint's name, or the id of a probe
-    event. Of higher `lateness` are attached later and detached sooner."""
+    """One program to load and attach. `function` is its C function, `type` one of
+    program.PROGRAM_TYPE's, and `target` what it is attached to: a kernel function (whose BTF id is
+    `btf_id`), a tracepoint's name, or the id of a probe event. Programs of higher `lateness` are
+    attached later and detached sooner."""
 
     function: str
     type: str
@@ -50,31 +55,32 @@ class BpfProgram:
 
 @dataclass(slots=True)
 class Loaded:
-    """What is in the kernel: `maps` (MAPS, and STATES of a summary), of each program its
-    descriptor, in the order in which they were asked for, and the attachments by lateness. All
-    goes with `close`."""
+    """What is in the kernel, as descriptors: `maps` (RING_MAPS, and STATES of a summary) and
+    `programs`, both in the order in which they were asked for, and the `attachments` by lateness.
+    `close` frees all of it."""
 
     maps: list[int]
     programs: list[int]
     attachments: dict[int, list[int]]
 
     def detach(self) -> None:
-        """Let no program run any more; the maps stay readable."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:  # each waits for the kernel's RCU readers
+        """Let no program run any more. The maps stay readable."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # Each close waits for the kernel's RCU readers.
             while self.attachments:
                 fds = self.attachments.pop(max(self.attachments))
                 list(pool.map(os.close, fds))
 
     def close(self) -> None:
-        """Detach, and free programs and maps."""
+        """Detach the programs, then free programs and maps."""
         self.detach()
         for fd in [*self.programs, *self.maps]:
             os.close(fd)
         self.programs, self.maps = [], []
 
     def misses(self) -> list[int]:
-        """Of each program, how often the kernel skipped it because it ran on that CPU already
-        (bpf_prog_info.recursion_misses; 0 before 5.12, which skipped none)."""
+        """Return how often the kernel skipped each program because it ran on that CPU already
+        (bpf_prog_info.recursion_misses). It is 0 before Linux 5.12, which skipped none. Raises
+        HostError if the kernel does not tell."""
         return [_recursion_misses(fd) for fd in self.programs]
 
 
@@ -82,8 +88,8 @@ def _recursion_misses(fd: int) -> int:
     try:
         info = syscalls.info(fd, _INFO_SIZE)
     except PermissionError:
-        # Before c8644cd0efe7, Linux 5.19, bpf(2) is of use to nobody who gave up CAP_BPF, as the
-        # daemon does; the file is. It has this line since 5.12 too.
+        # Before c8644cd0efe7 (Linux 5.19), bpf(2) refuses whoever gave up CAP_BPF, as the daemon
+        # does, but the file can be read. It too has this line since 5.12.
         text = Path(f"/proc/self/fdinfo/{fd}").read_text()
         found = re.search(r"^recursion_misses:\t(\d+)$", text, re.MULTILINE)
         return int(found[1]) if found else 0
@@ -100,11 +106,15 @@ def attached(
     variables: dict[int, int],
     cpu: int,
 ) -> Loaded:
-    """Everything in the kernel, attached.
+    """Make the maps of *code*, load and attach *programs*, and return what is in the kernel then.
 
-    *maps*: those that are wanted; *variables*: 64-bit constants that stand for the address of a
-    per-CPU kernel variable -> its BTF id, which bcc has no word for; *cpu*: an online one. Raises
-    Refused, and leaves nothing behind then.
+    *maps* names the maps whose descriptors are wanted. *variables* maps each 64-bit constant that
+    stands for the address of a per-CPU kernel variable to the variable's BTF id, for which bcc has
+    no syntax. *cpu* is any online CPU. Raises Refused, and leaves nothing behind then.
+
+        code = compiled(text, ("p0",))
+        programs = (BpfProgram("p0", "kprobe", "kprobe", target="1812"),)
+        loaded = attached(code, programs, variables={}, cpu=0)
     """
     with contextlib.suppress(OSError, ValueError):
         # Before Linux 5.11 (d5299b67dd59) maps and programs count as locked memory.
@@ -123,14 +133,14 @@ def attached(
     names = [one.name for one in code.maps]
     wanted = [loaded.maps[names.index(name)] for name in maps]
     for fd in set(loaded.maps) - set(wanted):
-        os.close(fd)  # its programs keep it
+        os.close(fd)  # The programs that use the map keep it.
     loaded.maps = wanted
     return loaded
 
 
 @contextmanager
 def _undone(loaded: Loaded) -> Iterator[None]:
-    """Whatever interrupts it, Ctrl-C too."""
+    """Free what is *loaded* if anything interrupts the block, even Ctrl-C."""
     try:
         yield
     except BaseException:
@@ -160,7 +170,7 @@ def _load(program: BpfProgram, code: bytes) -> int:
         return load(None)
     except OSError as error:
         log = bytearray(_LOG_SIZE)
-        with contextlib.suppress(OSError):  # again, for the verifier's reasons
+        with contextlib.suppress(OSError):  # The second try fetches the verifier's reasons.
             os.close(load(log))
         said = log.rstrip(b"\0").decode("utf-8", "replace")
         what = f"{program.mechanism} on {program.target}: {error.strerror}"
@@ -181,7 +191,8 @@ def _attach(program: BpfProgram, fd: int, cpu: int) -> int:
 
 
 def _on_probe_event(event: int, program: int, cpu: int) -> int:
-    """On one CPU; a program on it runs on all, as it hangs on the trace event."""
+    """Attach *program* to the probe event with this id. The perf event is made on one CPU only, but
+    the program runs on all of them, because it belongs to the trace event."""
     made = syscalls.perf_event(_PERF_TYPE_TRACEPOINT, event, cpu)
     try:
         fcntl.ioctl(made, _PERF_EVENT_IOC_SET_BPF, program)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bcc made of a C text, kept until the next boot, so that a restarted daemon is not blind for
-as long as LLVM takes.
+"""This module keeps what bcc made of a C text until the next boot, so that a restarted daemon is
+not blind for as long as LLVM takes.
 
 The instructions depend on the text, which holds all that ghesrace knows of this kernel and its
-addresses, on bcc, and on the headers' definitions of u8 to u64. So the text and bcc's version are
-the name of an entry, and entries live in /run, which no boot survives. Whoever can write there
-decides what runs in the kernel: a folder that is not ours alone is not used.
+addresses, on bcc, and on the headers' definitions of u8 to u64. So the text and bcc's version make
+the name of an entry, and entries live in /run, which is empty after a boot. Whoever can write there
+decides what runs in the kernel, so a folder that others can write is not used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from . import instructions
 
-KEPT = 16  # entries; a plan has one, and every module that changes it another
+KEPT = 16  # entries; a plan has one, and another one for every module that changes the plan
 _OTHERS_MAY_WRITE = 0o022
 _MOST_BYTES = 16 << 20
 _NAME = slice(24, 40)
@@ -40,38 +40,43 @@ class Map:
 
     @classmethod
     def of(cls, info: bytes) -> Map:
-        """From the first 40 bytes of struct bpf_map_info."""
+        """Return the map that the first 40 bytes of a struct bpf_map_info describe."""
         kind, _, key, value, entries, flags = struct.unpack_from("<6I", info)
         return cls(kind, key, value, entries, flags, info[_NAME].rstrip(b"\0").decode())
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Functions' instructions (8 bytes each), in which a map's descriptor is an index of `maps`."""
+    """The instructions of C functions (8 bytes each). In the place of a map's descriptor they hold
+    an index into `maps`.
+
+    >>> Compiled.from_json(Compiled((), {"p0": bytes(8)}).to_json()).code
+    {'p0': b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'}
+    """
 
     maps: tuple[Map, ...]
     code: dict[str, bytes]
 
     @classmethod
     def of(cls, code: dict[str, bytes], describe: Callable[[int], Map]) -> Compiled:
-        """From instructions that hold descriptors."""
+        """Take instructions that hold descriptors; *describe* tells the map of a descriptor."""
         fds = sorted(set().union(*map(instructions.maps, code.values())))
         index = {fd: n for n, fd in enumerate(fds)}
         maps = tuple(describe(fd) for fd in fds)
         return cls(maps, {name: instructions.name_maps(text, index) for name, text in code.items()})
 
     def with_maps(self, name: str, fds: list[int]) -> bytes:
-        """The instructions of function *name*, with the descriptors of its maps."""
+        """Return the instructions of function *name*, with *fds* as the descriptors of its maps."""
         return instructions.name_maps(self.code[name], dict(enumerate(fds)))
 
     def to_json(self) -> str:
-        """For `from_json`."""
+        """Return a text from which `from_json` makes the same again."""
         code = {name: text.hex() for name, text in self.code.items()}
         return json.dumps({"maps": [asdict(one) for one in self.maps], "code": code})
 
     @classmethod
     def from_json(cls, text: str) -> Compiled:
-        """What `to_json` made. Raises ValueError, KeyError or TypeError for anything else."""
+        """Read what `to_json` made. Raises ValueError, KeyError or TypeError for anything else."""
         data = json.loads(text)
         code = {str(name): bytes.fromhex(text) for name, text in data["code"].items()}
         made = cls(tuple(Map(**one) for one in data["maps"]), code)
@@ -83,19 +88,28 @@ class Compiled:
 
 
 def place() -> Path:
-    """Where entries are: the unit's RuntimeDirectory=, or root's own in /run."""
+    """Return the folder of the entries, which is in the unit's RuntimeDirectory= or in
+    /run/ghesrace."""
     return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/ghesrace")) / "bpf"
 
 
 class Cache:
-    """Entries in *folder*; without one that is ours alone it keeps nothing."""
+    """A cache keeps its entries in *folder*. It keeps nothing if others can write that folder.
+    *version* is bcc's.
+
+    >>> import tempfile
+    >>> cache = Cache(Path(tempfile.mkdtemp()) / "bpf", "0.26")
+    >>> cache.put("int p0(void) {...}", Compiled((), {"p0": bytes(8)}))
+    >>> cache.get("int p0(void) {...}") == Compiled((), {"p0": bytes(8)})
+    True
+    """
 
     def __init__(self, folder: Path, version: str) -> None:
         self._version = version
         self._folder: Path | None = None
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Not the unit's folder above it either: who owns that can exchange ours.
+            # The unit's folder above it must be ours too: whoever owns that can exchange this one.
             if _ours(folder) and _ours(folder.parent):
                 self._folder = folder
 
@@ -104,7 +118,7 @@ class Cache:
         return self._folder / name if self._folder else None
 
     def get(self, text: str) -> Compiled | None:
-        """What was kept of this C text."""
+        """Return what was kept of this C text, or None if nothing was, or if it is damaged."""
         entry = self._entry(text)
         try:
             if entry is None or not _ours(entry) or entry.stat().st_size > _MOST_BYTES:
@@ -116,7 +130,8 @@ class Cache:
         return found
 
     def put(self, text: str, compiled: Compiled) -> None:
-        """Keep it, and forget the oldest."""
+        """Keep what was *compiled* of this C text, and delete the oldest entries beyond KEPT. It
+        never raises OSError: what can't be kept is compiled again."""
         entry = self._entry(text)
         if entry is None:
             return
@@ -134,6 +149,6 @@ class Cache:
 
 
 def _ours(path: Path) -> bool:
-    """Whether nobody but us (root) can write it."""
+    """Return whether nobody but us (root) can write *path*."""
     found = path.lstat()
     return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_MAY_WRITE

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C text in, BPF instructions out: the only place that loads bcc, and LLVM with it.
+"""This module turns C text into BPF instructions. It is the only one that loads bcc, and LLVM with
+it.
 
-LLVM takes 100 MB, which a process never gives back. So a child compiles, `python -m
-ghesrace.sources.bpf.compile FD`: it reads a request (JSON) from standard input, writes
-Compiled.to_json() to the socket FD, or a refusal as {"error": ..., "what": ...}, and ends. What it
-made is kept until the next boot (cache.py), so that a daemon that starts again needs none.
+LLVM takes 100 MB, which a process never gives back. So a child process compiles, `python -m
+ghesrace.sources.bpf.compile FD`. It reads a request (JSON) from standard input, writes
+Compiled.to_json() or a refusal as {"error": ..., "what": ...} to the socket FD, and ends. What it
+made is kept until the next boot (cache.py), so that a daemon that starts again needs no child.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from pathlib import Path
 from . import syscalls
 from .cache import Cache, Compiled, Map, place
 
-_PATIENCE_S = 600.0  # LLVM under emulation takes its time
-_MAP_INFO_SIZE = 40  # of struct bpf_map_info: as much as all kernels have
+_PATIENCE_S = 600.0  # LLVM is slow under emulation.
+_MAP_INFO_SIZE = 40  # bytes of struct bpf_map_info that all kernels have
 _PIECE = 1 << 16
 
 
 class Refused(Exception):
-    """Something that bcc or the kernel did not take: the `stage` (bcc, compile, compiler, load,
-    attach), what, and the `log` of the compiler or verifier."""
+    """Raised when bcc or the kernel refuses something. `stage` is bcc, compile, compiler, load or
+    attach; `what` says what was refused, and `log` is that of the compiler or of the verifier."""
 
     def __init__(self, stage: str, what: str, log: str = "") -> None:
         super().__init__(what)
@@ -37,7 +38,11 @@ class Refused(Exception):
 
 
 def compiled(text: str, functions: tuple[str, ...]) -> Compiled:
-    """The instructions of *functions* of a C text. Raises Refused."""
+    """Return the instructions of *functions* in a C text, from the cache or by a child process.
+    Raises Refused if bcc is missing or does not take the text.
+
+        code = compiled("int p0(void *ctx) { return 0; }", ("p0",))
+    """
     cache = Cache(place(), _version())
     if (kept := cache.get(text)) is None:
         kept = _by_child(text, functions)
@@ -46,7 +51,7 @@ def compiled(text: str, functions: tuple[str, ...]) -> Compiled:
 
 
 def _version() -> str:
-    """Of bcc, without loading it. Raises Refused if there is none."""
+    """Return what tells bcc's version, without loading bcc. Raises Refused if there is no bcc."""
     spec = importlib.util.find_spec("bcc")
     if spec is None or spec.origin is None:
         raise Refused("bcc", "no module named bcc")
@@ -65,7 +70,7 @@ def _by_child(text: str, functions: tuple[str, ...]) -> Compiled:
                 stdout=log,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for us: we end it, and undo all
+                start_new_session=True,  # Ctrl-C is for us alone: we end the child, and undo all.
             )
         try:
             assert child.stdin is not None
@@ -99,14 +104,14 @@ def _compile(text: str, functions: tuple[str, ...]) -> Compiled:
         raise Refused("bcc", str(error)) from error
     try:
         module = BPF(text=text, cflags=["-Wno-everything"])
-    except Exception as error:  # bcc raises nothing else
+    except Exception as error:  # bcc raises bare Exceptions.
         raise Refused("compile", str(error)) from error
     code = {name: bytes(module.dump_func(name.encode())) for name in functions}
     return Compiled.of(code, lambda fd: Map.of(syscalls.info(fd, _MAP_INFO_SIZE)))
 
 
 def main() -> None:
-    """Serve the one request."""
+    """Serve the one request of the process that started this one."""
     request = json.loads(sys.stdin.read())
     with socket.socket(fileno=int(sys.argv[1])) as line:
         try:
@@ -119,4 +124,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
     sys.stderr.flush()
-    os._exit(0)  # bcc's exit handlers take long and only free what goes anyway
+    os._exit(0)  # bcc's exit handlers take long, and only free what ends with the process anyway.

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BPF instructions as bytes: what their 64-bit constants name (struct bpf_insn and the
-BPF_PSEUDO_* of include/uapi/linux/bpf.h)."""
+"""This module reads and changes what the 64-bit constants in BPF instructions name.
+
+The instructions are bytes, laid out as struct bpf_insn of include/uapi/linux/bpf.h says; that file
+has the BPF_PSEUDO_* too, which say what a constant is.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
 
-INSTRUCTION = 8  # bytes; a 64-bit constant takes two
+INSTRUCTION = 8  # bytes; the load of a 64-bit constant takes two instructions
 _LD_IMM64 = 0x18
-_NUMBER, _MAP_FD, _BTF_ID = 0, 1, 3  # source register of such a load: what the constant is
+_NUMBER, _MAP_FD, _BTF_ID = 0, 1, 3  # The load's source register says what the constant is.
 
 
 def _constants(code: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each 64-bit constant: where it is loaded, what it is, its value."""
+    """Yield, for each 64-bit constant, the offset where it is loaded (bytes), what it is, and its
+    value."""
     at = 0
     while at + 2 * INSTRUCTION <= len(code):
         if code[at] == _LD_IMM64:
@@ -24,7 +28,8 @@ def _constants(code: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _changed(code: bytes, change: Callable[[int, int], tuple[int, int] | None]) -> bytes:
-    """The instructions with other constants: *change* takes what one is and its value."""
+    """Return the instructions with other constants. *change* gets what a constant is and its value,
+    and returns both anew, or None to leave it."""
     made = bytearray(code)
     for at, what, value in _constants(code):
         if (new := change(what, value)) is not None:
@@ -35,18 +40,24 @@ def _changed(code: bytes, change: Callable[[int, int], tuple[int, int] | None]) 
 
 
 def maps(code: bytes) -> set[int]:
-    """The descriptors of maps, or what stands for them, that the instructions name."""
+    """Return the descriptors of maps, or the numbers that stand for them, that *code* names."""
     return {value for _, what, value in _constants(code) if what == _MAP_FD}
 
 
 def name_maps(code: bytes, names: dict[int, int]) -> bytes:
-    """The instructions with other descriptors of maps."""
+    """Return the instructions with other descriptors of maps; *names* maps the old to the new.
+
+    >>> code = bytes([0x18, 0x11, 0, 0, 3, 0, 0, 0, *bytes(8)])  # r1 = the map with descriptor 3
+    >>> maps(name_maps(code, {3: 7}))
+    {7}
+    """
     return _changed(code, lambda what, fd: (_MAP_FD, names[fd]) if what == _MAP_FD else None)
 
 
 def name_variables(code: bytes, variables: dict[int, int]) -> bytes:
-    """The instructions in which the numbers that are keys of *variables* have become references
-    to kernel variables by BTF id (kernel/bpf/verifier.c, check_pseudo_btf_id())."""
+    """Return the instructions in which each number that is a key of *variables* has become a
+    reference to the kernel variable with that BTF id (check_pseudo_btf_id() in
+    kernel/bpf/verifier.c)."""
 
     def change(what: int, value: int) -> tuple[int, int] | None:
         known = what == _NUMBER and value in variables

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan's BPF programs: what is to be compiled and attached, and what a refusal means."""
+"""This module says which BPF programs of a plan are to be compiled and attached, and what it means
+if that is refused.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,20 @@ from . import program as c_program
 from .attach import BpfProgram, Loaded, attached
 from .compile import Refused, compiled
 
-_MAGIC = 0x6768657372616365  # stands for the address of a per-CPU variable
-_OFFSETS = "__per_cpu_offset"  # of each CPU's variables, include/asm-generic/percpu.h
+_MAGIC = 0x6768657372616365  # a number that stands for the address of a per-CPU variable
+_OFFSETS = "__per_cpu_offset"  # where each CPU's variables are (include/asm-generic/percpu.h)
 _LOG_LINES = 6
 
 
 def preempt_count(
     arch: str, btf: Btf, addresses: dict[str, int] | None = None
 ) -> tuple[str, dict[int, int]]:
-    """The C expression for the preempt count on this kernel, in the layout before 7.3, and the
-    variable behind its magic constant (magic -> BTF id). Raises HostError if nothing tells it.
+    """Return the C expression for the preempt count on this kernel, in the layout before 7.3, and
+    the kernel variable that its magic constant stands for (magic -> BTF id). Raises HostError if
+    nothing tells where it is.
 
-    *addresses* of symbols are for kernels without a rule's helper, or whose BTF has no variables,
-    as Debian's 5.10 on amd64.
+    *addresses* maps symbols to their addresses. It is for kernels that lack a rule's helper, or
+    whose BTF has no variables, such as Debian's 5.10 on amd64.
     """
     for rule in (rule for family in families() for rule in family.contexts):
         if arch not in rule.arch:
@@ -48,7 +51,7 @@ def preempt_count(
                 return form.format(read.format(offset)), {}
             continue
         if addresses is not None:
-            # Kernels with the wide layout have the helper, and pahole wrote their variables.
+            # Kernels with the wide layout have the helper, and pahole put their variables into BTF.
             if wide or rule.member or not {rule.variable, _OFFSETS} <= addresses.keys():
                 continue
             base = f"memory({addresses[_OFFSETS]:#x}ULL + 8 * me)"
@@ -68,7 +71,8 @@ def preempt_count(
 def find_preempt_count(
     arch: str, transport: Transport, btf: Btf, root: Path = Path("/")
 ) -> tuple[str, dict[int, int]]:
-    """`preempt_count` by BTF, or else by the addresses in kallsyms. Raises HostError."""
+    """Return what `preempt_count` does, found by BTF or else by the addresses in kallsyms. *root*
+    is the folder that holds /proc. Raises HostError."""
     rules = [rule for family in families() for rule in family.contexts if arch in rule.arch]
     helpers = {rule.helper for rule in rules}
     names = {_OFFSETS, *(name for rule in rules for name in (rule.variable, rule.wide_with))} - {""}
@@ -84,8 +88,8 @@ def find_preempt_count(
 
 
 def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
-    """Offset of a member of a member of struct *struct*; each member is the next struct's name,
-    but for the last."""
+    """Return the offset (bytes) of the last of *members* from the begin of *struct*. Each member
+    but the last must have the name of its own struct. None is returned if BTF lacks a member."""
     offset = 0
     for member in members:
         found = btf.offsets(struct).get(member)
@@ -105,11 +109,14 @@ def load(
     cpus: int,
     root: Path = Path("/"),
 ) -> Loaded:
-    """Compile and attach every probe of *plan*.
+    """Compile and attach every probe of *plan*, and return what is in the kernel then.
 
-    *events*: probe point -> id of its kprobe event, made beforehand; *write* makes the C text of
-    the plan (program.source, or summary.program.source), which has the *maps*; *records*: per
-    ring; *cpus*: possible CPUs. Raises HostError: what is missing, and the package that brings it.
+    *events* maps a probe point to the id of its kprobe event, which must exist. *write* makes the C
+    text of the plan (program.source or summary.program.source), which has the *maps*. *records* is
+    how many records a ring holds, and *cpus* how many CPUs are possible. Raises HostError, which
+    says what is missing and which package brings it.
+
+        loaded = load(plan, {}, write=program.source, maps=RING_MAPS, records=4096, cpus=8)
     """
     try:
         btf = Btf.read(root / "sys/kernel/btf/vmlinux")
@@ -133,8 +140,8 @@ def load(
 
 
 def _lateness(probe: Probe) -> int:
-    """Maps come last, and go first: of an episode that is seen all is seen. The reference count
-    of NMIs comes after the entries that it refers to."""
+    """Return how late a probe is attached. Maps come last, and go first, so that an episode that is
+    seen is seen whole. The reference of NMIs comes after the entries that it refers to."""
     return {Kind.NMI_REF.name: 1, Kind.MAP.name: 2}.get(probe.kind, 0)
 
 
@@ -150,7 +157,7 @@ def _programs(plan: Plan, events: dict[int, int], btf: Btf) -> Iterator[BpfProgr
 
 
 def _refusal(refused: Refused, release: str) -> HostError:
-    """The same in words that say what to do."""
+    """Return the refusal as an error that says what to do."""
     stage, what, log = refused.stage, refused.what, refused.log
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     last = "; ".join(lines[-_LOG_LINES:])
@@ -174,8 +181,8 @@ def _refusal(refused: Refused, release: str) -> HostError:
     if stage == "load":
         return HostError(f"the kernel refuses our BPF program: {what}: {last}", ftrace[3:])
     if stage == "attach" and " on event " in what and "Permission denied" in what:
-        # Debian's kernels, whose default is 3: perf_event_open(2) beyond 2 takes CAP_SYS_ADMIN
-        # where Linux is content with CAP_PERFMON.
+        # Debian's kernels have perf_event_paranoid=3 by default. Beyond 2 their perf_event_open(2)
+        # takes CAP_SYS_ADMIN, where mainline Linux is content with CAP_PERFMON.
         return HostError(
             f"the kernel refuses perf events, which kprobes need: {what}",
             f"sysctl kernel.perf_event_paranoid=2, or CAP_SYS_ADMIN, {ftrace}",

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transport for kernels without arrays that user space can map: a perf buffer per CPU.
+"""This module is the transport for kernels without arrays that user space can map: a perf buffer
+per CPU.
 
 The programs count in the same headers as with rings, and number their events per context; each
-event is a PERF_RECORD_SAMPLE. Buffers are mapped and read in bulk: no callback and no system call
-per record. The order of a CPU's events is its buffer's, in which nested writers reserve their
-places one after the other. A number that is missing is an event that the kernel did not keep,
+event is a PERF_RECORD_SAMPLE. Buffers are mapped and read in bulk, without a callback or a system
+call per record. The order of a CPU's events is that of its buffer, in which nested writers reserve
+their places one after the other. A number that is missing is an event that the kernel did not keep,
 whether a PERF_RECORD_LOST says so or not.
 """
 
@@ -31,15 +32,22 @@ _LOST, _SAMPLE = 2, 9  # enum perf_event_type
 _HEADER = [("type", "<u4"), ("misc", "<u2"), ("bytes", "<u2")]
 LOST = np.dtype([*_HEADER, ("id", "<u8"), ("lost", "<u8")])
 SAMPLE = np.dtype([*_HEADER, ("raw", "<u4"), ("event", EVENT), ("pad", "<u4")])
-# A number that was counted this long ago, ns, and whose event is not here, is lost. Shorter than
-# what live.py waits before it promises.
+# An event whose number was counted so long ago (ns), and which is not here, is lost. This is
+# shorter than live.py waits before it promises.
 _SETTLED_NS = 150_000_000
 
 Bytes = npt.NDArray[np.uint8]
 
 
 def parse(data: Bytes) -> tuple[Events, int]:
-    """Whole perf records -> the events in them, and how many the kernel says it lost."""
+    """Return the events in whole perf records, and how many events the kernel says it lost.
+
+    >>> record = np.zeros(1, SAMPLE)
+    >>> record["type"], record["bytes"], record["event"]["ts"] = 9, SAMPLE.itemsize, 500
+    >>> events, lost = parse(record.view(np.uint8))
+    >>> events["ts"].tolist(), lost
+    ([500], 0)
+    """
     events, lost, at = [empty()], 0, 0
     while at < len(data):
         run = data[at : at + (len(data) - at) // SAMPLE.itemsize * SAMPLE.itemsize].view(SAMPLE)
@@ -56,7 +64,8 @@ def parse(data: Bytes) -> tuple[Events, int]:
 
 
 class PerfBuffer:
-    """The perf buffer of one online CPU, of *pages* (a power of two). Raises OSError."""
+    """The perf buffer of one online CPU; *pages* is how many pages it has, a power of two. Raises
+    OSError if the kernel refuses it."""
 
     def __init__(self, cpu: int, pages: int) -> None:
         self.size = pages * mmap.PAGESIZE
@@ -70,7 +79,7 @@ class PerfBuffer:
         self._data = np.frombuffer(self._map, np.uint8, self.size, mmap.PAGESIZE)
 
     def take(self) -> Bytes:
-        """Everything that is in it, which makes room."""
+        """Take everything out of the buffer and return it. That makes room for new records."""
         head, tail = int(self._control[_HEAD]), int(self._control[_TAIL])
         at, count = tail % self.size, head - tail
         first = self._data[at : at + count]
@@ -79,19 +88,21 @@ class PerfBuffer:
         return taken
 
     def fill(self) -> float:
-        """The share that is in use."""
+        """Return the share of the buffer that is in use, from 0 to 1."""
         return (int(self._control[_HEAD]) - int(self._control[_TAIL])) / self.size
 
     def close(self) -> None:
-        """Unmap it; the programs' array holds the event until another takes its place."""
+        """Unmap the buffer. The programs' array holds the event until another takes its place."""
         del self._control, self._data
         self._map.close()
         os.close(self.fd)
 
 
 class PerfBuffers(Rings):
-    """As Rings, for programs that were compiled with PERF. *fds*: their maps (attach.MAPS);
-    *online*: the CPUs that are so now. Raises HostError."""
+    """What Rings is, for programs that were compiled with PERF. *fds* are their maps
+    (attach.RING_MAPS), *records* is how many each of a CPU's contexts should have room for, *start*
+    (ns) is where a loss before the first event begins, and *online* returns the CPUs that are
+    online now. Raises HostError if a buffer can't be made."""
 
     def __init__(
         self,
@@ -120,26 +131,26 @@ class PerfBuffers(Rings):
         self._begin(records, cpus, start)
 
     def close(self) -> None:
-        """Unmap."""
+        """Unmap all buffers."""
         for buffer in self._buffers.values():
             buffer.close()
         self._buffers = {}
 
     def freeze(self) -> None:
-        """What was counted by the next `read` and is not in it is lost."""
+        """Take every event as lost that the next `read` finds counted but not in the buffers."""
         self._settled_ns = 0
 
     def hits(self) -> Ints:
-        """As Rings.hits."""
+        """See Rings.hits."""
         rows = [self._row(cpu)["hits"] for cpu in self._cpus]
         return np.asarray(np.sum(rows, axis=0, dtype=np.int64))
 
     def fill(self) -> float:
-        """How full the fullest buffer is."""
+        """Return how full the fullest buffer is, from 0 to 1."""
         return max((buffer.fill() for buffer in self._buffers.values()), default=0.0)
 
     def read(self, since: int, now: int) -> tuple[dict[int, tuple[Events, Events]], int]:
-        """As Rings.read, but always all."""
+        """See Rings.read; here everything is read at once."""
         gone = self._follow()
         found = {}
         for cpu, state in self._cpus.items():
@@ -174,15 +185,15 @@ class PerfBuffers(Rings):
         return headers
 
     def _follow(self) -> dict[int, PerfBuffer]:
-        """Open buffers of the CPUs that came; those of CPUs that went, to be read and closed: the
-        kernel takes an event off a CPU that goes, for good."""
+        """Open buffers for the CPUs that came. Return the buffers of the CPUs that went, which are
+        to be read and closed, because the kernel takes an event off a CPU that goes for good."""
         online = set(self._online())
         for cpu in sorted(online - self._buffers.keys()):
             try:
                 buffer = self._buffers[cpu] = PerfBuffer(cpu, self._pages)
                 syscalls.update(self._events_fd, cpu, buffer.fd)
             except OSError as error:
-                if error.errno == errno.ENODEV:  # it went again
+                if error.errno == errno.ENODEV:  # The CPU went again.
                     continue
                 raise HostError(
                     f"no perf buffer on CPU {cpu}: {error.strerror}",
@@ -191,8 +202,9 @@ class PerfBuffers(Rings):
         return {cpu: self._buffers.pop(cpu) for cpu in self._buffers.keys() - online}
 
     def _trusted(self, cpu: int, state: RingState, events: Events) -> Events:
-        """Without what was there at the start, or counted as lost; and without what an NMI wrote
-        into the event that it interrupted (before 9594dc3c7e71, Linux 5.2)."""
+        """Return *events* without those that were there at the start or were counted as lost, and
+        without what an NMI wrote into the event that it interrupted (before 9594dc3c7e71, Linux
+        5.2)."""
         levels = np.minimum(events["ctx"], CONTEXTS - 1)
         seq = events["seq"].astype(np.int64)
         # An event can be here before its program has counted it.
@@ -203,7 +215,7 @@ class PerfBuffers(Rings):
         return pick(events, np.sort(first))
 
     def _account(self, cpu: int, state: RingState, events: Events) -> list[Events]:
-        """Number *events* anew, per CPU; the losses between them."""
+        """Number *events* anew, per CPU, and return the losses between them."""
         losses, skipped = [], np.zeros(len(events), np.int64)
         for level in range(CONTEXTS):
             [mine] = np.nonzero(events["ctx"] == level)
@@ -224,11 +236,12 @@ class PerfBuffers(Rings):
         return losses
 
     def _missing(self, cpu: int, state: RingState, counted: Ints, now: int) -> list[Events]:
-        """Events that were *counted* and that no later one of their context shows missing."""
+        """Return losses for the events that were *counted* but did not come, and that no later
+        event of their context shows missing."""
         losses = []
         for level in np.flatnonzero(counted > state.position):
             count = int(counted[level] - state.position[level])
-            # Without a buffer the kernel refuses them.
+            # Without a buffer the kernel refuses the events.
             cause = Cause.OVERRUN if cpu in self._buffers else Cause.DROPPED
             losses.append(loss(int(state.last_ts[level]), now, cause, cpu, count))
             state.position[level] = counted[level]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan as BPF C: probes/ghesrace.bpf.c and, behind it, one program per probe.
+"""This module writes a plan as BPF C: probes/ghesrace.bpf.c and, behind it, one program per probe.
 
 Only what a plan says becomes C here: what is fetched, the filter, and how that makes an event's
 values (sources/values.py). What a program does is in the C file.
@@ -18,8 +18,9 @@ from ghesrace.plan.condition import Leaf, number, rendered
 from ghesrace.sources.tracefs_text import FLAG_OF, place
 from ghesrace.sources.values import Value, slots_by_index, values
 
-# Registers of the first arguments, of the return value and of the flags, as byte offsets into
-# struct pt_regs (arch/*/include/uapi/asm/ptrace.h), and the bit that says: interrupts are off.
+# These are the registers of the first arguments and of the return value, as byte offsets into
+# struct pt_regs (arch/*/include/uapi/asm/ptrace.h), and C that tests in the flags register whether
+# interrupts are off.
 _REGISTERS = {
     "x86_64": ((112, 104, 96, 88, 72, 64), 80),
     "arm64": ((0, 8, 16, 24, 32, 40), 0),
@@ -29,7 +30,8 @@ _IRQS_OFF = {
     "arm64": "!!(*(u64 *)((void *)ctx + 264) & 0x80)",  # PSTATE.I
 }
 _TASK = "(u32)bpf_get_current_pid_tgid()"
-# The context as tracefs's common_flags have it (FLAG_OF), but for the bit of interrupts off.
+# This C gives the context in the bits of tracefs's common_flags (FLAG_OF), without the bit that
+# says that interrupts are off.
 _CONTEXT = "(level == 3 ? 0x48 : level == 2 ? 0x08 : level == 1 ? 0x10 : 0)"
 TRACING, KPROBE, RAW_TRACEPOINT = "tracing", "kprobe", "raw-tracepoint"
 PROGRAM_TYPE = {
@@ -42,13 +44,22 @@ PROGRAM_TYPE = {
 
 
 def program_name(point: int) -> str:
-    """The name of the program of one probe, by its index in the plan."""
+    """Return the name of the program of one probe, which is given by its index in the plan.
+
+    >>> program_name(3)
+    'p3'
+    """
     return f"p{point}"
 
 
 def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str) -> str:
-    """The C text. *records*: per ring, a power of two; *cpus*: possible ones; *preempt_count*:
-    the C expression for it; *btf*: vmlinux's. Raises HostError for what BPF can't do.
+    """Return the C text of *plan*. *records* is how many records a ring holds, a power of two;
+    *cpus* is how many CPUs are possible; *preempt_count* is the C expression for the preempt count
+    (load.find_preempt_count), and *btf* is that of vmlinux. Raises HostError for what BPF can't do.
+
+        btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
+        count, _ = find_preempt_count(plan.arch, plan.transport, btf)
+        print(source(plan, btf, records=4096, cpus=8, preempt_count=count))
     """
     head = begin(plan, records=records, cpus=cpus, preempt_count=preempt_count)
     programs = (ProgramText(plan, n, btf).text() for n in range(len(plan.probes)))
@@ -56,7 +67,12 @@ def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str)
 
 
 def begin(plan: Plan, *, records: int, cpus: int, preempt_count: str) -> str:
-    """What stands before all programs; see `source`."""
+    """Return what stands before all programs; see `source` for the arguments.
+
+    >>> head = begin(Plan("x86_64", "6.12", (), ()), records=256, cpus=8, preempt_count="0")
+    >>> head.splitlines()[0]
+    '#define RECORDS 256'
+    """
     defines = (
         f"#define RECORDS {records}\n#define CPUS {cpus}\n"
         f"#define POINTS {max(len(plan.probes), 1)}\n#define PREEMPT_COUNT ({preempt_count})\n"
@@ -67,12 +83,13 @@ def begin(plan: Plan, *, records: int, cpus: int, preempt_count: str) -> str:
 
 
 def c_file(name: str) -> str:
-    """A file of probes/."""
+    """Return the text of the file *name* in probes/."""
     return resources.files("ghesrace_probes").joinpath(name).read_text("utf-8")
 
 
 class ProgramText:
-    """The program of one probe."""
+    """The C program of the probe with the index *point* in *plan*. Raises HostError for what BPF
+    can't do."""
 
     enter = "ENTER();"
     reject = "SKIP();"
@@ -86,20 +103,20 @@ class ProgramText:
             raise HostError(
                 f"nothing says where {plan.arch} has its registers", "make the plan again"
             )
-        # What a trampoline hands over as a number; other arguments are read through a helper.
+        # These arguments a trampoline hands over as numbers; others are read through a helper.
         prototype = btf.function(self.probe.symbol) if self.type == TRACING else None
         self.scalar = prototype.scalar if prototype else ()
         self.values = values(self.probe)
 
     def text(self) -> str:
-        """The C function."""
+        """Return the C function."""
         probe = self.probe
         body = "\n".join(f"\t{line}" for line in self._body())
         what = f"/* {place(probe)}: {probe.kind}, {probe.mechanism} */"
         return f"{what}\nint {program_name(self.point)}(u64 *ctx)\n{{\n{body}\n}}"
 
     def arguments(self) -> Iterator[str]:
-        """Enter, count, fetch, filter."""
+        """Yield the C lines that enter the program, count the hit, fetch the fields and filter."""
         probe = self.probe
         yield self.enter
         if self.type == KPROBE:
@@ -110,7 +127,7 @@ class ProgramText:
             yield f"if (!({self._condition()})) {self.reject}"
 
     def count_hit(self) -> str:
-        """C that counts a run of this program, to compare with the hits of its kprobe."""
+        """Return C that counts a run of this program, to compare with the hits of its kprobe."""
         return f"cpu->hits[{self.point}]++;"
 
     def _body(self) -> Iterator[str]:
@@ -125,19 +142,23 @@ class ProgramText:
         yield f"EMIT({self.point}, {self._kind()}, {slot}, {self._flags()}, {made});"
 
     def slot_of_index(self, otherwise: str) -> str:
-        """C for the number of the slot of the fixmap index that the event names; *otherwise*: C for
-        an index that is no slot's."""
+        """Return C for the number of the slot whose fixmap index the event names. *otherwise* is C
+        for the number where the index is no slot's."""
         index = self.values.index
         known = slots_by_index(self.plan).items()
         return "".join(f"(u32){index} == {n} ? {slot} : " for n, slot in known) + otherwise
 
     def clears(self) -> str:
-        """C for whether the event is of the probe's `clear_kind`."""
+        """Return C that tells whether the event is of the probe's `clear_kind`."""
         return " && ".join(f"!{name}" for name in self.values.clears) or "1"
 
     @staticmethod
     def value(value: Value | None, otherwise: str) -> str:
-        """C for a *value* of the event; *otherwise*: C for one that nothing tells."""
+        """Return C for a *value* of the event, or *otherwise* if nothing tells it.
+
+        >>> ProgramText.value(Value("pfn", shift=12), "0")
+        'pfn << 12'
+        """
         if value is None:
             return otherwise
         text = value.field
@@ -160,7 +181,7 @@ class ProgramText:
         return " | ".join(flags) or "0"
 
     def _condition(self) -> str:
-        """C for the plan's filter. Raises HostError for what is none of ours."""
+        """Return C for the probe's filter. Raises HostError if the filter is not one of ours."""
         assert self.probe.filter is not None
         try:
             return rendered(self.probe.filter, self._leaf, brackets=("( ", " )"))
@@ -175,14 +196,14 @@ class ProgramText:
                 raise self.cannot("filter", leaf)
             return f"{self._name(leaf.field)} {leaf.operator} {number(leaf)}ULL"
         flags = _CONTEXT
-        if self.type == KPROBE:  # only its registers tell whether interrupts are off
+        if self.type == KPROBE:  # Only a kprobe's registers tell whether interrupts are off.
             bit = FLAG_OF["interrupts-off"]
             flags = f"({_CONTEXT} | ({_IRQS_OFF[self.plan.arch]} ? {bit} : 0))"
         return f"{flags} & {sum(FLAG_OF[state] for state in set(leaf.context)):#x}ULL"
 
     def _name(self, field: str) -> str:
-        """The C variable of a *field*: a plan may come from a file, and nothing but a name of ours
-        may become C."""
+        """Return the C variable of a *field*. A plan may come from a file, so only a name of ours
+        may become C. Raises HostError for any other."""
         if field not in FIELDS:
             raise self.cannot("fetch", field)
         return field
@@ -214,6 +235,6 @@ class ProgramText:
         return f"ctx[{number}]" if scalar else f"argument(ctx, {number})"
 
     def cannot(self, do: str, what: object) -> HostError:
-        """The error that says that BPF can't *do* that to *what*."""
+        """Return the error which says that BPF can't *do* that to *what*."""
         text = f"BPF can't {do} {what!r:.80} of {self.probe.symbol}"
         return HostError(text, "make a plan on this kernel: `ghesrace plan`")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The BPF source: attaches a plan as BPF programs and reads the rings that they fill.
+"""The BPF source attaches a plan as BPF programs and reads the rings that they fill.
 
-Order of things: kprobe events in a private tracefs instance (only for what has no trampoline)
--> compile in a child process -> load and attach -> read from here on. At the end the rings are
-read up to where they stand, and only then is anything detached.
+To attach, it makes kprobe events in a private tracefs instance (only for what has no trampoline),
+compiles the programs in a child process, loads and attaches them, and reads the rings from there
+on. At the end the rings are read up to where they stand, and only then is anything detached.
 """
 
 from __future__ import annotations
@@ -34,28 +34,40 @@ from .rings import RECORD, Rings
 
 _KPROBES = ("kprobe", "kretprobe")
 _TICK = 0.05
-_COUNT_NS = 150_000_000  # the kernel's counters: more often than what is promised settles
+_COUNT_NS = 150_000_000  # between two looks at the kernel's counters; must be below SETTLED_NS
 _MAX_RECORDS, _MIN_RECORDS = 1 << 14, 1 << 8
 _CONTEXTS = 4
-_MOST_KB = 8192  # twice ftrace's: a record takes twice its room, and each context has its own
+_MOST_KB = 8192  # twice that of ftrace: a record takes twice the room, and each context has a ring
 _STILL_TRIES, _STILL_S = 20, 10.0
 
 
 def ring_records(kilobytes: int) -> int:
-    """Records per ring, a power of two, so that one CPU's rings take at most *kilobytes*."""
+    """Return how many records a ring gets, a power of two, so that one CPU's rings take at most
+    *kilobytes* KiB, unless that is less than the smallest ring.
+
+    >>> ring_records(1024)
+    2048
+    """
     fit = kilobytes * 1024 // (_CONTEXTS * RECORD.itemsize)
     return max(_MIN_RECORDS, min(_MAX_RECORDS, 1 << max(fit.bit_length() - 1, 0)))
 
 
 class BpfSource(LiveSource):
-    """Live events of one plan (`backend` "bpf") through BPF programs; see LiveSource.
+    """Records live events of one plan (`backend` "bpf") through BPF programs; see LiveSource.
 
-    *root*: tracefs; *buffer_kb*: rings per CPU (None: by memory). `counters["other"]`: hits that
-    the plan's filters rejected in the kernel. Raises HostError if this host can't attach the
-    plan (what is missing, and the package that brings it), TransientError if it can't now.
+    *root* is where tracefs is mounted, and *buffer_kb* the size of the rings of each CPU in KiB
+    (None chooses it by the host's memory). `counters["other"]` counts hits that the plan's filters
+    rejected in the kernel. Raises HostError if the plan is not for BPF. Entering the context raises
+    HostError if this host can't attach the plan, which says what is missing and which package
+    brings it, or TransientError if it can't now.
+
+        with BpfSource(plan, host) as source:  # takes root
+            threading.Timer(10, source.stop).start()
+            for batch in source.batches():
+                engine.feed(batch)
     """
 
-    # The C text of the plan, and the maps that it has.
+    # These make the C text of the plan and name the maps that it has; a subclass has others.
     _write = staticmethod(program.source)
     _maps: tuple[str, ...] = RING_MAPS
 
@@ -85,7 +97,7 @@ class BpfSource(LiveSource):
 
     def _attach(self) -> None:
         instance = self.instance = tracefs.Instance.create(self._root)
-        instance.set("buffer_size_kb", "4")  # nothing is recorded there
+        instance.set("buffer_size_kb", "4")  # Nothing is recorded there.
         points = self._define(instance)
         events = {point: _event_id(instance, name) for name, point in points.items()}
         modules = {
@@ -103,7 +115,7 @@ class BpfSource(LiveSource):
         self._begin(records, cpus)
 
     def _begin(self, records: int, cpus: int) -> None:
-        """Wait until what was counted while we attached is known, and read from there on."""
+        """Wait until it is known what was counted while we attached, and read from there on."""
         assert self._accounts is not None
         assert self._loaded is not None
         deadline = time.monotonic() + _STILL_S
@@ -124,7 +136,8 @@ class BpfSource(LiveSource):
         self.counters.clear()
 
     def _open(self, records: int, cpus: int, start: int) -> Rings:
-        """The plan's transport, to be read from now on."""
+        """Open the plan's transport, so that it is read from now on. A loss before the first event
+        begins at *start* (ns)."""
         assert self._accounts is not None
         assert self._loaded is not None
         maps, points = self._loaded.maps, len(self.plan.probes)
@@ -143,7 +156,7 @@ class BpfSource(LiveSource):
         )
 
     def _define(self, instance: tracefs.Instance) -> dict[str, int]:
-        """Make the kprobe events; event name -> probe point."""
+        """Make the kprobe events, and return the probe point of each event name."""
         points = {}
         for point, probe in enumerate(self.plan.probes):
             if probe.mechanism in _KPROBES:
@@ -188,7 +201,7 @@ class BpfSource(LiveSource):
         if not final and now - self._counted < _COUNT_NS:
             return []
         self._counted = now
-        # Its own buffer is unused, so that tracing is off in it says nothing.
+        # The instance's own buffer is unused, so it is no loss if tracing is off in it.
         parts = [accounts.read(stopping=True), *self._skipped(), *self._not_run(accounts, final)]
         counts = self._rings.counts()
         self.counters["seen"], self.counters["other"] = counts.seen + counts.nested, counts.filtered
@@ -200,8 +213,9 @@ class BpfSource(LiveSource):
         return parts
 
     def _skipped(self) -> list[Events]:
-        """Runs that the kernel skipped because the program ran on that CPU already: an NMI hit
-        it. Somewhere since we asked before."""
+        """Return losses for the runs that the kernel skipped because the program ran on that CPU
+        already, which happens when an NMI interrupts it. They happened somewhere since we last
+        asked."""
         assert self._loaded is not None
         before = clock_now(self.plan.clock)
         misses = self._loaded.misses()
@@ -215,10 +229,11 @@ class BpfSource(LiveSource):
         return found
 
     def _not_run(self, accounts: Accounts, final: bool) -> list[Events]:
-        """Hits of kprobes whose program did not run (bpf_prog_active): the kernel counts the
-        hits, the program its runs. Asked before anything is detached, which hits some itself.
+        """Return losses for the hits of kprobes whose program did not run (bpf_prog_active). The
+        kernel counts the hits, and the program its runs. This is asked before anything is detached,
+        because detaching hits some probes itself.
 
-        At the end (*final*) what could not be told is a loss of unknown size.
+        At the end (*final*), a point whose number can't be told becomes a loss of unknown size.
         """
         before = clock_now(self.plan.clock)
         unrun = self._certain(accounts)
@@ -236,7 +251,8 @@ class BpfSource(LiveSource):
         return found
 
     def _certain(self, accounts: Accounts) -> dict[int, int]:
-        """Hits without a run, so far, of the kprobe points that were not hit while we asked."""
+        """Return how many hits without a run each kprobe point had so far. A point that was hit in
+        every try, while we asked, is left out."""
         assert self._rings is not None
         certain: dict[int, int] = {}
         for _ in range(_STILL_TRIES):
@@ -259,6 +275,6 @@ def _event_id(instance: tracefs.Instance, name: str) -> int:
 
 
 def _possible_cpus() -> int:
-    """One more than the highest CPU number that can ever be online."""
+    """Return one more than the highest CPU number that can ever be online."""
     text = Gauge(Path("/sys/devices/system/cpu/possible")).text()
     return max(parse_cpus(text), default=0) + 1 if text else os.cpu_count() or 1

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two system calls of the BPF backend, bpf(2) and perf_event_open(2): Python has neither.
+"""This module makes the two system calls of the BPF backend, bpf(2) and perf_event_open(2), which
+Python lacks.
 
-Numbers and structures: include/uapi/linux/bpf.h and perf_event.h. bcc's library has functions for
-maps and programs too, but loading it loads LLVM, and for each program that hangs on a function it
-reads all of the kernel's BTF again.
+Numbers and structures are those of include/uapi/linux/bpf.h and perf_event.h. bcc's library has
+functions for maps and programs too, but loading it loads LLVM, and for each program that hangs on a
+function it reads all of the kernel's BTF again. All functions here raise OSError with the kernel's
+error number.
+
+    array, four_bytes, entries = 2, 4, 8  # BPF_MAP_TYPE_ARRAY
+    fd = create_map(array, four_bytes, four_bytes, entries, 0, "mine")
+    update(fd, 0, 7)
+    assert lookup(fd, 0, 4) == b"\\x07\\0\\0\\0"
 """
 
 from __future__ import annotations
@@ -36,7 +43,8 @@ def _call(which: int, *arguments: object) -> int:
 
 
 def _bpf(command: int, layout: str, *members: int | bytes) -> int:
-    """bpf(2) with the first members of union bpf_attr, *layout* as struct has it."""
+    """Call bpf(2) with the first members of union bpf_attr, whose *layout* is written as the struct
+    module has it."""
     attr = struct.pack(f"<{layout}", *members)
     return _call(0, command, ctypes.create_string_buffer(attr, len(attr)), len(attr))
 
@@ -44,7 +52,8 @@ def _bpf(command: int, layout: str, *members: int | bytes) -> int:
 def create_map(
     kind: int, key_size: int, value_size: int, entries: int, flags: int, name: str
 ) -> int:
-    """The descriptor of a new map (enum bpf_map_type; sizes in bytes). Raises OSError."""
+    """Make a map and return its descriptor. *kind* is one of enum bpf_map_type, sizes are in bytes,
+    and *name* is cut to 15 characters. Raises OSError."""
     no_inner, no_node = 0, 0
     members = kind, key_size, value_size, entries, flags, no_inner, no_node, name.encode()[:15]
     return _bpf(_MAP_CREATE, "7I16s", *members)
@@ -59,10 +68,12 @@ def load(
     btf_id: int = 0,
     log: bytearray | None = None,
 ) -> int:
-    """The descriptor of a new program (enum bpf_prog_type) of these instructions.
+    """Load a program of the instructions *code*, and return its descriptor. *kind* is one of enum
+    bpf_prog_type.
 
-    One that hangs on a function: *attach* is its enum bpf_attach_type and *btf_id* the function's
-    in vmlinux. *log* is filled with what the verifier says. Raises OSError.
+    For a program that hangs on a function, *attach* is its enum bpf_attach_type and *btf_id* the
+    function's id in the BTF of vmlinux. *log* is filled with what the verifier says. Raises
+    OSError.
     """
     text, free = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
     told = (ctypes.c_char * len(log)).from_buffer(log) if log is not None else None
@@ -80,14 +91,15 @@ def load(
 
 
 def open_raw_tracepoint(fd: int, name: str | None) -> int:
-    """Attach program *fd* to a raw tracepoint, or to the function that it was loaded for; the
-    descriptor of the attachment. Raises OSError."""
+    """Attach the program *fd* to the raw tracepoint *name*, or, without a name, to the function
+    that it was loaded for. Return the descriptor of the attachment. Raises OSError."""
     text = ctypes.create_string_buffer(name.encode()) if name else None
     return _bpf(_RAW_TRACEPOINT_OPEN, "QI4x", ctypes.addressof(text) if text else 0, fd)
 
 
 def lookup(fd: int, key: int, size: int) -> bytearray:
-    """The element of *size* bytes with this number in the array *fd*. Raises OSError."""
+    """Return the element with the number *key* in the array *fd*, which has *size* bytes. Raises
+    OSError."""
     where, value = ctypes.c_uint32(key), bytearray(size)
     target = (ctypes.c_char * size).from_buffer(value)
     _bpf(_MAP_LOOKUP_ELEM, "I4x3Q", fd, ctypes.addressof(where), ctypes.addressof(target), 0)
@@ -95,20 +107,22 @@ def lookup(fd: int, key: int, size: int) -> bytearray:
 
 
 def update(fd: int, key: int, value: int) -> None:
-    """Set an element of an array of 32-bit values. Raises OSError."""
+    """Set the element with the number *key* in the array *fd* of 32-bit values. Raises OSError."""
     where, what = ctypes.c_uint32(key), ctypes.c_uint32(value)
     _bpf(_MAP_UPDATE_ELEM, "I4x3Q", fd, ctypes.addressof(where), ctypes.addressof(what), 0)
 
 
 def info(fd: int, size: int) -> bytes:
-    """The first *size* bytes of struct bpf_prog_info of a program. Raises OSError."""
+    """Return the first *size* bytes of what the kernel says of *fd*: struct bpf_prog_info of a
+    program, or struct bpf_map_info of a map. Raises OSError."""
     found = ctypes.create_string_buffer(size)
     _bpf(_OBJ_GET_INFO_BY_FD, "2IQ", fd, size, ctypes.addressof(found))
     return found.raw
 
 
 def perf_event(kind: int, config: int, cpu: int, *, sample_type: int = 0) -> int:
-    """A descriptor of an event (perf_event_attr's type and config) of every task on one CPU, of
-    which every occurrence counts. Raises OSError."""
+    """Open an event of every task on one CPU and return its descriptor. *kind* and *config* are the
+    type and config of struct perf_event_attr. The sample period is 1, so that every occurrence is
+    sampled. Raises OSError."""
     attr = (ctypes.c_uint64 * (_ATTR_SIZE // 8))(kind | _ATTR_SIZE << 32, config, 1, sample_type)
     return _call(1, ctypes.byref(attr), -1, cpu, -1, _FLAG_FD_CLOEXEC)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captures of our own: an Arrow IPC stream."""
+"""This package reads and writes our own captures, each of which is an Arrow IPC stream."""

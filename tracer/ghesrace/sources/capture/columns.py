@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The columns of a capture file, by format: what is in them, and how they become batches.
+"""This module says what the columns of a capture file are in each format, and how they become
+batches.
 
 Format 2, which is written, has a column for each thing that a record can say, so that other
 readers need to know nothing of how records lie in memory. A record has 0 in the columns that its
@@ -39,7 +40,7 @@ Format = Literal["1", "2"]
 WRITTEN: Format = "2"
 READ: tuple[Format, ...] = ("1", "2")
 
-# What each column says, for its Arrow field's metadata ("about").
+# This text goes into the metadata of each column's Arrow field ("about") and says what it holds.
 ABOUT = {
     "ts": "when, ns of the capture's clock; of a LOSS, COUNT or AGAIN the same as `end`; of a MARK:"
     " everything stamped earlier is in the file before it",
@@ -68,7 +69,7 @@ ABOUT = {
     " 3 same-frame, 4 incidental, 5 none, 6 uncertain",
     "sample": "of a SAMPLE: what it stands for",
 }
-# What the numbers in a column stand for, for its Arrow field's metadata ("values", "bits": JSON).
+# These go into the metadata too ("values" and "bits", as JSON) and say what the numbers stand for.
 VALUES: dict[str, type[IntEnum]] = {
     "kind": Kind,
     "ctx": Context,
@@ -80,7 +81,7 @@ BITS: dict[str, type[Flag] | type[Trait]] = {"flags": Flag, "traits": Trait}
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of files of one *format*, of a *summary* or not.
+    """The columns of capture files of one *format*, which hold events or a *summary*.
 
     >>> Columns("2", summary=False).names[-4:]
     ['begin', 'end', 'count', 'cause']
@@ -91,7 +92,7 @@ class Columns:
 
     @property
     def types(self) -> dict[str, np.dtype[Any]]:
-        """Name and type of each column, in the file's order."""
+        """The type of each column by its name, in the file's order."""
         if self.format == "1":
             return {name: EVENT[name] for name in EVENT.names or ()}
         return columns_of(self.summary)
@@ -107,28 +108,28 @@ class Columns:
         return [dtype.itemsize for dtype in self.types.values()]
 
     def fields(self) -> list[pa.Field[Any]]:
-        """The columns as Arrow fields, with what they say in their metadata."""
+        """Return the columns as Arrow fields, whose metadata says what they hold."""
         return [
             pa.field(name, pa.from_numpy_dtype(dtype), nullable=False, metadata=_about(name))
             for name, dtype in self.types.items()
         ]
 
     def fit(self, found: pa.Schema) -> bool:
-        """Whether *found* has just these columns; their metadata does not matter."""
+        """Return whether *found* has exactly these columns, whatever their metadata says."""
         mine = [(field.name, field.type) for field in self.fields()]
         try:
             return [(field.name, field.type) for field in found] == mine
-        except UnicodeDecodeError:  # the name of a damaged file's column may be no text
+        except UnicodeDecodeError:  # In a damaged file a column's name may be no text.
             return False
 
     def of(self, batch: Events) -> dict[str, npt.NDArray[Any]]:
-        """The columns of a *batch* (EVENT, shape (n,))."""
+        """Return the columns of a *batch* (EVENT, shape (n,)), each of shape (n,)."""
         if self.format == "1":
             return {name: batch[name] for name in self.names}
         return to_columns(batch, self.summary)
 
     def batch(self, columns: Mapping[str, npt.NDArray[Any]]) -> Events:
-        """The batch of which `of` made *columns*."""
+        """Return the batch of which `of` made *columns*."""
         if self.format == "2":
             return from_columns(columns, self.summary)
         events = empty(len(columns["kind"]))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The capture file: an Arrow IPC *stream* of event batches, with the plan and host in its schema.
+"""A capture file is an Arrow IPC *stream* of event batches, with the plan and the host facts in its
+schema.
 
 columns.py says what the columns are. A stream needs no footer, so what was flushed before a crash
-can be read; a run that ended well has Arrow's end-of-stream marker, a cut one has not.
-Any Arrow reader opens the file: `pyarrow.ipc.open_stream(path).read_pandas()`.
+can be read. The file of a run that ended well has Arrow's end-of-stream marker, and a cut one lacks
+it. Any Arrow reader opens the file: `pyarrow.ipc.open_stream(path).read_pandas()`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 
 
 def schema(plan: Plan, host: dict[str, Any]) -> pa.Schema:
-    """The schema of a capture of *plan* on *host*."""
+    """Return the schema of a capture of *plan* on *host* (facts that JSON can hold).
+
+    >>> schema(Plan("x86_64", "6.12", (), ()), {}).metadata[b"ghesrace.format"]
+    b'2'
+    """
     metadata: dict[str | bytes, str | bytes] = {
         "ghesrace.format": WRITTEN,
         "ghesrace.version": __version__,
@@ -49,12 +54,12 @@ def schema(plan: Plan, host: dict[str, Any]) -> pa.Schema:
 
 
 class CaptureWriter:
-    """Writes batches to *path*. Use as a context manager or call `close()`: only then does the file
-    end with the marker of a run that ended well.
+    """A writer puts batches into a new file at *path*. Use it as a context manager or call
+    `close()`, because only then does the file end with the marker of a run that ended well.
 
-    Batches are collected for up to *interval* seconds, then written and flushed to the OS:
+    Batches are collected for up to *interval* seconds, then written and flushed to the OS, so that
     a kill -9 loses at most what came since. `rows` counts the records written so far. Raises
-    TransientError if the disk is full, HostError if the file can't be written.
+    TransientError if the disk is full, or HostError if the file can't be written.
 
     >>> import tempfile
     >>> from ghesrace.events import mark
@@ -82,7 +87,7 @@ class CaptureWriter:
             raise self._error(error) from error
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_stream(self._file, self._schema, options=options)
-        # Arrow writes the schema with the first batch: an empty one brings it to disk now.
+        # Arrow writes the schema with the first batch. An empty batch brings it to the disk now.
         self._pending.append(empty())
         try:
             self.flush()
@@ -91,14 +96,15 @@ class CaptureWriter:
             raise
 
     def write(self, batch: Events) -> None:
-        """Take one batch (shape (n,), dtype EVENT)."""
+        """Take one batch (EVENT, shape (n,)), and flush if it is time. Raises as `flush` does."""
         self._pending.append(batch)
         waiting = sum(map(len, self._pending))
         if waiting >= MAX_ROWS or time.monotonic() - self._written >= self._interval:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was collected and hand it to the OS."""
+        """Write what was collected and hand it to the OS. Raises TransientError if the disk is
+        full, or HostError if the file can't be written."""
         if not self._pending:
             return
         rows = joined(self._pending)
@@ -117,7 +123,8 @@ class CaptureWriter:
         self._written = time.monotonic()
 
     def close(self, ended_well: bool = True) -> None:
-        """Write the rest; *ended_well*: and the end-of-stream marker. Idempotent."""
+        """Write the rest, and the end-of-stream marker if the run *ended_well*. A second call does
+        nothing. Raises as `flush` does."""
         if self._file is None:
             return
         try:
@@ -168,12 +175,12 @@ class CaptureWriter:
 
 
 class CaptureSource:
-    """Reads a capture file of any format in columns.READ. `plan` and `host` are there at once,
-    batches one at a time; CaptureWriter has an example.
+    """This source reads a capture file of any format in columns.READ. `plan` and `host` are there
+    at once, and batches are read one at a time; CaptureWriter has an example.
 
     After `batches()` is exhausted, `truncated` says whether the file ends without its marker or in
     damage; `warnings` then say what is wrong, and the last batch holds a LOSS (TRUNCATED).
-    Memory is bounded whatever the file claims. Raises InputError if it is no capture, or
+    Memory is bounded whatever the file claims. Raises InputError if the file is no capture, or
     if it is cut before its first intact batch.
     """
 
@@ -188,7 +195,7 @@ class CaptureSource:
         try:
             self.plan = Plan.from_json(metadata[b"ghesrace.plan"])
             self.host: dict[str, Any] = json.loads(metadata[b"ghesrace.host"])
-            json.dumps(self.host, ensure_ascii=False).encode()  # half a surrogate can't be printed
+            json.dumps(self.host, ensure_ascii=False).encode()  # This refuses half a surrogate.
         except (KeyError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{self.path}: the plan or host facts in it are damaged: {error}",
@@ -273,9 +280,10 @@ class CaptureSource:
         return found, file.tell()
 
     def _message(self, file: BufferedReader) -> tuple[guard.Header, bytes, bytes] | None:
-        """The next message (header, metadata, body); None at the end-of-stream marker.
+        """Return the next message (header, metadata, body), or None at the end-of-stream marker.
 
-        Encapsulated message format, arrow.apache.org/docs/format/Columnar.html.
+        The format is Arrow's "encapsulated message format"
+        (arrow.apache.org/docs/format/Columnar.html). Raises InputError if the message is damaged.
         """
         left = os.fstat(file.fileno()).st_size - file.tell()
         prefix = file.read(8)
@@ -327,7 +335,8 @@ def _no_wait(path: str, flags: int) -> int:
 
 
 def _column(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array[Any]:
-    # pa.array() looks for pandas and masked arrays at its first call: seconds under emulation.
+    # This avoids pa.array(), which looks for pandas and masked arrays at its first call. That takes
+    # seconds under emulation.
     data = pa.py_buffer(np.ascontiguousarray(values).data)
     return pa.Array.from_buffers(kind, len(values), [None, data])
 

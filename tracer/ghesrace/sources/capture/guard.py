@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds-checked look into Arrow IPC message headers, before any library sees the message.
+"""This module checks the headers of Arrow IPC messages before any library sees the message.
 
 pyarrow trusts the lengths in a message: a body length, a compressed buffer's claimed size
-or a zstd stream can ask for any amount of memory. This reads just enough of the flatbuffer
-(format/Message.fbs, format/Schema.fbs of Apache Arrow) to refuse such a message first.
-Every access is bounds-checked by struct; there is no recursion and no loop but over buffers.
+or a zstd stream can ask for any amount of memory. This module reads just enough of the flatbuffer
+(format/Message.fbs and format/Schema.fbs of Apache Arrow) to refuse such a message first.
+The struct module checks the bounds of every access. There is no recursion, and the only loop is
+over the buffers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _LZ4_FRAME, _ZSTD = 0, 1
 
 
 class _Table:
-    """A flatbuffer table at *position* of *data*."""
+    """A flatbuffer table at *position* of *data*. Every method raises struct.error if what it reads
+    lies outside *data*."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self.data = data
@@ -28,7 +30,7 @@ class _Table:
         self._vsize = _at("<H", data, self._vtable)
 
     def slot(self, number: int) -> int:
-        """Position of field *number*, 0 if it is not there."""
+        """Return the position of field *number*, or 0 if the table does not have it."""
         where = 4 + 2 * number
         if where + 2 > self._vsize:
             return 0
@@ -36,15 +38,18 @@ class _Table:
         return self.position + offset if offset else 0
 
     def scalar(self, number: int, form: str, default: int = 0) -> int:
+        """Return the number in field *number*, whose type is *form* as struct has it."""
         where = self.slot(number)
         return _at(form, self.data, where) if where else default
 
     def table(self, number: int) -> _Table | None:
+        """Return the table that field *number* refers to, or None if there is none."""
         where = self.slot(number)
         return _Table(self.data, where + _at("<I", self.data, where)) if where else None
 
     def vector(self, number: int) -> tuple[int, int]:
-        """(position of the first element, number of elements)."""
+        """Return the position of the first element, and the number of elements, of the vector that
+        field *number* refers to."""
         where = self.slot(number)
         if not where:
             return 0, 0
@@ -61,14 +66,20 @@ def _at(form: str, data: bytes, position: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Kind (SCHEMA, RECORD_BATCH, ...) of a message and the bytes of its body."""
+    """The kind of a message (SCHEMA, RECORD_BATCH, ...), and how many bytes its body has."""
 
     kind: int
     body: int
 
 
 def header(metadata: bytes) -> Header:
-    """Read a message's header. Raises InputError if it is none."""
+    """Read the header of a message. Raises InputError if *metadata* is none.
+
+    >>> import pyarrow as pa
+    >>> message = pa.schema([("ts", pa.uint64())]).serialize().to_pybytes()
+    >>> header(message[8:])  # behind the continuation marker and the length
+    Header(kind=1, body=0)
+    """
     try:
         message = _Table(metadata, _at("<I", metadata, 0))
         return Header(message.scalar(1, "<B"), message.scalar(3, "<q"))
@@ -77,10 +88,11 @@ def header(metadata: bytes) -> Header:
 
 
 def check_batch(metadata: bytes, body: bytes, widths: list[int], max_rows: int) -> int:
-    """Rows of a record batch of primitive, non-null columns of *widths* bytes per value.
+    """Return how many rows a record batch has, whose columns are primitive, without nulls, and
+    *widths* bytes wide per value.
 
-    Raises InputError unless every buffer lies in *body* and decompresses (by its own
-    claim) to just the rows' bytes, and the rows are at most *max_rows*.
+    Raises InputError unless every buffer lies in *body* and decompresses (by its own claim) to
+    exactly the bytes of its rows, and unless the rows are at most *max_rows*.
     """
     try:
         batch = _Table(metadata, _at("<I", metadata, 0)).table(2)
@@ -106,7 +118,7 @@ def check_batch(metadata: bytes, body: bytes, widths: list[int], max_rows: int) 
             need = rows * widths[i // 2]
             claimed = length
             if codec is not None and length:
-                claimed = _at("<q", body, offset)  # -1: stored as it is
+                claimed = _at("<q", body, offset)  # -1 if it is stored as it is
                 claimed = length - 8 if claimed == -1 else claimed
                 if claimed != need:
                     raise InputError("damaged batch: a buffer claims the wrong size")

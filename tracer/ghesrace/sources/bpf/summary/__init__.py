@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The BPF programs that judge in the kernel and keep no events."""
+"""This package has the BPF programs that judge in the kernel and keep no events."""

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a plan a summary needs: the kernel keeps the may-hold state, and no events."""
+"""This module says what a summary needs of a plan. In a summary the kernel keeps the may-hold state
+and no events.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from ghesrace.plan import Plan, Probe, Unseen
 
 NEEDS_EVENTS = ("torn_edit", "shootdown", "overlap")  # patterns
 WITHOUT_EVENTS = "summary mode keeps no events"
-MOST_SLOTS_OF_A_SUMMARY = 8  # the state of all of a CPU is looked through at once
+MOST_SLOTS_OF_A_SUMMARY = 8  # A program looks through the state of all of a CPU's slots at once.
 _STATE = (
     *("MAP", "UNMAP", "INV_PAGE", "INV_RANGE", "INV_ALL", "BCAST_RANGE", "BCAST_ALL"),
     *("BCAST_END", "READ", "WRITE", "NOTIFY", "NOTIFY_END", "NMI_REF"),
@@ -19,8 +21,8 @@ _STATE = (
 
 
 def summarised(plan: Plan) -> Plan:
-    """*plan* (backend "bpf") with only the probes that the state needs, and `summary` set. Patterns
-    that need single events are not checked then.
+    """Return *plan* (backend "bpf") with only the probes that the state needs, and with `summary`
+    set. Patterns that need single events are not checked then.
 
     Raises HostError if the kernel can't decide by itself what this plan's events tell.
 
@@ -45,7 +47,8 @@ def summarised(plan: Plan) -> Plan:
             raise HostError(what, full)
     kinds = {probe.kind for probe in plan.probes}
     if Kind.INV_PAGE.name in kinds and Kind.BCAST_RANGE.name not in kinds:
-        # A broadcast made of local invalidations is only seen from all CPUs' events together.
+        # A broadcast that is made of local invalidations can be told only from the events of all
+        # CPUs together.
         raise HostError("summary mode needs the kernel's broadcast flushes, none can be seen", full)
     accesses = {Kind.READ.name, Kind.WRITE.name} <= kinds
     return replace(
@@ -58,7 +61,7 @@ def summarised(plan: Plan) -> Plan:
 
 
 def _is_handler(probe: Probe) -> bool:
-    """Whether it is of a notification handler, not of what one calls."""
+    """Return whether *probe* is on a notification handler, not on a function that one calls."""
     return probe.kind.startswith(Kind.NOTIFY.name) and not probe.point.startswith("notify-proc")
 
 
@@ -66,7 +69,7 @@ def _is_needed(plan: Plan, probe: Probe, accesses: bool) -> bool:
     if probe.kind.startswith(Kind.NOTIFY.name):
         return _is_handler(probe)
     if probe.kind == Kind.MAP_END.name:
-        # It tells the slot's address, and where an unseen access may begin.
+        # It tells the slot's address, and from when on an access that is not seen may happen.
         unknown = probe.slot is None or plan.slots[probe.slot].address is None
         return unknown or not accesses
     return probe.kind in _STATE

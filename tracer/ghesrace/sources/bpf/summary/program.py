@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A summary's plan as BPF C: probes/summary_*.bpf.c and, behind them, one program per probe.
+"""This module writes a summary's plan as BPF C: probes/summary_*.bpf.c and, behind them, one
+program per probe.
 
 A program finds the slots that its event concerns, and calls the function of the C files that knows
 what that kind of event does to them.
@@ -16,12 +17,13 @@ from ghesrace.sources.bpf import program
 from ghesrace.sources.values import Value
 
 FILES = ("summary_state.bpf.c", "summary_episode.bpf.c", "summary_flush.bpf.c")
-KNOWN = 8  # unsafe shapes per CPU and slot whose repetitions are only counted
+KNOWN = 8  # kinds of unsafe episodes per CPU and slot whose repetitions are only counted
 ACCESSES = (Kind.READ.name, Kind.WRITE.name)
 
 
 def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str) -> str:
-    """The C text for a plan of which `summary` is set; see ghesrace.sources.bpf.program.source."""
+    """Return the C text for a *plan* whose `summary` is set. sources.bpf.program.source has the
+    same arguments and raises the same errors."""
     head = program.begin(plan, records=records, cpus=cpus, preempt_count=preempt_count)
     accesses = any(probe.kind in ACCESSES for probe in plan.probes)
     inside = [
@@ -47,7 +49,8 @@ def _any(slots: list[int]) -> str:
 
 
 class _Program(program.ProgramText):
-    """The program of one probe."""
+    """The program of one probe of a summary. For each kind of event, _BODIES names the method that
+    yields the C for what the event does."""
 
     enter = "HERE();"
     reject = "return 0;"
@@ -58,11 +61,12 @@ class _Program(program.ProgramText):
         yield "return 0;"
 
     def count_hit(self) -> str:
+        """See ProgramText.count_hit."""
         return f"HIT({self.point});"
 
     def _told(self, value: Value | None, what: str) -> str:
-        """C for a *value* that the rule needs. Raises HostError if nothing tells it: 0 in its place
-        would make episodes of different frames alike."""
+        """Return C for a *value* that the rule needs. Raises HostError if nothing tells it, because
+        0 in its place would make episodes of different frames alike."""
         if value is None:
             raise self.cannot("fetch", what)
         return self.value(value, "")
@@ -70,14 +74,15 @@ class _Program(program.ProgramText):
     # -- which slot ----------------------------------------------------------------------
 
     def _named(self) -> str | None:
-        """C for the number of the slot that the event names; SLOTS for none of ours."""
+        """Return C for the number of the slot that the event names (SLOTS for a slot that is none
+        of ours), or None if the event names none."""
         if self.probe.slot is not None:
             return str(self.probe.slot)
         return None if self.values.index is None else self.slot_of_index("SLOTS")
 
     def _at_page(self, otherwise: str) -> Iterator[str]:
-        """Set `at` to the slot of the page at `addr`; *otherwise*: the function of the C file that
-        tells whether it is that of a slot whose address is not known yet."""
+        """Yield C that sets `at` to the slot of the page at `addr`. *otherwise* is the function of
+        the C file that tells whether that is the page of a slot whose address is not known yet."""
         yield f"u64 page = addr & {PAGE_MASK:#x}ULL;"
         slots = list(enumerate(self.plan.slots))
         known = [(s.address, n) for n, s in slots if s.address is not None]
@@ -89,7 +94,7 @@ class _Program(program.ProgramText):
                 yield f"if (at >= SLOTS && {found}) at = {n};"
 
     def _one(self, *then: str) -> Iterator[str]:
-        """Do *then* with the slot `at`, if it is one."""
+        """Yield C that does *then* with the slot `at`, if that is one of ours."""
         for n in range(len(self.plan.slots)):
             yield f"if (at == {n}) {{ const u64 k = {n}; struct slot *s = slot_of(k);"
             yield "if (!s) return 0;"
@@ -97,7 +102,7 @@ class _Program(program.ProgramText):
             yield "return 0; }"
 
     def _each(self, call: str, covers: Callable[[int], str]) -> Iterator[str]:
-        """Do *call* with every slot that the event covers."""
+        """Yield C that does *call* with every slot that the event *covers*."""
         for n in range(len(self.plan.slots)):
             yield f"{{ const u64 k = {n}; struct slot *s = slot_of(k);"
             yield f"if (s && ({covers(n)})) {call}; }}"
@@ -120,7 +125,7 @@ class _Program(program.ProgramText):
     # -- what it does --------------------------------------------------------------------
 
     def map(self) -> Iterator[str]:
-        """MAP, and UNMAP by the same function."""
+        """Yield C for a MAP, and for an UNMAP by the same function."""
         yield f"u64 at = {self._named() or 'SLOTS'};"
         phys = self.values.phys
         frame = self._told(phys, "the frame")
@@ -136,7 +141,7 @@ class _Program(program.ProgramText):
         yield from self._one(ends, "if (unmaps)", self._unmapped(), "else", mapped)
 
     def unmap(self) -> Iterator[str]:
-        """UNMAP."""
+        """Yield C for an UNMAP."""
         yield f"u64 at = {self._named() or 'SLOTS'};"
         ends = "if (!end(me, level, st, k, s, 1)) return 0;"
         yield from self._one(self._learn(), ends, self._unmapped())
@@ -149,12 +154,12 @@ class _Program(program.ProgramText):
         return f"unmap(level, st, k, s, {flushed}, {told});"
 
     def map_end(self) -> Iterator[str]:
-        """MAP_END."""
+        """Yield C for a MAP_END."""
         yield f"u64 at = {self._named() or 'SLOTS'};"
         yield from self._one(self._learn(), "map_end(level, &st->own[k]);")
 
     def inv_page(self) -> Iterator[str]:
-        """INV_PAGE."""
+        """Yield C for an INV_PAGE."""
         if (named := self._named()) is not None:
             yield f"u64 at = {named};"
         else:
@@ -162,33 +167,33 @@ class _Program(program.ProgramText):
         yield from self._one("inv_page(level, st, k, s);")
 
     def inv_more(self) -> Iterator[str]:
-        """INV_RANGE, INV_ALL."""
+        """Yield C for an INV_RANGE or INV_ALL."""
         yield from self._each("inv_more(level, st, k, s)", self._covers)
 
     def broadcast(self) -> Iterator[str]:
-        """BCAST_RANGE, BCAST_ALL."""
+        """Yield C for a BCAST_RANGE or BCAST_ALL."""
         page = int(self.probe.kind == Kind.BCAST_RANGE.name)
         yield from self._each(f"broadcast(level, st, k, s, {page})", self._covers)
 
     def broadcast_end(self) -> Iterator[str]:
-        """BCAST_END."""
+        """Yield C for a BCAST_END."""
         yield from self._each("broadcast_end(level, st, k, s)", lambda _: "1")
 
     def access(self) -> Iterator[str]:
-        """READ, WRITE."""
+        """Yield C for a READ or WRITE."""
         yield from self._at_page("accessed_in")
         write = int(self.probe.kind == Kind.WRITE.name)
         yield from self._one(self._learn(), f"access(level, &st->own[k], s, {write});")
 
     def notify(self) -> Iterator[str]:
-        """NOTIFY, NOTIFY_END."""
+        """Yield C for a NOTIFY or NOTIFY_END."""
         yield "if (st->clearing > level) cleared(level, st);"
         yield "st->edge[level & 3]++;"
         if self.probe.kind == Kind.NOTIFY.name:
             yield "if (level == 3) st->notified = 1;"
 
     def reference(self) -> Iterator[str]:
-        """NMI_REF: recorded only where the NMI's entry was not seen."""
+        """Yield C for an NMI_REF, which is recorded only if the NMI's entry was not seen."""
         yield "if (st->notified) { st->notified = 0; return 0; }"
         took = self._told(self.values.size, "how long it took")
         yield f"reference(me, level, {self.point}, {int(Kind.NMI_REF)}, {took});"

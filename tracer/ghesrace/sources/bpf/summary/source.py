@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The summary source: what the kernel judged by itself (probes/summary_*.bpf.c), as batches.
+"""The summary source yields what the kernel judged by itself (probes/summary_*.bpf.c), as batches.
 
 Episodes that are not safe come through the rings, like events, as events.SUMMARY_EPISODE. Counters
 and samples are read from the mapped state at every tick, and become records of the same stream:
@@ -65,21 +65,23 @@ OWN = np.dtype(
         *((name, "u1") for name in _BYTES),
     ]
 )
-# The index of a counter is a class, plus _CLASSES times the traits as bits, in this order.
+# The index of a counter is a class plus _CLASSES times a number whose bits are these traits, in
+# this order.
 _CLASSES = 4
 _TRAITS = (Trait.FLUSHED, Trait.HANDOFF, Trait.LATENT)
-_SAMPLES = (Sample.EXPOSES, Sample.VULNERABLE, Sample.VULNERABLE)  # of shapes[3]
+_SAMPLES = (Sample.EXPOSES, Sample.VULNERABLE, Sample.VULNERABLE)  # what the three `shapes` are
 
 
 def state_dtype(slots: int) -> np.dtype[np.void]:
-    """struct state of probes/summary_state.bpf.c, for a plan of so many *slots*."""
+    """Return the layout of struct state in probes/summary_state.bpf.c, for a plan of so many
+    *slots*."""
     parts = [("edge", "<u4", 4), ("pid", "<u4"), ("notified", "u1"), ("pending", "u1")]
     parts += [("clearing", "u1"), ("pad", "u1")]
     return np.dtype([*parts, ("own", OWN, slots)])
 
 
 def counter(index: int) -> tuple[int, Trait]:
-    """Class and traits of the episodes that counter *index* counts.
+    """Return the class and the traits of the episodes that counter *index* counts.
 
     >>> counter(6)
     (2, <Trait.FLUSHED: 1>)
@@ -90,9 +92,9 @@ def counter(index: int) -> tuple[int, Trait]:
 
 
 class States:
-    """The mapped state of *cpus* CPUs at *slots* slots, which `read` hands out as far as it is new.
+    """The mapped state of *cpus* CPUs at *slots* slots; `read` hands out what is new in it.
 
-    *fd* is the BPF array of struct state; *start* (ns) is when its programs were attached.
+    *fd* is the BPF array of struct state, and *start* (ns) is when its programs were attached.
     """
 
     def __init__(self, fd: int, *, slots: int, cpus: int, start: int) -> None:
@@ -102,17 +104,17 @@ class States:
         self._rows: npt.NDArray[np.void] = np.frombuffer(self._map, dtype, cpus)["own"]
         self._counted = np.zeros((cpus, slots, COUNTERS), np.uint64)
         self._sampled = np.zeros((cpus, slots, len(_SAMPLES)), np.uint32)
-        self._again = np.ones((cpus, slots, KNOWN), np.uint32)  # the first was recorded
+        self._again = np.ones((cpus, slots, KNOWN), np.uint32)  # The first one was recorded.
         self._read = start
 
     def close(self) -> None:
-        """Unmap."""
+        """Unmap the state."""
         del self._rows
         self._map.close()
 
     def read(self, now: int, final: bool) -> list[Events]:
-        """What is new at *now* (ns): SAMPLE, COUNT and AGAIN records, as parts of a batch. *final*
-        says that no program runs any more."""
+        """Return what is new at *now* (ns) as SAMPLE, COUNT and AGAIN records, which are parts of a
+        batch. *final* says that no program runs any more."""
         counts = self._rows["counts"].copy()
         samples = self._new_samples(now, final)
         more = counts - self._counted
@@ -139,7 +141,7 @@ class States:
         return as_events(records)
 
     def _new_samples(self, now: int, final: bool) -> list[Events]:
-        # A hold that goes on may yet tell all CPUs; at the end no hold goes on.
+        # A lock hold that goes on may yet broadcast to all CPUs, and at the end no hold goes on.
         known = self._rows["shapes"]["known" if final else "sure"].astype(np.uint32)
         found = []
         for cpu, slot, sort in zip(*np.nonzero(known > self._sampled), strict=True):
@@ -157,8 +159,14 @@ class States:
 
 
 class SummarySource(BpfSource):
-    """Live batches of a summary; see BpfSource. The first one has all that was counted since the
-    programs were attached."""
+    """Yields live batches of a summary, whose plan is summary.plan.summarised's; see BpfSource. The
+    first batch has all that was counted since the programs were attached.
+
+        with SummarySource(summarised(plan), host) as source:  # takes root
+            threading.Timer(10, source.stop).start()
+            for batch in source.batches():
+                engine.feed(batch)
+    """
 
     _write = staticmethod(program.source)
     _maps = (*RING_MAPS, STATES)
@@ -174,7 +182,7 @@ class SummarySource(BpfSource):
         after, cpus = self._start, self._cpus
         self._matchers = {cpu: NmiMatcher(after) for cpu in range(cpus)}
         self._start = self._asked = before
-        # All misses count as losses, from the first hit on: the state is as old.
+        # The state counts from the first hit on, so all misses since then count as losses.
         self._misses = [0] * len(self.plan.probes)
         self._unrun = dict.fromkeys(self._unrun, 0)
         self._settled = dict.fromkeys(self._settled, before)

@@ -271,7 +271,8 @@ class TextReader:
     def _losses(
         self, lines: Text
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Line, CPU (-1: all) and count (UNKNOWN) of each line that tells of lost events."""
+        """Return, for each line that tells of lost events, its index, the CPU (-1 for all) and the
+        number of events (UNCOUNTED if the line does not say how many)."""
         likely = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, _LOST)))
         found = pc.extract_regex(lines.take(pa.array(likely)), pattern=_LOST)
         cpu = _integers(found.field("cpu"), -1)
@@ -280,7 +281,7 @@ class TextReader:
         return likely.astype(np.int64), cpu, count
 
     def _stamps(self, part: Text) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-        """Stamps in ns, and which are possible."""
+        """Return the stamps (ns), and the indices of those that are possible."""
         seconds, fraction = _integers(part.field("s")), part.field("f")
         digits = np.asarray(pc.binary_length(fraction)).astype(np.int64)
         scale = np.where(digits == 6, 1000, 1)
