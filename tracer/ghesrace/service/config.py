@@ -88,7 +88,8 @@ class LogSettings(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """The whole configuration. A section or key that is missing in the file has its default.
+    """This is the whole configuration. A section or key that is missing in the file has its
+    default.
 
     >>> Config().window.seconds
     3600.0

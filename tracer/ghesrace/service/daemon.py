@@ -95,8 +95,8 @@ def run(path: Path | None) -> int:
 
 
 class Daemon:
-    """One run of the daemon. *path* is the configuration that a reload reads again, and *attach*
-    makes the source (startup.attach_host).
+    """A daemon object is one run of the daemon. *path* is the configuration that a reload reads
+    again, and *attach* makes the source (startup.attach_host).
 
         code = Daemon(settings, path, Log(), Notifier()).run()
     """

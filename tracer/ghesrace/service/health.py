@@ -18,7 +18,7 @@ _SUSPEND_S = 0.5
 
 
 class HealthState(StrEnum):
-    """The steps of the start, in order, and then watching and the end."""
+    """The states are the steps of the start, in order, and then watching and the end."""
 
     PARSE = "parse"
     PLAN = "plan"
@@ -32,8 +32,8 @@ class HealthState(StrEnum):
 
 @dataclass(slots=True)
 class Health:
-    """The plain facts that metrics, status line and HTTP tell. Times are Unix seconds, and 0 stands
-    for never.
+    """This holds the plain facts that metrics, status line and HTTP tell. Times are Unix seconds,
+    and 0 stands for never.
 
     >>> Health(backend="bpf").state
     <HealthState.PARSE: 'parse'>

@@ -50,8 +50,8 @@ def _zeros(*shape: int) -> Counts:
 
 @dataclass(slots=True)
 class Tally:
-    """The counters of one run. They only grow, and how many there are depends on the plan and the
-    number of CPUs alone.
+    """A tally has the counters of one run. They only grow, and how many there are depends on the
+    plan and the number of CPUs alone.
 
     `kinds` counts records by Kind and Context (shape (Kind.LOSS, 4)), `losses` counts LOSS records
     by Cause, and `lost` the events that they name. `missed` counts missed hits by probe, and

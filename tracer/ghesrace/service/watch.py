@@ -42,7 +42,7 @@ def identity(finding: Finding) -> Identity:
 
 @dataclass(slots=True)
 class Window:
-    """The running window: when it began (ns of the capture's clock), its verdict so far, and the
+    """A window knows when it began (ns of the capture's clock), its verdict so far, and the
     verdict's reasons."""
 
     begin: int
@@ -52,7 +52,7 @@ class Window:
 
 @dataclass(slots=True)
 class Cpu:
-    """The CPU seconds that were spent on judging and counting, by stage."""
+    """This counts the CPU seconds that were spent on judging and counting, by stage."""
 
     check: float = 0.0
     window: float = 0.0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """What the check engine and the capture writer need of a source."""
+    """A source has what the check engine and the capture writer need."""
 
     plan: Plan
     host: dict[str, Any]  # facts about the recorded host, JSON-ready
@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 class FileSource(Source, Protocol):
-    """A source that reads a file. After `batches()` is exhausted, `truncated` says whether the file
+    """A file source reads a file. After `batches()` is exhausted, `truncated` says whether the file
     was cut off or damaged, and `warnings` say what was wrong with it."""
 
     truncated: bool
@@ -53,11 +53,11 @@ class FileSource(Source, Protocol):
 
 
 class StoppableSource(Source, Protocol):
-    """A source that goes on until it is told to stop."""
+    """A stoppable source goes on until it is told to stop."""
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """How many events were read, kept and lost so far; see live.LiveSource for the names."""
+        """This counts the events that were read, kept and lost so far; live.LiveSource says how."""
         ...
 
     def stop(self) -> None:

@@ -65,7 +65,8 @@ def parse_profile(text: str) -> dict[str, tuple[int, int]]:
 
 
 class Gauge:
-    """A kernel file that is read again and again. It is kept open, which saves most of the cost.
+    """A gauge is a kernel file that is read again and again. It is kept open, which saves most of
+    the cost.
 
     >>> Gauge(Path("/proc/self/no-such-file")).text() is None
     True
@@ -102,7 +103,7 @@ class Gauge:
 
 
 class Accounts:
-    """The loss counters of one attached tracing instance.
+    """The accounts read the loss counters of one attached tracing instance.
 
     *points* maps the name of each kprobe event to its probe point. The names must be unique on the
     system, because kprobe_profile prints no group; fprobe events are not in it and have no miss
@@ -249,7 +250,7 @@ class Accounts:
             switches.append((self._instance.path / "tracing_on", False))
         if not all(self._gauge(path).is_on(default) for path, default in switches):
             return [self._loss(Cause.PROBE_GONE)]
-        # A group's file says "1" if all its events are on: one read instead of one per event.
+        # A group's file says "1" if all its events are on, which saves a read per event.
         off = {group.parent for group in self._groups if not self._gauge(group).is_on()}
         gone = {
             point

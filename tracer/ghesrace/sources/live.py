@@ -60,7 +60,7 @@ class LiveSource(ABC):
 
     @property
     def lost(self) -> int:
-        """How many events are known to be lost, for whatever cause."""
+        """This is how many events are known to be lost, for whatever cause."""
         return sum(n for name, n in self.counters.items() if name.startswith("lost:"))
 
     def stop(self) -> None:
@@ -86,7 +86,7 @@ class LiveSource(ABC):
         try:
             self._detach()
         except GhesraceError:
-            if error is None:  # the first error says more than a failed clean-up after it
+            if error is None:  # The first error says more than a failed clean-up after it.
                 raise
 
     @abstractmethod

@@ -227,7 +227,7 @@ def _remove_strays(root: Path) -> list[str]:
 
 
 class Instance:
-    """One private tracing instance and its group of probe events, which are both called `name`.
+    """This is one private tracing instance and its group of probe events, both called `name`.
 
     `create` makes it and `remove` removes it; nothing else on the system is changed.
 

@@ -25,7 +25,7 @@ class Value:
 
     @property
     def needs(self) -> set[str]:
-        """The names of the fields that the value is made of."""
+        """These are the names of the fields that the value is made of."""
         return {self.field, self.minus, self.plus} - {""}
 
 
@@ -41,8 +41,8 @@ _CLEARING = ("phys", "pfn", "prot")
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """How the values of one probe's event are made. None stands for a value that none of the
-    probe's fields tells; it is 0 in the event.
+    """This says how the values of one probe's event are made. None stands for a value that none of
+    the probe's fields tells; it is 0 in the event.
 
     `addr`, `phys` and `size` are columns of the event (events.EVENT); `end` is the first address
     behind a range that begins at `addr`. If the probe has a `clear_kind`, its event is of that kind

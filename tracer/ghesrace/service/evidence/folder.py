@@ -20,7 +20,7 @@ _PART = ".part"
 
 
 class Folder:
-    """The captures in *directory*, which together take no more than *budget* bytes.
+    """A folder keeps captures in *directory*, which together take no more than *budget* bytes.
 
     `files`, `bytes` and `free` (bytes of the file system) are as of the last look.
 

@@ -60,7 +60,7 @@ def shown(path: Path, keys: list[FindingKey]) -> list[FindingKey]:
 
 
 class RecentEvents:
-    """The newest batches, up to *limit* bytes in memory. The oldest ones are dropped first, whole.
+    """This keeps the newest batches, up to *limit* bytes in memory. The oldest are dropped first.
 
     >>> from ghesrace.events import mark
     >>> recent = RecentEvents(limit=1 << 20)
@@ -99,7 +99,7 @@ class RecentEvents:
 
 @dataclass(slots=True)
 class Counters:
-    """What the recorder did so far.
+    """The counters tell what the recorder did so far.
 
     `captures` were written whole; `suppressed` counts findings by why no file was begun for them,
     `errors` by cause. `verified` counts captures by whether they show their findings when they are
@@ -118,7 +118,8 @@ class Counters:
 
 @dataclass(slots=True)
 class _Open:
-    """The capture that is being written."""
+    """This is the capture that is being written. `until` and `latest` are when it ends, and when it
+    ends whatever is found (seconds of the recorder's clock)."""
 
     id: str
     writer: CaptureWriter
@@ -230,7 +231,7 @@ class FlightRecorder:
 
     @property
     def pending(self) -> int:
-        """How many findings there are whose evidence is not on the disk yet."""
+        """This is how many findings there are whose evidence is not on the disk yet."""
         return len(self._wanted) + (len(self._open.keys) if self._open is not None else 0)
 
     def _holds(self, name: FindingKey) -> bool:

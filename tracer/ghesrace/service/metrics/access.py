@@ -43,8 +43,8 @@ _CACHED = 64
 
 @dataclass(slots=True)
 class Access:
-    """Who may read the metrics. `tls` is None for plain HTTP, and `users` maps names to bcrypt
-    hashes; without users everybody may.
+    """This says who may read the metrics. `tls` is None for plain HTTP, and `users` maps names to
+    bcrypt hashes; without users everybody may.
 
     >>> Access().allowed(None)
     True
@@ -191,9 +191,9 @@ def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
 
 
 class WebConfig:
-    """The access that the file at *path* grants, or free access for "". The file is read again when
-    it has changed. A change that is broken is not taken over (`error` says why), so that a typo
-    neither opens nor closes the door.
+    """This gives the access that the file at *path* grants, or free access if *path* is "". The
+    file is read again when it has changed. A change that is broken is not taken over (`error` says
+    why), so that a typo neither opens nor closes the door.
 
     Raises UsageError if the first reading fails.
 

@@ -146,8 +146,14 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 @dataclass(slots=True)
 class Exemplars:
-    """The newest capture of each (pattern, severity): its id, and when it was written (Unix
-    seconds)."""
+    """This remembers the newest capture of each (pattern, severity) by its id, and when it was
+    written (Unix seconds).
+
+    >>> exemplars = Exemplars()
+    >>> exemplars.add("stale", "observed", "ghesrace-20260101T000000Z-stale-1")
+    >>> exemplars.newest["stale", "observed"][0]
+    'ghesrace-20260101T000000Z-stale-1'
+    """
 
     newest: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
 
@@ -200,7 +206,7 @@ class _Families:
 
 @dataclass(slots=True)
 class Published:
-    """The families as of one moment, which the encoders of prometheus-client take."""
+    """This has the families as of one moment; the encoders of prometheus-client take it."""
 
     families: list[Metric] = field(default_factory=list)
 
@@ -210,8 +216,8 @@ class Published:
 
     @property
     def registry(self) -> CollectorRegistry:
-        """This object itself, because the encoders of prometheus-client 0.16 are typed to take a
-        registry, but only call `collect`."""
+        """This is the object itself, because the encoders of prometheus-client 0.16 are typed to
+        take a registry, but only call `collect`."""
         return cast(CollectorRegistry, self)
 
 
@@ -295,7 +301,7 @@ def _watched(
 def _verdict(out: _Families, watch: Watch, unix: Callable[[int], float]) -> None:
     window = watch.window
     words = [verdict.word for verdict in Verdict]
-    # Before the first batch nothing is known: inconclusive.
+    # Before the first batch nothing is known, so the verdict is inconclusive.
     out.one_of("window_verdict", (window.verdict if window else Verdict.INCONCLUSIVE).word, words)
     given = {_reason(text) for text in window.reasons} if window else {"no-traffic"}
     for reason in REASONS:

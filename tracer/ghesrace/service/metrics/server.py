@@ -37,7 +37,7 @@ _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 @dataclass(slots=True)
 class Page:
-    """What the server tells. The engine's thread replaces it as a whole.
+    """A page is what the server tells. The engine's thread replaces it as a whole.
 
     `facts` (name, value) and `findings` (text, runbook) are the lines of the landing page, and
     `encoded` has the metrics by format.
@@ -51,8 +51,8 @@ class Page:
 
 @dataclass(slots=True)
 class Bulletin:
-    """Where the engine's thread leaves the newest page. `healthy` and `ready` answer the two
-    probes, with a sentence that says why (not)."""
+    """The engine's thread leaves the newest page here. `healthy` and `ready` answer the two probes,
+    with a sentence that says why (not)."""
 
     healthy: Callable[[], tuple[bool, str]]
     ready: Callable[[], tuple[bool, str]]
@@ -79,6 +79,8 @@ class Bulletin:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """A handler answers one request. Its methods' names are those of http.server."""
+
     server: _Listener
     server_version = f"ghesrace/{__version__}"
     sys_version = ""
@@ -88,12 +90,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Do nothing, because answers are counted, not logged."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Count an answer."""
         self.server.board.count(int(code) if isinstance(code, int | HTTPStatus) else 0)
 
     def do_HEAD(self) -> None:
+        """Answer as to a GET, without the body."""
         self.do_GET()
 
     def do_GET(self) -> None:
+        """Answer by the path. The two probes need no password."""
         board, path = self.server.board, urlsplit(self.path).path
         if path in ("/-/healthy", "/-/ready"):
             good, why = board.healthy() if path == "/-/healthy" else board.ready()
@@ -135,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Listener(ThreadingHTTPServer):
+    """A listener serves one address, with a thread per connection while *slots* has room."""
+
     daemon_threads = True
     request_queue_size = 128
 
@@ -146,6 +153,7 @@ class _Listener(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for the connection, or answer 503 if there are too many already."""
         if not self._slots.acquire(blocking=False):
             self.board.count(503)
             if self.web.access().tls is None:
@@ -161,6 +169,7 @@ class _Listener(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection, in its own thread."""
         try:
             tls = self.web.access().tls
             request.settimeout(_PATIENCE_S)
@@ -208,8 +217,8 @@ class WebServer:
 
     @property
     def ports(self) -> list[int]:
-        """The ports, in the order of the addresses. Where an address has port 0, the kernel chose
-        one."""
+        """These are the ports, in the order of the addresses. Where an address has port 0, the
+        kernel chose one."""
         return [listener.server_address[1] for listener in self._listeners]
 
     def reload(self, web: WebConfig) -> None:

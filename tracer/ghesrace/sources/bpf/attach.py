@@ -40,7 +40,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class BpfProgram:
-    """One program to load and attach. `function` is its C function, `type` one of
+    """This describes one program to load and attach. `function` is its C function, `type` one of
     program.PROGRAM_TYPE's, and `target` what it is attached to: a kernel function (whose BTF id is
     `btf_id`), a tracepoint's name, or the id of a probe event. Programs of higher `lateness` are
     attached later and detached sooner."""
@@ -55,9 +55,9 @@ class BpfProgram:
 
 @dataclass(slots=True)
 class Loaded:
-    """What is in the kernel, as descriptors: `maps` (RING_MAPS, and STATES of a summary) and
-    `programs`, both in the order in which they were asked for, and the `attachments` by lateness.
-    `close` frees all of it."""
+    """This holds the descriptors of what is in the kernel: `maps` (RING_MAPS, and STATES of a
+    summary) and `programs`, both in the order in which they were asked for, and the `attachments`
+    by lateness. `close` frees all of it."""
 
     maps: list[int]
     programs: list[int]
@@ -89,7 +89,7 @@ def _recursion_misses(fd: int) -> int:
         info = syscalls.info(fd, _INFO_SIZE)
     except PermissionError:
         # Before c8644cd0efe7 (Linux 5.19), bpf(2) refuses whoever gave up CAP_BPF, as the daemon
-        # does, but the file can be read. It too has this line since 5.12.
+        # does, but they can still read this file, which has the number since 5.12 too.
         text = Path(f"/proc/self/fdinfo/{fd}").read_text()
         found = re.search(r"^recursion_misses:\t(\d+)$", text, re.MULTILINE)
         return int(found[1]) if found else 0

@@ -29,7 +29,8 @@ _NAME = slice(24, 40)
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """How to make a map: the fields of struct bpf_map_info (include/uapi/linux/bpf.h)."""
+    """This says how to make a map, in the fields of struct bpf_map_info (include/uapi/linux/bpf.h).
+    Sizes are in bytes."""
 
     kind: int
     key_size: int
@@ -47,8 +48,8 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The instructions of C functions (8 bytes each). In the place of a map's descriptor they hold
-    an index into `maps`.
+    """This holds the instructions (8 bytes each) of C functions by name. In the place of a map's
+    descriptor they have an index into `maps`.
 
     >>> Compiled.from_json(Compiled((), {"p0": bytes(8)}).to_json()).code
     {'p0': b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'}

@@ -29,8 +29,9 @@ _PIECE = 1 << 16
 
 
 class Refused(Exception):
-    """Raised when bcc or the kernel refuses something. `stage` is bcc, compile, compiler, load or
-    attach; `what` says what was refused, and `log` is that of the compiler or of the verifier."""
+    """This is raised when bcc or the kernel refuses something. `stage` is bcc, compile, compiler,
+    load or attach; `what` says what was refused, and `log` is that of the compiler or of the
+    verifier."""
 
     def __init__(self, stage: str, what: str, log: str = "") -> None:
         super().__init__(what)

@@ -64,7 +64,7 @@ def parse(data: Bytes) -> tuple[Events, int]:
 
 
 class PerfBuffer:
-    """The perf buffer of one online CPU; *pages* is how many pages it has, a power of two. Raises
+    """This is the perf buffer of one online CPU, which has so many *pages*, a power of two. Raises
     OSError if the kernel refuses it."""
 
     def __init__(self, cpu: int, pages: int) -> None:
@@ -99,7 +99,7 @@ class PerfBuffer:
 
 
 class PerfBuffers(Rings):
-    """What Rings is, for programs that were compiled with PERF. *fds* are their maps
+    """This is what Rings is, for programs that were compiled with PERF. *fds* are their maps
     (attach.RING_MAPS), *records* is how many each of a CPU's contexts should have room for, *start*
     (ns) is where a loss before the first event begins, and *online* returns the CPUs that are
     online now. Raises HostError if a buffer can't be made."""

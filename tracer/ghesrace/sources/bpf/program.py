@@ -88,8 +88,8 @@ def c_file(name: str) -> str:
 
 
 class ProgramText:
-    """The C program of the probe with the index *point* in *plan*. Raises HostError for what BPF
-    can't do."""
+    """This writes the C program of the probe with the index *point* in *plan*. Raises HostError for
+    what BPF can't do."""
 
     enter = "ENTER();"
     reject = "SKIP();"

@@ -53,7 +53,8 @@ def ring_records(kilobytes: int) -> int:
 
 
 class BpfSource(LiveSource):
-    """Records live events of one plan (`backend` "bpf") through BPF programs; see LiveSource.
+    """This source records the live events of one plan (`backend` "bpf") through BPF programs; see
+    LiveSource.
 
     *root* is where tracefs is mounted, and *buffer_kb* the size of the rings of each CPU in KiB
     (None chooses it by the host's memory). `counters["other"]` counts hits that the plan's filters
@@ -86,7 +87,7 @@ class BpfSource(LiveSource):
         self.instance: tracefs.Instance | None = None
         self._root = Path(root)
         self._buffer_kb = buffer_kb
-        self._cpus = 0  # possible ones
+        self._cpus = 0  # how many CPUs can ever be online
         self._loaded: Loaded | None = None
         self._rings: Rings | None = None
         self._counted = 0

@@ -81,7 +81,7 @@ BITS: dict[str, type[Flag] | type[Trait]] = {"flags": Flag, "traits": Trait}
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of capture files of one *format*, which hold events or a *summary*.
+    """These are the columns of capture files of one *format*, which hold events or a *summary*.
 
     >>> Columns("2", summary=False).names[-4:]
     ['begin', 'end', 'count', 'cause']
@@ -92,19 +92,19 @@ class Columns:
 
     @property
     def types(self) -> dict[str, np.dtype[Any]]:
-        """The type of each column by its name, in the file's order."""
+        """This maps the name of each column to its type, in the file's order."""
         if self.format == "1":
             return {name: EVENT[name] for name in EVENT.names or ()}
         return columns_of(self.summary)
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns, in the file's order."""
+        """These are the names of the columns, in the file's order."""
         return list(self.types)
 
     @property
     def widths(self) -> list[int]:
-        """How many bytes one value of each column takes."""
+        """This says how many bytes one value of each column takes."""
         return [dtype.itemsize for dtype in self.types.values()]
 
     def fields(self) -> list[pa.Field[Any]]:

@@ -32,8 +32,8 @@ from ghesrace.plan import Plan
 from . import guard
 from .columns import READ, WRITTEN, Columns, Format
 
-MAX_ROWS = 1 << 20  # of one batch: bounds what a reader holds of it to some 200 MB
-_MAX_METADATA = 64 << 20  # of the schema message, which carries the plan and the host facts
+MAX_ROWS = 1 << 20  # rows of one batch, of which a reader then holds some 200 MB
+_MAX_METADATA = 64 << 20  # bytes of the schema message, which carries plan and host facts
 _MAX_BODY = 2 * MAX_ROWS * sum(Columns(WRITTEN, summary=True).widths)
 _CONTINUATION = b"\xff\xff\xff\xff"
 

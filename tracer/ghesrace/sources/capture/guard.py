@@ -20,8 +20,8 @@ _LZ4_FRAME, _ZSTD = 0, 1
 
 
 class _Table:
-    """A flatbuffer table at *position* of *data*. Every method raises struct.error if what it reads
-    lies outside *data*."""
+    """This reads the flatbuffer table at *position* of *data*. Every method raises struct.error if
+    what it reads lies outside *data*."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self.data = data
@@ -66,7 +66,8 @@ def _at(form: str, data: bytes, position: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The kind of a message (SCHEMA, RECORD_BATCH, ...), and how many bytes its body has."""
+    """A header tells the `kind` of a message (SCHEMA, RECORD_BATCH, ...), and how many bytes its
+    `body` has."""
 
     kind: int
     body: int

@@ -65,9 +65,9 @@ _OURS = re.compile(r"p\d+_(?:\d+_)?([A-Za-z]\w*?)(?:_\d+)?$")
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """One type of event in a trace. `symbol` is the function that a probe event sits on ("" if the
-    trace does not tell), and `module` is the module that has it. `returns` says that the probe is
-    on the function's return.
+    """This describes one type of event in a trace. `symbol` is the function that a probe event sits
+    on ("" if the trace does not tell), and `module` is the module that has it. `returns` says that
+    the probe is on the function's return.
     """
 
     system: str
@@ -79,16 +79,16 @@ class EventType:
 
     @property
     def label(self) -> str:
-        """The name that map files and messages use: `system/event`, or `event` if the system is
-        not known."""
+        """Map files and messages use this name: `system/event`, or `event` if the system is not
+        known."""
         return f"{self.system}/{self.name}" if self.system else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one event type becomes. `fields` maps each of our fields to theirs. `role` names the
-    slot that the function always serves, `scope` the function's module, and `point` the probe point
-    ("" if the rule is a map file's).
+    """A rule says what one event type becomes. `fields` maps each of our fields to theirs. `role`
+    names the slot that the function always serves, `scope` the function's module, and `point` the
+    probe point ("" if the rule is a map file's).
     """
 
     kind: str
@@ -107,8 +107,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class MappedSlot:
-    """A slot that a map file names: by its fixmap index, by its virtual address, or only by the
-    `slot` of its events."""
+    """This is a slot that a map file names, by its fixmap index, by its virtual address, or only by
+    the `slot` of its events."""
 
     name: str
     index: int | None = None
@@ -118,7 +118,7 @@ class MappedSlot:
 
 @dataclass(frozen=True, slots=True)
 class EventMap:
-    """What a map file says: a rule for each event label (None to ignore the event), slots, the
+    """A map file gives a rule for each event label (None to ignore the event), slots, the
     architecture, and the clocks' error between CPUs (ns). `parse_map` has an example."""
 
     rules: dict[str, Rule | None] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class EventMap:
         for label in (event.label, event.name):
             if label in self.rules:
                 return True, self.rules[label]
-        if not event.system:  # ftrace's text does not print it
+        if not event.system:  # The text of ftrace does not print it.
             for label, rule in self.rules.items():
                 if label.rpartition("/")[2] == event.name:
                     return True, rule
@@ -141,7 +141,7 @@ class EventMap:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """An event that was recognised but lacks what is needed to judge it; `why` says what."""
+    """This event was recognised but lacks what is needed to judge it; `why` says what."""
 
     event: str
     kind: str

@@ -35,7 +35,7 @@ class Reader(Protocol):
 
     @property
     def clock_error_ns(self) -> int:
-        """How wrong the order of two stamps of different CPUs is assumed to be at most (ns)."""
+        """The order of two stamps of different CPUs is assumed to be wrong by at most this (ns)."""
         ...
 
     def blocks(self) -> Iterator[Block]:
@@ -50,8 +50,8 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole pages by CPU, in read order. Everything stamped below `mark` (ns) is in this block or
-    an earlier one; `mark` is None in the last block."""
+    """A block has whole pages by CPU, in read order. Everything stamped below `mark` (ns) is in
+    this block or an earlier one; `mark` is None in the last block."""
 
     chunks: dict[int, bytearray]
     mark: int | None

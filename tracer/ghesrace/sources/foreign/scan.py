@@ -24,7 +24,7 @@ FLUSHES = ("INV_", "BCAST_")
 
 @dataclass(slots=True)
 class Use:
-    """One event type that concerns us, its rule, and how many records of it there are."""
+    """This has one event type that concerns us, its rule, and how many records of it there are."""
 
     event: EventType
     rule: Rule
@@ -33,9 +33,9 @@ class Use:
 
 @dataclass(slots=True)
 class Survey:
-    """What the first pass found. `uses` has the events that concern us by their id, `unusable` has
-    those that lack something by their label, and `skipped` counts the records of all other events
-    by their name. `first_ts` and `last_ts` are stamps (ns of the trace's clock).
+    """A survey is what the first pass found. `uses` has the events that concern us by their id,
+    `unusable` has those that lack something by their label, and `skipped` counts the records of all
+    other events by their name. `first_ts` and `last_ts` are stamps (ns of the trace's clock).
 
         survey = Survey.of(reader, EventMap())
         print({use.event.label: use.count for use in survey.uses.values()})
@@ -65,7 +65,7 @@ class Survey:
             survey.cpus |= block.chunks.keys()
             if len(records):
                 survey._block(reader, given, known, records)
-        for ident in reader.formats:  # Events were also recorded that never happened.
+        for ident in reader.formats:  # Some events were to be recorded, but never happened.
             if ident not in known:
                 survey._meet(reader.event_type(ident, None, 0), ident, given)
         survey._drop_doubles()

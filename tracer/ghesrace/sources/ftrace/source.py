@@ -37,7 +37,8 @@ _MOST_KB = 4096
 
 
 class FtraceSource(LiveSource):
-    """Records live events of one plan through a private tracefs instance; see LiveSource.
+    """This source records the live events of one plan through a private tracefs instance; see
+    LiveSource.
 
     *root* is where tracefs is mounted, and *buffer_kb* the size of the ring buffer of each CPU in
     KiB (None chooses it by the host's memory). `counters["other"]` counts records of other fixmap

@@ -49,8 +49,8 @@ def _any(slots: list[int]) -> str:
 
 
 class _Program(program.ProgramText):
-    """The program of one probe of a summary. For each kind of event, _BODIES names the method that
-    yields the C for what the event does."""
+    """This writes the C program of one probe of a summary. For each kind of event, _BODIES names
+    the method that yields the C for what the event does."""
 
     enter = "HERE();"
     reject = "return 0;"

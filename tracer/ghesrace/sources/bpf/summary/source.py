@@ -92,7 +92,7 @@ def counter(index: int) -> tuple[int, Trait]:
 
 
 class States:
-    """The mapped state of *cpus* CPUs at *slots* slots; `read` hands out what is new in it.
+    """This maps the state of *cpus* CPUs at *slots* slots, and `read` hands out what is new in it.
 
     *fd* is the BPF array of struct state, and *start* (ns) is when its programs were attached.
     """
@@ -159,8 +159,8 @@ class States:
 
 
 class SummarySource(BpfSource):
-    """Yields live batches of a summary, whose plan is summary.plan.summarised's; see BpfSource. The
-    first batch has all that was counted since the programs were attached.
+    """This source yields the live batches of a summary, whose plan summary.plan.summarised made;
+    see BpfSource. The first batch has all that was counted since the programs were attached.
 
         with SummarySource(summarised(plan), host) as source:  # takes root
             threading.Timer(10, source.stop).start()

@@ -50,8 +50,8 @@ class CpuData:
 
 @dataclass(slots=True)
 class BufferPart:
-    """The ring buffer of one tracing instance; the top one has the name "". `page_size` is in
-    bytes, and `clock` is as the file names it."""
+    """This describes the ring buffer of one tracing instance; the top one has the name "".
+    `page_size` is in bytes, and `clock` is as the file names it."""
 
     name: str
     page_size: int
@@ -62,8 +62,9 @@ class BufferPart:
 
 @dataclass(slots=True)
 class TraceDat:
-    """The head of a file. `events` has the (system, format) of each event, `stats` what
-    per_cpu/*/stats said of each CPU, and `tsc` says that stamps count TSC ticks, not ns."""
+    """This is what the head of a file says. `events` has the (system, format) of each event,
+    `stats` what per_cpu/*/stats said of each CPU, and `tsc` says that stamps count TSC ticks, not
+    ns."""
 
     version: int
     page_size: int

@@ -19,7 +19,7 @@ from ghesrace.sources.foreign.reader import Block
 
 from .header import BufferPart, CpuData, Cursor, expand
 
-BLOCK_BYTES = 4 << 20  # of pages decoded at once: some 100 MB of arrays at worst
+BLOCK_BYTES = 4 << 20  # bytes of pages decoded at once, which make some 100 MB of arrays at worst
 _MAX_CHUNK = 8 << 20
 _CACHE_BYTES = 64 << 20
 # Nearly empty pages compress well, but a file that claims a higher ratio is made to fill our memory
@@ -37,8 +37,8 @@ class _Chunk:
 
 
 class PageFile:
-    """The pages of one *buffer* of the file whose bytes are *data*. `truncated` says what was cut
-    off, if anything was.
+    """A page file hands out the pages of one *buffer* of the file whose bytes are *data*.
+    `truncated` says what was cut off, if anything was.
 
     Raises InputError if the file's own table of its pages is impossible.
 
@@ -65,7 +65,7 @@ class PageFile:
 
     @property
     def count(self) -> int:
-        """How many pages all CPUs have together."""
+        """This is how many pages all CPUs have together."""
         return sum(map(len, self._pages.values()))
 
     def blocks(self) -> Iterator[Block]:

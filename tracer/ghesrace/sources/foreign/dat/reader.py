@@ -32,8 +32,8 @@ _COMMON = ("common_type", "common_flags", "common_pid")
 
 
 class DatReader:
-    """Reads one buffer of a trace.dat; see foreign.reader.Reader. Raises InputError if the file is
-    damaged. `open_dat` makes one for each buffer."""
+    """This reads one buffer of a trace.dat; see foreign.reader.Reader. Raises InputError if the
+    file is damaged. `open_dat` makes one for each buffer."""
 
     def __init__(
         self, path: Path, data: mmap.mmap | bytes, head: TraceDat, buffer: BufferPart
@@ -70,7 +70,7 @@ class DatReader:
 
     @property
     def pages(self) -> int:
-        """How many ring-buffer pages all CPUs have together."""
+        """This is how many ring-buffer pages all CPUs have together."""
         return self._pages.count
 
     def blocks(self) -> Iterator[Block]:

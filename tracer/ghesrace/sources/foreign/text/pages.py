@@ -47,9 +47,9 @@ def text_format(name: str, ident: int, fields: list[str]) -> EventFormat:
 
 @dataclass(slots=True)
 class Columns:
-    """The columns of n events, in the order of the file. `ts` is in ns. `lost` is how many events
-    were lost on that CPU just before this one (UNCOUNTED if the trace does not say how many), and
-    `values` has the shape (n, FIELDS_PER_EVENT)."""
+    """These are the columns of n events, in the order of the file. `ts` is in ns. `lost` is how
+    many events were lost on that CPU just before this one (UNCOUNTED if the trace does not say how
+    many), and `values` has the shape (n, FIELDS_PER_EVENT)."""
 
     cpu: Ints
     ts: Ints
@@ -113,7 +113,7 @@ def _pages(columns: Columns, rows: npt.NDArray[np.intp]) -> bytearray:
     heads[:, 0] = np.minimum.reduceat(ts, first)
     heads[:, 1] = commit
     words[:, :_HEAD_WORDS] = heads.view("<u4")
-    for number in np.flatnonzero(gone > 0).tolist():  # per loss, not per event
+    for number in np.flatnonzero(gone > 0).tolist():  # This loops over losses, not over events.
         end = _HEAD_WORDS + int(used[number]) // 4
         words[number, end] = int(gone[number]) & 0xFFFFFFFF
         words[number, end + 1] = int(gone[number]) >> 32

@@ -42,7 +42,7 @@ pc: Any = pyarrow.compute
 
 _CHUNK = 4 << 20
 _MAX_LINE = 1 << 20
-_KEPT_BYTES = 96 << 20  # of pages kept from the first pass for the second
+_KEPT_BYTES = 96 << 20  # bytes of pages kept from the first pass for the second
 _MAX_TYPES = 4096
 _SAMPLE = 1 << 16
 
@@ -91,8 +91,8 @@ class _Known:
 
 
 class TextReader:
-    """Reads one text file; see foreign.reader.Reader. *form* is a key of FORMS, and *given* the map
-    file.
+    """This reads one text file; see foreign.reader.Reader. *form* is a key of FORMS, and *given*
+    the map file.
 
         reader = TextReader(path, form_of(path.read_bytes()[:65536]), EventMap())
     """
@@ -117,7 +117,8 @@ class TextReader:
 
     @property
     def clock_error_ns(self) -> int:
-        """The assumed error (ns); it is larger for stamps in microseconds, which are rounded."""
+        """This error (ns) is assumed; it is larger for stamps in microseconds, which are
+        rounded."""
         return 2000 if self._micro else 1000
 
     def event_type(self, ident: int, records: Records | None, row: int) -> EventType:
