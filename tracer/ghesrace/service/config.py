@@ -167,7 +167,10 @@ def parse(text: str, name: str = "configuration") -> Config:
 
 
 def unknown(data: dict[str, object], name: str) -> None:
-    """Raise UsageError for the first key of *data* that `Config` does not have."""
+    """Raise UsageError for the first key of *data* that `Config` does not have.
+
+    >>> unknown({"window": {"seconds": 60}}, "configuration")
+    """
     known = keys()
     sections = list(dict.fromkeys(key.partition(".")[0] for key in known))
     for section, content in data.items():

@@ -53,6 +53,8 @@ _PUBLISH_S = 1.0
 def load(path: Path | None) -> Config:
     """Return the configuration at *path*. Without a *path* it is that of the default file, or the
     defaults if there is no such file. Raises UsageError if the file can't be read or is wrong.
+
+        settings = load(Path("ghesrace.toml"))
     """
     if path is None and not config.DEFAULT.exists():
         return Config()

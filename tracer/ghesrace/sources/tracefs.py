@@ -57,7 +57,10 @@ def error_log(root: Path, command: str) -> str:
 
 def read(path: Path) -> str:
     """Return the text of a tracefs file. Raises HostError if it can't be read, or TransientError if
-    it can't be read now."""
+    it can't be read now.
+
+        clocks = read(Path("/sys/kernel/tracing/trace_clock"))
+    """
     try:
         return path.read_text()
     except OSError as error:

@@ -96,7 +96,11 @@ def _argument(plan: Plan, fetch: Fetch) -> str:
 
 def condition(probe: Probe) -> str | None:
     """Return the filter of *probe* in tracefs's words, for example `index == 644 || index == 645`,
-    or None if it has no filter. Raises HostError if the plan is too old to be attached."""
+    or None if it has no filter. Raises HostError if the plan is too old to be attached.
+
+    >>> condition(Probe("m", "MAP", "f", "kprobe", {}, filter=InTask(7)))
+    'common_pid == 7'
+    """
     if isinstance(probe.filter, Text):
         raise _too_old()
     return shown_condition(probe)

@@ -49,6 +49,8 @@ def shown(path: Path, keys: list[FindingKey]) -> list[FindingKey]:
     """Return those of *keys* that the engine finds in the capture at *path*, as `check` would.
 
     Raises InputError if the capture can't be read.
+
+        found = shown(path, [("stale", "observed", "read", "ghes:irq")])
     """
     source = CaptureSource(path)
     engine = Engine(source.plan)

@@ -72,7 +72,11 @@ def find_preempt_count(
     arch: str, transport: Transport, btf: Btf, root: Path = Path("/")
 ) -> tuple[str, dict[int, int]]:
     """Return what `preempt_count` does, found by BTF or else by the addresses in kallsyms. *root*
-    is the folder that holds /proc. Raises HostError."""
+    is the folder that holds /proc. Raises HostError.
+
+        btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
+        expression, variables = find_preempt_count("x86_64", "mapped", btf)
+    """
     rules = [rule for family in families() for rule in family.contexts if arch in rule.arch]
     helpers = {rule.helper for rule in rules}
     names = {_OFFSETS, *(name for rule in rules for name in (rule.variable, rule.wide_with))} - {""}

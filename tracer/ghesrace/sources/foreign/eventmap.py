@@ -153,6 +153,10 @@ def recognise(event: EventType, given: EventMap) -> Rule | Unusable | None:
     first say.
 
     Raises InputError if the map file names a field that the event does not have.
+
+    >>> event = EventType("sched", "sched_switch", EventFormat("sched_switch", 1, {}))
+    >>> recognise(event, EventMap()) is None
+    True
     """
     named, rule = given.rule(event)
     if named:

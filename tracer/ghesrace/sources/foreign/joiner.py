@@ -122,6 +122,10 @@ def _slotted(events: Events) -> Events:
 
 
 def needs_joining(plan: Plan) -> bool:
-    """Return whether some map or unmap of *plan* does not name its slot."""
+    """Return whether some map or unmap of *plan* does not name its slot.
+
+    >>> needs_joining(Plan("x86_64", "6.12", (), ()))
+    False
+    """
     kinds = {Kind.MAP.name, Kind.UNMAP.name, Kind.MAP_END.name, Kind.UNMAP_END.name}
     return any(p.kind in kinds and p.slot is None and "index" not in p.fields for p in plan.probes)
