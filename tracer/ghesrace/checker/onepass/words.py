@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers that the core's states hold: bounds, classes, causes, kinds of events.
+
+Plain ints, equal to the enums that everybody else uses (`events.Kind`, `tlb.Class`, `tlb.Why`):
+the core is compiled, and an enum's member is an object. A test holds them equal.
+"""
+
+NEVER = 2**62  # a time (ns) or position that was not seen; later than any that is possible
+NOWHERE = -1  # before every time and position
+FORCE_CLOSE_NS = 1_000_000_000  # no GHES handler holds a slot's lock for a second
+
+# How sure an effect, or an order of two, is.
+NO, MAYBE, SURE = 0, 1, 2
+
+# What saved an episode (DESIGN's table); the first that matches wins.
+FRESH, BROADCAST, MAP_FLUSH, SAME_FRAME, INCIDENTAL, NONE, UNCERTAIN = range(7)
+
+# Why an episode is uncertain.
+CERTAIN, START, LOSS, ORDER, PTI, INCONSISTENT = range(6)
+
+TASK, SOFTIRQ, IRQ, NMI = range(4)
+LEVELS = 4
+
+K_MAP, K_MAP_END, K_UNMAP, K_UNMAP_END = 1, 2, 3, 4
+K_INV_PAGE, K_INV_RANGE, K_INV_ALL = 5, 6, 7
+K_BCAST_RANGE, K_BCAST_ALL, K_BCAST_END = 8, 9, 10
+K_COPY, K_COPY_END, K_READ, K_WRITE = 11, 12, 13, 14
+K_NOTIFY, K_NOTIFY_END, K_NMI_REF = 15, 16, 17
+K_EDIT, K_EDIT_END, K_SHOOTDOWN = 19, 20, 21
+K_LOSS, K_MARK = 30, 31
+
+# What a probe point implies, as bits.
+PAGE_AFTER_SET, PAGE_AFTER_CLEAR, BROADCAST_AFTER_CLEAR, FLUSH_INSIDE = 1, 2, 4, 8
+MAY_ALLOCATE, MAY_FREE, UNMAPS_STATUS = 16, 32, 64
+
+UNKNOWN_FRAME = 2**64 - 1  # of a map that was not seen
+PAGE_BITS = 12
+PAGE = 1 << PAGE_BITS
+WORD = 2**64 - 1
