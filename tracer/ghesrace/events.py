@@ -127,6 +127,7 @@ class Cause(IntEnum):
     CLOCK = 7  # the clock stepped or its source changed
     PROBE_GONE = 8  # a probe that was attached is no longer
     UNWATCHED = 9  # a module brought GHES functions after the probes were attached
+    UNREAD = 10  # a line of a text that can't be read
 
 
 # A record has 56 bytes and no padding. The BPF C struct has the same layout.

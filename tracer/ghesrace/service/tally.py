@@ -38,6 +38,7 @@ STAGES = {
     Cause.CLOCK: "host",
     Cause.UNWATCHED: "host",
     Cause.TRUNCATED: "file",
+    Cause.UNREAD: "file",
 }
 REMAP_BOUNDS = tuple(10.0**e for e in range(-6, 5))  # seconds; the last bucket is open
 

@@ -80,7 +80,7 @@ def test_edits_are_recognised_by_their_symbol(tmp_path: Path, end: bool) -> None
     slot = 0xFFFFC900FFC90000
     trace = race() + edited(0, 1_010_000, slot, visit(0, 1_010_010, 0x100), end)
     path = tmp_path / "trace"
-    path.write_text(HEAD.format(30, 30) + trace)
+    path.write_text(HEAD.format(29 + end, 30) + trace)
     report, events = judged(path)
     assert (events["kind"] == Kind.EDIT).sum() == 1
     result = report.patterns["torn_edit"]

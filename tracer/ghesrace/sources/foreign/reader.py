@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from ghesrace.events import Cause
 from ghesrace.plan import Unseen
 from ghesrace.sources.ring.pages import EventFormat, PageLayout, Records
 
@@ -32,10 +34,19 @@ class Reader(Protocol):
     truncated: list[str]
     missed: dict[str, int]  # event name -> hits that the kernel skipped, where told
     stats: list[dict[str, int]]  # per_cpu/*/stats, where told
+    # Losses of the whole file, whose time nothing tells: cause -> events. It is known after
+    # `blocks` was read once.
+    whole: Counter[Cause]
 
     @property
     def clock_error_ns(self) -> int:
         """The order of two stamps of different CPUs is assumed to be wrong by at most this (ns)."""
+        ...
+
+    @property
+    def contexts(self) -> bool:
+        """This is false if the file can't tell contexts, or takes an NMI for an interrupt. It is
+        known after `blocks` was read once."""
         ...
 
     def blocks(self) -> Iterator[Block]:
@@ -49,9 +60,23 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """In a gap, from `begin` to `end` (ns), `count` events of `cpu` (or ALL_CPUS) are lost; 0 if
+    their number is not known."""
+
+    begin: int
+    end: int
+    cause: Cause
+    cpu: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """A block has whole pages by CPU, in read order. Everything stamped below `mark` (ns) is in
-    this block or an earlier one; `mark` is None in the last block."""
+    this block or an earlier one; `mark` is None in the last block. `lost` are losses that the pages
+    do not tell."""
 
     chunks: dict[int, bytearray]
     mark: int | None
+    lost: tuple[Gap, ...] = ()

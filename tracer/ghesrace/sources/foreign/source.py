@@ -19,7 +19,8 @@ from ghesrace.events import Cause, Events, Kind, loss, mark
 from ghesrace.plan import Plan, Unseen
 from ghesrace.sources.foreign.dat.header import MAGIC
 from ghesrace.sources.foreign.dat.reader import DatReader, open_dat
-from ghesrace.sources.foreign.text.reader import TextReader, form_of
+from ghesrace.sources.foreign.text.forms import form_of, why_not
+from ghesrace.sources.foreign.text.reader import TextReader
 from ghesrace.sources.late import late_losses
 from ghesrace.sources.nmi import NmiMatcher
 from ghesrace.sources.ring.decode import Decoder, SlotTable
@@ -30,6 +31,7 @@ from .plan import attached, make_plan, without_reference
 from .reader import Reader
 from .scan import Survey
 
+_RECORD = "record with the script of `ghesrace plan --format trace-cmd`"
 _SAMPLE = 1 << 18  # bytes of its begin that tell what a file is
 
 
@@ -77,11 +79,17 @@ class ForeignSource:
         references = any(p.kind == Kind.NMI_REF.name for p in plan.probes)
         matchers: dict[int, NmiMatcher] = {}
         promised = start
+        whole = dict(self._reader.whole)
         end = survey.last_ts + 1
         for block in self._reader.blocks():
             final = block.mark is None
-            events = decoder.feed(block.chunks, promised)
+            events = decoder.feed(block.chunks)
             parts = [events]
+            parts += [loss(g.begin, g.end, g.cause, g.cpu, g.count) for g in block.lost]
+            parts += [
+                loss(start, end, cause, count=min(n, 2**31)) for cause, n in whole.items() if n
+            ]
+            whole = {}
             for cpu in block.chunks if references else ():
                 matcher = matchers.setdefault(cpu, NmiMatcher(start))
                 parts.append(matcher.feed(events[events["cpu"] == cpu], cpu))
@@ -141,6 +149,9 @@ def readers(path: Path, given: EventMap) -> list[Reader]:
         return list(open_dat(path))
     form = form_of(sample)
     if form is None:
+        why = why_not(sample)
+        if why is not None:
+            raise InputError(f"{path} can't be judged: {why}", _RECORD)
         raise InputError(
             f"{path} is neither a capture nor a trace that can be read",
             "give a file of `ghesrace capture`, a trace.dat, the text of ftrace's `trace` or of "

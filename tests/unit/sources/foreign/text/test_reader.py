@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ghesrace.checker.report import Verdict
 from ghesrace.events import Cause, Context, Kind
 from ghesrace.sources.files import open_file
+from tests.build.paths import CORPUS
 from tests.build.texts import HEAD, judged, losses, race, visit
 
 
@@ -83,7 +86,7 @@ def test_unreadable_argument_is_a_loss_of_that_event(text: Path) -> None:
     """ "(fault)" read as 0 would be another frame, or none."""
     text.write_text(race().replace("pfn=258", "pfn=(fault)"))
     _, events = judged(text)
-    assert losses(events, Cause.OVERRUN)["size"].tolist() == [1]
+    assert losses(events, Cause.UNREAD)["size"].tolist() == [1]
     assert int((events["kind"] == Kind.MAP).sum()) == 5
 
 
@@ -99,7 +102,7 @@ def test_cut_text_is_truncated(text: Path) -> None:
 def test_chunks_do_not_change_the_events(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long text would be judged otherwise than a short one."""
     marker = "CPU:1 [LOST 2 EVENTS]\n"
-    text.write_text(race() + marker + race(2000).replace("[000] d.h1.  1.", "[000] d.h1.  2."))
+    text.write_text(race() + marker + race(2000).replace(" 1.0", " 2.0"))
     _, expected = judged(text)
     monkeypatch.setattr("ghesrace.sources.foreign.text.reader._CHUNK", 150)
     _, got = judged(text)
@@ -115,3 +118,111 @@ def test_text_without_contexts_says_so(tmp_path: Path) -> None:
     path.write_text(visit(0, 10, 1, flags="").replace("]  ", "] "))
     unseen = [u.what for u in open_file(path).plan.unseen]
     assert any(what.startswith("contexts") for what in unseen)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("perf-whole.txt", Verdict.OBSERVED),
+        ("perf-gone-task.txt", Verdict.OBSERVED),
+        ("perf-lost.txt", Verdict.INCONCLUSIVE),
+        ("seven-columns.txt", Verdict.OBSERVED),
+        ("wall-clock.txt", Verdict.OBSERVED),
+        ("latency-format.txt", Verdict.OBSERVED),
+        ("sym-addr.txt", Verdict.OBSERVED),
+        ("ts-diff.txt", Verdict.OBSERVED),
+        ("long-decimals.txt", Verdict.CLEAN),
+        ("bare-hex.txt", Verdict.CLEAN),
+    ],
+)
+def test_traces_as_people_have_them(name: str, verdict: Verdict) -> None:
+    """Each was judged wrongly, or refused, before its form was known."""
+    assert judged(CORPUS / name)[0].verdict is verdict
+
+
+def test_recipe_for_old_kernels_is_read(tmp_path: Path) -> None:
+    """What docs/old-kernels.md says to record prints numbers without 0x."""
+    text = (CORPUS / "bare-hex-recipe.txt").read_text()  # Its head promises two events more.
+    assert judged(CORPUS / "bare-hex-recipe.txt", CORPUS / "old.toml")[0].truncated
+    path = tmp_path / "trace"
+    path.write_text(text.replace("8/8", "6/6"))
+    report, events = judged(path, CORPUS / "old.toml")
+    assert report.reasons == ["uncertain: 0xffffc90000008000: 2 start"]
+    maps = events[events["kind"] == Kind.MAP]
+    assert set(maps["phys"].tolist()) == {0x79531000}
+
+
+@pytest.mark.parametrize("cpu", [0, 1])
+@pytest.mark.parametrize("gone", range(4))
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace("<idle>-0 ", "<idle>-x "),
+        lambda text: text.replace(" 1.", " 99999999999."),
+        lambda text: text.replace(": ", ": ?"),
+    ],
+    ids=["pid", "stamp", "event"],
+)
+def test_no_line_vanishes(tmp_path: Path, cpu: int, gone: int, spoil: Any) -> None:
+    """A line with a CPU and a stamp may have been the map, or the flush, of a race."""
+    path = tmp_path / "trace"
+    lines = race().splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines) if f"[00{cpu}]" in line) + 4 * 2 + gone
+    lines[at] = spoil(lines[at])
+    path.write_text("".join(lines))
+    report, events = judged(path)
+    (loss,) = losses(events, Cause.UNREAD)
+    stamps = events["ts"][(events["cpu"] == cpu) & (events["kind"] < Kind.LOSS)].tolist()
+    assert (loss["cpu"], loss["size"]) == (cpu, 1)
+    assert loss["addr"] in stamps
+    assert any(unseen.what.startswith("1 lines with a CPU") for unseen in report.unseen)
+    assert report.verdict is not Verdict.CLEAN
+
+
+def test_a_cpu_of_which_nothing_can_be_read_is_lost_all_through(tmp_path: Path) -> None:
+    """Its broadcasts may have been all that made another CPU safe."""
+    path = tmp_path / "trace"
+    path.write_text(race().replace("<idle>-0       [001]", "<idle>-x       [001]"))
+    report, events = judged(path)
+    (loss,) = losses(events, Cause.UNREAD)
+    assert (loss["cpu"], loss["size"]) == (1, 12)
+    assert loss["addr"] <= 1_001_000_000
+    assert loss["ts"] >= 1_005_006_000
+    assert report.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Processed 20 events and lost 3 chunks!",
+        "Processed 20 events and lost 3 events!",
+        "Processed 200 samples and lost 12.50%!",
+        "[ perf record: LOST 7 events! ]",
+    ],
+)
+def test_perf_says_that_it_lost_something(tmp_path: Path, words: str) -> None:
+    """perf says so with no time, and before or behind the events."""
+    path = tmp_path / "perf.txt"
+    silent = (CORPUS / "perf-silent.txt").read_text()
+    for text in (words + "\n" + silent, silent + words + "\n"):
+        path.write_text(text)
+        report, events = judged(path)
+        assert report.verdict is Verdict.INCONCLUSIVE
+        (loss,) = losses(events, Cause.OVERRUN)
+        assert loss["addr"] <= 1_000_000_000
+        assert loss["ts"] > events["ts"][events["kind"] < Kind.LOSS].max()
+
+
+def test_perf_without_words_of_loss_says_so() -> None:
+    """perf script shows no losses unless asked: clean would claim too much in silence."""
+    report, _ = judged(CORPUS / "perf-silent.txt")
+    assert any("--show-lost-events" in unseen.why for unseen in report.unseen)
+
+
+def test_stacks_and_functions_are_no_losses(tmp_path: Path) -> None:
+    """They are lines of other tracers, which no probe made."""
+    path = tmp_path / "trace"
+    stack = "".join(visit(0, 7, 1).splitlines(keepends=True)[:1])
+    stack = stack[: stack.index("m: (")]
+    path.write_text(race() + stack.replace("0.000007", "1.900000") + "<stack trace>\n => f\n")
+    assert not len(losses(judged(path)[1], Cause.UNREAD))

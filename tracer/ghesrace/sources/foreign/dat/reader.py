@@ -6,12 +6,14 @@ and counters.
 from __future__ import annotations
 
 import mmap
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ghesrace.errors import InputError
+from ghesrace.events import Cause
 from ghesrace.host.kallsyms import Symbol, find_symbols
 from ghesrace.plan import Unseen
 from ghesrace.points import families, symbols
@@ -61,6 +63,8 @@ class DatReader:
         if self.formats and any(n not in head.events[0][1].fields for n in _COMMON):
             raise InputError(f"{path}: its events have no {', '.join(_COMMON)}")
         self.missed = _missed(path)
+        self.contexts = True
+        self.whole: Counter[Cause] = Counter()
         self.unseen = [*_clock_notes(buffer.clock, head.tsc)]
         self.clock_error_ns = _COARSE_NS.get(buffer.clock, _DEFAULT_ERROR_NS)
         if not self.missed:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ghesrace.sources.ring.pages import EventFormat, Field, PageLayout
 
 FIELDS_PER_EVENT = 10
-MAX_TS = 1 << 59  # ns: what an absolute stamp of the ring buffer holds
+MAX_TS = 1 << 61  # ns: no clock is later, not even those that count from 1970
 _HEAD_WORDS = 4  # 4-byte words of a page's head: stamp, committed bytes
 _PAYLOAD_WORDS = 2 + 2 * FIELDS_PER_EVENT
 _WORDS = 3 + _PAYLOAD_WORDS
@@ -68,21 +68,6 @@ def pages(columns: Columns) -> dict[int, bytearray]:
     return found
 
 
-def lost_page(ts: int, count: int) -> bytearray:
-    """Return a page without events which says that *count* events (or UNCOUNTED) were lost before
-    *ts* (ns).
-
-    >>> from ghesrace.sources.ring.pages import decode
-    >>> decode(lost_page(ts=500, count=3), LAYOUT).missed.tolist()
-    [3]
-    """
-    page = np.zeros(LAYOUT.size // 4, np.uint32)
-    head = page[:4].view("<u8")
-    head[0], head[1] = ts, _MISSED | (_STORED if count > 0 else 0)
-    page[4:6].view("<u8")[0] = max(count, 0)
-    return bytearray(page.tobytes())
-
-
 def _pages(columns: Columns, rows: npt.NDArray[np.intp]) -> bytearray:
     ts, lost = columns.ts[rows].astype(np.uint64), columns.lost[rows]
     at = np.arange(len(rows))
@@ -98,7 +83,8 @@ def _pages(columns: Columns, rows: npt.NDArray[np.intp]) -> bytearray:
     # In enum ring_buffer_type, 31 is an absolute stamp; the type of a data record is its number of
     # words.
     words[page, base] = (ts & np.uint64((1 << 27) - 1)) << np.uint64(5) | np.uint64(31)
-    words[page, base + 1] = ts >> np.uint64(27)
+    # An absolute stamp holds 59 bits. The rest is the page's.
+    words[page, base + 1] = (ts >> np.uint64(27)) & np.uint64((1 << 32) - 1)
     words[page, base + 2] = _PAYLOAD_WORDS
     words[page, base + 3] = columns.ident[rows] | columns.flags[rows] << 16
     words[page, base + 4] = columns.pid[rows]

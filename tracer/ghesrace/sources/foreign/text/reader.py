@@ -9,76 +9,54 @@ take linear time whatever the text is. A line that is no event's is skipped.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
 from ghesrace.errors import InputError
+from ghesrace.events import ALL_CPUS, Cause
 from ghesrace.plan import Unseen
 from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventMap, EventType, Rule, recognise
-from ghesrace.sources.foreign.reader import Block
+from ghesrace.sources.foreign.reader import Block, Gap
 from ghesrace.sources.ring.pages import UNCOUNTED, EventFormat, Records
 
-from .pages import (
-    FIELDS_PER_EVENT,
-    LAYOUT,
-    MAX_TS,
-    Columns,
-    lost_page,
-    pages,
-    text_format,
-)
-
-# Text is an Arrow array of lines or of parts of lines. It is Any because Arrow's stubs know too few
-# of the compute functions.
-Text = Any
-pc: Any = pyarrow.compute
+from .entries import Entries
+from .forms import FORMS, HARMLESS, HEAD, STAMPED, read_style
+from .lines import Text, integers, lines_of, numbers, pc
+from .pages import FIELDS_PER_EVENT, LAYOUT, MAX_TS, Columns, pages, text_format
+from .runs import Runs
 
 _CHUNK = 4 << 20
 _MAX_LINE = 1 << 20
 _KEPT_BYTES = 96 << 20  # bytes of pages kept from the first pass for the second
 _MAX_TYPES = 4096
-_SAMPLE = 1 << 16
 
-_TIME = r"(?P<s>\d{1,18})(?:\.(?P<f>\d{6}|\d{9}))?:\s+"
-_EVENT = r"(?P<event>[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?):(?P<rest>\s.*|)\n?$"
-# These letters stand before the stamp; kernel/trace/trace_output.c and trace-cmd's lib/traceevent
-# print them.
-_FLAGS = r"[dDbBX.][^\s:]{3,5}"
-FORMS = {
-    "ftrace": (
-        r"^.*?-(?P<pid>\d{1,9})\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]\s+"
-        rf"(?:(?P<flags>{_FLAGS})\s+)?" + _TIME + _EVENT
-    ),
-    "latency": (
-        rf"^.*?-(?P<pid>\d{{1,9}})\s+(?P<cpu>\d{{1,4}})(?P<flags>{_FLAGS})\s+" + _TIME + _EVENT
-    ),
-    "perf": (
-        r"^\s*\S.*?\s(?:\d{1,9}/\s*)?(?P<pid>\d{1,9})\s+\[(?P<cpu>\d{1,4})\](?P<flags>)\s+"
-        + _TIME
-        + r"(?:\d+\s+)?"
-        + _EVENT
-    ),
-}
 # The kernel, trace-cmd, and perf --show-lost-events each tell of lost events in their own words.
 _LOST = (
     r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST (?P<a>\d{1,9} )?EVENTS|(?P<b>\d{1,9} )?EVENTS DROPPED)\]"
     r"|(?P<perf>PERF_RECORD_LOST\w*)\D*(?P<c>\d{1,9})?"
 )
-_OVERWRITTEN = re.compile(rb"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})", re.M)
+# perf says so on stderr, with no time: `perf script 2>&1`.
+_PERF_LOST = (
+    r"(?i)\band lost (?P<n>\d{1,9}) (?:chunk|event|sample)s?\b"
+    r"|\b(?:LOST|lost) (?P<m>\d{1,9}) (?:chunk|event|sample)s?\b|\band lost (?P<o>[\d.]{1,9})%"
+)
 _PLACE = re.compile(
     r"^\s*\((?P<at>\[[^\]]*\]|[\w.]+)(?:\+0x(?P<off>[0-9a-f]{1,16})(?:/0x[0-9a-f]+)?)?"
-    r"(?: \[(?P<in>\w+)\])?"
-    r"(?: <- (?P<of>[\w.]+)(?:\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?)?(?: \[(?P<mod>\w+)\])?)?\)"
+    r"(?: \[(?P<in>\w+)\])?(?: <[0-9a-f]+>)?"
+    r"(?: <- (?P<of>[\w.]+)(?:\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?)?(?: \[(?P<mod>\w+)\])?"
+    r"(?: <[0-9a-f]+>)?)?\)"
 )
-_VALUE = r"(?P<v>0x[0-9a-fA-F]{1,16}|-?\d{1,18})(?:[\s,)}\]]|$)"
-_NAMED = re.compile(r"(?:^|[\s,({])([A-Za-z_]\w*)[=:]\s?(?:0x[0-9a-fA-F]{1,16}|-?\d{1,18})")
+# An argument that can't be read the first time may be read the next time.
+_NAMED = re.compile(
+    r"(?:^|[\s,({])([A-Za-z_]\w*)[=:]\s?"
+    r"(?:0x[0-9a-fA-F]{1,16}|-?\d{1,20}\b|[0-9a-f]{1,16}\b|\(fault\))"
+)
 # These are the TRACE_FLAG_* that stand for what the letters show.
 _IRQS_OFF, _HARDIRQ, _SOFTIRQ, _NMI = 0x01, 0x08, 0x10, 0x40
 _WHERE = {"Z": _NMI | _HARDIRQ, "z": _NMI, "H": _HARDIRQ | _SOFTIRQ, "h": _HARDIRQ, "s": _SOFTIRQ}
@@ -112,6 +90,12 @@ class TextReader:
         self._known: dict[str, _Known] = {}
         self._ids: dict[str, int] = {}
         self._flagged = self._nmis = self._micro = self._plain = False
+        self._style = read_style(path)
+        self._few_columns = False
+        self._runs = Runs()
+        self.unread = 0  # lines with a CPU and a stamp that can't be read
+        self._unread: Counter[str] = Counter()  # what some of them look like
+        self.whole: Counter[Cause] = Counter()
         self._surveyed = False
         self._kept: list[Block] | None = None
 
@@ -146,29 +130,38 @@ class TextReader:
 
     def _parsed(self) -> Iterator[Block]:
         self.truncated.clear()
+        self.whole.clear()
+        self._unread.clear()
+        self.unread = 0
+        self._runs = Runs()
+        entries = Entries()
         lost: dict[int, int] = {}
         newest: dict[int, int] = {}
-        begun = self._overwritten()
         waiting: Block | None = None
+        gaps: list[Gap] = []
         for lines in self._chunks():
-            columns = self._columns(lines, lost)
+            columns, more = self._columns(lines, lost, newest, entries)
+            gaps += more
             if columns is None:
                 continue
             for cpu in np.unique(columns.cpu).tolist():
                 mine = np.flatnonzero(columns.cpu == cpu)
-                if begun and cpu not in newest:
+                if self._style.overwritten and cpu not in newest:
                     columns.lost[mine[0]] = UNCOUNTED
                 newest[cpu] = int(columns.ts[mine[-1]])
             if waiting is not None:
-                yield Block(waiting.chunks, int(columns.ts[0]))
-            waiting = Block(pages(columns), None)
-        rest = {cpu: lost_page(newest.get(cpu, 0), n) for cpu, n in lost.items()}
-        if waiting is not None and not rest:
-            yield waiting
-        elif rest:
-            if waiting is not None:
-                yield Block(waiting.chunks, max(newest.values()))
-            yield Block(rest, None)
+                begins = [gap.begin for gap in gaps]
+                yield replace(waiting, mark=min([int(columns.ts[0]), *begins]))
+            waiting = Block(pages(columns), None, tuple(gaps))
+            gaps = []
+        self.truncated += entries.finish()
+        # Other orders of one run's lock holds must not take a part of another run's.
+        self.whole[Cause.CLOCK] += len(self._runs.starts)
+        if waiting is not None:
+            end = max(newest.values())
+            for cpu, count in lost.items():
+                gaps.append(Gap(newest.get(cpu, 0), end, Cause.OVERRUN, cpu, max(count, 0)))
+            yield replace(waiting, lost=(*waiting.lost, *gaps))
 
     def _chunks(self) -> Iterator[Text]:
         """Yield whole lines, some MiB at a time. A last line without its end is left out."""
@@ -181,29 +174,35 @@ class TextReader:
                 if len(rest) > _MAX_LINE:
                     raise InputError(f"{self.path}: a line of more than 1 MiB", "is it a trace?")
                 if cut:
-                    yield _lines(data[:cut])
+                    yield lines_of(data[:cut])
         if rest.strip():
             self.truncated.append("the text ends in the middle of a line")
 
-    def _overwritten(self) -> bool:
-        """Return whether the head of a `trace` says that older events were overwritten."""
-        with self.path.open("rb") as file:
-            match = _OVERWRITTEN.search(file.read(_SAMPLE))
-        return match is not None and int(match[2]) > int(match[1])
-
-    def _columns(self, lines: Text, lost: dict[int, int]) -> Columns | None:
-        """Return the events of some lines, or None if they have none. *lost* (CPU -> number) has
-        the events lost before each CPU's next event; it is updated."""
+    def _columns(
+        self, lines: Text, lost: dict[int, int], newest: dict[int, int], entries: Entries
+    ) -> tuple[Columns | None, list[Gap]]:
+        """Return the events of some lines, or None if they have none, and where lines can't be
+        read. *lost* (CPU -> number) has the events lost before each CPU's next event, and is
+        updated; *newest* has the stamp (ns) of each CPU's last event before these lines."""
         found = pc.extract_regex(lines, pattern=FORMS[self._form])
         good = np.asarray(found.is_valid()).nonzero()[0]
         part = found.take(pa.array(good))
-        ts, valid = self._stamps(part)
+        ts, valid = self._stamps(part, self._form == "latency-format")
+        bad = np.setdiff1d(np.arange(len(lines)), good[valid])
         good, part, ts = good[valid], part.take(pa.array(valid)), ts[valid]
+        odd, odd_cpu, odd_ts = self._stamped(lines, bad)
         gone = self._losses(lines)
+        heads = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, HEAD)))
+        entries.take(lines, np.union1d(good, odd))
+        cpu = integers(part.field("cpu"))
+        before_runs = len(self._runs.gaps)
+        offsets = self._runs.place(cpu, ts, np.searchsorted(good, heads).tolist())
+        gaps = [Gap(b, e, Cause.CLOCK, ALL_CPUS, 0) for b, e in self._runs.gaps[before_runs:]]
+        ts = ts + offsets
         if not len(good):
-            for cpu, count in zip(gone[1].tolist(), gone[2].tolist(), strict=True):
-                _add(lost, cpu, count)
-            return None
+            for number, count in zip(gone[1].tolist(), gone[2].tolist(), strict=True):
+                _add(lost, number, count)
+            return None, gaps + self._unreadable(good, cpu, ts, odd, odd_cpu, odd_ts, newest)
         ident = self._idents(part)
         values = np.zeros((len(good), FIELDS_PER_EVENT), np.uint64)
         whole = np.ones(len(good), np.bool_)
@@ -218,25 +217,92 @@ class TextReader:
             text = rest.take(pa.array(rows))
             order = [n for n in known.event.format.fields if not n.startswith("common_")]
             for theirs in dict.fromkeys(rule.fields.values()):
-                numbers, there = _numbers(text, theirs)
-                values[rows, order.index(theirs)] = numbers
+                read, there = numbers(text, theirs, self._style.bare)
+                values[rows, order.index(theirs)] = read
                 whole[rows] &= there
-        cpu = _integers(part.field("cpu"))
         flags = self._flags(part)
-        pid = _integers(part.field("pid"))
-        # An event whose arguments can't be read ("(fault)") counts as lost.
-        holes = np.flatnonzero(~whole)
-        at = np.concatenate((np.searchsorted(good, gone[0]), holes))
-        which = np.concatenate((gone[1], cpu[holes]))
-        counts = np.concatenate((gone[2], np.ones(len(holes), np.int64)))
+        pid = integers(part.field("pid"))
         before = np.zeros(len(good), np.int64)
-        self._place(before, cpu, whole, at, which, counts, lost)
-        keep = np.flatnonzero(whole)
+        self._place(before, cpu, whole, np.searchsorted(good, gone[0]), gone[1], gone[2], lost)
+        # An event whose arguments can't be read ("(fault)") can't be read either.
+        holes, keep = np.flatnonzero(~whole), np.flatnonzero(whole)
+        odd = np.concatenate((odd, good[holes]))
+        odd_cpu, odd_ts = np.append(odd_cpu, cpu[holes]), np.append(odd_ts, ts[holes])
+        for number in holes[:3].tolist():
+            self._name(lines[int(good[number])].as_py())
+        gaps += self._unreadable(good[keep], cpu[keep], ts[keep], odd, odd_cpu, odd_ts, newest)
         if not len(keep):
-            return None
-        return Columns(
+            return None, gaps
+        columns = Columns(
             cpu[keep], ts[keep], pid[keep], flags[keep], ident[keep], before[keep], values[keep]
         )
+        return columns, gaps
+
+    def _stamped(
+        self, lines: Text, bad: npt.NDArray[np.intp]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return which of the lines *bad*, that no form fits, have a CPU and a stamp and may be a
+        probe's, their CPU, and their stamp (ns, put off as their run is; -1 if impossible)."""
+        text = lines.take(pa.array(bad))
+        told = pc.or_(
+            pc.match_substring_regex(text, _LOST), pc.match_substring_regex(text, HARMLESS)
+        )
+        text, bad = text.filter(pc.invert(told)), bad[~np.asarray(told, np.bool_)]
+        lost = pc.extract_regex(text, pattern=_PERF_LOST)
+        lost = lost.filter(lost.is_valid())
+        for n, m in zip(integers(lost.field("n")), integers(lost.field("m")), strict=True):
+            self.whole[Cause.OVERRUN] += int(n or m or 1)
+        found = pc.extract_regex(text, pattern=STAMPED)
+        there = np.asarray(found.is_valid()).nonzero()[0]
+        found = found.take(pa.array(there))
+        for number in there[:3].tolist():
+            self._name(text[int(number)].as_py())
+        first = np.asarray(pc.not_equal(found.field("cpu"), b""))
+        cpu = np.where(first, integers(found.field("cpu")), integers(found.field("cpu2")))
+        stamps = []
+        for suffix in ("", "2"):
+            fields = [found.field(name + suffix) for name in ("s", "f")]
+            part = pa.StructArray.from_arrays(fields, names=["s", "f"])
+            ts, valid = self._stamps(part, bool(suffix) and self._form == "latency-format")
+            good = np.zeros(len(ts), np.bool_)
+            good[valid] = True
+            stamps.append(np.where(good, ts + self._runs.offset, -1))
+        return bad[there], cpu, np.where(first, *stamps)
+
+    def _name(self, line: bytes) -> None:
+        """Remember what a line that can't be read looks like."""
+        if len(self._unread) < 3:
+            self._unread[line.decode("latin-1").strip()[:100]] += 1
+
+    def _unreadable(
+        self,
+        good: npt.NDArray[np.intp],
+        cpu: npt.NDArray[np.int64],
+        ts: npt.NDArray[np.int64],
+        odd: npt.NDArray[np.intp],
+        odd_cpu: npt.NDArray[np.int64],
+        odd_ts: npt.NDArray[np.int64],
+        newest: dict[int, int],
+    ) -> list[Gap]:
+        """Return a gap for each row of lines that can't be read: the lines *odd* between two events
+        of their CPU. It lasts from the one to the other, and has their own stamps in it."""
+        self.unread += len(odd)
+        gaps = []
+        latest = max([*newest.values(), *ts.tolist()[-1:], *odd_ts.tolist()], default=0)
+        for number in np.unique(odd_cpu).tolist():
+            mine = np.flatnonzero(cpu == number)
+            rows = np.flatnonzero(odd_cpu == number)
+            place = np.searchsorted(good[mine], odd[rows])
+            for at in np.unique(place).tolist():  # This loops over gaps, not over events.
+                stamps = odd_ts[rows[place == at]]
+                stamps = stamps[stamps >= 0].tolist()
+                before = int(ts[mine[at - 1]]) if at else newest.get(number)
+                after = int(ts[mine[at]]) if at < len(mine) else latest
+                begin = min([*stamps, *([] if before is None else [before]), after])
+                end = max([*stamps, begin, after])
+                count = int((place == at).sum())
+                gaps.append(Gap(begin, end, Cause.UNREAD, min(number, ALL_CPUS), count))
+        return gaps
 
     def _place(
         self,
@@ -276,22 +342,25 @@ class TextReader:
         number of events (UNCOUNTED if the line does not say how many)."""
         likely = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, _LOST)))
         found = pc.extract_regex(lines.take(pa.array(likely)), pattern=_LOST)
-        cpu = _integers(found.field("cpu"), -1)
-        count = sum(_integers(found.field(name)) for name in "abc")
+        cpu = integers(found.field("cpu"), -1)
+        count = sum(integers(found.field(name)) for name in "abc")
         count = np.where(count > 0, count, UNCOUNTED) if len(likely) else np.zeros(0, np.int64)
         return likely.astype(np.int64), cpu, count
 
-    def _stamps(self, part: Text) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-        """Return the stamps (ns), and the indices of those that are possible."""
-        seconds, fraction = _integers(part.field("s")), part.field("f")
+    def _stamps(
+        self, part: Text, micro: bool = False
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+        """Return the stamps (ns), and the indices of those that are possible. *micro* says that
+        stamps without a fraction are microseconds."""
+        seconds, fraction = integers(part.field("s")), part.field("f")
         digits = np.asarray(pc.binary_length(fraction)).astype(np.int64)
         scale = np.where(digits == 6, 1000, 1)
-        whole = np.where(digits > 0, 10**9, 1)
+        whole = np.where(digits > 0, 10**9, 1000 if micro else 1)
         valid = np.flatnonzero(seconds < MAX_TS // whole)
-        self._micro |= bool((digits == 6).any())
-        self._plain |= bool((digits == 0).any())
+        self._micro |= micro or bool((digits == 6).any())
+        self._plain |= not micro and bool((digits == 0).any())
         seconds = np.minimum(seconds, MAX_TS // whole)
-        ts: npt.NDArray[np.int64] = seconds * whole + _integers(fraction) * scale
+        ts: npt.NDArray[np.int64] = seconds * whole + integers(fraction) * scale
         return ts, valid
 
     def _flags(self, part: Text) -> npt.NDArray[np.int64]:
@@ -299,8 +368,13 @@ class TextReader:
         table = []
         for raw in encoded.dictionary.to_pylist():
             text = raw.decode("latin-1")
-            where = text[2:3]
+            # The context is the third letter, or the fourth where a lazy resched is before it. What
+            # else may be the fourth is a number.
+            at = self._style.context
+            letters = text[at : at + 1] if at is not None else text[2:4]
+            where = next((c for c in letters if c in _WHERE), "")
             self._flagged |= bool(text)
+            self._few_columns |= len(text) == 4
             self._nmis |= where in "zZ" and bool(where)
             table.append((_IRQS_OFF if text[:1] in ("d", "D") else 0) | _WHERE.get(where, 0))
         flags: npt.NDArray[np.int64] = np.array(table, np.int64)[np.asarray(encoded.indices)]
@@ -341,74 +415,57 @@ class TextReader:
         self.formats[ident] = (system, made)
         self._known[label] = _Known(event, rule if isinstance(rule, Rule) else None)
 
+    @property
+    def contexts(self) -> bool:
+        """This is false if the text can't tell contexts, or takes an NMI for an interrupt."""
+        return self._flagged and (self._nmis or (self._style.kernel and not self._few_columns))
+
     def _note(self) -> None:
         """Add what the text can't contain to `unseen`, which is known after the first pass."""
-        every = ("stale",)
+        every = ("stale", "torn_edit", "overlap")
         if not self._flagged:
             what = "contexts: in what (task, softirq, irq, NMI) each event happened"
             why = "the text has no latency columns: use trace.dat, or ftrace's own `trace`"
             self.unseen.append(Unseen(what, why, every))
-        elif self._form == "latency" and not self._nmis:
+        elif not self.contexts:
             what = "which events happened in NMIs"
-            why = "`trace-cmd report -l` (3.1.6) prints an NMI as an interrupt: use the trace.dat"
+            why = (
+                "no event is marked as an NMI's, and neither kernels before 4.7 nor trace-cmd "
+                "(3.1.6, 3.2) mark them: use the trace.dat"
+            )
             self.unseen.append(Unseen(what, why, every))
         if self._form == "perf":
             what = "the order of events of one CPU that have the same stamp"
             why = "perf script sorts by time; --ns keeps the most of it"
             self.unseen.append(Unseen(what, why, every))
+            what = "events that perf lost"
+            why = "perf script shows them only with --show-lost-events, or on stderr (2>&1)"
+            self.unseen.append(Unseen(what, why, every))
         if self._plain:
             what = "times in nanoseconds: some stamps have no fraction"
             self.unseen.append(Unseen(what, "they are taken as they are", every))
+        if self._style.bare:
+            what = "which numbers are decimal: all are taken for hexadecimal"
+            why = "addresses have no 0x, as kernels before 3.14 print them"
+            self.unseen.append(Unseen(what, why, every))
+        if self.unread:
+            examples = "; ".join(self._unread)
+            what = f"{self.unread:,} lines with a CPU and a stamp, such as: {examples}"
+            self.unseen.append(Unseen(what, "they can't be read, and count as lost", every))
+        for number, first in enumerate(self._runs.starts, 2):
+            what = f"what happened between run {number - 1} and run {number} in the text"
+            why = (
+                f"its stamps begin anew at {first / 1e9:.6f} s, as after another boot or in a log "
+                f"that was appended to; they are shown {self._shift(number):.6f} s later. Cut the "
+                "text there, and check the parts"
+            )
+            self.unseen.append(Unseen(what, why, every))
         what = "probe hits that the kernel skipped (kprobe_profile)"
         self.unseen.append(Unseen(what, "not in a text", every))
 
-
-def form_of(sample: bytes) -> str | None:
-    """Return the key of FORMS that fits the most lines of *sample*, or None if none fits any.
-
-    >>> form_of(b"  bash-812   [003] d..1.  2725.104981: map: phys=0x1000\\n")
-    'ftrace'
-    """
-    lines = _lines(sample)
-    counts = {
-        form: int(pc.sum(pc.match_substring_regex(lines, pattern)).as_py() or 0)
-        for form, pattern in FORMS.items()
-    }
-    best = max(counts, key=lambda form: counts[form])
-    return best if counts[best] else None
-
-
-def _lines(data: bytes) -> Text:
-    """Return the lines of *data*, each with its newline; nothing is copied."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
-    if not data.endswith(b"\n"):
-        ends = np.append(ends, len(data))
-    offsets = np.concatenate(([0], ends)).astype(np.int64)
-    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data)]
-    lines: Text = pa.Array.from_buffers(pa.large_binary(), len(ends), buffers)
-    return lines
-
-
-def _integers(text: Text, empty: int = 0) -> npt.NDArray[np.int64]:
-    """Return the decimal numbers of at most 18 digits in *text*, and *empty* where there is
-    none."""
-    trimmed = pc.ascii_trim_whitespace(text.cast(pa.large_string()))
-    there = pc.not_equal(trimmed, "")
-    numbers = pc.if_else(there, trimmed, str(empty)).cast(pa.int64())
-    return np.asarray(numbers.fill_null(empty)).astype(np.int64)
-
-
-def _numbers(text: Text, name: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """Return the value of the argument *name* in each text as 64 bits, and whether there is one."""
-    pattern = rf"(?:^|[\s,({{]){re.escape(name)}[=:]\s?{_VALUE}"
-    value = pc.extract_regex(text, pattern=pattern).field("v").cast(pa.large_string())
-    value = pc.fill_null(value, "")
-    there = np.asarray(pc.not_equal(value, ""))
-    negative = pc.starts_with(value, "-")
-    positive = pc.if_else(pc.or_(negative, pc.equal(value, "")), "0", value).cast(pa.uint64())
-    signed = pc.if_else(negative, value, "0").cast(pa.int64())
-    numbers = np.asarray(positive) | np.asarray(signed).astype(np.int64).view(np.uint64)
-    return numbers.astype(np.uint64), np.asarray(there, np.bool_)
+    def _shift(self, number: int) -> float:
+        """Return by how many seconds the stamps of the run *number* are put off."""
+        return (self._runs.gaps[number - 2][1] - self._runs.starts[number - 2]) / 1e9
 
 
 def _add(lost: dict[int, int], cpu: int, count: int) -> None:

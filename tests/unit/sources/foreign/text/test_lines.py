@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines, and the numbers in them as kernels print them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghesrace.sources.foreign.text.lines import lines_of, numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "bare", "value"),
+    [
+        ("0xffffc900ffc90000", False, 0xFFFFC900FFC90000),
+        ("18446683604861386752", False, 0xFFFFC900FFC90000),
+        ("18446744073709551615", False, 2**64 - 1),
+        ("18446744073709551616", False, None),
+        ("9223372036854775807", False, 2**63 - 1),
+        ("-9223372036854775808", False, 2**63),
+        ("-1", False, 2**64 - 1),
+        ("ffffc900ffc90000", False, None),
+        ("ffffc900ffc90000", True, 0xFFFFC900FFC90000),
+        ("100", False, 100),
+        ("100", True, 0x100),
+        ("-1", True, 2**64 - 1),
+        ("0x100", True, 0x100),
+        ("(fault)", True, None),
+    ],
+)
+def test_numbers_are_what_the_kernel_meant(text: str, bare: bool, value: int | None) -> None:
+    """A number that is read wrongly is another page or frame, or none."""
+    made, there = numbers(lines_of(f"(f) pfn={text} n=1\n".encode()), "pfn", bare)
+    assert there.tolist() == [value is not None]
+    assert made.tolist() == [value or 0]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a text goes over to another run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghesrace.checker.report import Verdict
+from ghesrace.errors import InputError
+from ghesrace.events import Cause
+from ghesrace.sources.foreign.text.runs import MOST_RUNS, Runs
+from tests.build.paths import CORPUS
+from tests.build.texts import HEAD, judged, losses, visit
+
+MS = 1_000_000
+
+
+def begins(cpu: list[int], ms: list[int], heads: list[int] | None = None) -> list[int]:
+    """The stamps (ms) with which runs begin."""
+    runs = Runs()
+    runs.place(np.array(cpu), np.array(ms, np.int64) * MS, heads or [])
+    return [start // MS for start in runs.starts]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "ms", "heads", "expected"),
+    [
+        ([0, 1, 0, 1], [1, 2, 3, 4], [], []),
+        ([0, 1, 0, 1], [11, 12, 1, 2], [], [1]),
+        ([0, 1, 1, 0], [11, 12, 1, 2], [], [1]),
+        ([0, 0, 1, 0], [11, 12, 1, 2], [], [1]),  # CPU 1 was not there before
+        ([0, 0, 1, 1], [1, 12, 1, 12], [0, 2], []),  # per_cpu/*/trace
+        ([0, 1, 1, 0], [1, 2, 13, 14], [0, 2], [13]),  # a later boot, with a head
+        ([0, 0, 1, 0], [1, 2, 13, 14], [0, 2], [13]),
+        ([0, 0, 0], [30, 20, 10], [], [20, 10]),
+    ],
+)
+def test_another_run_begins(
+    cpu: list[int], ms: list[int], heads: list[int], expected: list[int]
+) -> None:
+    """Two runs taken for one have an order that never was."""
+    assert begins(cpu, ms, heads) == expected
+
+
+def test_runs_do_not_depend_on_the_pieces() -> None:
+    """A long text would be judged otherwise than a short one."""
+    cpu, ms = np.array([0, 1, 0, 1, 0]), np.array([11, 12, 1, 2, 3]) * MS
+    whole, piecewise = Runs(), Runs()
+    expected = whole.place(cpu, ms, [2]).tolist()
+    got = [int(piecewise.place(cpu[k : k + 1], ms[k : k + 1], [0] * (k == 2))[0]) for k in range(5)]
+    assert got == expected
+    assert piecewise.gaps == whole.gaps
+
+
+def test_text_in_no_order_is_refused() -> None:
+    """Sorted by something else it would take for ever, and mean nothing."""
+    runs = Runs()
+    with pytest.raises(InputError, match="go back more than"):
+        runs.place(np.zeros(200, np.int64), np.arange(MOST_RUNS * 2, 0, -1) * MS, [])
+
+
+def test_two_boots_are_never_a_race() -> None:
+    """Frames of one boot mean nothing in the other."""
+    for name in ("boot1.txt", "boot2.txt"):
+        assert judged(CORPUS / name)[0].verdict is Verdict.CLEAN
+    report, events = judged(CORPUS / "two-boots.txt")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert len(losses(events, Cause.CLOCK))
+    assert any("between run 1 and run 2" in unseen.what for unseen in report.unseen)
+
+
+def test_appended_log_is_never_a_race(tmp_path: Path) -> None:
+    """The second boot's stamps are later, and only its head tells."""
+    path = tmp_path / "trace"
+    parts = [
+        HEAD.format(8, 8) + visit(0, at, pfn) + visit(1, at + 1000, pfn)
+        for at, pfn in ((1_000_000, 1), (9_000_000, 2))
+    ]
+    path.write_text("".join(parts))
+    assert judged(path)[0].verdict is Verdict.INCONCLUSIVE
+    path.write_text(parts[0] + parts[1].partition("P:2\n")[2])
+    assert judged(path)[0].verdict is Verdict.OBSERVED
+
+
+def test_files_of_single_cpus_are_one_run(tmp_path: Path) -> None:
+    """`cat per_cpu/*/trace` has a head and stamps that go back for each CPU."""
+    path = tmp_path / "trace"
+    text = [HEAD.format(8, 8), HEAD.format(8, 8)]
+    for n in range(4):
+        text[n % 2] += visit(n % 2, 1_000_000 + 1000 * n, n)
+    path.write_text("".join(text))
+    assert judged(path)[0].verdict is Verdict.OBSERVED

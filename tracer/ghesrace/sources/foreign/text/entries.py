@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This module counts the entries of a `trace`, whose head says how many there should be."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .lines import Text, integers, pc
+
+_HEAD = r"^# entries-in-buffer/entries-written: (?P<n>\d{1,18})/\d{1,18}"
+
+
+class Entries:
+    """Entries of each head of a text are counted, until the next head or the end.
+
+    >>> from .lines import lines_of
+    >>> entries = Entries()
+    >>> entries.take(lines_of(b"# entries-in-buffer/entries-written: 3/3\\na\\n"), np.array([1]))
+    >>> entries.finish()
+    ['the head says 3 entries, and 1 are there']
+    """
+
+    def __init__(self) -> None:
+        self._expected: int | None = None
+        self._seen = 0
+        self._missing: list[str] = []
+
+    def take(self, lines: Text, rows: npt.NDArray[np.intp]) -> None:
+        """Count the *rows* of *lines* that are entries."""
+        heads = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, _HEAD)))
+        said = integers(pc.extract_regex(lines.take(heads), pattern=_HEAD).field("n")).tolist()
+        begin = 0
+        for head, number in zip(heads.tolist(), said, strict=True):
+            self._seen += int(((rows >= begin) & (rows < head)).sum())
+            self._end()
+            self._expected, self._seen, begin = number, 0, head
+        self._seen += int((rows >= begin).sum())
+
+    def finish(self) -> list[str]:
+        """Return, for each head with too few entries, what it says and what is there."""
+        self._end()
+        self._expected = None
+        return self._missing
+
+    def _end(self) -> None:
+        if self._expected is not None and self._seen < self._expected:
+            text = f"the head says {self._expected:,} entries, and {self._seen:,} are there"
+            self._missing.append(text)

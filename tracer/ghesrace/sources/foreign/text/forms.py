@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This module knows how ftrace, trace-cmd and perf print a line, and which of them a text is of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .lines import lines_of, pc
+
+_SAMPLE = 1 << 18  # bytes of a text's begin that tell how it prints numbers, and its head
+
+# `trace-cmd report --ts-diff` prints a difference behind the stamp.
+_TIME = r"(?P<s>\d{1,18})(?:\.(?P<f>\d{6}|\d{9}))?:\s+(?:\([+-]?\d{1,18}\)\s+)?"
+_EVENT = r"(?P<event>[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?):(?P<rest>\s.*|)\n?$"
+# perf's own events have modifiers: cycles:ppp:, branches/k/:.
+_PERF_EVENT = r"(?P<event>[A-Za-z_][^\s:]*(?::[^\s:]+)?):(?P<rest>\s.*|)\n?$"
+# These letters stand before the stamp; kernel/trace/trace_output.c and trace-cmd's lib/traceevent
+# print them: four before Linux 5.13, then five, and seven in kernels with lazy preemption.
+_FLAGS = r"[dDbBX.][^\s:]{3,8}"
+FORMS = {
+    "ftrace": (
+        r"^.*?-(?P<pid>\d{1,9})\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]\s+"
+        rf"(?:(?P<flags>{_FLAGS})\s+)?" + _TIME + _EVENT
+    ),
+    "latency": (
+        rf"^.*?-(?P<pid>\d{{1,9}})\s+(?P<cpu>\d{{1,4}})(?P<flags>{_FLAGS})\s+" + _TIME + _EVENT
+    ),
+    # The trace option latency-format, and ftrace_dump_on_oops: microseconds, and a mark for delays.
+    "latency-format": (
+        rf"^.*?-(?P<pid>\d{{1,9}})\s+(?P<cpu>\d{{1,4}})(?P<flags>{_FLAGS})\s+"
+        r"(?P<s>\d{1,15})us\s*[^\s\w:]?\s?:\s+(?P<f>)" + _EVENT
+    ),
+    # A task that perf no longer knows is :-1 with the process -1.
+    "perf": (
+        r"^\s*\S.*?\s(?:-?\d{1,9}/\s*)?(?P<pid>-1|\d{1,9})\s+\[(?P<cpu>\d{1,4})\](?P<flags>)\s+"
+        + _TIME
+        + r"(?:\d+\s+)?"
+        + _PERF_EVENT
+    ),
+}
+# A line with a CPU and a stamp is an event's, whatever else is in it.
+STAMPED = (
+    r"\[(?P<cpu>\d{1,4})\]\s+(?:\S{1,9}\s+)?(?P<s>\d{1,18})\d*(?:\.(?P<f>\d{6}|\d{9}))?:(?:\s|$)"
+    r"|-\d+\s+(?P<cpu2>\d{1,4})[dDbBX.]\S{3,8}\s+(?P<s2>\d{1,18})\d*"
+    r"(?:\.(?P<f2>\d{6}|\d{9})|us\s*[^\s\w:]?\s?)?:(?:\s|$)"
+)
+# These are no probe's: a stack, and the lines of the function tracers.
+HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"
+# A head stands before each run; `trace-cmd report` begins with the number of CPUs.
+HEAD = r"^# tracer:|^cpus=\d+\s*$"
+_KERNEL_HEAD = re.compile(rb"^# tracer:", re.M)
+_OVERWRITTEN = re.compile(rb"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})", re.M)
+_BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
+_PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
+# The head names the columns in their order, from one line to the next.
+_COLUMNS = re.compile(rb"(?:^#[^\n]*=> ?[\w/-]+[^\n]*\n)+", re.M)
+_COLUMN = re.compile(rb"=> ?([\w/-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """This is what a text's begin says of how it prints. `bare` says that numbers are hexadecimal
+    without 0x, as kernels before 3.14 print them. `context` is the column that has the context,
+    where the head names the columns, and `columns` their number, else None. `kernel` says that the
+    kernel printed it, and `overwritten` that older events were overwritten.
+
+    >>> style_of(b"# tracer: nop\\n# entries-in-buffer/entries-written: 2/9  #P:2\\n").overwritten
+    True
+    """
+
+    bare: bool = False
+    context: int | None = None
+    columns: int | None = None
+    kernel: bool = False
+    overwritten: bool = False
+
+
+def style_of(sample: bytes) -> Style:
+    """Return how the text that begins with *sample* prints.
+
+    >>> style_of(b"f: (arch_apei_flush_tlb_one+0x0/0x10) addr=ffffc900ffc90000\\n").bare
+    True
+    """
+    match = _OVERWRITTEN.search(sample)
+    named = _COLUMNS.search(sample)
+    names = _COLUMN.findall(named[0]) if named else []
+    return Style(
+        bare=bool(_BARE.search(sample)) and not _PREFIXED.search(sample),
+        context=names.index(b"hardirq/softirq") if b"hardirq/softirq" in names else None,
+        columns=len(names) if b"hardirq/softirq" in names else None,
+        kernel=bool(_KERNEL_HEAD.search(sample)),
+        overwritten=match is not None and int(match[2]) > int(match[1]),
+    )
+
+
+def read_style(path: Path) -> Style:
+    """Return the style of the text in the file *path*, of its begin. Raises OSError.
+
+    read_style(Path("trace.txt"))
+    """
+    with path.open("rb") as file:
+        return style_of(file.read(_SAMPLE))
+
+
+def form_of(sample: bytes) -> str | None:
+    """Return the key of FORMS that fits the most lines of *sample*, or None if none fits any.
+
+    >>> form_of(b"  bash-812   [003] d..1.  2725.104981: map: phys=0x1000\\n")
+    'ftrace'
+    """
+    lines = lines_of(sample)
+    counts = {
+        form: int(pc.sum(pc.match_substring_regex(lines, pattern)).as_py() or 0)
+        for form, pattern in FORMS.items()
+    }
+    best = max(counts, key=lambda form: counts[form])
+    return best if counts[best] else None
+
+
+def why_not(sample: bytes) -> str | None:
+    """Return why no form fits the lines of *sample*, as far as the lines themselves tell.
+
+    >>> why_not(b"  a-1  [000] d.h1.  1.000000: ghes_copy_tofrom_phys <-ghes_peek\\n")[:35]
+    'it is the text of the function trac'
+    """
+    lines = lines_of(sample)
+
+    def some(pattern: str) -> bool:
+        return bool(np.asarray(pc.match_substring_regex(lines, pattern)).any())
+
+    if some(r"\d:\s+[\w.$+/]+(?: \[\w+\])? <-"):
+        return (
+            "it is the text of the function tracer, which has functions without their arguments: "
+            "kprobe events are needed"
+        )
+    if some(r"\s\d+\s+\d{1,18}\.(?:\d{6}|\d{9}):\s+(?:\d+\s+)?[A-Za-z_][^\s:]*(?::[^\s:]+)?:\s"):
+        return "its lines have no CPU: print it with `perf script -F +cpu`"
+    return None
