@@ -34,6 +34,7 @@ from .patterns import Evidence, Pattern
 from .report import PatternResult, Report, SlotCounts, Verdict
 from .validate import validate
 
+_NO_CONTEXTS = "the record can't tell contexts, or takes an NMI for an interrupt"
 PATTERNS: tuple[Callable[[Plan, bool], Pattern], ...] = (Stale, TornEdit, Shootdown, Overlap)
 
 
@@ -79,6 +80,7 @@ class Engine:
         self._lost: dict[Cause, int] = {}
         self._uncountable = False
         self._hid_maps = False
+        self._edited = False  # Edits of page tables were recorded.
         self._last: _Step | None = None  # of the last batch; None if that decided nothing
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
 
@@ -160,6 +162,7 @@ class Engine:
 
     def _count(self, batch: Events) -> None:
         losses = select(batch, Kind.LOSS)
+        self._edited |= bool((batch["kind"] == Kind.EDIT).any())
         self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
         for cause in np.unique(losses["cause"]):
             of_cause = losses[losses["cause"] == cause]
@@ -236,11 +239,19 @@ class Engine:
         because = self.plan.not_checked.get(pattern.name)
         if because is None and not self._traced(pattern):
             because = "it was recorded without the probe points that this needs"
+        if because is None and self._needs_contexts(pattern):
+            because = _NO_CONTEXTS
         if because is not None:
             return PatternResult(False, 0, 0, because, {}, [])
         return PatternResult(
             True, pattern.observed, pattern.predicted, None, pattern.harmless, pattern.doubts()
         )
+
+    def _needs_contexts(self, pattern: Pattern) -> bool:
+        """Return whether the pattern can't be checked on a record without contexts like this."""
+        if self.plan.contexts or pattern.contexts == "not needed":
+            return False
+        return pattern.contexts == "needed" or not pattern.observed
 
     def _traced(self, pattern: Pattern) -> bool:
         kinds = {kind for p in self.plan.probes for kind in (p.kind, p.clear_kind)}
@@ -253,6 +264,8 @@ class Engine:
             because = patterns[pattern.name].not_checked_because
             if because is not None and pattern.essential:
                 reasons.append(f"not-checked: {pattern.name}: {because}")
+            elif because == _NO_CONTEXTS and pattern.contexts == "needed" and self._edited:
+                reasons.append(f"uncertain: {pattern.name}: {because}")
         if not any(slot.episodes for slot in self.slots):
             reasons.append("no-traffic")
         if self.truncated:

@@ -155,9 +155,10 @@ class Plan:
     CPUs can be. `pair_errors_ns` gives another bound for the pairs of CPUs for which one is proven,
     as (x, y, ns) with x < y, and `clock_drift_ns` says how far two CPUs' stamps drift apart in a
     second. With `contexts` the source can tell an event's context; otherwise all events seem to be
-    a task's. `backend` attaches the probes, and `transport` matters to BPF only. With `summary` the
-    kernel judges and keeps no events (sources/bpf/summary). With `numbered_arguments` tracefs knows
-    `$argN`; before Linux 4.20 a probe event has to name the registers instead.
+    a task's, or an NMI's an interrupt's. `backend` attaches the probes, and `transport` matters to
+    BPF only. With `summary` the kernel judges and keeps no events (sources/bpf/summary). With
+    `numbered_arguments` tracefs knows `$argN`; before Linux 4.20 a probe event has to name the
+    registers instead.
     """
 
     arch: str

@@ -117,3 +117,16 @@ def test_beside_it_within_the_clock_error_is_a_doubt() -> None:
     unsure = judge(beside(STEP * 10), trace.stream()).patterns["torn_edit"]
     assert unsure.observed == 0
     assert "may have met an edit can't be ordered" in unsure.uncertain[0]
+
+
+def test_torn_edits_are_not_checked_without_contexts() -> None:
+    """An NMI that looks like what it interrupted would make the verdict a false clean."""
+    trace = Trace()
+    trace.add(0, Kind.EDIT, Context.TASK, addr=V, size=PAGE_SIZE)
+    trace.page(0, A, ctx=Context.TASK, flush=True)
+    trace.add(0, Kind.EDIT_END, Context.TASK)
+    report = judge(replace(plan(), contexts=False), trace.stream())
+    assert not report.patterns["torn_edit"].checked
+    assert any(reason.startswith("uncertain: torn_edit") for reason in report.reasons)
+    known = judge(plan(), trace.stream())
+    assert known.patterns["torn_edit"].checked

@@ -146,3 +146,30 @@ def test_references_that_count_others_nmis_go() -> None:
         unseen(less)
     )
     assert without_reference(survey, less, "again") is less
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nmi-told.txt", True),
+        ("nmi-as-interrupt.txt", False),
+        ("nmi-before-4.7.txt", False),
+        ("trace.txt", True),
+        ("perf-silent.txt", False),
+    ],
+)
+def test_plan_says_whether_contexts_are_told(name: str, told: bool) -> None:
+    """An NMI taken for an interrupt hides that it tore an edit."""
+    assert open_file(CORPUS / name).plan.contexts == told
+
+
+@pytest.mark.parametrize("flags", ["d.h1.", "d..h1..", "d.h1"])
+def test_an_nmis_map_in_an_interrupt_shows_that_nmis_are_not_told(
+    tmp_path: Path, flags: str
+) -> None:
+    """Whoever printed it, the function that only NMIs call is proof."""
+    text = "# tracer: nop\n" + race().replace("d.h1.", flags)
+    assert planned(tmp_path, text).contexts == (len(flags) > 4)
+    mistaken = planned(tmp_path, text.replace("pfn_irq", "pfn_nmi").replace("map_irq", "map_nmi"))
+    assert not mistaken.contexts
+    assert any(u.what == "which events happened in NMIs" for u in mistaken.unseen)

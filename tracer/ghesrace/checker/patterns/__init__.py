@@ -7,11 +7,13 @@ To add one, write a module with a class that is a `Pattern`, and add its line in
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from ghesrace.checker.findings import Finding
 from ghesrace.checker.model import Chunk, Judged, Spans, Table
 from ghesrace.events import Events, Kind
+
+Contexts = Literal["not needed", "needed", "needed to find all"]
 
 
 @dataclass(slots=True)
@@ -36,8 +38,10 @@ class Pattern(Protocol):
     """A pattern is fed evidence, and can be asked at any time what it found.
 
     Without the probe points of an `essential` pattern no verdict is clean. Without the kinds of
-    events that it `needs` it can't be checked. `observed` counts how many times it was observed,
-    and `harmless` what looked alike and is no hazard, by its name.
+    events that it `needs` it can't be checked. `contexts` says what it needs of them, where the
+    source can't tell them: with "needed" it isn't checked, and with "needed to find all" only what
+    it finds counts. `observed` counts how many times it was observed, and `harmless` what looked
+    alike and is no hazard, by its name.
 
         pattern = Overlap(plan)
         pattern.step(evidence)
@@ -47,6 +51,7 @@ class Pattern(Protocol):
     name: ClassVar[str]
     essential: ClassVar[bool]
     needs: ClassVar[tuple[Kind, ...]]
+    contexts: ClassVar[Contexts]
     observed: int
     harmless: dict[str, int]
 

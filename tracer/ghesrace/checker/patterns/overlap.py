@@ -28,7 +28,7 @@ from ghesrace.checker.findings import (
 )
 from ghesrace.checker.losses import hides
 from ghesrace.checker.model import Table, What
-from ghesrace.checker.patterns import Evidence
+from ghesrace.checker.patterns import Contexts, Evidence
 from ghesrace.events import Context, Kind
 from ghesrace.plan import Plan
 
@@ -44,6 +44,7 @@ class Overlap:
     name: ClassVar[str] = "overlap"
     essential: ClassVar[bool] = False
     needs: ClassVar[tuple[Kind, ...]] = (Kind.MAP, Kind.UNMAP)
+    contexts: ClassVar[Contexts] = "needed to find all"
     plan: Plan
     all_occurrences: bool = False
     harmless: dict[str, int] = field(default_factory=dict)

@@ -33,7 +33,7 @@ from ghesrace.checker.findings import (
 )
 from ghesrace.checker.losses import hides
 from ghesrace.checker.model import Table, What
-from ghesrace.checker.patterns import Evidence
+from ghesrace.checker.patterns import Contexts, Evidence
 from ghesrace.events import Bools, Context, Events, Flag, Ints, Kind
 from ghesrace.plan import Plan
 
@@ -49,6 +49,7 @@ class Shootdown:
     name: ClassVar[str] = "shootdown"
     essential: ClassVar[bool] = False
     needs: ClassVar[tuple[Kind, ...]] = (Kind.SHOOTDOWN,)
+    contexts: ClassVar[Contexts] = "not needed"
     plan: Plan
     all_occurrences: bool = False
     harmless: dict[str, int] = field(default_factory=dict)

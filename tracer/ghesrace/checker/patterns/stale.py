@@ -33,7 +33,7 @@ from ghesrace.checker.findings import (
     ranked,
 )
 from ghesrace.checker.model import Class, Judged, Mark, Table
-from ghesrace.checker.patterns import Evidence
+from ghesrace.checker.patterns import Contexts, Evidence
 from ghesrace.checker.witness import EventStore, steps
 from ghesrace.events import NEVER, Events, Kind, present
 from ghesrace.plan import Plan
@@ -88,6 +88,7 @@ class Stale:
     name: ClassVar[str] = "stale"
     essential: ClassVar[bool] = True
     needs: ClassVar[tuple[Kind, ...]] = (Kind.MAP, Kind.UNMAP)
+    contexts: ClassVar[Contexts] = "not needed"
     plan: Plan
     all_occurrences: bool = False
     harmless: dict[str, int] = field(default_factory=dict)

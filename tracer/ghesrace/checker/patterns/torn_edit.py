@@ -41,7 +41,7 @@ from ghesrace.checker.findings import (
 )
 from ghesrace.checker.losses import hides
 from ghesrace.checker.model import Spans, Table, What
-from ghesrace.checker.patterns import Evidence
+from ghesrace.checker.patterns import Contexts, Evidence
 from ghesrace.events import PAGE_SIZE, TABLE_SHIFT, Bools, Context, Kind
 from ghesrace.plan import Plan
 
@@ -60,6 +60,7 @@ class TornEdit:
     name: ClassVar[str] = "torn_edit"
     essential: ClassVar[bool] = False
     needs: ClassVar[tuple[Kind, ...]] = (Kind.EDIT,)
+    contexts: ClassVar[Contexts] = "needed"
     plan: Plan
     all_occurrences: bool = False
     observed: int = 0

@@ -54,6 +54,10 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     if survey.doubles:
         why = "another event is on the same function"
         unseen.append(Unseen(f"events {', '.join(survey.doubles[:8])}: left out", why))
+    if survey.mistaken and reader.contexts:
+        what = "which events happened in NMIs"
+        why = "the function that only NMIs call is marked as an interrupt's: use the trace.dat"
+        unseen.append(Unseen(what, why, ("stale", "torn_edit", "overlap"), names))
     error_ns = given.clock_error_ns
     if error_ns is None:
         error_ns = reader.clock_error_ns
@@ -76,6 +80,7 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         cpus=tuple(sorted(survey.cpus)),
         clock=reader.clock or "unknown",
         clock_error_ns=error_ns,
+        contexts=reader.contexts and not survey.mistaken,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ghesrace.errors import InputError
-from ghesrace.events import PAGE_SHIFT, PAGE_SIZE
+from ghesrace.events import PAGE_SHIFT, PAGE_SIZE, Context
 from ghesrace.sources.ring.decode import CONTEXT_OF
 from ghesrace.sources.ring.pages import Records, decode
 
@@ -49,6 +49,7 @@ class Survey:
     pages: set[int] = field(default_factory=set)  # addresses that slots without a name have
     flushed: dict[int, Counter[int]] = field(default_factory=dict)  # index -> pages
     doubles: list[str] = field(default_factory=list)  # labels of events left out
+    mistaken: bool = False  # an NMI's map is marked as an interrupt's
     handlers: set[int] = field(default_factory=set)
     cpus: set[int] = field(default_factory=set)
     first_ts: int = 2**62
@@ -148,6 +149,8 @@ class Survey:
         contexts: npt.NDArray[np.uint8],
     ) -> None:
         rule = use.rule
+        if rule.point and rule.role == "nmi" and rule.kind == "MAP":
+            self.mistaken |= bool((contexts[rows] == Context.IRQ).any())
         if "index" in rule.fields and rule.kind in ("MAP", "COPY"):
             index = self._column(use, records, rows, "index")
             for value in np.unique(index)[: MOST_SLOTS_OF_A_FILE + 1].tolist():

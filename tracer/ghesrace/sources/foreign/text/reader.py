@@ -91,7 +91,7 @@ class TextReader:
         self._ids: dict[str, int] = {}
         self._flagged = self._nmis = self._micro = self._plain = False
         self._style = read_style(path)
-        self._few_columns = False
+        self._five_columns = False
         self._runs = Runs()
         self.unread = 0  # lines with a CPU and a stamp that can't be read
         self._unread: Counter[str] = Counter()  # what some of them look like
@@ -374,7 +374,7 @@ class TextReader:
             letters = text[at : at + 1] if at is not None else text[2:4]
             where = next((c for c in letters if c in _WHERE), "")
             self._flagged |= bool(text)
-            self._few_columns |= len(text) == 4
+            self._five_columns |= len(text) > 4
             self._nmis |= where in "zZ" and bool(where)
             table.append((_IRQS_OFF if text[:1] in ("d", "D") else 0) | _WHERE.get(where, 0))
         flags: npt.NDArray[np.int64] = np.array(table, np.int64)[np.asarray(encoded.indices)]
@@ -418,7 +418,7 @@ class TextReader:
     @property
     def contexts(self) -> bool:
         """This is false if the text can't tell contexts, or takes an NMI for an interrupt."""
-        return self._flagged and (self._nmis or (self._style.kernel and not self._few_columns))
+        return self._flagged and (self._nmis or (self._style.kernel and self._five_columns))
 
     def _note(self) -> None:
         """Add what the text can't contain to `unseen`, which is known after the first pass."""
