@@ -9,8 +9,9 @@ import pytest
 
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
-from ghesrace.events import Cause, Kind
+from ghesrace.events import Cause, Kind, empty, select
 from ghesrace.sources.files import open_file
+from ghesrace.sources.foreign.joiner import blinded
 from tests.build.texts import MAP, foreign_visit, judged, line, losses
 
 
@@ -45,3 +46,15 @@ def test_map_without_its_return_is_a_loss(tmp_path: Path) -> None:
     _, events = judged(path, given)
     assert losses(events, Cause.MISSED)["ts"].tolist() == [2_000_000]
     assert int((events["kind"] == Kind.MAP).sum()) == 2
+
+
+def test_an_event_that_does_not_say_what_it_was_about_is_a_loss() -> None:
+    """An invalidation of an unknown page, taken for none, makes a false race."""
+    events = empty(3)
+    events["ts"], events["cpu"], events["point"] = (5, 7, 9), (0, 0, 1), (0, 1, 1)
+    events["kind"] = Kind.INV_PAGE
+    lost = select(blinded(events, [1]), Kind.LOSS)
+    assert lost["begin"].tolist() == [5, 9]
+    assert lost["end"].tolist() == [7, 9]
+    assert lost["point"].tolist() == [1, 1]
+    assert blinded(events, []) is events

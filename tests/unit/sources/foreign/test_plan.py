@@ -173,3 +173,28 @@ def test_an_nmis_map_in_an_interrupt_shows_that_nmis_are_not_told(
     mistaken = planned(tmp_path, text.replace("pfn_irq", "pfn_nmi").replace("map_irq", "map_nmi"))
     assert not mistaken.contexts
     assert any(u.what == "which events happened in NMIs" for u in mistaken.unseen)
+
+
+@pytest.mark.parametrize(
+    ("address", "arch"),
+    [
+        (0xFFFF000008A91000, "arm64"),
+        (0xFFFF7DFFFE000000, "arm64"),
+        (0xFFFFC900FFC90000, "x86_64"),
+        (0xFFFFA5ED40000000, "x86_64"),  # with KASLR
+        (0xFFA0000040000000, "x86_64"),  # with five levels
+        (0xFFFFFFFFFF57A000, "x86_64"),
+        (0xFFFF800008000000, ""),  # vmalloc of arm64 since 5.4, or a linear map of x86_64
+        (0xFFFFFF8008000000, ""),
+    ],
+)
+def test_addresses_tell_the_architecture(tmp_path: Path, address: int, arch: str) -> None:
+    """arm64's unmap tells all CPUs, x86_64's none: a guess is a false race, or a false clean."""
+    text = without(without(race(), "memcpy"), "flush").replace(
+        "0xffffc900ffc90000", f"{address:#x}"
+    )
+    plan = planned(tmp_path, text)
+    assert ("architecture is not known" in plan.not_checked.get("stale", "")) == (not arch)
+    assert plan.arch == (arch or "x86_64")
+    assert planned(tmp_path, text, 'arch = "arm64"\n').arch == "arm64"
+    assert "stale" not in planned(tmp_path, text, 'arch = "arm64"\n').not_checked

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from tests.build.texts import judged
+import pytest
+
+from ghesrace.checker.report import Verdict
+from ghesrace.events import Cause
+from tests.build.paths import CORPUS
+from tests.build.texts import edited, judged, losses, race
 
 
 def test_second_probe_on_a_function_is_left_out(text: Path) -> None:
@@ -19,3 +25,46 @@ def test_second_probe_on_a_function_is_left_out(text: Path) -> None:
     report, _ = judged(text)
     assert report.slots == expected.slots
     assert any("also" in unseen.what for unseen in report.unseen)
+
+
+def test_flush_without_its_address_is_a_loss() -> None:
+    """Nobody knows which page it dropped: "nothing had dropped it" is no longer known."""
+    assert judged(CORPUS / "flush-with-address.txt")[0].verdict is Verdict.CLEAN
+    report, events = judged(CORPUS / "flush-without-address.txt")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert len(losses(events, Cause.UNREAD)) == 8
+    assert any("record it with its arguments" in unseen.why for unseen in report.unseen)
+
+
+@pytest.mark.parametrize("event", ["m", "f"])
+def test_an_event_without_its_argument_is_never_clean(text: Path, event: str) -> None:
+    """Maps whose frame nobody recorded would be no maps at all."""
+    safe = re.sub("pfn=\\d+", "pfn=7", race())
+    text.write_text(safe)
+    assert judged(text)[0].verdict is Verdict.CLEAN
+    other = safe.replace("_irq", "_nmi").replace("ffc90000", "ffc91000").replace(" m:", " n:")
+    blind = {
+        "m": other.replace(" pfn=7", ""),
+        "f": re.sub(r"(flush_tlb_one\S+ \[old\]\)) addr=\S+", r"\1", safe),
+    }
+    text.write_text(safe + blind[event].replace(" 1.0", " 2.0"))
+    assert judged(text)[0].verdict is not Verdict.CLEAN
+
+
+def test_edit_without_its_range_keeps_torn_edits_from_being_clean(text: Path) -> None:
+    """It may have been the slot's own page."""
+    text.write_text(race() + re.sub(" start=.*", "", edited(0, 1_900_000, 0x1000, "")))
+    assert any(r.startswith("losses: unread") for r in judged(text)[0].reasons)
+
+
+def test_an_argument_that_another_probe_has_is_not_missed(text: Path) -> None:
+    """Two probes on one function, one of them without arguments, say all that is needed."""
+    expected, _ = judged(text)
+    lines = text.read_text().splitlines(keepends=True)
+    also = [re.sub(r" addr=\S+", "", x).replace(" f:", " g:") for x in lines]
+    text.write_text(
+        "".join(x + (y if " f:" in x else "") for x, y in zip(lines, also, strict=True))
+    )
+    report, events = judged(text)
+    assert report.verdict == expected.verdict
+    assert not len(losses(events, Cause.UNREAD))

@@ -105,6 +105,33 @@ class Joiner:
         return len(events)
 
 
+def blinded(events: Events, points: list[int]) -> Events:
+    """Return the events (EVENT, shape (n,)) with a LOSS (cause UNREAD) in the place of each
+    event of the probe *points*, of which the trace does not say what they were about. It lasts from
+    the event of its CPU before it.
+
+    >>> events = empty(2)
+    >>> events["ts"], events["kind"], events["point"] = (5, 8), Kind.INV_PAGE, (0, 1)
+    >>> blinded(events, [1])["kind"].tolist() == [Kind.INV_PAGE, Kind.LOSS]
+    True
+    """
+    rows = np.flatnonzero(np.isin(events["point"], points) & (events["kind"] < Kind.LOSS))
+    if not len(rows):
+        return events
+    losses = blank(Kind.LOSS, len(rows))
+    before = np.maximum(rows - 1, 0)
+    same = events["cpu"][before] == events["cpu"][rows]
+    begin = np.where(same, events["ts"][before], events["ts"][rows])
+    losses["begin"] = np.minimum(begin, events["ts"][rows])
+    losses["end"] = events["ts"][rows]
+    losses["cause"], losses["count"] = Cause.UNREAD, 1
+    for name in ("seq", "cpu", "point", "ctx"):
+        losses[name] = events[name][rows]
+    made = events.copy()
+    made[rows] = as_events(losses)
+    return made
+
+
 def _slotted(events: Events) -> Events:
     """Return the events, with a loss in the place of each map whose slot nothing told, and without
     the returns and unmaps whose slot nothing told."""

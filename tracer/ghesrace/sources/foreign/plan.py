@@ -17,6 +17,17 @@ from .eventmap import EventMap, Rule
 from .reader import Reader
 from .scan import FLUSHES, MOST_SLOTS_OF_A_FILE, Survey, Use
 
+# Documentation/arch/arm64/memory.rst and Documentation/arch/x86/x86_64/mm.rst. Before Linux 5.4
+# arm64's vmalloc is in the lower half of its 48 bits, and later at 0xffff800000000000, low in the
+# upper half. x86_64's vmalloc is where KASLR puts it above 0xffff888000000000 (with five levels
+# 0xff11000000000000), and its fixmap and text are in the last 2 GiB.
+ARM64_ONLY = (0xFFFF_0000_0000_0000, 0xFFFF_8000_0000_0000)
+X86_64_ONLY = (
+    (0xFF11_0000_0000_0000, 0xFFD3_0000_0000_0000),
+    (0xFFFF_8880_0000_0000, 0xFFFF_F000_0000_0000),
+    (0xFFFF_FFFF_8000_0000, 2**64),
+)
+
 
 def attached(survey: Survey, plan: Plan) -> list[Attached]:
     """Return the probes of *plan*, which `make_plan` made of *survey*, with the formats of their
@@ -36,10 +47,11 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         survey = Survey.of(reader, given)
         plan = make_plan(survey, reader, given)
     """
-    maps = [use for use in survey.uses.values() if use.rule.kind == "MAP"]
+    maps = [u for u in survey.uses.values() if u.rule.kind == "MAP" and not u.blind]
     if not maps:
         raise _nothing(survey)
-    arch = given.arch or reader.arch or _arch(survey)
+    told = given.arch or reader.arch or _arch(survey)
+    arch = told or "x86_64"
     slots = _slots(survey, given)
     if len(slots) > MOST_SLOTS_OF_A_FILE:
         survey._too_many()
@@ -66,6 +78,13 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     incomplete = _incomplete(slots, probes)
     unseen += [Unseen(f"unmapping of {n}", why, ("stale",), (n,)) for n, why in incomplete.items()]
     not_checked = {}
+    if not told and _matters(survey):
+        why = "the architecture is not known, and what an unmap does depends on it"
+        unseen.append(Unseen("the architecture", 'say arch = "..." in a map file (--map)'))
+        not_checked["stale"] = f'{why}: say arch = "..." in a map file (--map)'
+    elif not (given.arch or reader.arch):
+        what = f"the architecture: taken for {arch}"
+        unseen.append(Unseen(what, "the trace does not tell, but its functions or addresses do"))
     if slots and len(incomplete) == len(slots):
         not_checked["stale"] = "; ".join(f"{n}: {why}" for n, why in incomplete.items())
     elif not any(p.implies or p.kind.startswith(FLUSHES) for p in probes):
@@ -98,15 +117,28 @@ def _nothing(survey: Survey) -> InputError:
 
 
 def _arch(survey: Survey) -> str:
-    """Return the only architecture on which all the probed symbols exist, or x86_64 if they exist
-    on both."""
+    """Return the only architecture on which all the probed symbols exist, or else the one in whose
+    regions the addresses lie; "" if neither tells."""
     arches = [
         set(use.rule.candidate.arch)
         for use in survey.uses.values()
         if use.rule.candidate is not None and use.rule.candidate.arch
     ]
     common = set.intersection(*arches) if arches else set()
-    return "arm64" if common == {"arm64"} else "x86_64"
+    if len(common) == 1:
+        return common.pop()
+    if ARM64_ONLY[0] <= survey.lowest < ARM64_ONLY[1]:
+        return "arm64"
+    ends = (survey.lowest, survey.highest)
+    x86 = all(any(low <= end < high for low, high in X86_64_ONLY) for end in ends)
+    return "x86_64" if x86 else ""
+
+
+def _matters(survey: Survey) -> bool:
+    """Return whether what some event implies differs from one architecture to the other."""
+    present = {use.rule.point for use in survey.uses.values()}
+    candidates = [u.rule.candidate for u in survey.uses.values() if u.rule.candidate is not None]
+    return any(c.implied("x86_64", present) != c.implied("arm64", present) for c in candidates)
 
 
 def _slot_name(rule: Rule) -> str:
@@ -191,9 +223,13 @@ def _absent(
 ) -> Iterator[Unseen]:
     """Yield what the plan can't see: the probe points of which the trace has no usable event, and
     what no probe can see."""
+    silent = {use.event.label for use in survey.uses.values() if use.blind}
     for unusable in survey.unusable.values():
         suffers = {"SHOOTDOWN": "shootdown", "EDIT": "torn_edit"}.get(unusable.kind, "stale")
-        yield Unseen(f"what {unusable.event} says", unusable.why, (suffers,), names)
+        why = unusable.why
+        if unusable.event in silent:
+            why += "; each counts as lost: record it with its arguments ($arg1, or %di on x86_64)"
+        yield Unseen(f"what {unusable.event} says", why, (suffers,), names)
     kinds = {use.rule.kind for use in survey.uses.values()}
     if Kind.EDIT.name in kinds and Kind.EDIT_END.name not in kinds:
         why = "the trace has only their begin: one is taken to last until its context's next event"

@@ -20,6 +20,9 @@ from .reader import Reader
 MOST_SLOTS_OF_A_FILE = 64
 _MAPPERS = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")
 FLUSHES = ("INV_", "BCAST_")
+_KERNEL = 0xFF00_0000_0000_0000  # Addresses are in the kernel from here on, on both architectures.
+# Of these an event without its argument is a loss. What others lack hides nothing.
+_BLINDING = ("MAP", "INV_PAGE", "INV_RANGE", "BCAST_RANGE", "EDIT")
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Use:
     event: EventType
     rule: Rule
     count: int = 0
+    blind: bool = False  # It says that something happened, and not to what: a loss of that kind.
 
 
 @dataclass(slots=True)
@@ -49,6 +53,8 @@ class Survey:
     pages: set[int] = field(default_factory=set)  # addresses that slots without a name have
     flushed: dict[int, Counter[int]] = field(default_factory=dict)  # index -> pages
     doubles: list[str] = field(default_factory=list)  # labels of events left out
+    lowest: int = 2**64  # of the kernel's addresses that it has, and `highest`
+    highest: int = 0
     mistaken: bool = False  # an NMI's map is marked as an interrupt's
     handlers: set[int] = field(default_factory=set)
     cpus: set[int] = field(default_factory=set)
@@ -69,8 +75,21 @@ class Survey:
         for ident in reader.formats:  # Some events were to be recorded, but never happened.
             if ident not in known:
                 survey._meet(reader.event_type(ident, None, 0), ident, given)
+        survey._drop_blind()
         survey._drop_doubles()
         return survey
+
+    def _drop_blind(self) -> None:
+        """Leave out events that say too little where another on the same function says enough."""
+        told = {
+            (u.rule.kind, u.event.symbol, u.event.module)
+            for u in self.uses.values()
+            if not u.blind and u.count
+        }
+        for ident, use in list(self.uses.items()):
+            key = (use.rule.kind, use.event.symbol, use.event.module)
+            if use.blind and (not use.count or (use.event.symbol and key in told)):
+                del self.uses[ident]
 
     def _drop_doubles(self) -> None:
         """Keep only the probe that fired more often where two are on one function, because together
@@ -91,7 +110,11 @@ class Survey:
         rule = recognise(event, given)
         if isinstance(rule, Unusable):
             self.unusable[event.label] = rule
-            return None
+            if rule.kind not in _BLINDING:
+                return None
+            rule = Rule(rule.kind, symbol=event.symbol, scope=event.module, why=rule.why)
+            self.uses[ident] = Use(event, rule, blind=True)
+            return rule
         if rule is not None:
             self.uses[ident] = Use(event, rule)
         return rule
@@ -131,7 +154,7 @@ class Survey:
             use = self.uses[int(ident)]
             use.count += int(count)
             self._columns(use, records, rows, contexts)
-            if rule.kind == "INV_PAGE":
+            if rule.kind == "INV_PAGE" and not use.blind:
                 flush_of[rows] = self._column(use, records, rows, "addr")
         self._flushes_after_maps(records, types, flush_of)
 
@@ -149,6 +172,10 @@ class Survey:
         contexts: npt.NDArray[np.uint8],
     ) -> None:
         rule = use.rule
+        if use.blind:
+            return
+        if "addr" in rule.fields:
+            self._addresses(self._column(use, records, rows, "addr"))
         if rule.point and rule.role == "nmi" and rule.kind == "MAP":
             self.mistaken |= bool((contexts[rows] == Context.IRQ).any())
         if "index" in rule.fields and rule.kind in ("MAP", "COPY"):
@@ -168,6 +195,13 @@ class Survey:
             self.handlers.update(np.unique(self._column(use, records, rows, "handler")).tolist())
         if max(len(self.indices), len(self.pages)) > 4 * MOST_SLOTS_OF_A_FILE:
             self._too_many()
+
+    def _addresses(self, addresses: npt.NDArray[np.uint64]) -> None:
+        """Remember in what regions addresses lie, which differ from one architecture to another."""
+        kernel = addresses[addresses >= np.uint64(_KERNEL)]
+        if len(kernel):
+            self.lowest = min(self.lowest, int(kernel.min()))
+            self.highest = max(self.highest, int(kernel.max()))
 
     def _too_many(self) -> None:
         raise InputError(

@@ -26,7 +26,7 @@ from ghesrace.sources.nmi import NmiMatcher
 from ghesrace.sources.ring.decode import Decoder, SlotTable
 
 from .eventmap import EventMap
-from .joiner import Joiner, needs_joining
+from .joiner import Joiner, blinded, needs_joining
 from .plan import attached, make_plan, without_reference
 from .reader import Reader
 from .scan import Survey
@@ -78,12 +78,14 @@ class ForeignSource:
         joiner = Joiner(plan) if needs_joining(plan) else None
         references = any(p.kind == Kind.NMI_REF.name for p in plan.probes)
         matchers: dict[int, NmiMatcher] = {}
+        blind = [n for n, use in enumerate(survey.uses.values()) if use.blind]
         promised = start
         whole = dict(self._reader.whole)
         end = survey.last_ts + 1
         for block in self._reader.blocks():
             final = block.mark is None
             events = decoder.feed(block.chunks)
+            events = blinded(events, blind)
             parts = [events]
             parts += [loss(g.begin, g.end, g.cause, g.cpu, g.count) for g in block.lost]
             parts += [

@@ -126,6 +126,7 @@ def test_text_without_contexts_says_so(tmp_path: Path) -> None:
         ("perf-whole.txt", Verdict.OBSERVED),
         ("perf-gone-task.txt", Verdict.OBSERVED),
         ("perf-lost.txt", Verdict.INCONCLUSIVE),
+        ("arm64.txt", Verdict.CLEAN),
         ("nmi-told.txt", Verdict.PREDICTED),
         ("nmi-as-interrupt.txt", Verdict.INCONCLUSIVE),
         ("nmi-before-4.7.txt", Verdict.INCONCLUSIVE),
