@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 from ghesrace import __version__
 
-from .errors import EXIT_INTERNAL, GhesraceError, HostError
+from .errors import EXIT_INTERNAL, EXIT_USAGE, GhesraceError, HostError
 
 _EPILOG = """\
 exit codes:
@@ -150,8 +154,29 @@ def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         ) from error
 
 
+class _Closed(io.TextIOBase):
+    """Standard output that was closed before the program began: Python has None in its place."""
+
+    def write(self, _text: str) -> int:
+        """Raise OSError, as a write to the closed file would."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _unwritable(error: OSError) -> bool:
+    """Return whether *error* is of standard output, and not of a file with a name."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO)
+
+
+def _give_up_stdout() -> None:
+    """Keep the interpreter from complaining at its end that standard output can't be written."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    if sys.stdout is None:
+        sys.stdout = cast(TextIO, _Closed())
     args = parser().parse_args(argv)
     if args.command == "daemon":
         # Before NumPy and Arrow: threads of theirs would keep what is dropped after attaching.
@@ -170,9 +195,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has seen enough; keep the interpreter from complaining.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 141
+    except OSError as error:
+        if not _unwritable(error):
+            return _internal_error()
+        print(f"ghesrace: can't write to standard output: {error.strerror}", file=sys.stderr)
+        _give_up_stdout()
+        return EXIT_USAGE
     except Exception:
-        traceback.print_exc()
-        print("ghesrace: internal error: please report it with the lines above", file=sys.stderr)
-        return EXIT_INTERNAL
+        return _internal_error()
+
+
+def _internal_error() -> int:
+    """Tell of the exception that is being handled, and return the exit code."""
+    traceback.print_exc()
+    print("ghesrace: internal error: please report it with the lines above", file=sys.stderr)
+    return EXIT_INTERNAL
