@@ -32,7 +32,19 @@ from ghesrace.sources.foreign.eventmap import parse_map
 from tests.build import paths
 from tests.build.paths import EXAMPLES
 
-FILES = ("v6.dat", "v7-zstd.dat", "trace.txt", "perf-script.txt")
+FILES = (
+    "v6.dat",
+    "v7-zstd.dat",
+    "trace.txt",
+    "perf-script.txt",
+    "perf-gone-task.txt",
+    "two-boots.txt",
+    "seven-columns.txt",
+    "latency-format.txt",
+    "bare-hex.txt",
+    "long-decimals.txt",
+    "flush-without-address.txt",
+)
 CAPTURES = ("stock.arrows", "control.arrows")
 MAPS, RECORDS = "map file", "records"  # a map file's text; a capture's records, packed well
 SLOWEST_S, MOST_BYTES = 1.0, 512 << 20
@@ -140,7 +152,7 @@ def run_files(name: str, cases: int, seed: int, folder: Path) -> tuple[Counter[s
         path.write_bytes(mutate(data, rng))
         begin = time.process_time()
         try:
-            given = map_file if name.startswith("perf") else None
+            given = map_file if name == "perf-script.txt" else None
             outcomes[judge(path, given, whole=case % 20 == 0)] += 1
         except Exception:
             print(f"{name}: seed {seed}, case {case}", file=sys.stderr)

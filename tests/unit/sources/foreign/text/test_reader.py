@@ -13,7 +13,7 @@ from ghesrace.checker.report import Verdict
 from ghesrace.events import Cause, Context, Kind
 from ghesrace.sources.files import open_file
 from tests.build.paths import CORPUS
-from tests.build.texts import HEAD, judged, losses, race, visit
+from tests.build.texts import HEAD, judged, line, losses, race, visit
 
 
 @pytest.mark.parametrize(
@@ -230,3 +230,21 @@ def test_stacks_and_functions_are_no_losses(tmp_path: Path) -> None:
     stack = stack[: stack.index("m: (")]
     path.write_text(race() + stack.replace("0.000007", "1.900000") + "<stack trace>\n => f\n")
     assert not len(losses(judged(path)[1], Cause.UNREAD))
+
+
+def test_module_of_a_returning_function_is_not_its_callers(tmp_path: Path) -> None:
+    """A return that seems to be another function's leaves its begin open: a false torn edit."""
+    path = tmp_path / "trace"
+    back = "x: (caller+0x10/0x40 [other] <- ghes_ioremap_pfn_irq [old]) arg1=0x1"
+    lines = race().splitlines(keepends=True)
+    path.write_text("".join([*lines[:1], line(0, 1_000_001, back), *lines[1:]]))
+    source = open_file(path)
+    assert [slot.name for slot in source.plan.slots] == ["old:irq"]
+    assert {p.symbol for p in source.plan.probes if p.kind.startswith("MAP")} == {
+        "old:ghes_ioremap_pfn_irq"
+    }
+    back = "x: (caller+0x10/0x40 [other] <- ghes_ioremap_pfn_irq) arg1=0x1"
+    text = "".join([*lines[:1], line(0, 1_000_001, back), *lines[1:]]).replace(" [old]", "")
+    path.write_text(text)
+    plan = open_file(path).plan
+    assert {p.symbol for p in plan.probes if p.kind == "MAP_END"} == {"ghes_ioremap_pfn_irq"}

@@ -403,7 +403,8 @@ class TextReader:
         if place is not None:
             returns = place["of"] is not None
             symbol = (place["of"] if returns else place["at"]) or ""
-            module = (place["mod"] or place["in"] if returns else place["in"]) or ""
+            # Before the arrow is the place in the caller to which the function returned.
+            module = place["mod" if returns else "in"] or ""
             if re.fullmatch(r"[0-9a-f]{8,16}", symbol):
                 symbol = ""
             elif not returns and int(place["off"] or "0", 16) >= ENTRY_BYTES:
