@@ -248,3 +248,16 @@ def test_module_of_a_returning_function_is_not_its_callers(tmp_path: Path) -> No
     path.write_text(text)
     plan = open_file(path).plan
     assert {p.symbol for p in plan.probes if p.kind == "MAP_END"} == {"ghes_ioremap_pfn_irq"}
+
+
+@pytest.mark.parametrize("first", ["ghes_iounmap_irq", "do_sys_open"])
+def test_functions_that_share_a_name_are_not_taken_for_each_other(
+    tmp_path: Path, first: str
+) -> None:
+    """ftrace prints no group: two events `e` are one to whoever reads the text."""
+    path = tmp_path / "trace"
+    begin = line(0, 999_000, f"e: ({first}+0x0/0x40)")
+    path.write_text(begin + race().replace(" f:", " e:"))
+    report, events = judged(path)
+    assert int(losses(events, Cause.UNREAD)["size"].sum()) == 6
+    assert report.verdict is Verdict.INCONCLUSIVE

@@ -209,12 +209,14 @@ class TextReader:
         rest = part.field("rest")
         for name, known in self._known.items():
             rule = known.rule
-            if rule is None or not rule.fields:
-                continue
             rows = np.flatnonzero(ident == self._ids[name])
             if not len(rows):
                 continue
             text = rest.take(pa.array(rows))
+            if not self._given.rule(known.event)[0]:
+                whole[rows] &= ~self._others(known, text)
+            if rule is None or not rule.fields:
+                continue
             order = [n for n in known.event.format.fields if not n.startswith("common_")]
             for theirs in dict.fromkeys(rule.fields.values()):
                 read, there = numbers(text, theirs, self._style.bare)
@@ -396,6 +398,13 @@ class TextReader:
 
     def _meet(self, label: str, sample: str) -> None:
         ident = self._ids[label] = len(self._ids) + 1
+        event = self._type(label, sample, ident)
+        rule = recognise(event, self._given)
+        self.formats[ident] = (event.system, event.format)
+        self._known[label] = _Known(event, rule if isinstance(rule, Rule) else None)
+
+    def _type(self, label: str, sample: str, ident: int) -> EventType:
+        """Return what the event *label* is, by what stands behind its name."""
         system, _, name = label.rpartition(":")
         place = _PLACE.match(sample)
         symbol = module = ""
@@ -411,10 +420,24 @@ class TextReader:
                 symbol += f"+0x{place['off']}"  # Inside a function it is no symbol that we know.
         fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS_PER_EVENT]
         made = text_format(label, ident, fields)
-        event = EventType(system, name, made, symbol, module, returns)
-        rule = recognise(event, self._given)
-        self.formats[ident] = (system, made)
-        self._known[label] = _Known(event, rule if isinstance(rule, Rule) else None)
+        return EventType(system, name, made, symbol, module, returns)
+
+    def _others(self, known: _Known, text: Text) -> npt.NDArray[np.bool_]:
+        """Return which of the events in *text*, all of one name, are on another function than the
+        first one of that name was, and may concern us."""
+        places = pc.extract_regex(text, pattern=r"^(?P<p>\s*\([^)]*\))").field("p")
+        encoded = pc.fill_null(places, b"").dictionary_encode()
+        event = known.event
+        other = []
+        for raw in encoded.dictionary.to_pylist():
+            found = self._type(event.name, raw.decode("latin-1"), 0)
+            same = (found.symbol, found.module, found.returns) == (
+                (event.symbol, event.module, event.returns)
+            )
+            ours = known.rule is not None or recognise(found, self._given) is not None
+            other.append(bool(found.symbol) and not same and ours)
+        flags: npt.NDArray[np.bool_] = np.array(other, np.bool_)[np.asarray(encoded.indices)]
+        return flags
 
     @property
     def contexts(self) -> bool:
