@@ -261,3 +261,9 @@ def test_functions_that_share_a_name_are_not_taken_for_each_other(
     report, events = judged(path)
     assert int(losses(events, Cause.UNREAD)["size"].sum()) == 6
     assert report.verdict is Verdict.INCONCLUSIVE
+
+
+def test_text_cut_in_the_blanks_of_a_line_is_truncated(text: Path) -> None:
+    """Lines begin with blanks, so a tenth of all cuts are there."""
+    text.write_text(race() + "     ")
+    assert judged(text)[0].truncated

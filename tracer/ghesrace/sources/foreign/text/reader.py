@@ -175,7 +175,7 @@ class TextReader:
                     raise InputError(f"{self.path}: a line of more than 1 MiB", "is it a trace?")
                 if cut:
                     yield lines_of(data[:cut])
-        if rest.strip():
+        if rest:  # The next line may be cut in the blanks that it begins with.
             self.truncated.append("the text ends in the middle of a line")
 
     def _columns(
