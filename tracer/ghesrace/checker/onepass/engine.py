@@ -19,7 +19,7 @@ from ghesrace.checker.onepass.state import Episode
 from ghesrace.checker.report import PatternResult, Report, SlotCounts, Verdict
 from ghesrace.checker.validate import validate
 from ghesrace.errors import InputError
-from ghesrace.events import Cause, Events, Kind
+from ghesrace.events import Cause, Events, Kind, select
 from ghesrace.plan import Plan
 
 from .keep import Keep
@@ -160,14 +160,14 @@ class Engine:
         return self.stale, self.torn, self.shootdowns, self.overlaps
 
     def _count(self, batch: Events) -> None:
-        losses = batch[batch["kind"] == Kind.LOSS]
+        losses = select(batch, Kind.LOSS)
         self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
-        for cause in np.unique(losses["aux"]):
-            of_cause = losses[losses["aux"] == cause]
-            counted = int(of_cause["size"].astype(np.int64).sum())
+        for cause in np.unique(losses["cause"]):
+            of_cause = losses[losses["cause"] == cause]
+            counted = int(of_cause["count"].astype(np.int64).sum())
             self._lost[Cause(int(cause))] = self._lost.get(Cause(int(cause)), 0) + counted
-            self._uncountable |= bool((of_cause["size"] == 0).any())
-        self.truncated |= bool((losses["aux"] == Cause.TRUNCATED).any())
+            self._uncountable |= bool((of_cause["count"] == 0).any())
+        self.truncated |= bool((losses["cause"] == Cause.TRUNCATED).any())
 
     def _account(self, judged: list[One]) -> None:
         for one in judged:
