@@ -20,8 +20,8 @@ PASSED = "passed"  # tests that passed, one name a line; a second boot skips the
 def private(share: Path) -> Path:
     """Return the sub-folder of *share* through which the two sides talk; results go elsewhere.
 
-    >>> private(Path("/tmp/share"))
-    PosixPath('/tmp/share/.lab')
+    >>> private(Path("/srv/share"))
+    PosixPath('/srv/share/.lab')
     """
     return share / ".lab"
 
