@@ -154,7 +154,7 @@ def judged(source: BpfSource) -> tuple[float, float, int, Engine]:
     # A summary stamps what it counted when it is read, so it takes a second round.
     for _ in range(2):
         end = clock_now(source.plan.clock)
-        while engine.correlator.watermark < end:
+        while engine.core.mark < end:
             begin = time.thread_time()
             batch = next(batches)
             read = time.thread_time()

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from ghesrace.checker.engine import Engine
@@ -13,9 +11,6 @@ from ghesrace.checker.report import Report
 from ghesrace.events import Events, Kind, mark
 
 from .parse import Case
-
-WRONG_TODAY = Path(__file__).parent / "wrong-today.txt"
-CUT = "cut"  # the kind of a case that is judged otherwise when it comes in pieces
 
 
 def judged(case: Case) -> Report:
@@ -83,26 +78,6 @@ def _patterns(case: Case, report: Report) -> list[str]:
     if case.not_checked and unchecked != set(case.not_checked):
         found.append(f"unchecked {sorted(unchecked)}, right is {sorted(case.not_checked)}")
     return found
-
-
-def wrong_today() -> dict[str, set[str]]:
-    """Kinds of wrong judgement by the name of the case: what wrong-today.txt lists.
-
-    Raises ValueError for a line that is not NAME KIND, or that stands there twice.
-    """
-    listed: dict[str, set[str]] = {}
-    for line in WRONG_TODAY.read_text(encoding="utf-8").splitlines():
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        name, _, kind = text.partition(" ")
-        kind = kind.strip()
-        if not kind or kind in listed.setdefault(name, set()):
-            raise ValueError(
-                f"{WRONG_TODAY.name}: {text!r} is not NAME KIND, or stands there twice"
-            )
-        listed[name].add(kind)
-    return listed
 
 
 def pieces(stream: Events, *stamps: int) -> list[Events]:

@@ -11,25 +11,17 @@ import pytest
 
 from ghesrace.checker.model import Class
 from ghesrace.events import Cause, Context, Events, Kind
-from tests.litmus.judge import CUT, differences, judged, judged_in_pieces, pieces, wrong_today
+from tests.litmus.judge import differences, judged, judged_in_pieces, pieces
 from tests.litmus.parse import CASES, Case, LitmusError, load, parse
 
 FILES = sorted(CASES.glob("*.litmus"))
-WRONG = wrong_today()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_case(path: Path) -> None:
-    """A rule of DESIGN.md, or a published verdict, no longer holds; the file says which.
-
-    A case of wrong-today.txt fails here when it has come right: then its line there must go.
-    """
+    """A rule of DESIGN.md, or a published verdict, no longer holds; the file says which."""
     case = load(path)
-    found = differences(case, judged(case))
-    if WRONG.get(path.stem, set()) - {CUT}:
-        assert found, "repaired: delete its line in wrong-today.txt"
-    else:
-        assert not found
+    assert differences(case, judged(case)) == []
 
 
 def stamps(case: Case) -> list[int]:
@@ -42,17 +34,15 @@ def test_case_in_pieces(path: Path) -> None:
     """What ghesrace says depends on when the ring buffers happened to be read."""
     case = load(path)
     whole, cut = judged(case), judged_in_pieces(case, *stamps(case))
-    same = [replace(slot, latent=0) for slot in whole.slots] == [
-        replace(slot, latent=0) for slot in cut.slots
-    ] and (whole.verdict, whole.findings) == (cut.verdict, cut.findings)
-    assert same != (CUT in WRONG.get(path.stem, set())), "see wrong-today.txt"
+    assert whole.slots == cut.slots
+    assert (whole.verdict, whole.findings) == (cut.verdict, cut.findings)
 
 
 def test_one_cut_changes_nothing() -> None:
     """A live source cuts its stream several times a second: each place gave another verdict."""
     case = load(CASES / "order-whatever-the-cut.litmus")
     words = {judged_in_pieces(case, stamp).verdict.word for stamp in stamps(case)}
-    assert (words == {case.expect}) != (CUT in WRONG[case.name]), "see wrong-today.txt"
+    assert words == {case.expect}
 
 
 def test_pieces_are_what_a_source_delivers() -> None:
@@ -69,23 +59,6 @@ def test_pieces_are_what_a_source_delivers() -> None:
         assert (events["ts"] >= promised).all()
         assert int(part["kind"][-1]) == Kind.MARK
         promised = int(part["ts"][-1])
-
-
-@pytest.mark.parametrize("text", ["a\n", "a \n", "a x\n# c\na  x\n"])
-def test_a_line_of_what_is_wrong_today_says_what(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A case would be excused without a reason, or a line that should go would be overlooked."""
-    (tmp_path / "list").write_text(text)
-    monkeypatch.setattr("tests.litmus.judge.WRONG_TODAY", tmp_path / "list")
-    with pytest.raises(ValueError, match="is not NAME KIND"):
-        wrong_today()
-
-
-def test_what_is_wrong_today_names_cases() -> None:
-    """A line for a case that is gone would hide that nobody tries it any more."""
-    assert set(WRONG) <= {path.stem for path in FILES}
-    assert all(WRONG.values())
 
 
 def test_cases_cover_every_class_and_verdict() -> None:

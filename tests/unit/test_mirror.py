@@ -14,10 +14,7 @@ UNIT = REPO / "tests" / "unit"
 TREES = {REPO / "tracer" / "ghesrace": UNIT, REPO / "lab": UNIT / "lab"}
 
 # Modules without a test file of their name, and why.
-_CORE = "replaced by the compiled core; held by litmus, oracle and patterns/test_stale.py"
-_ONEPASS = (
-    "the rule written anew, not run by `check` yet: held by checker/test_onepass.py, worlds, oracle"
-)
+_CORE = "part of the rule: held whole by checker/core/test_run.py, litmus, oracle and worlds"
 _DATA = "data and protocols only"
 _GUEST = "needs a real kernel: tests/lab"
 WITHOUT = {
@@ -25,33 +22,25 @@ WITHOUT = {
     "tracer/ghesrace/checker/model.py": _DATA,
     "tracer/ghesrace/checker/patterns/__init__.py": _DATA,
     "tracer/ghesrace/sources/__init__.py": _DATA,
-    "tracer/ghesrace/checker/core/correlate.py": _CORE,
-    "tracer/ghesrace/checker/core/episodes.py": _CORE,
-    "tracer/ghesrace/checker/core/judge.py": _CORE,
-    "tracer/ghesrace/checker/core/meetings.py": _CORE,
-    "tracer/ghesrace/checker/core/order.py": _CORE,
-    "tracer/ghesrace/checker/core/search.py": _CORE,
-    "tracer/ghesrace/checker/onepass/classes.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/edits.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/engine.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/facts.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/invalidations.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/keep.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/late.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/leaving.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/losses.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/pages.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/predict.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/reader.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/rule.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/run.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/stale.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/state.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/threats.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/together.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/uncompiled.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/uses.py": _ONEPASS,
-    "tracer/ghesrace/checker/onepass/words.py": _ONEPASS,
+    "tracer/ghesrace/checker/core/classes.py": _CORE,
+    "tracer/ghesrace/checker/core/decided.py": _CORE,
+    "tracer/ghesrace/checker/core/edits.py": _CORE,
+    "tracer/ghesrace/checker/core/facts.py": _CORE,
+    "tracer/ghesrace/checker/core/invalidations.py": _CORE,
+    "tracer/ghesrace/checker/core/late.py": _CORE,
+    "tracer/ghesrace/checker/core/leaving.py": _CORE,
+    "tracer/ghesrace/checker/core/losses.py": _CORE,
+    "tracer/ghesrace/checker/core/pages.py": _CORE,
+    "tracer/ghesrace/checker/core/predict.py": _CORE,
+    "tracer/ghesrace/checker/core/reader.py": _CORE,
+    "tracer/ghesrace/checker/core/rule.py": _CORE,
+    "tracer/ghesrace/checker/core/state.py": _CORE,
+    "tracer/ghesrace/checker/core/threats.py": _CORE,
+    "tracer/ghesrace/checker/core/uncompiled.py": _CORE,
+    "tracer/ghesrace/checker/core/uses.py": _CORE,
+    "tracer/ghesrace/checker/core/words.py": _CORE,
+    "tracer/ghesrace/checker/columns.py": "held by checker/test_engine.py and the metrics' tests",
+    "tracer/ghesrace/checker/event_store.py": "held by checker/test_witness.py",
     "tracer/ghesrace/sources/foreign/reader.py": _DATA,
     "lab/boards/board.py": _DATA,
     "lab/inside/systemd.py": _GUEST,
@@ -59,7 +48,6 @@ WITHOUT = {
 
 # Tests in a wing that are of no single module, and why.
 ACROSS = {
-    "checker/test_onepass.py": "the rule written anew, whole",
     "checker/test_properties.py": "what holds for every stream, over all patterns",
     "sources/bpf/summary/test_c.py": "the C itself, run on this machine against the checker",
     "sources/capture/test_old_files.py": "captures of earlier releases",

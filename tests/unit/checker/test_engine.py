@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ghesrace.checker.core import correlate
+from ghesrace.checker import engine as module
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
@@ -42,7 +42,7 @@ def test_an_unchecked_pattern_is_not_clean() -> None:
 
 def test_a_stream_without_marks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file that claims events without end, and never a MARK, would eat all memory."""
-    monkeypatch.setattr(correlate, "MAX_UNMARKED", 100)
+    monkeypatch.setattr(module, "MAX_UNMARKED", 100)
     stream = bounce(20).stream()[:-1]  # without its MARK
     engine = Engine(plan())
     engine.feed(stream[:90])

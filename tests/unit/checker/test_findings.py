@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings: their rank, their groups, and how much of them is kept."""
+"""Findings: their rank, and how much of them is kept."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from ghesrace.checker.findings import (
     FIRST_OCCURRENCES,
@@ -12,7 +10,6 @@ from ghesrace.checker.findings import (
     Finding,
     Occurrence,
     Step,
-    groups,
     in_time,
     ranked,
 )
@@ -39,15 +36,6 @@ def test_the_worst_comes_first() -> None:
     assert ranked([predicted, rare, frequent, write]) == [write, frequent, rare, predicted]
 
 
-def test_groups_are_rows_that_are_equal_in_every_column() -> None:
-    """Findings of two frames would be one, or one be many."""
-    found = groups(np.array([1, 2, 1, 1]), np.array([5, 5, 5, 6]))
-    assert sorted(sorted(group.tolist()) for group in found) == [[0, 2], [1], [3]]
-    assert list(groups(np.zeros(0, np.int64))) == []
-    many = np.arange(MAX_FINDINGS + 50)
-    assert len(list(groups(many))) == MAX_FINDINGS
-
-
 def when(number: int) -> Occurrence:
     return Occurrence(number, None, None, None, (0, 1), None)
 
@@ -55,9 +43,9 @@ def when(number: int) -> Occurrence:
 def test_all_are_counted_and_the_first_are_kept() -> None:
     """A storm would eat the memory, or its count be that of what is shown."""
     short, full = Collection(), Collection(all_occurrences=True)
-    for part in (np.arange(7), np.arange(7, 30)):
+    for number in range(30):
         for collection in (short, full):
-            collection.add(("key",), part, finding, when)
+            collection.add(("key",), finding, when(number))
     assert [c.found["key",].count for c in (short, full)] == [31, 31]  # it was made with one
     assert [o.ts for o in short.found["key",].occurrences] == list(range(FIRST_OCCURRENCES))
     assert [o.ts for o in full.found["key",].occurrences] == list(range(30))
@@ -67,8 +55,8 @@ def test_more_distinct_findings_than_can_be_kept() -> None:
     """A hostile file would make findings without end; or the first ones be forgotten."""
     collection = Collection()
     for number in range(MAX_FINDINGS + 5):
-        collection.add((number,), np.arange(1), finding, when)
-    collection.add((0,), np.arange(1), finding, when)
+        collection.add((number,), finding, when(number))
+    collection.add((0,), finding, when(0))
     assert len(collection.found) == MAX_FINDINGS
     assert collection.found[0,].count == 3
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghesrace.checker.core import correlate
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.events import PAGE_SIZE, Cause, Context, Flag, Kind, empty
@@ -150,24 +148,10 @@ def test_where_the_stream_is_cut_does_not_matter(
     assert told(judge(p, *batches(stream, *cuts))) == told(judge(p, stream))
 
 
-@settings(max_examples=100, deadline=None)
-@given(ACTS, PLANS, st.integers(1, 20))
-def test_how_many_are_judged_at_once_does_not_matter(
-    acts: list[Act], implied: str, most: int
-) -> None:
-    """A burst, which is judged in steps, would be told otherwise than the same events in a file."""
-    stream = record(acts).stream()
-    p = the_plan(implied)
-    whole = told(judge(p, stream))
-    with patch.object(correlate, "MOST_EVENTS_AT_ONCE", most):
-        assert told(judge(p, stream)) == whole
-        assert len(list(Engine(p).steps(stream))) >= min(len(stream) // (2 * most), 2)
-
-
 @settings(max_examples=60, deadline=None)
-@given(ACTS, PLANS, st.data(), st.sampled_from([5, 1 << 16]))
+@given(ACTS, PLANS, st.data())
 def test_a_follower_says_what_its_leader_says(
-    acts: list[Act], implied: str, data: st.DataObject, most: int
+    acts: list[Act], implied: str, data: st.DataObject
 ) -> None:
     """If this fails, the verdict of the daemon's window is not what its events deserve."""
     stream = record(acts).stream()
@@ -176,14 +160,11 @@ def test_a_follower_says_what_its_leader_says(
     cuts = data.draw(st.lists(st.integers(1, max(len(stream) - 1, 1)), max_size=4))
     leader = Engine(the_plan(implied))
     whole, windows = leader.follower(), [leader.follower()]
-    with patch.object(correlate, "MOST_EVENTS_AT_ONCE", most):
-        for part in batches(stream, *cuts):
-            rest = part
-            for _ in leader.steps(part):
-                whole.follow(leader, rest)
-                windows[-1].follow(leader, rest)
-                rest = empty()
-            windows.append(leader.follower())
+    for part in batches(stream, *cuts):
+        leader.feed(part)
+        whole.follow(leader, part)
+        windows[-1].follow(leader, part)
+        windows.append(leader.follower())
     leader.finish()
     whole.follow(leader, empty())
     windows[-1].follow(leader, empty())

@@ -6,12 +6,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ghesrace.checker.core.run import Core
+from ghesrace.checker.core.state import Episode
+from ghesrace.checker.event_store import MOST_EVENTS, EventStore
 from ghesrace.checker.findings import Finding, Step
-from ghesrace.checker.model import EPISODE, Mark
-from ghesrace.checker.witness import EventStore, episode_key, steps
-from ghesrace.events import Context, Events, Kind
+from ghesrace.checker.witness import steps
+from ghesrace.events import Context, Kind
 from tests.build.judging import judge
-from tests.build.trace import STEP, A, B, Trace, plan
+from tests.build.trace import STEP, A, B, Trace, V, batches, plan
 
 
 def found(trace: Trace) -> Finding:
@@ -60,16 +62,19 @@ def test_a_write_is_called_one() -> None:
     assert (finding.access, numbered(finding)[8].event) == ("write", "write")
 
 
-def row(cpu: int, entry: int, at: int, close: int) -> np.void:
-    made = np.zeros(1, EPISODE)
-    made["cpu"], made["ctx"], made["seq_entry"] = cpu, Context.IRQ, entry
-    made["seq_map"], made["seq_close"], made["frame"] = at, close, A
-    return made[0]
+def told(trace: Trace, *cuts: int) -> tuple[EventStore, list[Episode]]:
+    """The episodes of a trace, and where their events are found; the stream is cut at *cuts*."""
+    core, store, judged = Core(plan()), EventStore(), []
+    for batch in batches(trace.stream(), *cuts):
+        store.take(batch)
+        judged += core.feed(batch)
+        store.set_all_aside(core, [])
+    judged += core.finish()
+    return store, [one.episode for one in judged]
 
 
-def sorted_events(trace: Trace) -> Events:
-    events = np.concatenate(trace.records)
-    return events[np.lexsort((events["seq"], events["cpu"]))]
+def kinds(store: EventStore, episode: Episode) -> list[str]:
+    return [Kind(int(kind)).name for kind in store.of(episode)["kind"]]
 
 
 def test_events_of_an_episode_are_those_of_its_cpu_and_context() -> None:
@@ -82,11 +87,12 @@ def test_events_of_an_episode_are_those_of_its_cpu_and_context() -> None:
     trace.add(1, Kind.INV_ALL)
     trace.add(0, Kind.UNMAP, slot=0)
     trace.add(0, Kind.INV_PAGE)
-    last = trace.seq[0]
     trace.report(0, B)
-    store = EventStore(sorted_events(trace))
-    kinds = [Kind(int(k)).name for k in store.of(row(0, 1, 3, last))["kind"]]
-    assert kinds == ["NOTIFY", "COPY", "MAP", "UNMAP", "INV_PAGE"]
+    store, episodes = told(trace)
+    [first] = [one for one in episodes if one.seq_map == 3]
+    assert kinds(store, first)[:5] == ["NOTIFY", "COPY", "MAP", "UNMAP", "INV_PAGE"]
+    assert set(store.of(first)["cpu"].tolist()) == {0}
+    assert set(store.of(first)["ctx"].tolist()) == {Context.IRQ}
 
 
 @pytest.mark.parametrize("copies", [True, False])
@@ -94,42 +100,49 @@ def test_the_second_page_has_not_the_first_ones_unmap(copies: bool) -> None:
     """The first page's flush, which in another order is long ago, would seem to precede the map."""
     trace = Trace()
     trace.report(0, A, B)
-    events = sorted_events(trace)
     if not copies:
-        events = events[~np.isin(events["kind"], (Kind.COPY, Kind.COPY_END))]
-    at = int(events["seq"][events["kind"] == Kind.MAP][1])
-    close = int(events["seq"][events["kind"] == Kind.UNMAP][1]) + 1
-    kinds = [Kind(int(k)).name for k in EventStore(events).of(row(0, 1, at, close))["kind"]]
+        trace.records = [
+            records[~np.isin(records["kind"], (Kind.COPY, Kind.COPY_END))]
+            for records in trace.records
+        ]
+    store, episodes = told(trace)
     begin = ["NOTIFY", "COPY"] if copies else ["NOTIFY"]
-    assert kinds == [*begin, "MAP", "READ", "UNMAP", "INV_PAGE"]
+    expected = [*begin, "MAP", "READ", "UNMAP", "INV_PAGE"]
+    assert kinds(store, episodes[1])[: len(expected)] == expected
 
 
-def test_kept_events_outlive_their_chunk_and_others_do_not() -> None:
-    """A threat's witness would be lost at the next batch, or memory grow with the run."""
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_events_outlive_their_batch(cut: int) -> None:
+    """A live source's witness would lack what came in the batch before."""
     trace = race()
-    events = sorted_events(trace)
-    x, y = row(0, 1, 3, 6), row(1, 1, 3, 6)
-    store = EventStore(events)
-    wanted = store.of(x)
-    assert len(wanted) > 3
-    store.keep(np.array([x], EPISODE))
-    store.events = events[:0]
-    assert np.array_equal(store.of(x), wanted)
-    assert len(store.of(y)) == 0
-    store.keep(np.array([y], EPISODE))
-    assert set(store.kept) == {episode_key(y)}
-    assert len(store.of(x)) == 0
+    whole, cut_up = told(trace), told(trace, cut)
+    for (store, one), (other, same) in zip(
+        [(whole[0], episode) for episode in whole[1]],
+        [(cut_up[0], episode) for episode in cut_up[1]],
+        strict=True,
+    ):
+        assert store.of(one).tolist() == other.of(same).tolist()
+
+
+def test_an_episode_has_no_events_without_end() -> None:
+    """A foreign file can claim any number of reads in one episode: its witness would eat all
+    memory, and the report be unreadable."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    for _ in range(500):
+        trace.add(0, Kind.READ, addr=V)
+    trace.add(0, Kind.UNMAP, slot=0)
+    trace.add(0, Kind.NOTIFY_END)
+    store, [episode] = told(trace, *range(10, 500, 10))
+    assert len(store.of(episode)) == MOST_EVENTS
 
 
 def test_luck_stands_between_the_two_episodes() -> None:
     """What saved y would stand after its read, where it saves nothing."""
-    trace = race()
-    events = sorted_events(trace)
-    x, y = row(0, 1, 3, 6), row(1, 1, 3, 6)
-    y["marks"] = Mark.UNMAPPED
-    store = EventStore(events)
-    told = steps(plan(), x, store.of(x), y, store.of(y), luck="an unrelated flush")
-    at = next(i for i, step in enumerate(told) if step.event == "luck")
-    assert {step.side for step in told[:at] if step.ts is not None} == {"x"}
-    assert {step.side for step in told[at:]} == {"y"}
-    assert told[at].text == "an unrelated flush"
+    store, [x, y] = told(race())
+    lines = steps(plan(), x, store.of(x), y, store.of(y), luck="an unrelated flush")
+    at = next(i for i, step in enumerate(lines) if step.event == "luck")
+    assert {step.side for step in lines[:at] if step.ts is not None} == {"x"}
+    assert {step.side for step in lines[at:]} == {"y"}
+    assert lines[at].text == "an unrelated flush"

@@ -99,11 +99,8 @@ def test_state_stays_bounded() -> None:
         bounce(20, into=trace)
         watch.feed(trace.stream())
         watch.look(now=True)
-        pending = sum(map(len, watch.engine.correlator._pending))
-        sizes.append(
-            pending
-            + sum(len(p.store.kept) for p in watch.engine.patterns if hasattr(p, "store"))
-            + len(watch._grown)
-        )
+        core = watch.engine.core
+        pending = sum(len(state.holds) + len(state.window) for state in core.slots)
+        sizes.append(pending + len(core.edits.writes) + len(watch._grown))
     assert max(sizes[20:]) <= max(sizes[:20])
     assert sum(watch.windows.values()) >= 10

@@ -3,60 +3,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
-from ghesrace.checker.core.correlate import Correlator
-from ghesrace.checker.core.judge import Judge
-from ghesrace.checker.core.spans import Tracker
-from ghesrace.checker.patterns.overlap import Overlap
-from ghesrace.checker.patterns.shootdown import Shootdown
-from ghesrace.checker.patterns.stale import Stale
-from ghesrace.checker.patterns.torn_edit import TornEdit
-from ghesrace.events import (
-    NEVER,
-    Cause,
-    Events,
-    Kind,
-    Trait,
-    present,
-    select,
-)
+from ghesrace.checker.core.decided import Decided, gather
+from ghesrace.checker.core.rule import Judged as One
+from ghesrace.checker.core.run import Core
+from ghesrace.errors import InputError
+from ghesrace.events import Cause, Events, Kind, select
 from ghesrace.plan import Plan
 
-from .digest import Count, Digest
+from .columns import columns
+from .event_store import EventStore
 from .findings import ranked
-from .losses import MAP_KINDS, hides
-from .model import Chunk, Class, Judged, Why
-from .patterns import Evidence, Pattern
+from .model import Class, Judged, Why
+from .patterns import Pattern
+from .patterns.overlap import Overlap
+from .patterns.shootdown import Shootdown
+from .patterns.stale import Stale
+from .patterns.torn_edit import TornEdit
 from .report import PatternResult, Report, SlotCounts, Verdict
 from .validate import validate
 
+# Sources mark several times a second; a file of a few MB can claim any number of events.
+MAX_UNMARKED = 1 << 23
+_WHOLE = (Cause.TRUNCATED, Cause.PROBE_GONE, Cause.UNWATCHED)  # any event may be among these
 _NO_CONTEXTS = "the record can't tell contexts, or takes an NMI for an interrupt"
-PATTERNS: tuple[Callable[[Plan, bool], Pattern], ...] = (Stale, TornEdit, Shootdown, Overlap)
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """This is what one batch decided.
-
-    `judged` are the episodes that it decided. `evidence.judged` are these and, from a summary, the
-    samples, which the patterns need and which are counted elsewhere. `counts` are a summary's
-    counts of episodes that were not recorded one by one.
-    """
-
-    evidence: Evidence
-    judged: list[Judged]
-    counts: list[Count]
 
 
 class Engine:
     """Feed an engine batches (`feed`), end the stream (`finish`), and ask for a `report` at any
     time.
 
-    Its memory is bounded by CPUs x slots and by the batches between two MARKs, not by the run.
+    Its memory is bounded by CPUs x slots and by the events between two MARKs, not by the run.
 
     >>> from ghesrace.events import mark
     >>> from ghesrace.plan import Slot
@@ -69,19 +49,25 @@ class Engine:
 
     def __init__(self, plan: Plan, *, all_occurrences: bool = False) -> None:
         self.plan = plan
-        self.correlator = Correlator(plan)
-        self.judge = Judge(plan)
-        self.digest = Digest(plan)
-        self.tracker = Tracker(plan)
-        self.patterns = [make(plan, all_occurrences) for make in PATTERNS]
+        self.core = Core(plan)
+        self.events_of = EventStore()
+        self.stale = Stale(plan, self.events_of.of, all_occurrences)
+        self.patterns: tuple[Pattern, ...] = (
+            self.stale,
+            TornEdit(plan, all_occurrences),
+            Shootdown(plan, all_occurrences),
+            Overlap(plan, all_occurrences),
+        )
         self.slots = [SlotCounts(slot.name, slot.address) for slot in plan.slots]
         self.events = 0
         self.truncated = False
         self._lost: dict[Cause, int] = {}
         self._uncountable = False
-        self._hid_maps = False
-        self._edited = False  # Edits of page tables were recorded.
-        self._last: _Step | None = None  # of the last batch; None if that decided nothing
+        self._edited = False  # edits of page tables were recorded
+        self._unmarked = 0  # events since the last MARK
+        self._last: Decided | None = None
+        self._open_ends = self._orphans = self._hid_kinds = 0
+        self._hid = False
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
 
     def feed(self, batch: Events) -> list[Judged]:
@@ -90,35 +76,37 @@ class Engine:
 
         Raises InputError for records that no source of ours makes (`checker.validate.validate`).
         """
-        return [slot for judged in self.steps(batch) for slot in judged]
-
-    def steps(self, batch: Events) -> Iterator[list[Judged]]:
-        """Do as `feed` does, but yield what each step decided, so that a follower can follow each
-        step of a large batch. There is at least one step."""
         validate(batch, self.plan)
         self._count(batch)
-        self._last = None
-        for chunk in self.correlator.feed(self.digest.take(batch)):
-            yield self._step(chunk, self.correlator.watermark)
-        if self._last is None:
-            yield []
+        self._unmarked = 0 if (batch["kind"] == Kind.MARK).any() else self._unmarked + len(batch)
+        if self._unmarked > MAX_UNMARKED:
+            what = f"over {MAX_UNMARKED:,} events without a MARK"
+            raise InputError(what, "the file is corrupt, or no capture of ghesrace's")
+        self.events_of.take(batch)
+        judged = self._step(self.core.feed(batch))
+        self.events_of.set_all_aside(self.core, self.stale.predictions.all_kept())
+        return judged
+
+    def finish(self) -> list[Judged]:
+        """Judge what is left, as the stream is over, and return it as `feed` does."""
+        return self._step(self.core.finish())
 
     def follower(self) -> Engine:
         """Return an engine that reports on what comes from now on, as this one judges it. It is fed
         by `follow`, which costs little, and by nothing else.
 
             window = engine.follower()
-            for judged in engine.steps(batch):
-                window.follow(engine, batch)
-                batch = batch[:0]
+            judged = engine.feed(batch)
+            window.follow(engine, batch)
         """
         made = Engine(self.plan)
-        made.correlator, made.judge, made.tracker = self.correlator, self.judge, self.tracker
+        made.core, made.events_of = self.core, self.events_of
+        made.stale.look = self.events_of.of
         return made
 
     def follow(self, leader: Engine, batch: Events) -> None:
-        """Take what the last step of the *leader* decided. *batch* is the batch of which that was
-        the first step; it is empty for later steps and after the leader's `finish`."""
+        """Take what the *leader* decided of *batch*, which it was just fed; empty after its
+        `finish`."""
         self._count(batch)
         if leader._last is not None:
             self._take(leader._last)
@@ -133,32 +121,19 @@ class Engine:
         """This is how many times some pattern was observed so far."""
         return sum(p.observed for p in self.patterns)
 
-    def finish(self) -> list[Judged]:
-        """Judge what is left, as the stream is over, and return it as `feed` does."""
-        return self._step(self.correlator.finish(), NEVER)
-
-    def _step(self, chunk: Chunk, watermark: int) -> list[Judged]:
-        judged = self.judge.step(chunk)
-        digested = self.digest.step(watermark, chunk.losses)
-        spans = self.tracker.step(chunk.fresh, chunk.losses, chunk.watermark)
-        evidence = Evidence(
-            chunk,
-            judged + digested.judged + digested.samples,
-            self.judge.witnesses(),
-            spans,
-            self.correlator.addresses,
-            digested.events,
-        )
-        self._last = _Step(evidence, judged + digested.judged, digested.counts)
+    def _step(self, judged: list[One]) -> list[Judged]:
+        self._last = gather(self.core, judged)
         self._take(self._last)
-        return self._last.judged
+        return columns(judged)
 
-    def _take(self, step: _Step) -> None:
+    def _take(self, step: Decided) -> None:
         self._account(step.judged)
-        for count in step.counts:
-            self._account_count(count)
         for pattern in self.patterns:
-            pattern.step(step.evidence)
+            pattern.take(step)
+        self._open_ends += step.open_ends
+        self._orphans += step.orphans
+        self._hid |= step.hid
+        self._hid_kinds |= step.hid_kinds
 
     def _count(self, batch: Events) -> None:
         losses = select(batch, Kind.LOSS)
@@ -170,54 +145,35 @@ class Engine:
             self._lost[Cause(int(cause))] = self._lost.get(Cause(int(cause)), 0) + counted
             self._uncountable |= bool((of_cause["count"] == 0).any())
         self.truncated |= bool((losses["cause"] == Cause.TRUNCATED).any())
-        self._hid_maps |= bool(hides(self.plan, losses, MAP_KINDS).any())
 
-    def _account(self, judged: list[Judged]) -> None:
-        for slot in judged:
-            counts = self.slots[slot.slot]
-            counts.address = self.correlator.addresses[slot.slot]
-            counts.episodes += len(slot.episodes)
-            counts.handoffs += int(slot.handoff.sum())
-            counts.latent += int(slot.latent.sum())
-            for cls, n in enumerate(np.bincount(slot.cls, minlength=len(Class))):
-                counts.classes[cls] += int(n)
-            for why, n in enumerate(np.bincount(slot.why, minlength=len(Why))):
-                counts.uncertain[why] += int(n) if why else 0
-            for cpu in present(slot.episodes["cpu"]):
-                mine = slot.episodes["cpu"] == cpu
-                started = mine & (slot.why == Why.START)
-                decided = np.flatnonzero(mine & (slot.cls != Class.UNCERTAIN))
-                name = (slot.slot, int(cpu))
-                waiting = self._at_start.get(name, 0) + int(started.sum())
-                if len(decided):
-                    after = int((np.flatnonzero(started) > decided[-1]).sum())
-                    counts.uncertain_at_start += waiting - after
-                    waiting = after
-                self._at_start[name] = waiting
-
-    def _account_count(self, count: Count) -> None:
-        counts = self.slots[count.slot]
-        counts.episodes += count.n
-        counts.handoffs += count.n if count.traits & Trait.HANDOFF else 0
-        counts.latent += count.n if count.traits & Trait.LATENT else 0
-        counts.classes[count.cls] += count.n
-        counts.uncertain[count.why] += count.n if count.why else 0
-        if count.cls != Class.UNCERTAIN:
-            # These safe episodes came later. An invalidation made them safe, and after it the start
-            # leaves nothing unknown.
-            counts.uncertain_at_start += self._at_start.pop((count.slot, count.cpu), 0)
+    def _account(self, judged: list[One]) -> None:
+        for one in judged:
+            hold = one.episode.hold
+            counts = self.slots[hold.slot]
+            counts.episodes += 1
+            counts.handoffs += one.handoff
+            counts.latent += one.latent
+            counts.classes[one.cls] += 1
+            key = (hold.slot, hold.cpu)
+            if one.cls == Class.UNCERTAIN:
+                counts.uncertain[one.why] += 1
+                if one.why == Why.START:
+                    self._at_start[key] = self._at_start.get(key, 0) + 1
+            else:
+                counts.uncertain_at_start += self._at_start.pop(key, 0)
+        for state in self.core.slots:
+            if state.known:
+                self.slots[state.number].address = state.address
 
     def report(self) -> Report:
         """Return the verdict on everything fed so far, with what led to it."""
         patterns = {pattern.name: self._result(pattern) for pattern in self.patterns}
         checked = [p for p in self.patterns if patterns[p.name].checked]
         findings = ranked([finding for p in checked for finding in p.findings()])
-        observed = any(patterns[p.name].observed for p in checked)
-        predicted = any(patterns[p.name].predicted for p in checked)
         reasons = self._reasons(patterns)
-        if observed:
+        if any(result.observed for result in patterns.values()):
             verdict = Verdict.OBSERVED
-        elif predicted:
+        elif any(result.predicted for result in patterns.values()):
             verdict = Verdict.PREDICTED
         else:
             verdict = Verdict.INCONCLUSIVE if reasons else Verdict.CLEAN
@@ -237,7 +193,7 @@ class Engine:
 
     def _result(self, pattern: Pattern) -> PatternResult:
         because = self.plan.not_checked.get(pattern.name)
-        if because is None and not self._traced(pattern):
+        if because is None and _bits(pattern.needs) & ~self.core.facts.traced:
             because = "it was recorded without the probe points that this needs"
         if because is None and self._needs_contexts(pattern):
             because = _NO_CONTEXTS
@@ -252,10 +208,6 @@ class Engine:
         if self.plan.contexts or pattern.contexts == "not needed":
             return False
         return pattern.contexts == "needed" or not pattern.observed
-
-    def _traced(self, pattern: Pattern) -> bool:
-        kinds = {kind for p in self.plan.probes for kind in (p.kind, p.clear_kind)}
-        return {kind.name for kind in pattern.needs} <= kinds
 
     def _reasons(self, patterns: dict[str, PatternResult]) -> list[str]:
         """Return why the verdict can't be clean, the worst first, or [] if it can."""
@@ -272,20 +224,32 @@ class Engine:
             reasons.append("truncated")
         if Cause.PROBE_GONE in self._lost:
             reasons.append("probe-failed")
-        if self._hid_maps or any(p.hidden() for p in self.patterns if patterns[p.name].checked):
+        if self._may_hide(patterns):
             causes = ", ".join(cause.name.lower() for cause in sorted(self._lost))
             reasons.append(f"losses: {causes}")
-        for slot in self.slots:
-            left = slot.classes[Class.UNCERTAIN] - slot.uncertain_at_start
-            if left:
-                words = [
-                    f"{n - (slot.uncertain_at_start if why == Why.START else 0)} {why.name.lower()}"
-                    for why, n in zip(Why, slot.uncertain, strict=True)
-                    if n - (slot.uncertain_at_start if why == Why.START else 0)
-                ]
-                reasons.append(f"uncertain: {slot.name}: {', '.join(words)}")
+        if self._open_ends:
+            reasons.append(f"missed: {self._open_ends:,} maps without an unmap")
+        if self._orphans:
+            reasons.append(f"missed: {self._orphans:,} unmaps without a map")
         for name, result in patterns.items():
             reasons += [f"uncertain: {name}: {doubt}" for doubt in result.uncertain]
-        if self.tracker.overflowed:
-            reasons.append("uncertain: more was in progress at once than can be remembered")
+        for slot in self.slots:
+            forgiven = {Why.START: slot.uncertain_at_start}
+            left = {why: slot.uncertain[why] - forgiven.get(why, 0) for why in Why}
+            if any(left.values()):
+                words = ", ".join(f"{n:,} {why.name.lower()}" for why, n in left.items() if n)
+                reasons.append(f"uncertain: {slot.name}: {words}")
         return reasons
+
+    def _may_hide(self, patterns: dict[str, PatternResult]) -> bool:
+        """Return whether a loss may have hidden what would make the verdict worse."""
+        if any(cause in self._lost for cause in _WHOLE) or self._hid:
+            return True
+        for pattern in self.patterns:
+            if patterns[pattern.name].checked and self._hid_kinds & _bits(pattern.hidden):
+                return True
+        return bool(self._lost) and self.stale.hides()
+
+
+def _bits(kinds: tuple[Kind, ...]) -> int:
+    return sum(1 << kind for kind in kinds)

@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
-
-import numpy as np
-
-from ghesrace.events import Context, Ints
 
 Severity = Literal["observed", "predicted"]
 
@@ -101,22 +97,6 @@ def ranked(findings: list[Finding]) -> list[Finding]:
     )
 
 
-def groups(*columns: Ints) -> Iterator[Ints]:
-    """Yield the indices of equal rows of *columns* (shape (n,) each), group by group, for at most
-    MAX_FINDINGS groups.
-
-    >>> [group.tolist() for group in groups(np.array([7, 5, 7]))]
-    [[1], [0, 2]]
-    """
-    if not len(columns[0]):
-        return
-    names = np.stack([column.astype(np.int64) for column in columns])
-    _, group = np.unique(names, axis=1, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    cuts = np.flatnonzero(np.diff(group.ravel()[order])) + 1
-    yield from np.split(order, cuts[: MAX_FINDINGS - 1])[:MAX_FINDINGS]
-
-
 @dataclass(slots=True)
 class Collection:
     """A collection holds the distinct findings of a pattern, each with its first witness and with
@@ -128,7 +108,8 @@ class Collection:
     >>> found = Collection()
     >>> at = Occurrence(300, 300, None, None, (0, 1), None)
     >>> new = Finding("overlap", "observed", None, "GHES_IRQ", (0, 1), None, "why", [])
-    >>> found.add(("GHES_IRQ", 0, 1), np.arange(12), lambda: new, lambda member: at)
+    >>> for _ in range(12):
+    ...     found.add(("GHES_IRQ", 0, 1), lambda: new, at)
     >>> new.count, len(new.occurrences)
     (12, 10)
     """
@@ -137,29 +118,18 @@ class Collection:
     found: dict[tuple[object, ...], Finding] = field(default_factory=dict)
 
     def add(
-        self,
-        key: tuple[object, ...],
-        members: Ints,
-        make: Callable[[], Finding],
-        when: Callable[[int], Occurrence],
+        self, key: tuple[object, ...], make: Callable[[], Finding], when: Occurrence
     ) -> None:
-        """Count the *members* of one group (indices) in the finding under *key*, which *make*
-        returns if there is none yet. *when* returns the occurrence of a member."""
-        if key not in self.found:
+        """Count one occurrence of the finding under *key*, which *make* returns if there is none
+        yet."""
+        finding = self.found.get(key)
+        if finding is None:
             if len(self.found) >= MAX_FINDINGS:
                 return
-            self.found[key] = make()
-        finding = self.found[key]
-        finding.count += len(members)
-        room = FIRST_OCCURRENCES - len(finding.occurrences)
-        for member in members if self.all_occurrences else members[: max(room, 0)]:
-            finding.occurrences.append(when(int(member)))
-
-
-def step_of(side: Literal["x", "y"], span: np.void, ts: int | None, event: str, text: str) -> Step:
-    """Return a line of a witness that happened in *span* (SPAN or EVENT) at *ts* (ns)."""
-    context = Context(int(span["ctx"])).name.lower()
-    return Step(side, None, ts, int(span["cpu"]), context, event, text)
+            finding = self.found[key] = make()
+        finding.count += 1
+        if self.all_occurrences or len(finding.occurrences) < FIRST_OCCURRENCES:
+            finding.occurrences.append(when)
 
 
 def in_time(steps: list[Step]) -> list[Step]:

@@ -116,8 +116,7 @@ class Tally:
 
     def _handoffs(self, judged: Judged) -> None:
         at = np.flatnonzero(judged.handoff)
-        before = judged.threats[at + len(judged.threats) - len(judged.episodes) - 1]
-        unmap, mapped = before["t_unmap"], judged.episodes["t_map"][at]
+        unmap, mapped = judged.before[at], judged.episodes["t_map"][at]
         known = unmap != NEVER
         waited = np.maximum(mapped[known] - unmap[known], 0)
         bucket = np.searchsorted(REMAP_BOUNDS, waited / 1e9, side="left")

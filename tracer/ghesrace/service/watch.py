@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.findings import Finding
 from ghesrace.checker.report import Report, Verdict
-from ghesrace.events import Events, Kind, empty, joined, promised
+from ghesrace.events import Events, Kind, empty
 from ghesrace.plan import Plan
 
 from .tally import Tally
@@ -25,11 +25,6 @@ from .tally import Tally
 # Asking for a report costs more than a batch on hosts with many CPUs, so it may take at most this
 # share of the time.
 _REPORT_SHARE = 0.05
-# When batches hold nothing but MARKs, so many of them are fed, which judges all there is. After
-# that one is fed in so much of the stream's time.
-_SETTLED, _HOLD_NS = 4, 10_000_000_000
-_TOGETHER_ROWS, _TOGETHER_NS = 4096, 1_000_000_000
-
 Severities = dict[tuple[str, str], int]  # (pattern, severity) -> occurrences
 Identity = tuple[object, ...]
 
@@ -90,75 +85,26 @@ class Watch:
         self._last = dict(self.findings)
         self._unseen_by_report = False
         self._next_report = 0.0
-        self._waiting: list[Events] = []
-        self._waiting_rows = 0
-        self._since = 0  # the newest MARK that was fed
-        self._quiet = 0  # batches of MARKs alone, in a row
-        self._fed_mark = 0
-        self._held: Events | None = None
         self._window_stale = True
 
     def feed(self, batch: Events) -> None:
-        """Take one batch (EVENT, shape (n,)). Raises InputError for what no source of ours makes.
-
-        Small batches are put together for up to a second, because a batch costs the engine
-        milliseconds, however little is in it.
-        """
-        self._waiting.append(batch)
-        self._waiting_rows += len(batch)
-        newest = promised(batch)
-        self._since = self._since or newest
-        if self._waiting_rows >= _TOGETHER_ROWS or newest - self._since >= _TOGETHER_NS:
-            self._feed_waiting()
-
-    def _feed_waiting(self) -> None:
-        if not self._waiting:
-            return
-        batch = joined(self._waiting)
-        self._since = promised(batch)
-        self._waiting.clear()
-        self._waiting_rows = 0
+        """Take one batch (EVENT, shape (n,)). Raises InputError for what no source of ours makes."""
         begin = time.thread_time()
-        if self._held_back(batch):
-            return
-        uncounted = batch
-        for judged in self.engine.steps(batch):
-            checked = time.thread_time()
-            self._window_engine.follow(self.engine, uncounted)
-            windowed = time.thread_time()
-            self.tally.count(uncounted, judged)
-            uncounted = empty()
-            self.cpu.check += checked - begin
-            self.cpu.window += windowed - checked
-            begin = time.thread_time()
-            self.cpu.count += begin - windowed
-            self._unseen_by_report |= bool(judged)
-        self._unseen_by_report |= bool((batch["kind"] != Kind.MARK).any())
+        judged = self.engine.feed(batch)
+        checked = time.thread_time()
+        self._window_engine.follow(self.engine, batch)
+        windowed = time.thread_time()
+        self.tally.count(batch, judged)
+        self.cpu.check += checked - begin
+        self.cpu.window += windowed - checked
+        self.cpu.count += time.thread_time() - windowed
+        self._unseen_by_report |= bool(judged) or bool((batch["kind"] != Kind.MARK).any())
         self._window_stale = True
         if self.window is None and self.tally.watermark:
             self.window = Window(self.tally.watermark)
 
-    def _held_back(self, batch: Events) -> bool:
-        """Return whether *batch*, which holds only MARKs, may wait. When nothing has come for a
-        while, nothing is left to be judged, and a later MARK says all that an earlier one does."""
-        if (batch["kind"] != Kind.MARK).any():
-            self._quiet, self._held = 0, None
-            return False
-        self._quiet += 1
-        newest = int(batch["ts"].max(initial=0))
-        if self._quiet <= _SETTLED or newest - self._fed_mark >= _HOLD_NS:
-            self._fed_mark, self._held = newest, None
-            return False
-        self._held = batch
-        self.tally.count(batch, [])
-        return True
-
     def finish(self) -> None:
         """Judge what is left, because the stream is over. Raises InputError as `feed` does."""
-        self._feed_waiting()
-        if self._held is not None:
-            self.engine.feed(self._held)
-            self._window_engine.follow(self.engine, self._held)
         self.tally.count(empty(), self.engine.finish())
         self._window_engine.follow(self.engine, empty())
         self._unseen_by_report, self._next_report = True, 0.0
@@ -168,8 +114,6 @@ class Watch:
         `report`, `findings` and `window`. Unless *now* is set, nothing is done if the last look
         cost too much to look again already."""
         begin = time.monotonic()
-        if now:
-            self._feed_waiting()
         over = self._window_over()
         if not (now or over) and begin < self._next_report:
             return []

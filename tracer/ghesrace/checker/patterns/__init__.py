@@ -1,82 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A race pattern takes what was seen, and makes findings of it, each with its witness.
+"""A race pattern takes what the core decided, and makes findings of it, each with its witness.
 
 To add one, write a module with a class that is a `Pattern`, and add its line in engine.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
-from ghesrace.checker.findings import Finding
-from ghesrace.checker.model import Chunk, Judged, Spans, Table
-from ghesrace.events import Events, Kind
+from ghesrace.checker.core.decided import Decided
+from ghesrace.checker.findings import Collection, Finding, ranked
+from ghesrace.events import Context, Kind
+from ghesrace.plan import Plan
 
 Contexts = Literal["not needed", "needed", "needed to find all"]
 
 
-@dataclass(slots=True)
-class Evidence:
-    """One step of the engine shows this evidence to every pattern.
-
-    `judged` are the episodes of `chunk`, `witnesses` (EPISODE) those that may threaten later ones,
-    and `spans` what lasts. `addresses` are those of the slots, as far as they are known. If the
-    stream is a summary, `judged` are the episodes that the kernel judged and its samples, and
-    `digested` holds the map and the unmap of each, by witness.EpisodeKey.
-    """
-
-    chunk: Chunk
-    judged: list[Judged]
-    witnesses: Table
-    spans: Spans
-    addresses: list[int | None]
-    digested: dict[tuple[int, int, int], Events] = field(default_factory=dict)
-
-
-class Pattern(Protocol):
-    """A pattern is fed evidence, and can be asked at any time what it found.
+class Pattern:
+    """A pattern is fed what the core decided, and can be asked at any time what it found.
 
     Without the probe points of an `essential` pattern no verdict is clean. Without the kinds of
-    events that it `needs` it can't be checked. `contexts` says what it needs of them, where the
-    source can't tell them: with "needed" it isn't checked, and with "needed to find all" only what
-    it finds counts. `observed` counts how many times it was observed, and `harmless` what looked
-    alike and is no hazard, by its name.
+    events that it `needs` it can't be checked, and a loss of those that may be `hidden` leaves open
+    whether there is more to find. `contexts` says what it needs of them, where the source can't
+    tell them: with "needed" it isn't checked, and with "needed to find all" only what it finds
+    counts. `observed` and `predicted` count how many times it was, and `harmless` what looked alike
+    and is no hazard, by its name.
 
         pattern = Overlap(plan)
-        pattern.step(evidence)
+        pattern.take(decided)
         pattern.findings()
     """
 
     name: ClassVar[str]
-    essential: ClassVar[bool]
+    essential: ClassVar[bool] = False
     needs: ClassVar[tuple[Kind, ...]]
-    contexts: ClassVar[Contexts]
-    observed: int
-    harmless: dict[str, int]
+    hidden: ClassVar[tuple[Kind, ...]] = ()
+    contexts: ClassVar[Contexts] = "not needed"
+
+    def __init__(self, plan: Plan, all_occurrences: bool = False) -> None:
+        self.plan = plan
+        self.observed = 0
+        self.harmless: dict[str, int] = {}
+        self.found = Collection(all_occurrences)
 
     @property
     def predicted(self) -> int:
         """This is how many times it is predicted."""
-        ...
+        return 0
 
     @property
     def happened(self) -> bool:
         """This is true if it is observed, or predicted in the order that was recorded."""
-        ...
+        return bool(self.observed or self.predicted)
 
-    def step(self, evidence: Evidence) -> None:
-        """Take what one step of the engine showed."""
-        ...
+    def take(self, decided: Decided) -> None:
+        """Take what one step of the core decided."""
+        raise NotImplementedError
 
     def findings(self) -> list[Finding]:
         """Return all findings, the worst first."""
-        ...
-
-    def hidden(self) -> bool:
-        """Return whether a loss may have hidden a finding."""
-        ...
+        return ranked(list(self.found.found.values()))
 
     def doubts(self) -> list[str]:
         """Return what could not be decided, in a few words each, or [] if all could."""
-        ...
+        return []
+
+    def slot(self, number: int) -> str | None:
+        """Return the name of slot *number*, or None if it is no matter of a slot."""
+        return self.plan.slots[number].name if number >= 0 else None
+
+
+def context(ctx: int) -> str:
+    """Return the name of a context.
+
+    >>> context(3)
+    'nmi'
+    """
+    return Context(ctx).name.lower()

@@ -17,294 +17,186 @@ notifications, G and H must be of different ones, and G's is assumed to be on an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import product
+from collections.abc import Callable
 from typing import ClassVar
 
-import numpy as np
-
-from ghesrace.checker.findings import (
-    FIRST_OCCURRENCES,
-    MAX_FINDINGS,
-    Access,
-    Finding,
-    Occurrence,
-    Severity,
-    ranked,
-)
-from ghesrace.checker.model import Class, Judged, Mark, Table
-from ghesrace.checker.patterns import Contexts, Evidence
-from ghesrace.checker.witness import EventStore, steps
-from ghesrace.events import NEVER, Events, Kind, present
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.decided import Decided
+from ghesrace.checker.core.predict import Predictions
+from ghesrace.checker.core.rule import Judged
+from ghesrace.checker.core.state import Episode
+from ghesrace.checker.findings import Access, Finding, Occurrence, Severity, Step, ranked
+from ghesrace.checker.patterns import Contexts, Pattern
+from ghesrace.checker.witness import steps
+from ghesrace.events import Events, Kind
 from ghesrace.plan import Plan
 
-_Sample = tuple[np.void, Events]
+Look = Callable[[Episode], Events]  # returns the events (EVENT) of an episode
 
 
-@dataclass(slots=True)
-class _Samples:
-    """These few episodes of a CPU, four at most, with their events, stand for all of them.
+class Stale(Pattern):
+    """This finds episodes whose CPU may have used another frame's translation.
 
-    Two episodes make a prediction if their frames differ and so do their notifications (one
-    notification is never on two CPUs). So an episode is only kept if it pairs with a frame
-    and a notification that no kept one pairs with, which happens four times at most: with
-    numbers for both, (f - f_i)(c - c_i) are linearly independent polynomials of a space of
-    dimension four (1, f, c, fc) if each is 0 at all that was kept before and not at i's.
-    """
+    It takes each episode that was judged, and asks *look* for the events of those that its
+    witnesses show.
 
-    kept: list[_Sample] = field(default_factory=list)
-    _complete: bool = False
-
-    def add(self, rows: Table, store: EventStore) -> None:
-        """Take those episodes that help; two of each frame, of different notifications, are
-        enough."""
-        if self._complete:
-            return
-        _, first, group = np.unique(rows["frame"], return_index=True, return_inverse=True)
-        other = _call_ids(rows) != _call_ids(rows[first])[group.ravel()]
-        _, second = np.unique(group.ravel()[other], return_index=True)
-        for row in rows[np.sort(np.append(first, np.flatnonzero(other)[second]))]:
-            if self._helps(int(row["frame"]), _call(row)):
-                self.kept.append((row.copy(), store.of(row).copy()))
-        self._complete = not self._helps()
-
-    def _helps(self, frame: int | None = None, call: tuple[int, ...] | None = None) -> bool:
-        """Return whether an episode of this frame and notification, or any at all, could help."""
-        known = [(int(row["frame"]), _call(row)) for row, _ in self.kept]
-        frames = {-1, *(f for f, _ in known)} - {frame}
-        calls = {(), *(c for _, c in known)} - {call}
-        return any(all(f == g or c == d for g, d in known) for f in frames for c in calls)
-
-
-@dataclass(slots=True)
-class Stale:
-    """This finds accesses through a stale translation; the module says what counts.
-
-    >>> stale = Stale(Plan("x86_64", "6.12", (), ()))
-    >>> stale.observed, stale.predicted, stale.findings()
-    (0, 0, [])
+    >>> from ghesrace.events import empty
+    >>> Stale(Plan("x86_64", "6.12", (), ()), lambda episode: empty()).observed
+    0
     """
 
     name: ClassVar[str] = "stale"
     essential: ClassVar[bool] = True
     needs: ClassVar[tuple[Kind, ...]] = (Kind.MAP, Kind.UNMAP)
     contexts: ClassVar[Contexts] = "not needed"
-    plan: Plan
-    all_occurrences: bool = False
-    harmless: dict[str, int] = field(default_factory=dict)
-    store: EventStore = field(default_factory=EventStore)
-    observed: int = 0
-    incidental: int = 0
-    _lossy: bool = False
-    _found: dict[tuple[object, ...], Finding] = field(default_factory=dict)
-    # The keys are the slot, the CPU, whether a loss touched them (and whether they write).
-    _exposes: dict[tuple[int, int, bool], _Samples] = field(default_factory=dict)
-    _vulnerable: dict[tuple[int, int, bool, bool], _Samples] = field(default_factory=dict)
+
+    def __init__(self, plan: Plan, look: Look, all_occurrences: bool = False) -> None:
+        super().__init__(plan, all_occurrences)
+        self.look = look
+        self.predictions = Predictions(len(plan.cpus))
+        self.incidental = 0
+        self.never_safe = 0
 
     @property
     def predicted(self) -> int:
-        """This is the number of episodes that luck or a hypervisor alone saved, and of pairs of
-        CPUs that race in another order."""
-        return self.incidental + sum(f.count for f in self.findings() if f.reordered)
+        """This is how many episodes luck alone saved or no world saves, and how many pairs of CPUs
+        would race in another order."""
+        reordered = sum(finding.count for finding in self.findings() if finding.reordered)
+        return self.incidental + self.never_safe + reordered
 
     @property
     def happened(self) -> bool:
         """This is true if an episode was unsafe, or only luck saved it."""
-        return bool(self.observed or self.incidental)
+        return bool(self.observed or self.incidental or self.never_safe)
 
-    def step(self, evidence: Evidence) -> None:
-        """Take judged episodes, and the events (sorted by CPU and position) that they came from."""
-        self.store.events = evidence.chunk.events
-        self.store.kept |= evidence.digested
-        for slot in evidence.judged:
-            self._collect(slot, Class.NONE)
-            self._collect(slot, Class.INCIDENTAL)
-            self._sample(slot)
-        self.store.keep(evidence.witnesses)
-        self._lossy |= bool(len(evidence.chunk.losses))
+    def take(self, decided: Decided) -> None:
+        """Take the episodes that were judged."""
+        for one in decided.judged:
+            self._add(one)
 
-    def _collect(self, judged: Judged, cls: Class) -> None:
-        at = np.flatnonzero(judged.cls == cls)
-        if not len(at):
-            return
-        if cls == Class.NONE:
-            self.observed += len(at)
+    def _add(self, one: Judged) -> None:
+        self.predictions.add(one)
+        if one.cls == w.NONE:
+            self.observed += 1
+        elif one.cls == w.INCIDENTAL:
+            self.incidental += 1
+        elif one.never_safe:
+            self.never_safe += 1
         else:
-            self.incidental += len(at)
-        y, x = judged.episodes[at], judged.threats[judged.threat[at]]
-        write = (y["marks"] & Mark.WRITE) != 0
-        columns = [x["cpu"], y["cpu"], x["frame"], y["frame"], write]
-        names = np.stack([c.astype(np.uint64) for c in columns])
-        _, first, group, count = np.unique(
-            names, axis=1, return_index=True, return_inverse=True, return_counts=True
+            return
+        x, y = one.threat, one.episode
+        if x is None:
+            return
+        severity: Severity = "observed" if one.cls == w.NONE else "predicted"
+        key = (severity, one.cls, y.writes, y.hold.slot, x.hold.cpu, y.hold.cpu, x.frame, y.frame)
+        self.found.add(key, lambda: self._finding(one, x, y, severity), _occurrence(x, y))
+
+    def _finding(self, one: Judged, x: Episode, y: Episode, severity: Severity) -> Finding:
+        cpu_x, cpu_y, access = x.hold.cpu, y.hold.cpu, _access(y)
+        end = "the map that replaced it" if x.replaced else f"the unmap on CPU {cpu_x}"
+        instead = f"frame {x.frame:#x} instead of {y.frame:#x}"
+        luck = None
+        why = (
+            f"no invalidation on CPU {cpu_y} between {end} and its {access}: "
+            f"it may have used {instead}"
         )
-        for g, i in enumerate(first):  # distinct findings, not episodes
-            finding = self._finding(judged.slot, cls, x[i], y[i])
-            if finding is None:
-                continue
-            finding.count += int(count[g])
-            room = FIRST_OCCURRENCES - len(finding.occurrences)
-            members = np.flatnonzero(group.ravel() == g)
-            for m in members if self.all_occurrences else members[: max(room, 0)]:
-                occurrence = _occurrence(x[m], y[m])
-                # A summary shows the first of each shape only, as often as it counted it.
-                if not self.plan.summary or occurrence not in finding.occurrences:
-                    finding.occurrences.append(occurrence)
-
-    def _finding(self, slot: int, cls: Class, x: np.void, y: np.void) -> Finding | None:
-        severity: Severity = "observed" if cls == Class.NONE else "predicted"
-        access = _access(y)
-        cpus, frames = _pair(x, y, "cpu"), _pair(x, y, "frame")
-        name = (severity, access, slot, cpus, frames)
-        if name not in self._found:
-            if len(self._found) >= MAX_FINDINGS:
-                return None
-            luck = None
+        if one.cls == w.INCIDENTAL and self.plan.forced_broadcast and x.unmap_flush != w.NO:
+            luck = "the hypervisor makes the unmap's invalidation a broadcast"
             why = (
-                f"no invalidation on CPU {cpus[1]} between the unmap on CPU {cpus[0]} and its "
-                f"{access}: it may have used frame {frames[0]:#x} instead of {frames[1]:#x}"
+                f"on bare metal: the unmap on CPU {cpu_x} invalidates its own TLB only, and CPU "
+                f"{cpu_y} may use {instead}; in this virtual machine HCR_EL2.FB makes that a "
+                "broadcast"
             )
-            if cls == Class.INCIDENTAL:
-                luck = "an unrelated invalidation happens to drop the entry"
-                why = (
-                    f"only an unrelated invalidation on CPU {cpus[1]} fell between the unmap on "
-                    f"CPU {cpus[0]} and its {access}; without it CPU {cpus[1]} may use frame "
-                    f"{frames[0]:#x} instead of {frames[1]:#x}"
-                )
-                if self.plan.forced_broadcast:
-                    luck = "the hypervisor makes the unmap's invalidation a broadcast"
-                    why = (
-                        f"on bare metal: the unmap on CPU {cpus[0]} invalidates its own TLB only, "
-                        f"and CPU {cpus[1]} may use frame {frames[0]:#x} instead of "
-                        f"{frames[1]:#x}; in this virtual machine HCR_EL2.FB makes that a broadcast"
-                    )
-            witness = steps(self.plan, x, self.store.of(x), y, self.store.of(y), luck)
-            self._found[name] = Finding(
-                self.name, severity, access, self._name(slot), cpus, frames, why, witness
+        elif one.cls == w.INCIDENTAL:
+            luck = "an unrelated invalidation happens to drop the entry"
+            why = (
+                f"only an unrelated invalidation on CPU {cpu_y} fell between {end} and its "
+                f"{access}; without it CPU {cpu_y} may use {instead}"
             )
-        return self._found[name]
-
-    def _name(self, slot: int) -> str:
-        return self.plan.slots[slot].name
-
-    # -- prediction ----------------------------------------------------------------------
-
-    def _sample(self, judged: Judged) -> None:
-        rows = judged.episodes
-        write = (rows["marks"] & Mark.WRITE) != 0
-        for cpu, touched in product(present(rows["cpu"]), (False, True)):
-            mine = (rows["cpu"] == cpu) & (judged.touched == touched)
-            exposing = rows[judged.exposes & mine]
-            if len(exposing):
-                samples = self._exposes.setdefault((judged.slot, int(cpu), touched), _Samples())
-                samples.add(exposing, self.store)
-            for writing in (True, False):
-                open_rows = rows[judged.vulnerable & mine & (write == writing)]
-                if len(open_rows):
-                    name = (judged.slot, int(cpu), touched, writing)
-                    samples = self._vulnerable.setdefault(name, _Samples())
-                    samples.add(open_rows, self.store)
-
-    def _pairs(
-        self, slot: int, writing: bool, touched: bool
-    ) -> tuple[bool, list[tuple[_Sample, _Sample]]]:
-        """Return whether one CPU alone took all lock holds of the slot, and the holds G and H that
-        race in another order of them. With *touched* those that a loss touched are included."""
-        cpus = {n[1] for n in (*self._exposes, *self._vulnerable) if n[0] == slot}
-        alone = len(cpus) == 1 and len(self.plan.cpus) != 1
-        return alone, [
-            (x, y)
-            for (s, cpu_x, t), exposing in sorted(self._exposes.items(), key=_name)
-            for (s2, cpu_y, t2, w), open_rows in sorted(self._vulnerable.items(), key=_name)
-            if s == s2 == slot and w == writing and (cpu_x != cpu_y or alone)
-            if touched or not (t or t2)
-            for x in exposing.kept
-            for y in open_rows.kept
-            if x[0]["frame"] != y[0]["frame"] and _call(x[0]) != _call(y[0])
-        ]
+        elif one.cls == w.UNCERTAIN:
+            luck = "an unrelated invalidation may have dropped the entry: it can't be ordered"
+            why = (
+                f"at best an unrelated invalidation on CPU {cpu_y} fell between {end} and its "
+                f"{access}, which nothing orders; without it CPU {cpu_y} may use {instead}"
+            )
+        witness = steps(self.plan, x, self.look(x), y, self.look(y), luck)
+        slot = self.plan.slots[y.hold.slot].name
+        cpus, frames = (cpu_x, cpu_y), (x.frame, y.frame)
+        return Finding(self.name, severity, access, slot, cpus, frames, why, _in_order(witness))
 
     def _reordered(self, slot: int) -> list[Finding]:
-        """Return the findings of another order of the slot's lock holds, writes first."""
-        findings = []
-        for writing in (True, False):
-            alone, pairs = self._pairs(slot, writing, touched=False)
+        """Return what another order of the slot's lock holds would make of them, writes first."""
+        found = []
+        for writes in (True, False):
+            pairs = self.predictions.pairs(slot, writes, touched=False)
             if pairs:
-                findings.append(self._predicted(slot, alone, pairs))
-        return findings
+                found.append(self._prediction(slot, pairs))
+        return found
 
-    def hidden(self) -> bool:
-        """Return whether something would be predicted if no loss had touched it.
-
-        A loss feeds no prediction, but it must not make a race look clean either.
-        """
-        return self._lossy and any(
-            self._pairs(slot, writing, touched=True)[1]
-            for slot in range(len(self.plan.slots))
-            for writing in (True, False)
-        )
-
-    def doubts(self) -> list[str]:
-        """Return [], as what is uncertain is counted per slot, by class."""
-        return []
-
-    def _predicted(self, slot: int, alone: bool, pairs: list[tuple[_Sample, _Sample]]) -> Finding:
-        (x, x_events), (y, y_events) = pairs[0]
-        cpus, frames, access = _pair(x, y, "cpu"), _pair(x, y, "frame"), _access(y)
+    def _prediction(self, slot: int, pairs: list[tuple[Episode, Episode]]) -> Finding:
+        x, y = pairs[0]
+        cpus, frames, access = (x.hold.cpu, y.hold.cpu), (x.frame, y.frame), _access(y)
+        instead = f"frame {frames[0]:#x} instead of {frames[1]:#x}"
         why = (
-            f"not observed: in this order of the recorded lock holds CPU {cpus[1]} would {access} "
-            f"frame {frames[0]:#x} instead of {frames[1]:#x}"
+            "not observed: in this order of the recorded lock holds CPU "
+            f"{cpus[1]} would {access} {instead}"
         )
-        if alone:
+        if self.predictions.alone(slot):
             why = (
                 f"not observed: CPU {cpus[1]} alone took these notifications; assumed that "
-                f"another CPU could have taken the first, this CPU would {access} frame "
-                f"{frames[0]:#x} instead of {frames[1]:#x}"
+                f"another CPU could have taken the first, this CPU would {access} {instead}"
             )
-        witness = steps(self.plan, x, x_events, y, y_events)
-        finding = Finding(
-            self.name, "predicted", access, self._name(slot), cpus, frames, why, witness, True
-        )
-        finding.count = len({(int(a[0]["cpu"]), int(b[0]["cpu"])) for a, b in pairs})
+        witness = steps(self.plan, x, self.look(x), y, self.look(y), None)
+        name = self.plan.slots[slot].name
+        finding = Finding(self.name, "predicted", access, name, cpus, frames, why, witness, True)
+        finding.count = len({(a.hold.cpu, b.hold.cpu) for a, b in pairs})
         finding.occurrences.append(_occurrence(x, y))
         return finding
 
-    def findings(self) -> list[Finding]:
-        """Return all findings, the worst first: observed before predicted, writes before reads.
+    def hides(self) -> bool:
+        """Return whether something would be predicted if no loss had touched it."""
+        return any(
+            self.predictions.pairs(slot, writes, touched=True)
+            for slot in range(len(self.plan.slots))
+            for writes in (True, False)
+        )
 
-        Another order of a slot's holds is only asked for where nothing happened in this one.
-        """
-        found = list(self._found.values())
+    def doubts(self) -> list[str]:
+        """Return whose notifications nothing tells apart, where one CPU took them all."""
+        if self.happened:
+            return []
+        return [
+            f"{slot.name}: one CPU took all notifications, and nothing tells them apart"
+            for number, slot in enumerate(self.plan.slots)
+            if self.predictions.doubtful(number)
+        ]
+
+    def findings(self) -> list[Finding]:
+        """Return all findings, the worst first. Another order of a slot's holds is only asked for
+        where nothing happened in this one."""
+        found = list(self.found.found.values())
         seen = {f.slot for f in found}
         for slot in range(len(self.plan.slots)):
-            if self._name(slot) not in seen:
+            if self.plan.slots[slot].name not in seen:
                 found += self._reordered(slot)
         return ranked(found)
 
 
-def _name(item: tuple[tuple[int, ...], _Samples]) -> tuple[int, ...]:
-    return item[0]
+def _access(episode: Episode) -> Access:
+    return "write" if episode.writes else "read"
 
 
-def _access(row: np.void) -> Access:
-    return "write" if row["marks"] & Mark.WRITE else "read"
+def _occurrence(x: Episode, y: Episode) -> Occurrence:
+    read = y.read_first if y.read_seen else None
+    unmap = y.unmap_first if y.unmapped and not y.replaced else None
+    cpus, frames = (x.hold.cpu, y.hold.cpu), (x.frame, y.frame)
+    return Occurrence(y.map_first, y.map_first, read, unmap, cpus, frames)
 
 
-def _pair(x: np.void, y: np.void, name: str) -> tuple[int, int]:
-    return int(x[name]), int(y[name])
-
-
-def _call(row: np.void) -> tuple[int, ...]:
-    """Return the name of the notification handler's run that an episode is part of."""
-    return int(row["cpu"]), int(row["ctx"]), int(row["seq_entry"])
-
-
-def _call_ids(rows: Table) -> Table:
-    return rows[["cpu", "ctx", "seq_entry"]]
-
-
-def _occurrence(x: np.void, y: np.void) -> Occurrence:
-    read = int(y["t_read"]) if y["marks"] & Mark.ACCESS_SEEN else None
-    unmap = int(y["t_unmap"]) if y["t_unmap"] != NEVER else None
-    return Occurrence(
-        int(y["t_map"]), int(y["t_map"]), read, unmap, _pair(x, y, "cpu"), _pair(x, y, "frame")
-    )
+def _in_order(witness: list[Step]) -> list[Step]:
+    """Return the steps in time order; one without a stamp stays behind the one that it follows."""
+    stamped, last = [], 0
+    for step in witness:
+        last = max(last, step.ts) if step.ts is not None else last
+        stamped.append((step.ts if step.ts is not None else last, step))
+    return [step for _, step in sorted(stamped, key=lambda pair: pair[0])]

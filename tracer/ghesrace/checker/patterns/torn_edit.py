@@ -22,35 +22,27 @@ read it. That is *predicted*, as what the handler reads is not traced.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar, Literal
 
-import numpy as np
-
-from ghesrace.checker.core.meetings import Meetings, beside, nested
-from ghesrace.checker.findings import (
-    Collection,
-    Finding,
-    Occurrence,
-    Severity,
-    groups,
-    in_time,
-    ranked,
-    step_of,
-)
-from ghesrace.checker.losses import hides
-from ghesrace.checker.model import Spans, Table, What
-from ghesrace.checker.patterns import Contexts, Evidence
-from ghesrace.events import PAGE_SIZE, TABLE_SHIFT, Bools, Context, Kind
+from ghesrace.checker.core import edits as e
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.decided import Decided
+from ghesrace.checker.core.edits import Meeting
+from ghesrace.checker.core.state import Span
+from ghesrace.checker.findings import Finding, Occurrence, Severity, Step, in_time
+from ghesrace.checker.patterns import Contexts, Pattern, context
+from ghesrace.events import PAGE_SIZE, Kind
 from ghesrace.plan import Plan
 
 SAME_TABLE, OTHER_TABLE = "same table, single entries", "other tables"
-_Hazard = Literal["entry", "table", "status"]
+_DANGER = {
+    e.ENTRY: "both write the same page-table entry",
+    e.TABLE: "both use one page-table page, which one of them may allocate or free",
+    e.STATUS: "the handler may read the status word of the source that is being removed",
+}
 
 
-@dataclass(slots=True)
-class TornEdit:
+class TornEdit(Pattern):
     """This finds GHES maps and unmaps that meet an unfinished edit; the module says what counts.
 
     >>> TornEdit(Plan("x86_64", "6.12", (), ())).observed
@@ -58,191 +50,80 @@ class TornEdit:
     """
 
     name: ClassVar[str] = "torn_edit"
-    essential: ClassVar[bool] = False
     needs: ClassVar[tuple[Kind, ...]] = (Kind.EDIT,)
+    hidden: ClassVar[tuple[Kind, ...]] = (Kind.EDIT, Kind.EDIT_END)
     contexts: ClassVar[Contexts] = "needed"
-    plan: Plan
-    all_occurrences: bool = False
-    observed: int = 0
-    predicted: int = 0
-    undecided: int = 0
-    harmless: dict[str, int] = field(default_factory=lambda: {SAME_TABLE: 0, OTHER_TABLE: 0})
-    _found: Collection = field(init=False)
-    _writes: Meetings = field(init=False)
-    _calls: Meetings = field(init=False)
-    _allocates: Bools = field(init=False)
-    _frees: Bools = field(init=False)
-    _status: Bools = field(init=False)
-    _groups: list[tuple[str, str]] = field(init=False)
-    _hidden: bool = False
 
-    def __post_init__(self) -> None:
-        self._found = Collection(self.all_occurrences)
-        self._writes = Meetings(self.plan.clock_error_ns)
-        self._calls = Meetings(self.plan.clock_error_ns)
-        self._allocates = self._implying("may-allocate")
-        self._frees = self._implying("may-free")
-        self._status = self._implying("unmaps-status")
-        self._groups = [(slot.family, slot.module) for slot in self.plan.slots]
-
-    def _implying(self, what: str) -> Bools:
-        table = np.zeros(1 << 16, np.bool_)
-        table[: len(self.plan.probes)] = [what in probe.implies for probe in self.plan.probes]
-        return table
+    def __init__(self, plan: Plan, all_occurrences: bool = False) -> None:
+        super().__init__(plan, all_occurrences)
+        self.harmless = {SAME_TABLE: 0, OTHER_TABLE: 0}
+        self.undecided = 0
+        self._predicted = 0
+        self._crowded = False
 
     @property
-    def happened(self) -> bool:
-        """This is true if it is observed or predicted."""
-        return bool(self.observed or self.predicted)
+    def predicted(self) -> int:
+        """This is how many times it is predicted."""
+        return self._predicted
 
-    def step(self, evidence: Evidence) -> None:
-        """Compare GHES writes with the edits and with the other writes that they meet."""
-        kinds = (Kind.EDIT, Kind.EDIT_END, Kind.MAP, Kind.UNMAP)
-        self._hidden |= bool(hides(self.plan, evidence.chunk.losses, kinds).any())
-        self._meet_writes(evidence.spans, evidence.addresses)
-        self._meet_calls(evidence.spans)
+    def take(self, decided: Decided) -> None:
+        """Take the GHES writes and handlers that met an edit, or may have."""
+        self._crowded |= decided.crowded_edits
+        for met in decided.met:
+            if met.result == e.SAME_TABLE:
+                self.harmless[SAME_TABLE] += 1
+            elif met.result == e.OTHER_TABLE:
+                self.harmless[OTHER_TABLE] += 1
+            elif met.result == e.UNDECIDED:
+                self.undecided += 1
+            else:
+                self._add(met)
 
-    def _meet_writes(self, spans: Spans, addresses: list[int | None]) -> None:
-        rows, i, j = self._writes.step(spans, self._edit(spans.over), self._edit(spans.open))
-        write = rows["what"] == What.WRITE
-        both = (write[i] | write[j]) & (rows["cpu"][i] != rows["cpu"][j])
-        both |= (write[i] | write[j]) & (rows["ctx"][i] != rows["ctx"][j])
-        i, j = i[both], j[both]
-        # g is the GHES write; of two it is the one that came later, as it interrupts the other.
-        swap = write[i] & ~write[j]
-        g, e = rows[np.where(swap, i, j)], rows[np.where(swap, j, i)]
-        inside = nested(e, g) | nested(g, e)
-        surely, perhaps = beside(g, e, self.plan.clock_error_ns)
-        entry, table = self._shared(g, e, addresses)
-        # Two writes of one slot on different CPUs have its lock in common.
-        locked = (e["what"] == What.WRITE) & (e["slot"] == g["slot"]) & (g["cpu"] != e["cpu"])
-        inside, surely, perhaps = inside & ~locked, surely & ~locked, perhaps & ~locked
-        allocate = self._allocating(g), self._allocating(e)
-        free = self._frees[g["point"]] | self._frees[e["point"]]
-        alone = allocate[0] ^ allocate[1]  # Beside each other, two that allocate share a lock.
-        unsafe = free | np.where(inside, allocate[0] | allocate[1], alone)
-        hazard = entry | (table & unsafe)
-        known = ~g["touched"] & ~e["touched"]
-        met = inside | surely
-        self.undecided += int((hazard & (perhaps | (met & ~known))).sum())
-        self.harmless[SAME_TABLE] += int((met & table & ~hazard).sum())
-        self.harmless[OTHER_TABLE] += int((met & ~table & ~hazard).sum())
-        certain = e["ended"] | surely
-        for what, severity, chosen in (
-            ("entry", "observed", entry & certain),
-            ("entry", "predicted", entry & ~certain),
-            ("table", "predicted", hazard & ~entry),
-        ):
-            at = np.flatnonzero(chosen & met & known)
-            self._collect(what, severity, g[at], e[at])  # type: ignore[arg-type]
-
-    def _edit(self, spans: Table) -> Bools:
-        mine = (spans["what"] == What.WRITE) | (spans["what"] == What.EDIT)
-        return np.asarray(mine & ~self._status[spans["point"]])
-
-    def _allocating(self, spans: Table) -> Bools:
-        """Return a mask of those spans which may allocate; a GHES unmap only clears entries."""
-        return np.asarray(self._allocates[spans["point"]] & (spans["kind"] != Kind.UNMAP))
-
-    def _shared(self, g: Table, e: Table, addresses: list[int | None]) -> tuple[Bools, Bools]:
-        """Return a mask of those pairs which touch one entry, and a mask of those which touch one
-        page-table page."""
-        known = np.array([0 if a is None else a for a in addresses], np.uint64)
-        family = np.array([self._groups.index(group) for group in self._groups])
-        v, page = known[g["slot"]], np.uint64(PAGE_SIZE - 1)
-        shift = np.uint64(TABLE_SHIFT)
-        other = e["what"] == What.WRITE
-        # An edit that has no length is not known to touch anything.
-        last = e["addr"] + np.maximum(e["size"], 1) - np.uint64(1)
-        some = ~other & (v != 0) & (e["size"] != 0)
-        entry = some & (e["addr"] <= (v | page)) & (last >= v)
-        table = some & (e["addr"] >> shift <= v >> shift) & (last >> shift >= v >> shift)
-        slot = np.where(other, e["slot"], 0)
-        w = known[slot]
-        entry |= other & (e["slot"] == g["slot"])
-        near = np.where(
-            (v != 0) & (w != 0), v >> shift == w >> shift, family[slot] == family[g["slot"]]
-        )
-        return np.asarray(entry), np.asarray(table | (other & near) | entry)
-
-    def _meet_calls(self, spans: Spans) -> None:
-        """Collect the handlers that run in an NMI beside the removal of a source."""
-        if not self._status.any():
-            return
-        rows, i, j = self._calls.step(spans, self._window(spans.over), self._window(spans.open))
-        call = rows["what"] == What.CALL
-        both = call[i] != call[j]
-        i, j = i[both], j[both]
-        g, e = rows[np.where(call[i], i, j)], rows[np.where(call[i], j, i)]
-        surely, perhaps = beside(g, e, self.plan.clock_error_ns)
-        at = np.flatnonzero((surely | perhaps) & ~g["touched"] & ~e["touched"])
-        self.undecided += int((surely | perhaps).sum()) - len(at)
-        self._collect("status", "predicted", g[at], e[at])
-
-    def _window(self, spans: Table) -> Bools:
-        call = (spans["what"] == What.CALL) & (spans["ctx"] == Context.NMI)
-        return np.asarray(call | ((spans["what"] == What.EDIT) & self._status[spans["point"]]))
-
-    def _collect(self, hazard: _Hazard, severity: Severity, g: Table, e: Table) -> None:
+    def _add(self, met: Meeting) -> None:
+        x, y = met.edit, met.ghes
+        severity: Severity = "observed" if met.result == e.OBSERVED else "predicted"
         if severity == "observed":
-            self.observed += len(g)
+            self.observed += 1
         else:
-            self.predicted += len(g)
-        columns = [side[n] for side in (g, e) for n in ("cpu", "ctx", "slot", "point", "kind")]
-        for members in groups(*columns):
-            x, y = e[members[0]], g[members[0]]
-            key = (hazard, severity, *(int(column[members[0]]) for column in columns))
-            make = partial(self._finding, hazard, severity, x, y)
-            self._found.add(key, members, make, lambda k: _occurrence(e[k], g[k]))
-
-    def _finding(self, hazard: _Hazard, severity: Severity, x: np.void, y: np.void) -> Finding:
-        """Return the finding where *x* is the edit, and *y* the GHES write or handler that met
-        it."""
-        what_x, what_y = self._does(x), self._does(y)
-        one_cpu = x["cpu"] == y["cpu"]
-        met = "interrupted" if one_cpu else "ran beside"
-        danger = {
-            "entry": "both write the same page-table entry",
-            "table": "both use one page-table page, which one of them may allocate or free",
-            "status": "the handler may read the status word of the source that is being removed",
-        }[hazard]
-        who = [f"CPU {int(s['cpu'])} ({Context(int(s['ctx'])).name.lower()})" for s in (x, y)]
-        why = f"{who[1]} {what_y}; it {met} {who[0]}, which {what_x}: {danger}"
-        if hazard == "entry" and severity == "predicted":
-            why += ", unless the edit, whose end is not traced, was over"
-        steps = [
-            step_of("x", x, int(x["t"]), Kind(int(x["kind"])).name.lower(), what_x),
-            step_of("y", y, int(y["t"]), Kind(int(y["kind"])).name.lower(), what_y),
-        ]
-        for side, span in (("x", x), ("y", y)):
-            if span["ended"]:
-                text = "is done with that"
-                steps.append(step_of(side, span, int(span["t_end"]), "end", text))  # type: ignore[arg-type]
-        slot = self.plan.slots[int(y["slot"])].name if y["slot"] >= 0 else None
+            self._predicted += 1
+        sides = [(side.cpu, side.ctx, side.slot, side.point, side.kind) for side in (y, x)]
         when = _occurrence(x, y)
+        key = (met.danger, severity, *sides)
+        self.found.add(key, lambda: self._finding(met, severity, when), when)
+
+    def _finding(self, met: Meeting, severity: Severity, when: Occurrence) -> Finding:
+        x, y = met.edit, met.ghes
+        verb = "interrupted" if x.cpu == y.cpu else "ran beside"
+        who = [f"CPU {side.cpu} ({context(side.ctx)})" for side in (x, y)]
+        does = [self._does(side) for side in (x, y)]
+        why = f"{who[1]} {does[1]}; it {verb} {who[0]}, which {does[0]}: {_DANGER[met.danger]}"
+        if met.danger == e.ENTRY and severity == "predicted":
+            why += ", unless the edit, whose end is not traced, was over"
+        steps = []
+        sides: tuple[tuple[Literal["x", "y"], Span, str], ...] = (("x", x, does[0]), ("y", y, does[1]))
+        for side, span, text in sides:
+            name = Kind(span.kind).name.lower()
+            steps.append(Step(side, None, span.t, span.cpu, context(span.ctx), name, text))
+        for side, span, _ in sides:
+            if span.ended:
+                text = "is done with that"
+                steps.append(Step(side, None, span.last, span.cpu, context(span.ctx), "end", text))
+        slot = self.slot(y.slot)
         return Finding(self.name, severity, None, slot, when.cpus, None, why, in_time(steps))
 
-    def _does(self, span: np.void) -> str:
-        slot = self.plan.slots[int(span["slot"])].name if span["slot"] >= 0 else "?"
-        match Kind(int(span["kind"])):
+    def _does(self, span: Span) -> str:
+        slot = self.slot(span.slot) or "?"
+        match Kind(span.kind):
             case Kind.MAP:
-                return f"maps {int(span['phys']):#x} at {slot}"
+                return f"maps {span.phys & ~(PAGE_SIZE - 1):#x} at {slot}"
             case Kind.UNMAP:
                 return f"unmaps {slot}"
             case Kind.NOTIFY:
                 return "runs a GHES handler"
-        begin, end = int(span["addr"]), int(span["addr"]) + int(span["size"])
-        number = int(span["point"])
-        by = f" in {self.plan.probes[number].symbol}" if number < len(self.plan.probes) else ""
+        begin, end = span.addr, span.addr + span.size
+        probes = self.plan.probes
+        by = f" in {probes[span.point].symbol}" if span.point < len(probes) else ""
         return f"edits the page tables of {begin:#x} to {end:#x}{by}" if begin else f"is{by}"
-
-    def findings(self) -> list[Finding]:
-        """Return all findings, the worst first."""
-        return ranked(list(self._found.found.values()))
-
-    def hidden(self) -> bool:
-        """Return whether a loss may have hidden an edit or a GHES write."""
-        return self._hidden
 
     def doubts(self) -> list[str]:
         """Return how many meetings would be a finding if they could be ordered, and whether some
@@ -250,13 +131,12 @@ class TornEdit:
         found = []
         if self.undecided:
             found.append(f"{self.undecided:,} writes that may have met an edit can't be ordered")
-        if self._writes.truncated or self._calls.truncated:
+        if self._crowded:
             found.append("more edits at once than can be compared")
         return found
 
 
-def _occurrence(x: np.void, y: np.void) -> Occurrence:
-    mapped = int(y["t"]) if y["kind"] == Kind.MAP else None
-    unmapped = int(y["t"]) if y["kind"] == Kind.UNMAP else None
-    cpus = (int(x["cpu"]), int(y["cpu"]))
-    return Occurrence(int(y["t"]), mapped, None, unmapped, cpus, None)
+def _occurrence(x: Span, y: Span) -> Occurrence:
+    mapped = y.t if y.kind == w.K_MAP else None
+    unmapped = y.t if y.kind == w.K_UNMAP else None
+    return Occurrence(y.t, mapped, None, unmapped, (x.cpu, y.cpu), None)

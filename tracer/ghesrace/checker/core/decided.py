@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one step of the core decided, gathered for the patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ghesrace.checker.core.edits import Meeting
+from ghesrace.checker.core.reader import Sent
+from ghesrace.checker.core.rule import Judged
+from ghesrace.checker.core.run import Core
+from ghesrace.checker.core.state import Episode
+
+
+@dataclass(slots=True)
+class Decided:
+    """One step decided this.
+
+    `overlaps` are pairs of uses of one slot that surely overlap, and `not_ordered` counts those
+    that the clocks leave open. `met` are GHES writes that met, or may have met, a page-table edit,
+    and `sent` are shootdowns from where none may be sent. `open_ends` and `orphans` count maps
+    without an unmap and unmaps without a map. `hid` tells whether losses may have hidden a whole
+    episode, and `hid_kinds` (bits by Kind) what any of them may have hidden.
+    """
+
+    judged: list[Judged]
+    overlaps: list[tuple[Episode, Episode]]
+    met: list[Meeting]
+    sent: list[Sent]
+    not_ordered: int
+    open_ends: int
+    orphans: int
+    hid: bool
+    hid_kinds: int
+    crowded_edits: bool
+
+
+def gather(core: Core, judged: list[Judged]) -> Decided:
+    """Take what *core* decided since the last time, beside the episodes *judged*."""
+    judge, reader, losses = core.judge, core.reader, core.losses
+    found = Decided(
+        judged,
+        judge.overlaps,
+        core.met,
+        reader.shootdowns,
+        judge.not_ordered,
+        reader.open_ends,
+        reader.orphans,
+        bool(losses.pages()) and losses.hid_episodes,
+        losses.seen,
+        core.edits.truncated,
+    )
+    judge.overlaps, core.met, reader.shootdowns = [], [], []
+    judge.not_ordered = reader.open_ends = reader.orphans = 0
+    losses.seen, losses.hid_episodes = 0, False
+    return found

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is edits.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.facts cimport Facts
+from ghesrace.checker.core.state cimport Level
+from ghesrace.checker.core.losses cimport Losses
+from ghesrace.checker.core.state cimport Span
+cimport ghesrace.checker.core.words as w
+
+
+cdef class Meeting:
+    cdef public Span ghes
+    cdef public Span edit
+    cdef public long long danger
+    cdef public long long result
+
+
+cdef class Edits:
+    cdef public Facts facts
+    cdef public list slots
+    cdef public Losses losses
+    cdef public dict cpus
+    cdef public dict open
+    cdef public dict calls
+    cdef public long long count
+    cdef public list edits
+    cdef public list writes
+    cdef public list handlers
+    cdef public list meetings
+    cdef public bint truncated
+    cdef public bint allocating
+    cdef public bint freeing
+    cdef public bint status
+    cdef public bint wanted
+    cdef public bint ends_traced
+    @cython.locals(level=Level, span=Span, edit=Span, other=Span)
+    cdef void begin_write(self, long long kind, Cpu cpu, long long ctx, long long t, long long slot, long long point, unsigned long long phys) except *
+    @cython.locals(span=Span)
+    cdef void end_write(self, Level level, long long t, bint ended) except *
+    @cython.locals(span=Span)
+    cdef void begin_edit(self, long long cpu, long long ctx, long long t, long long pos, unsigned long long addr, unsigned long long size, long long pid, long long point) except *
+    @cython.locals(span=Span)
+    cdef void end_edit(self, long long cpu, long long ctx, long long t, long long pid, long long point) except *
+    cdef object name(self, long long cpu, long long ctx, long long pid, long long point)
+    @cython.locals(span=Span)
+    cdef void went_on(self, long long cpu, long long ctx, long long t) except *
+    @cython.locals(span=Span)
+    cdef void left(self, long long cpu, long long ctx, long long t) except *
+    cdef void close_edit(self, Span span, long long t, bint ended) except *
+    @cython.locals(span=Span)
+    cdef void begin_call(self, long long cpu, long long ctx, long long t, long long pos, long long point) except *
+    @cython.locals(span=Span)
+    cdef void end_call(self, long long cpu, long long ctx, long long t, bint ended) except *
+    @cython.locals(ghes=Span)
+    cdef void tell_inside(self, Span span) except *
+    @cython.locals(span=Span, edit=Span, ghes=Span, call=Span)
+    cdef list step(self, long long mark)
+    @cython.locals(cpu=Cpu, level=Level, span=Span, ghes=Span)
+    cdef void give_up(self, long long mark) except *
+    @cython.locals(other=Span)
+    cdef void meet_writes(self, long long until) except *
+    cdef bint may_meet(self, Span ghes, Span edit) except *
+    cdef bint beside(self, Span ghes, Span edit) except *
+    cdef void tell(self, Span ghes, Span edit, bint inside, bint surely) except *
+    cdef void tell_status(self, Span call, Span edit) except *
+    cdef bint touched(self, Span span) except *
+    cdef object danger(self, Span ghes, Span edit, bint inside)
+
+

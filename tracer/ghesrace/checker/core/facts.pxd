@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is facts.py, which also runs without them.
+cimport cython
+cimport ghesrace.checker.core.words as w
+
+
+cdef class Facts:
+    cdef public object error
+    cdef public object pti
+    cdef public object forced_broadcast
+    cdef public list cpus
+    cdef public list implies
+    cdef public list nested
+    cdef public list hides
+    cdef public long long traced
+    cdef public object hidden_unmap
+    cdef public object hidden_map
+    cdef public list handlers
+    cdef public list symbols
+    cdef public list groups
+    cdef public list returns
+    cdef public bint bcast_end_traced
+    cdef long long row(self, long long point) except *
+
+

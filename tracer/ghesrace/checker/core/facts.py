@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the core must know of a plan, as tables of plain numbers."""
+
+from __future__ import annotations
+
+from ghesrace.checker.core import words as w
+from ghesrace.events import ALL_CPUS, NO_POINT, Kind
+from ghesrace.plan import Plan
+
+_BITS = {
+    "page-after-set": w.PAGE_AFTER_SET,
+    "page-after-clear": w.PAGE_AFTER_CLEAR,
+    "broadcast-after-clear": w.BROADCAST_AFTER_CLEAR,
+    "flush-inside": w.FLUSH_INSIDE,
+    "may-allocate": w.MAY_ALLOCATE,
+    "may-free": w.MAY_FREE,
+    "unmaps-status": w.UNMAPS_STATUS,
+}
+_EVERY_PAGE = (w.K_MAP, w.K_UNMAP, w.K_COPY, w.K_COPY_END)
+
+
+class Facts:
+    """A plan's tables, by probe point; the last row stands for an event that names none."""
+
+    def __init__(self, plan: Plan) -> None:
+        probes = plan.probes
+        self.error = plan.clock_error_ns
+        self.pti = plan.pti
+        self.forced_broadcast = plan.forced_broadcast
+        self.cpus = list(plan.cpus)
+        self.implies = [0] * (len(probes) + 1)
+        self.nested = [False] * (len(probes) + 1)
+        self.hides = [0] * (len(probes) + 1)  # kinds that a loss of this probe hides, as bits
+        self.traced = 0
+        for i, probe in enumerate(probes):
+            for word in probe.implies:
+                self.implies[i] |= _BITS.get(word, 0)
+            self.nested[i] = probe.point.startswith("notify-proc")
+            kinds = {probe.kind, probe.clear_kind or probe.kind}
+            self.hides[i] = sum(1 << int(Kind[kind]) for kind in kinds)
+            self.traced |= self.hides[i]
+        self.hides[len(probes)] = self.traced
+        unmaps = [i for i in range(len(probes)) if self.hides[i] >> w.K_UNMAP & 1]
+        self.hidden_unmap = self.implies[unmaps[0]] if unmaps else 0
+        for i in unmaps:
+            self.hidden_unmap &= self.implies[i]
+        maps = [i for i in range(len(probes)) if self.hides[i] >> w.K_MAP & 1]
+        self.hidden_map = self.implies[maps[0]] if maps else 0
+        for i in maps:
+            self.hidden_map &= self.implies[i]
+        self.handlers = [
+            any(probe.kind == Kind.NOTIFY.name and probe.slot in (None, slot) for probe in probes)
+            for slot in range(len(plan.slots))
+        ]
+        names = sorted({probe.symbol for probe in probes})
+        self.symbols = [names.index(probe.symbol) for probe in probes] + [-1]
+        groups = [(slot.family, slot.module) for slot in plan.slots]
+        self.groups = [groups.index(group) for group in groups]
+        self.returns = [
+            bool(self.traced >> end & 1) for end in range(w.K_MARK + 1)
+        ]  # by the kind of an end: whether it is traced
+        self.bcast_end_traced = bool(self.traced >> w.K_BCAST_END & 1)
+
+    def row(self, point: int) -> int:
+        """The row of a probe point in these tables."""
+        return point if point != NO_POINT and point < len(self.hides) - 1 else len(self.hides) - 1
+
+
+__all__ = ["ALL_CPUS", "Facts"]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is leaving.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.state cimport Cell
+from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.facts cimport Facts
+from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.losses cimport Losses
+from ghesrace.checker.core.reader cimport Reader
+from ghesrace.checker.core.state cimport Shot
+from ghesrace.checker.core.state cimport Since
+from ghesrace.checker.core.state cimport SlotState
+from ghesrace.checker.core.state cimport Threat
+cimport ghesrace.checker.core.words as w
+
+
+cdef class Leaving:
+    cdef public Facts facts
+    cdef public list slots
+    cdef public Reader reader
+    cdef public object cpus
+    cdef public Losses losses
+    cdef bint may_precede(self, Hold one, Hold other) except *
+    cdef bint apart(self, Hold one, Hold other) except *
+    cdef void inherit(self, SlotState state, Cell cell) except *
+    cdef bint near_start(self, Hold hold) except *
+    @cython.locals(hold=Hold)
+    cdef bint all_near_start(self, list holds) except *
+    cdef bint lost_flush(self, Episode episode) except *
+    @cython.locals(episode=Episode)
+    cdef void missed_unmap(self, Hold hold) except *
+    @cython.locals(mine=Threat)
+    cdef void remember_own(self, SlotState state, Hold hold, Episode episode, Cell cell) except *
+    @cython.locals(since=Since, one=Threat, error="long long")
+    cdef void since_surely(self, Hold hold, long long at, Cell cell, bint told=*) except *
+    @cython.locals(since=Since, one=Threat, error="long long")
+    cdef void since_maybe(self, Hold hold, Cell cell) except *
+    @cython.locals(hold=Hold, after=Hold, episode=Episode, i="long long", error="long long", next_map="long long")
+    cdef void retire(self, SlotState state, Hold following, long long mark) except *
+    @cython.locals(cell=Cell, cpu=Cpu, error="long long")
+    cdef void hand_out(self, SlotState state, Hold hold) except *
+    @cython.locals(since=Since, one=Threat, error="long long")
+    cdef void give(self, Cell cell, Hold hold, list left, list sure) except *
+    @cython.locals(episode=Episode, index="long long")
+    cdef void all_shot(self, SlotState state, Hold hold) except *
+    @cython.locals(shot=Shot, error="long long")
+    cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except *
+
+
+cpdef newest(list values, list by, long long who, long long value)
+@cython.locals(old=Threat)
+cdef void add(list threats, Threat one) except *
+@cython.locals(episode=Episode, found="long long")
+cpdef long long latest(Hold hold) except *
+cdef bint _before(Threat threat, Hold hold, long long error) except *

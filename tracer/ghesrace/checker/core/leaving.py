@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hold leaves behind: the order of holds, and what each CPU may hold since."""
+
+from __future__ import annotations
+
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.losses import OWN, TOLD, UNMAPS, Losses
+from ghesrace.checker.core.reader import Reader
+from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
+
+# Whether "until its first structural invalidation" needs one later than the start by the clock
+# error: another CPU's use that was stamped before the start, and dropped, may lie behind it.
+START_SLACK = False
+
+
+class Leaving:
+    """The judge's part that keeps what every CPU may hold."""
+
+    def __init__(
+        self, facts: Facts, slots: list[SlotState], reader: Reader, losses: Losses
+    ) -> None:
+        self.facts = facts
+        self.slots = slots
+        self.reader = reader
+        self.cpus = reader.cpus
+        self.losses = losses
+
+    def may_precede(self, one: Hold, other: Hold) -> bool:
+        """Whether one hold may lie before another, by the clocks or, on one CPU, its buffer."""
+        if one.cpu == other.cpu:
+            return one.pos_first < other.pos_first
+        return one.end_first <= other.begin_last + self.facts.error
+
+    def apart(self, one: Hold, other: Hold) -> bool:
+        """Whether the two can stand one behind the other at all."""
+        if one.cpu == other.cpu:
+            if one.nests is other or other.nests is one:
+                return False
+            return not (
+                one.pos_first < other.pos_first <= one.end_pos
+                or other.pos_first < one.pos_first <= other.end_pos
+            )
+        return self.may_precede(one, other) or self.may_precede(other, one)
+
+    def inherit(self, state: SlotState, cell: Cell) -> None:
+        """The first map of a CPU: it may hold what every CPU without one may."""
+        cell.mapped = True
+        untold = state.untold
+        if untold is not None:
+            cell.other_maybe = list(untold.other_maybe)
+            cell.other_surely = list(untold.other_surely)
+            cell.start_open = untold.start_open
+            cell.any_other = untold.any_other
+
+    def near_start(self, hold: Hold) -> bool:
+        """Whether another CPU's use of the slot that was stamped before the start, and dropped,
+        may lie behind a hold all the same."""
+        if not START_SLACK or len(self.facts.cpus) == 1:
+            return False
+        return hold.end_first <= self.reader.first_t + self.facts.error
+
+    def all_near_start(self, holds: list[Hold]) -> bool:
+        """Whether all of these are."""
+        return all(self.near_start(hold) for hold in holds)
+
+    def lost_flush(self, episode: Episode) -> bool:
+        """Whether a loss may have hidden the flush of an unmap, and its flush is another's."""
+        if not self.losses.all or not episode.unmapped or episode.flush_first == w.NEVER:
+            return False
+        first, last = episode.unmap_first, episode.flush_first
+        return self.losses.hidden_between(OWN | TOLD, episode.hold.cpu, first, last)
+
+    def missed_unmap(self, hold: Hold) -> None:
+        """A map that another one replaced: a loss may have hidden its unmap, so that what was
+        taken for luck is that one's flush."""
+        if not self.losses.all:
+            return
+        for episode in hold.episodes:
+            if not episode.replaced:
+                continue
+            begin, end = episode.map_first, episode.unmap_first
+            if self.losses.hidden_between(UNMAPS, hold.cpu, begin, end):
+                if episode.flush_first != w.NEVER or episode.waiting_flush:
+                    episode.unmap_flush = w.MAYBE
+                if self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR or episode.tell_seen:
+                    episode.broadcast = w.MAYBE
+                elif self.facts.hidden_unmap & w.PAGE_AFTER_CLEAR:
+                    episode.unmap_flush = w.MAYBE
+
+    def remember_own(self, state: SlotState, hold: Hold, episode: Episode, cell: Cell) -> None:
+        """This CPU's own episode: what it invalidated, and what it left."""
+        if episode.map_flush == w.SURE:
+            self.since_surely(hold, episode.map_flush_first, cell)
+        if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
+            self.since_maybe(hold, cell)
+        mine = Threat(episode, hold)
+        cell.any_own = True
+        add(cell.own_maybe, mine)
+        if mine.frame != w.UNKNOWN_FRAME:
+            add(cell.own_surely, mine)
+        if episode.unmap_flush == w.SURE:
+            self.since_surely(hold, episode.unmap_first, cell)
+        elif episode.broadcast == w.SURE:
+            self.since_surely(hold, episode.unmap_first, cell, told=True)
+        if episode.unmap_flush != w.NO or episode.broadcast != w.NO:
+            self.since_maybe(hold, cell)
+
+    def since_surely(self, hold: Hold, at: int, cell: Cell, told: bool = False) -> None:
+        since, error = cell.surely, self.facts.error
+        since.known, since.hold, since.at = True, hold, at
+        since.begin_last, since.end_first = hold.begin_last, hold.end_first
+        cell.start_open = cell.start_open and self.near_start(hold)
+        cell.own_maybe.clear()
+        cell.other_maybe[:] = [
+            one for one in cell.other_maybe if hold.end_first <= one.begin_last + error
+        ]
+        if told:
+            return  # what it covers was a threat all the same
+        cell.any_own = False
+        if hold.end_first > cell.any_other + error:
+            cell.any_other = w.NOWHERE
+
+    def since_maybe(self, hold: Hold, cell: Cell) -> None:
+        since, error = cell.maybe, self.facts.error
+        since.known, since.hold, since.end_pos = True, hold, hold.end_pos
+        since.begin_last, since.end_first = hold.begin_last, hold.end_first
+        cell.own_surely.clear()
+        cell.other_surely[:] = [
+            one for one in cell.other_surely if one.end_first > hold.begin_last + error
+        ]
+
+    def retire(self, state: SlotState, following: Hold | None, mark: int) -> None:
+        """Give every CPU what holds left that surely precede all that is not judged yet."""
+        window, error = state.window, self.facts.error
+        next_map = following.map_first if following is not None else mark
+        keep: list[Hold] = []
+        for i, hold in enumerate(window):
+            if next_map != w.NEVER and max(hold.begin_last, hold.end_first) + error >= next_map:
+                keep.append(hold)
+                continue
+            after = window[i + 1] if i + 1 < len(window) else following
+            if after is not None and after.cpu != hold.cpu and not self.may_precede(after, hold):
+                # The lock: its clears are over before the next hold begins.
+                for episode in hold.episodes:
+                    episode.clear_last = min(episode.clear_last, after.begin_last + error)
+            self.hand_out(state, hold)
+        state.window = keep
+
+    def hand_out(self, state: SlotState, hold: Hold) -> None:
+        """Every other CPU may hold now what this hold left."""
+        error = self.facts.error
+        newest(state.ended, state.ended_by, hold.cpu, latest(hold))
+        newest(state.began, state.began_by, hold.cpu, hold.end_first)
+        left = [Threat(one, hold) for one in hold.episodes[hold.told_index + 1 :]]
+        sure = [
+            Threat(one, hold)
+            for one in hold.episodes[hold.told_index_maybe + 1 :]
+            if one.frame != w.UNKNOWN_FRAME
+        ]
+        if hold.told == w.NO and hold.end_first <= state.told_begin + error:
+            sure = []  # a broadcast of a hold that may lie behind this one
+        if hold.told != w.NO:
+            state.told_begin = max(state.told_begin, hold.begin_last)
+        if hold.told == w.SURE:
+            state.told_end = max(state.told_end, hold.end_first)
+        for cpu in self.cpus.values():
+            cell = cpu.cells[state.number]
+            if cell.cpu != hold.cpu and cell.mapped:
+                self.give(cell, hold, left, sure)
+        if state.untold is not None:
+            self.give(state.untold, hold, left, sure)
+        hold.episodes = []  # they know their hold: nothing else will ask, and no cycle is left
+        hold.nests = None
+
+    def give(self, cell: Cell, hold: Hold, left: list[Threat], sure: list[Threat]) -> None:
+        """One CPU takes what another's hold left, and what that told it to drop."""
+        error = self.facts.error
+        if hold.told == w.SURE:
+            cell.start_open = cell.start_open and self.near_start(hold)
+            cell.own_maybe[:] = [one for one in cell.own_maybe if not _before(one, hold, error)]
+            cell.other_maybe[:] = [one for one in cell.other_maybe if not _before(one, hold, error)]
+        if hold.told != w.NO:
+            cell.own_surely[:] = [
+                one for one in cell.own_surely if one.end_first > hold.begin_last + error
+            ]
+            cell.other_surely[:] = [
+                one for one in cell.other_surely if one.end_first > hold.begin_last + error
+            ]
+        since = cell.surely
+        if not since.known or since.end_first <= hold.begin_last + error:
+            cell.any_other = max(cell.any_other, hold.begin_last)
+            for one in left:
+                add(cell.other_maybe, one)
+        since = cell.maybe
+        if not since.known or hold.end_first > since.begin_last + error:
+            for one in sure:
+                add(cell.other_surely, one)
+
+    def all_shot(self, state: SlotState, hold: Hold) -> None:
+        """Note which of a hold's episodes were told to all, shootdowns by hand included."""
+        if hold.told_known:
+            return
+        hold.told_known = True
+        self.missed_unmap(hold)
+        for index, episode in enumerate(hold.episodes):
+            told = episode.broadcast
+            if told != w.SURE and state.shots and len(self.facts.cpus) > 1:
+                told = max(told, self.shot_down(state, hold, episode))
+            if told == w.SURE:
+                hold.told_index = index
+            if told != w.NO:
+                hold.told_index_maybe = index
+        last = len(hold.episodes) - 1
+        if hold.told_index >= 0:
+            hold.told = w.SURE
+        elif hold.told_index_maybe >= 0:
+            hold.told = w.MAYBE
+        hold.all_told = hold.told_index == last
+
+    def shot_down(self, state: SlotState, hold: Hold, episode: Episode) -> int:
+        """Whether every other CPU invalidated exactly this page during the unmap.
+
+        Nobody else flushes a GHES page: the code that does has cleared it first.
+        """
+        if not episode.unmapped:
+            return w.NO
+        error = self.facts.error
+        result = w.SURE
+        until = episode.unmap_over
+        if until == w.NEVER:
+            until = episode.clear_last if episode.flush_first == w.NEVER else episode.flush_last
+        if until == w.NEVER:
+            return w.NO
+        for number in self.facts.cpus:
+            if number == hold.cpu:
+                continue
+            best = w.NO
+            for shot in state.shots:
+                if shot.cpu != number:
+                    continue
+                last = shot.last
+                if (
+                    last != w.NEVER
+                    and shot.first - error > episode.unmap_first
+                    and last + error < until
+                ):
+                    best = w.SURE
+                    break
+                if (last == w.NEVER or last + error >= episode.unmap_first) and (
+                    shot.first - error <= until
+                ):
+                    best = w.MAYBE
+            if best == w.NO:
+                return w.NO
+            result = min(result, best)
+        return result
+
+
+def newest(values: list[int], by: list[int], who: int, value: int) -> None:
+    """Keep the greatest value, and the greatest of anybody else."""
+    if by[0] in (who, -1):
+        values[0], by[0] = max(values[0], value), who
+    elif value > values[0]:
+        values[1], by[1] = values[0], by[0]
+        values[0], by[0] = value, who
+    elif value > values[1]:
+        values[1], by[1] = value, who
+
+
+def add(threats: list[Threat], one: Threat) -> None:
+    """Two distinct frames, the newest first, are all that can matter."""
+    if not threats:
+        threats.append(one)
+        return
+    if threats[0].frame == one.frame:
+        threats[0] = one
+        return
+    threats[:] = [old for old in threats if old.frame != one.frame]
+    threats.insert(0, one)
+    del threats[2:]
+
+
+def latest(hold: Hold) -> int:
+    """The latest end of a hold's effects."""
+    found = hold.end_first
+    for episode in hold.episodes:
+        found = max(found, episode.clear_last)
+        if episode.flush_first != w.NEVER:
+            found = max(found, episode.flush_last)
+        if episode.told_first != w.NEVER and episode.told_last != w.NEVER:
+            found = max(found, episode.told_last)
+    return min(found, hold.close)
+
+
+def _before(threat: Threat, hold: Hold, error: int) -> bool:
+    """Whether a threat was surely left before a hold."""
+    return threat.cpu == hold.cpu or hold.end_first > threat.begin_last + error

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is losses.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.facts cimport Facts
+cimport ghesrace.checker.core.words as w
+
+
+cdef class Loss:
+    cdef public long long cpu
+    cdef public long long begin
+    cdef public long long end
+    cdef public long long kinds
+    cdef public long long count
+
+
+cdef class Losses:
+    cdef public Facts facts
+    cdef public list all
+    cdef public list windows
+    cdef public bint changed
+    cdef public long long seen
+    cdef public object page
+    cdef public bint hid_episodes
+    cdef bint hides_page(self, long long kinds) except *
+    @cython.locals(loss=Loss)
+    cdef void add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except *
+    @cython.locals(one=Loss)
+    cpdef list pages(self)
+    @cython.locals(one=Loss)
+    cdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
+    @cython.locals(one=Loss)
+    cdef bint told_between(self, long long cpu, long long begin, long long end) except *
+
+

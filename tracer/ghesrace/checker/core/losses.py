@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recorded loss may have hidden, as far as the kernel's code could have made it."""
+
+from __future__ import annotations
+
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.facts import ALL_CPUS, Facts
+
+C_NMI_UNMATCHED, C_CLOCK = 4, 7
+MAPS = 1 << w.K_MAP | 1 << w.K_UNMAP
+UNMAPS = 1 << w.K_UNMAP
+OWN = 1 << w.K_INV_PAGE | 1 << w.K_INV_RANGE | 1 << w.K_INV_ALL
+TOLD = 1 << w.K_BCAST_RANGE | 1 << w.K_BCAST_ALL
+COPIES = 1 << w.K_COPY | 1 << w.K_COPY_END
+HANDLER = 1 << w.K_NOTIFY | 1 << w.K_NOTIFY_END
+ACCESSES = 1 << w.K_READ | 1 << w.K_WRITE
+MOST = 256  # windows that are told apart; older ones become one
+
+
+class Loss:
+    """Up to `count` (0: any number of) events of these kinds, hidden on `cpu` (-1: any) between
+    `begin` and `end` (ns)."""
+
+    def __init__(self, cpu: int, begin: int, end: int, kinds: int, count: int) -> None:
+        self.cpu = cpu
+        self.begin = begin
+        self.end = end
+        self.kinds = kinds
+        self.count = count
+
+
+class Losses:
+    """The losses that may still matter."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.all: list[Loss] = []
+        self.windows: list[Loss] = []
+        self.changed = False
+        self.seen = 0  # kinds that any loss so far may have hidden
+        # The fewest events of a hidden page: its map, its access if that is traced, its unmap.
+        self.page = 3 if facts.traced & ACCESSES else 2
+        self.hid_episodes = False  # a whole episode that may be unsafe may have been hidden
+
+    def hides_page(self, kinds: int) -> bool:
+        """Whether events of these kinds are all that shows of a page."""
+        if kinds & MAPS != MAPS & self.facts.traced:
+            return False
+        return not self.facts.traced & ACCESSES or bool(kinds & ACCESSES)
+
+    def add(self, begin: int, end: int, cpu: int, count: int, point: int, cause: int) -> None:
+        """Take a LOSS record."""
+        facts = self.facts
+        kinds = facts.hides[facts.row(point)]
+        if cause == C_NMI_UNMATCHED:
+            kinds, count = facts.traced, 0
+        loss = Loss(-1 if cpu == ALL_CPUS else cpu, begin, end, kinds, count)
+        self.all.append(loss)
+        self.seen |= kinds
+        self.changed = True
+
+    def pages(self) -> list[Loss]:
+        """The windows in which a whole page may be hidden: where the losses of a CPU together
+        hide all that shows of one."""
+        if self.changed:
+            self.changed = False
+            self.windows = []
+            cpus = sorted({one.cpu for one in self.all})
+            for cpu in cpus:
+                self.find_pages(cpu)
+            safe = self.facts.hidden_map & w.PAGE_AFTER_SET
+            self.hid_episodes = self.hid_episodes or (bool(self.windows) and not safe)
+        return self.windows
+
+    def find_pages(self, cpu: int) -> None:
+        here = [one for one in self.all if one.cpu in (-1, cpu)]
+        edges = sorted({one.begin for one in here} | {one.end for one in here})
+        last: Loss | None = None
+        for number, begin in enumerate(edges):
+            # At the edge itself, and between it and the next.
+            end = edges[number + 1] if number + 1 < len(edges) else begin
+            for first, until in ((begin, begin), (begin, end)):
+                inside = [one for one in here if one.begin <= first and one.end >= until]
+                if not any(one.cpu == cpu for one in inside) or not self.hide_page(inside):
+                    continue
+                if last is not None and last.end >= first:
+                    last.end = max(last.end, until)
+                else:
+                    last = Loss(cpu, first, until, MAPS, 0)
+                    self.windows.append(last)
+
+    def hide_page(self, losses: list[Loss]) -> bool:
+        """Whether these together may have hidden a whole page."""
+        kinds, number = 0, 0
+        for one in losses:
+            kinds |= one.kinds
+            number += one.count
+        if not self.hides_page(kinds):
+            return False
+        return number >= self.page or any(one.count == 0 for one in losses)
+
+    def hidden_between(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
+        """Whether one may have hidden an event of these kinds on this CPU between its stamps."""
+        for one in self.all:
+            meets = one.begin <= end and begin <= one.end
+            if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
+                return True
+        return False
+
+    def told_between(self, cpu: int, begin: int, end: int) -> bool:
+        """Whether one may have hidden a broadcast of any CPU between stamps of this one."""
+        implied = self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR
+        for one in (*self.all, *self.pages()):
+            if one.kinds & TOLD or (implied and one.kinds == MAPS):
+                error = 0 if one.cpu in (-1, cpu) else self.facts.error
+                if one.begin - error <= end and begin <= one.end + error:
+                    return True
+        return False
+
+    def forget(self, before: int) -> None:
+        """Bound what is remembered: the oldest that end before *before* become one."""
+        if len(self.all) <= MOST:
+            return
+        old = self.all[: len(self.all) // 2]
+        if max(one.end for one in old) >= before:
+            return
+        merged = Loss(-1, min(o.begin for o in old), max(o.end for o in old), 0, 0)
+        for one in old:
+            merged.kinds |= one.kinds
+        self.all[: len(old)] = [merged]
+        self.changed = True

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is pages.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.state cimport Cell
+from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.invalidations cimport Invalidations
+from ghesrace.checker.core.state cimport Level
+from ghesrace.checker.core.state cimport Place
+from ghesrace.checker.core.state cimport SlotState
+cimport ghesrace.checker.core.words as w
+
+
+cdef class Pages(Invalidations):
+    cdef public long long index
+    cdef public long long orphans
+    cdef public long long open_ends
+    @cython.locals(hold=Hold, episode=Episode, place=Place)
+    cdef void close(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
+    @cython.locals(state=SlotState)
+    cdef bint lock_page(self, long long slot) except *
+    @cython.locals(outer=Episode, place=Place)
+    cdef void missed_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
+    cdef void end(self, Cpu cpu, Level level, Episode episode, long long ts, long long seq) except *
+    cdef void last_access(self, Cpu cpu, Episode episode, long long ts) except *
+    @cython.locals(state=SlotState, cell=Cell, before=Episode, hold=Hold, episode=Episode, place=Place)
+    cdef void map(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long phys, long long seq, long long pid, long long point, long long slot) except *
+    @cython.locals(hold=Hold, place=Place)
+    cdef Hold open_hold(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long slot)
+    @cython.locals(episode=Episode, place=Place)
+    cdef Episode open_episode(self, Hold hold, Level level, unsigned long long frame, long long seq, long long pid, long long slot)
+    @cython.locals(episode=Episode, number="long long", place=Place)
+    cdef void map_end(self, Level level, long long slot) except *
+    @cython.locals(episode=Episode, number="long long", place=Place)
+    cdef void unmap_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
+    @cython.locals(episode=Episode, number="long long", state=SlotState, cell=Cell, place=Place)
+    cdef void access(self, Cpu cpu, Level level, long long ts, unsigned long long addr, long long seq, long long slot, long long kind) except *
+    @cython.locals(episode=Episode, place=Place)
+    cdef void unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except *
+    @cython.locals(hold=Hold, episode=Episode, outer=Episode, inner=Episode, place=Place)
+    cdef Episode orphan(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long slot)
+
+

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One page: its map, its access, its unmap, and the hold that it is in."""
+
+from __future__ import annotations
+
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.edits import Edits
+from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.invalidations import P_CLEAR, P_MAP, P_READ, Invalidations
+from ghesrace.checker.core.state import Cpu, Episode, Hold, Level, SlotState
+
+
+class Pages(Invalidations):
+    """The reader's part that makes episodes and holds."""
+
+    def __init__(self, facts: Facts, slots: list[SlotState], edits: Edits) -> None:
+        super().__init__(facts, slots, edits)
+        self.index = 0  # of the event, in the stream
+        self.orphans = 0  # unmaps without a map, the start's aside
+        self.open_ends = 0  # maps without an unmap
+
+    def close(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
+        """A hold is over."""
+        place = level.places[slot]
+        hold = place.hold
+        if hold is None:
+            return
+        episode = place.episode
+        place.inner = episode
+        if episode is not None:
+            self.end(cpu, level, episode, ts, seq)
+            place.episode = None
+        hold.close = ts
+        hold.pos_last = cpu.pos
+        hold.closed = True
+        place.hold = None
+        place.pre_first = w.NEVER
+
+    def lock_page(self, slot: int) -> bool:
+        """Whether a slot's lock is taken per page."""
+        state: SlotState = self.slots[slot]
+        return state.lock_page
+
+    def missed_end(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
+        """A copy in which another one began did not go on: its end was missed."""
+        place = level.places[slot]
+        outer = place.outer
+        if outer is None:
+            return
+        place.outer = None
+        self.end(cpu, level, outer, outer.last_first, seq)
+        outer.hold.close, outer.hold.pos_last, outer.hold.closed = ts, cpu.pos, True
+
+    def end(self, cpu: Cpu, level: Level, episode: Episode, ts: int, seq: int) -> None:
+        """An episode is over; where no unmap was seen, one was missed."""
+        if episode.index_last == w.NEVER:
+            episode.index_last = self.index
+        if episode.unmapped:
+            return
+        episode.left_open = True
+        self.open_ends += 1
+        episode.unmap_first = episode.read_first if episode.read_seen else episode.map_first
+        episode.clear_pos_first = episode.map_pos
+        episode.clear_last, episode.clear_pos_last = ts, cpu.pos
+        self.last_access(cpu, episode, ts)
+        if episode.waiting_flush and episode.map_flush == w.NO:
+            episode.map_flush = w.MAYBE
+        if episode.waiting_flush or episode.flush_first != w.NEVER:
+            # What was taken for a flush of the map, or for luck, may be the missed unmap's.
+            episode.unmap_flush = w.MAYBE
+        if episode.tell_seen:
+            episode.broadcast = w.MAYBE
+        if self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR:
+            episode.broadcast = w.MAYBE  # nobody saw that unmap: the plan only assumes it
+        elif self.facts.hidden_unmap & w.PAGE_AFTER_CLEAR:
+            episode.unmap_flush = w.MAYBE
+
+    def last_access(self, cpu: Cpu, episode: Episode, ts: int) -> None:
+        """An access that was not traced is over here at the latest."""
+        if not episode.read_seen and episode.read_last == w.NEVER:
+            episode.read_last = ts
+            self.luck_until(cpu, episode, ts)
+
+    def map(
+        self,
+        cpu: Cpu,
+        level: Level,
+        ctx: int,
+        ts: int,
+        phys: int,
+        seq: int,
+        pid: int,
+        point: int,
+        slot: int,
+    ) -> None:
+        """A page is about to be mapped."""
+        state, cell = self.slots[slot], cpu.cells[slot]
+        place = level.places[slot]
+        before = place.episode
+        last = before if before is not None else place.inner
+        if before is not None and not before.unmapped:
+            # This map's write ends that translation.
+            before.unmapped = before.replaced = True
+            before.unmap_first, before.clear_pos_first = ts, cpu.pos
+            before.index_last = self.index
+            self.last_access(cpu, before, ts)
+            if before.waiting_flush and before.map_flush == w.NO:
+                before.map_flush = w.MAYBE
+            level.pending_other = before
+        elif before is not None:
+            before.index_last = self.index
+        hold = place.hold
+        if hold is None and level.copy_depth < 2:
+            self.missed_end(cpu, level, slot, ts, seq)
+        if hold is not None and (state.lock_page or not self.facts.handlers[slot]):
+            pre = place.pre_first
+            self.close(cpu, level, slot, ts, seq)
+            place.pre_first = pre
+            hold = None
+        if hold is None:
+            hold = self.open_hold(cpu, level, ctx, ts, seq, slot)
+        episode = self.open_episode(hold, level, phys & ~(w.PAGE - 1) & w.WORD, seq, pid, slot)
+        episode.point = point
+        if last is not None and last.unmapped and last.index_map > level.edge_index:
+            episode.before = last
+        level.mapped = 1
+        episode.last_first, episode.last_pos = ts, cpu.pos
+        cell.seen = True
+        episode.map_first, episode.map_pos = ts, cpu.pos
+        episode.writes = level.copy_writes and level.copy_pos != w.NOWHERE
+        episode.read_first = ts
+        episode.luck_first, episode.luck_pos = cell.inv_first, cell.inv_pos
+        episode.luck_map_first, episode.luck_map_pos = cell.inv_first, cell.inv_pos
+        if place.pre_first != w.NEVER:
+            episode.pre_first = place.pre_first
+            episode.pre_last = min(place.pre_last, ts)
+            episode.pre_pos = place.pre_pos
+            episode.pre_in_map = place.pre_in_map
+            episode.pre_since = place.pre_since
+            if state.lock_page:
+                episode.pre_known = level.copy_pos >= level.edge_pos
+            else:
+                episode.pre_known = level.in_handler or level.copy_pos >= level.edge_pos
+            episode.luck_map_first = place.pre_luck_first
+            episode.luck_map_pos = place.pre_luck_pos
+            if state.shots:
+                state.shots[:] = [
+                    s for s in state.shots if s.cpu != cpu.number or s.first != episode.pre_first
+                ]
+            place.pre_first = w.NEVER
+        if self.facts.implies[self.facts.row(point)] & w.PAGE_AFTER_SET:
+            episode.map_flush, episode.map_flush_first = w.SURE, ts
+        hold.end_first, hold.end_pos = ts, cpu.pos
+        level.pending, level.pending_episode = P_MAP, episode
+        if self.edits.wanted:
+            self.edits.begin_write(w.K_MAP, cpu, ctx, ts, slot, point, phys)
+
+    def open_hold(self, cpu: Cpu, level: Level, ctx: int, ts: int, seq: int, slot: int) -> Hold:
+        place = level.places[slot]
+        hold = Hold(cpu.number, ctx, slot)
+        hold.map_first, hold.begin_last, hold.pos_first = ts, ts, cpu.pos
+        hold.entry = level.edge_t
+        if level.in_handler:
+            hold.entry_pos = level.edge_pos
+        hold.in_handler = level.in_handler
+        hold.bounded = self.lock_page(slot) or level.in_handler
+        if self.lock_page(slot) and level.copy_pos >= level.edge_pos:
+            hold.entry = level.copy_t
+        hold.seq_entry = seq
+        place.hold = hold
+        self.slots[slot].holds.append(hold)
+        return hold
+
+    def open_episode(
+        self, hold: Hold, level: Level, frame: int, seq: int, pid: int, slot: int
+    ) -> Episode:
+        place = level.places[slot]
+        episode = Episode(hold, frame, pid)
+        episode.seq_map = seq
+        episode.index_entry, episode.index_before = level.edge_index, level.opening
+        episode.index_map = self.index
+        episode.entry_row, episode.before_row = level.edge_row, level.opening_row
+        if self.facts.handlers[slot]:
+            episode.seq_entry = level.edge_seq
+        else:
+            episode.seq_entry = level.copy_seq if level.copy_pos != w.NOWHERE else seq
+        hold.episodes.append(episode)
+        place.episode = episode
+        return episode
+
+    def map_end(self, level: Level, slot: int) -> None:
+        """The mapping function returned: a flush before that came before the access."""
+        for place in level.places:
+            number, episode = place.slot, place.episode
+            if slot not in (number, -1) or episode is None or episode.unmapped:
+                continue
+            if episode.waiting_flush and not episode.read_seen:
+                episode.map_flush = w.SURE
+
+    def unmap_end(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
+        """The unmapping function returned; where its entry was not seen, that was missed."""
+        for place in level.places:
+            number, episode = place.slot, place.episode
+            if slot not in (number, -1) or episode is None:
+                continue
+            if not episode.unmapped and slot == number:
+                self.end(cpu, level, episode, ts, seq)
+                episode.unmapped = True
+                if episode.unmap_flush == w.NO:
+                    episode.flush_first = w.NEVER
+            if episode.unmapped:
+                episode.unmap_over = min(episode.unmap_over, ts)
+
+    def access(
+        self, cpu: Cpu, level: Level, ts: int, addr: int, seq: int, slot: int, kind: int
+    ) -> None:
+        """The mapped page is about to be read or written."""
+        page = addr >> w.PAGE_BITS << w.PAGE_BITS
+        for place in level.places:
+            number, episode = place.slot, place.episode
+            if episode is None or episode.unmapped:
+                continue
+            state = self.slots[number]
+            named = slot == number or (state.known and state.address == page)
+            if not named and (state.known or slot >= 0):
+                continue
+            if not state.known:
+                state.address, state.known = page, True
+            if kind == w.K_WRITE:
+                episode.writes = True
+            if episode.read_seen:
+                continue
+            episode.read_seen = True
+            episode.writes = kind == w.K_WRITE
+            episode.read_first, episode.read_seq = ts, seq
+            cell = cpu.cells[number]
+            episode.luck_first, episode.luck_pos = cell.inv_first, cell.inv_pos
+            if episode.waiting_flush:
+                episode.map_flush = w.SURE
+            episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
+            level.pending, level.pending_episode = P_READ, episode
+            return
+
+    def unmap(
+        self,
+        cpu: Cpu,
+        level: Level,
+        ctx: int,
+        ts: int,
+        seq: int,
+        pid: int,
+        point: int,
+        slot: int,
+    ) -> None:
+        """A page is about to be unmapped."""
+        place = level.places[slot]
+        episode = place.episode
+        if episode is None or episode.unmapped:
+            episode = self.orphan(cpu, level, ctx, ts, seq, pid, slot)
+        self.last_access(cpu, episode, ts)
+        episode.unmapped = True
+        episode.unmap_first, episode.clear_pos_first = ts, cpu.pos
+        if episode.waiting_flush and episode.map_flush == w.NO:
+            episode.map_flush = w.MAYBE
+        episode.flush_first = w.NEVER
+        place.pre_first = w.NEVER
+        implied = self.facts.implies[self.facts.row(point)]
+        if implied & w.PAGE_AFTER_CLEAR:
+            episode.unmap_flush = w.SURE
+        if implied & w.BROADCAST_AFTER_CLEAR:
+            episode.broadcast = w.SURE
+        episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
+        level.pending, level.pending_episode = P_CLEAR, episode
+        if self.edits.wanted:
+            self.edits.begin_write(w.K_UNMAP, cpu, ctx, ts, slot, point, 0)
+
+    def orphan(
+        self, cpu: Cpu, level: Level, ctx: int, ts: int, seq: int, pid: int, slot: int
+    ) -> Episode:
+        """An unmap whose map was not seen: a frame that nobody knows was mapped."""
+        place = level.places[slot]
+        outer = place.outer
+        if outer is not None:
+            # The unmap of a copy in which another one mapped and unmapped the slot.
+            inner = place.episode
+            place.outer = None
+            place.episode, place.hold = outer, outer.hold
+            if inner is not None:
+                inner.outer = outer
+                outer.hold.nests = inner.hold
+                inner.hold.close, inner.hold.pos_last, inner.hold.closed = ts, cpu.pos, True
+            elif place.inner is not None:
+                inner = place.inner
+                inner.outer = outer
+                outer.hold.nests = inner.hold
+            return outer
+        start = not cpu.cells[slot].seen and not level.in_handler and level.copy_depth == 0
+        hold = place.hold
+        if hold is not None and self.lock_page(slot):
+            self.close(cpu, level, slot, ts, seq)
+            hold = None
+        if hold is None:
+            hold = self.open_hold(cpu, level, ctx, ts, seq, slot)
+        episode = self.open_episode(hold, level, w.UNKNOWN_FRAME, seq, pid, slot)
+        episode.judged = False
+        episode.at_start = start
+        episode.map_first = 0 if start else max(level.edge_t, level.last_t)
+        episode.map_last = ts
+        episode.read_first, episode.read_last = episode.map_first, ts
+        episode.map_pos = cpu.pos
+        self.orphans += not start
+        cpu.cells[slot].seen = True
+        return episode

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is reader.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.state cimport Level
+from ghesrace.checker.core.pages cimport Pages
+from ghesrace.checker.core.state cimport Place
+cimport ghesrace.checker.core.words as w
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Sent:
+    cdef public long long cpu
+    cdef public long long ctx
+    cdef public long long t
+    cdef public bint off
+    cdef public object call
+
+
+cdef class Reader(Pages):
+    cdef public list shootdowns
+    cdef public dict cpus
+    cdef public list by_number
+    cdef public long long first_t
+    @cython.locals(cpu=Cpu, level=Level, episode=Episode, above="long long", place=Place)
+    cdef void event(self, long long ts, unsigned long long addr, unsigned long long phys, unsigned long long size, long long seq, long long pid, long long point, long long number, long long slot, long long kind, long long ctx, long long flags, long long index) except *
+    @cython.locals(cpu=Cpu)
+    cdef Cpu new_cpu(self, long long number)
+    @cython.locals(place=Place)
+    cdef void edge(self, Cpu cpu, Level level, long long ts, long long seq) except *
+    cdef void leave(self, Cpu cpu, Level level, long long ts, long long seq) except *
+    @cython.locals(place=Place)
+    cdef void close_all(self, Cpu cpu, Level level, long long ts, long long seq) except *
+    @cython.locals(slot="long long", outer=Episode, place=Place)
+    cdef void copy(self, Cpu cpu, Level level, long long ts, long long seq, long long flags) except *
+    @cython.locals(slot="long long", episode=Episode, place=Place)
+    cdef void copy_end(self, Cpu cpu, Level level, long long ts, long long seq) except *
+    cdef void shootdown(self, Cpu cpu, Level level, long long ctx, long long ts, long long point, long long flags) except *
+
+

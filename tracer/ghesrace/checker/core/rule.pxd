@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is rule.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.state cimport Cell
+from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.state cimport SlotState
+from ghesrace.checker.core.state cimport Tell
+from ghesrace.checker.core.state cimport Threat
+from ghesrace.checker.core.threats cimport Threatening
+from ghesrace.checker.core.classes cimport Threats
+cimport ghesrace.checker.core.words as w
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Judged:
+    cdef public Episode episode
+    cdef public long long cls
+    cdef public long long why
+    cdef public bint latent
+    cdef public bint handoff
+    cdef public long long before
+    cdef public Episode threat
+    cdef public bint never_safe
+    cdef public bint vulnerable
+    cdef public bint bare
+    cdef public bint exposes
+    cdef public bint touched
+
+
+cdef class Judge(Threatening):
+    cdef public list overlaps
+    cdef public long long not_ordered
+    cdef public long long crowded
+    @cython.locals(state=SlotState)
+    cdef list step(self, long long mark)
+    @cython.locals(hold=Hold, other=Hold, holds=list, i="long long", until="long long", error="long long", reach="long long")
+    cdef void sweep(self, SlotState state, long long mark, list judged) except *
+    cdef bint ready(self, Hold hold, long long mark) except *
+    cdef void prepare(self, Hold hold) except *
+    @cython.locals(episode=Episode, hold=Hold)
+    cdef void split(self, SlotState state, long long at) except *
+    @cython.locals(other=Hold, cell=Cell, episode=Episode, one=Judged, index="long long", others=list)
+    cdef void judge(self, SlotState state, Hold hold, list later, list judged) except *
+    cdef void meet(self, Hold one, Hold other) except *
+    cdef bint known(self, Episode use) except *
+    cdef bint complete(self, Hold hold, Episode episode) except *
+    @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, threat=Threat, left=Episode)
+    cdef Judged judge_episode(self, SlotState state, Hold hold, long long index, Cell cell, list others)
+    @cython.locals(cpu=Cpu, hold=Hold, tell=Tell)
+    cdef void prune(self, SlotState state, long long mark) except *
+
+

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Was each episode safe, and what saved it: DESIGN's "May hold, threats, classes".
+
+Each question is asked twice. What *may* threaten an episode is every translation that may have
+been live after the last invalidation that *surely* is structural; what *surely* threatens it is
+what was live after the last one that *may* be. The same for the order of holds, for broadcasts
+and for luck.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.classes import Threats, cause_of, class_of
+from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.losses import COPIES, HANDLER, MAPS, OWN, TOLD, UNMAPS, Losses
+from ghesrace.checker.core.reader import Reader
+from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
+from ghesrace.checker.core.threats import Threatening
+from ghesrace.checker.core.uses import meet
+
+MOST_IN_DOUBT = 128  # holds whose order with one other is open; beyond: uncertain
+
+
+class Judged:
+    """One episode, judged. `threat` is the one that matters most, or None."""
+
+    def __init__(self, episode: Episode) -> None:
+        self.episode = episode
+        self.cls = w.FRESH
+        self.why = w.CERTAIN
+        self.latent = False
+        self.handoff = False
+        self.before = w.NEVER  # when the hold before unmapped the slot, ns
+        self.threat: Episode | None = None
+        self.never_safe = False  # uncertain, but unsafe in every world
+        self.vulnerable = False
+        self.bare = False  # vulnerable, if its hold begins with its copy or map
+        self.exposes = False
+        self.touched = False
+
+
+class Judge(Threatening):
+    """Judges the holds of each slot in the order of their first map."""
+
+    def __init__(
+        self, facts: Facts, slots: list[SlotState], reader: Reader, losses: Losses
+    ) -> None:
+        super().__init__(facts, slots, reader, losses)
+        self.overlaps: list[tuple[Episode, Episode]] = []
+        self.not_ordered = 0
+        self.crowded = 0  # episodes that were not judged for want of room
+        for state in slots:
+            state.untold = Cell(-1, state.number)
+
+    def step(self, mark: int) -> list[Judged]:
+        """Judge what *mark* (ns) has passed by the clock error; NEVER at the end."""
+        judged: list[Judged] = []
+        for state in self.slots:
+            self.sweep(state, mark, judged)
+            self.prune(state, mark)
+        self.losses.forget(mark - w.FORCE_CLOSE_NS)
+        return judged
+
+    def sweep(self, state: SlotState, mark: int, judged: list[Judged]) -> None:
+        """Judge one slot's holds, as far as nothing that may precede them is missing."""
+        holds, error = state.holds, self.facts.error
+        holds.sort(key=_place)
+        i = 0
+        while i < len(holds):
+            hold = holds[i]
+            if not self.ready(hold, mark):
+                break
+            self.split(state, i)
+            hold = holds[i]
+            until, complete = i + 1, True
+            reach = max(hold.begin_last, hold.end_first) + error
+            while until < len(holds) and holds[until].map_first <= reach:
+                other = holds[until]
+                waits = other.cpu != hold.cpu and not self.ready(other, mark)
+                if waits and self.may_precede(other, hold):
+                    complete = False
+                    break
+                until += 1
+            if not complete:
+                break
+            self.judge(state, hold, holds[i + 1 : until], judged)
+            i += 1
+            state.window.append(hold)
+            self.retire(state, holds[i] if i < len(holds) else None, mark)
+        del holds[:i]
+
+    def ready(self, hold: Hold, mark: int) -> bool:
+        """Whether everything that bounds a hold has been delivered."""
+        if not hold.closed:
+            return False
+        if mark != w.NEVER and hold.close + self.facts.error >= mark:
+            return False
+        if not hold.prepared:
+            hold.prepared = True
+            self.prepare(hold)
+        return True
+
+    def prepare(self, hold: Hold) -> None:
+        """Where a loss may have hidden the last unmap's own flush, what is taken for that may be
+        another's, and lie outside of the hold."""
+        last = hold.episodes[-1]
+        if self.lost_flush(last):
+            hold.end_first = last.unmap_first
+
+    def split(self, state: SlotState, at: int) -> None:
+        """Where a loss may have hidden that a handler was left, one hold may be several."""
+        hold = state.holds[at]
+        if len(hold.episodes) < 2 or not self.losses.all:
+            return
+        first, last = hold.map_first, hold.episodes[-1].map_first
+        if not self.losses.hidden_between(HANDLER, hold.cpu, first, last):
+            return
+        pieces = []
+        for episode in hold.episodes:
+            piece = Hold(hold.cpu, hold.ctx, hold.slot)
+            piece.episodes = [episode]
+            episode.hold = piece
+            piece.map_first, piece.begin_last = episode.map_first, episode.map_last
+            piece.entry, piece.close = hold.entry, hold.close
+            piece.pos_first = piece.end_pos = episode.map_pos
+            piece.end_first = last_stamp(episode)
+            piece.pos_last, piece.closed = hold.pos_last, True
+            pieces.append(piece)
+        for before, after in itertools.pairwise(pieces):
+            before.end_pos = before.pos_last = after.pos_first - 1
+        pieces[-1].end_pos = hold.end_pos
+        state.holds[at : at + 1] = pieces
+
+    def judge(self, state: SlotState, hold: Hold, later: list[Hold], judged: list[Judged]) -> None:
+        """Judge the episodes of a hold, and note what they leave behind on their own CPU."""
+        others: list[Hold] = []
+        for other in (*state.window, *later):
+            if not self.apart(other, hold):
+                other.inconsistent = hold.inconsistent = True
+                if other.done:
+                    self.meet(other, hold)
+            elif other.cpu != hold.cpu and self.may_precede(other, hold):
+                self.all_shot(state, other)
+                others.append(other)
+        self.all_shot(state, hold)
+        rests_on = MAPS | OWN | TOLD | HANDLER | COPIES
+        hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
+        handoff = state.last_cpu >= 0 and state.last_cpu != hold.cpu
+        before, state.last_cpu = state.last_unmap, hold.cpu
+        last = hold.episodes[-1]
+        state.last_unmap = last.unmap_first if last.unmapped else w.NEVER
+        cell = self.cpus[hold.cpu].cells[state.number]
+        if not cell.mapped:
+            self.inherit(state, cell)
+        for index, episode in enumerate(hold.episodes):
+            if episode.at_start:
+                # A loss may have hidden its map, which then was no earlier than the start.
+                hides_map = 1 << w.K_MAP
+                lost = self.losses.hidden_between(hides_map, hold.cpu, 0, episode.unmap_first)
+                self.reader.orphans += lost
+            if episode.judged and self.complete(hold, episode):
+                one = self.judge_episode(state, hold, index, cell, others)
+                one.handoff, one.before = handoff, before
+                handoff = False
+                judged.append(one)
+            episode.before = None  # else each would keep all that came before it
+            self.remember_own(state, hold, episode, cell)
+        cell.last_pos, cell.last_begin = hold.end_pos, hold.begin_last
+        hold.done = True
+
+    def meet(self, one: Hold, other: Hold) -> None:
+        """Two holds that can't stand one behind the other: which of their uses overlap?"""
+        for a in one.episodes:
+            for b in other.episodes:
+                met = meet(a, b, self.facts.error)
+                if met == w.NO:
+                    continue
+                if met == w.SURE and self.known(a) and self.known(b):
+                    self.overlaps.append((a, b))
+                else:
+                    self.not_ordered += 1
+
+    def known(self, use: Episode) -> bool:
+        """Whether no loss may have hidden that a use was over."""
+        if use.left_open or use.frame == w.UNKNOWN_FRAME:
+            return False
+        last = max(use.unmap_first, use.map_first) if use.unmapped else use.last_first
+        return not self.losses.hidden_between(MAPS, use.hold.cpu, use.map_first, last)
+
+    def complete(self, hold: Hold, episode: Episode) -> bool:
+        """Whether an episode can be judged: the end of the stream may cut one off before the
+        access."""
+        if episode.unmapped or episode.left_open or episode.read_seen:
+            return True
+        return self.losses.hidden_between(UNMAPS, hold.cpu, episode.map_first, w.NEVER)
+
+    def judge_episode(
+        self, state: SlotState, hold: Hold, index: int, cell: Cell, others: list[Hold]
+    ) -> Judged:
+        """Ask every question of one episode."""
+        episode = hold.episodes[index]
+        one = Judged(episode)
+        t = Threats(episode.frame)
+        t.flushed = self.flushed(state, hold, episode, cell, others)
+        t.any = cell.any_own or cell.any_other != w.NOWHERE
+        t.crowded = len(others) > MOST_IN_DOUBT
+        self.crowded += t.crowded
+        others = others[:MOST_IN_DOUBT]
+        sure_tellers = [k for k in others if k.told == w.SURE and not self.may_precede(hold, k)]
+        tellers = [k for k in others if k.told != w.NO]
+        for threat in cell.own_maybe:
+            self.maybe(t, state, hold, episode, threat, True, sure_tellers)
+        for threat in cell.other_maybe:
+            self.maybe(t, state, hold, episode, threat, False, sure_tellers)
+        for threat in cell.own_surely:
+            self.surely(t, state, hold, episode, threat, True, cell, tellers)
+        for threat in cell.other_surely:
+            self.surely(t, state, hold, episode, threat, False, cell, tellers)
+        for other in others:
+            if self.maybe_since(other, cell, hold):
+                if other.told_index_maybe >= 0 or other.told_index >= 0:
+                    t.any = True
+                for left in other.episodes[other.told_index + 1 :]:
+                    threat = Threat(left, other)
+                    self.maybe(t, state, hold, episode, threat, False, sure_tellers)
+            if not self.may_precede(hold, other) and self.surely_since(other, cell, hold):
+                for left in other.episodes[other.told_index_maybe + 1 :]:
+                    threat = Threat(left, other)
+                    self.surely(t, state, hold, episode, threat, False, cell, tellers)
+        if cell.start_open and self.all_near_start(sure_tellers):
+            t.unknown(w.START)
+        self.hidden(t, state, hold, episode, cell, sure_tellers)
+        t.inconsistent = hold.inconsistent
+        one.cls = class_of(t)
+        if one.cls == w.NONE and self.facts.forced_broadcast and t.threat_flushed:
+            one.cls = w.INCIDENTAL
+        if one.cls == w.NONE and self.facts.pti:
+            one.cls, t.pti = w.UNCERTAIN, True
+        if one.cls == w.UNCERTAIN:
+            one.why = cause_of(t)
+            one.never_safe = t.harmful_surely and t.flushed == w.NO and not t.inconsistent
+        one.threat = t.threat_surely if t.threat_surely is not None else t.threat_maybe
+        one.latent = t.latent
+        one.touched = hold.touched
+        one.exposes = hold.told_index_maybe < index and not episode.left_open and episode.unmapped
+        one.bare = self.vulnerable(hold, index, cell)
+        # Where nobody knows where holds begin, an earlier flush may be in this one.
+        one.vulnerable = one.bare and (hold.bounded or not cell.maybe.known)
+        return one
+
+    def prune(self, state: SlotState, mark: int) -> None:
+        """Forget broadcasts and shots that are older than all that is not judged."""
+        if mark == w.NEVER:
+            return
+        oldest = mark
+        for hold in state.holds:
+            oldest = min(oldest, hold.entry)
+        for hold in state.window:
+            oldest = min(oldest, hold.entry)
+        for cpu in self.cpus.values():
+            for level in cpu.levels:
+                if level.active and level.in_handler:
+                    oldest = min(oldest, level.edge_t)
+        oldest -= 2 * self.facts.error
+        if state.shots:
+            state.shots[:] = [s for s in state.shots if s.last == w.NEVER or s.last >= oldest]
+            del state.shots[:-4096]
+        if not state.tells:
+            return
+        keep = []
+        for tell in state.tells:
+            if tell.last == w.NEVER or tell.last >= oldest:
+                keep.append(tell)
+            else:
+                sender = tell.sender
+                if tell.known:
+                    newest = state.old_first.get(sender, w.NOWHERE)
+                    state.old_first[sender] = max(newest, tell.first)
+                newest = state.old_last.get(sender, w.NOWHERE)
+                state.old_last[sender] = max(newest, tell.last)
+        state.tells[:] = keep
+
+
+def last_stamp(episode: Episode) -> int:
+    """The latest begin of an episode's effects."""
+    found = episode.map_first
+    if episode.read_seen:
+        found = max(found, episode.read_first)
+    for t in (episode.unmap_first, episode.flush_first, episode.told_first):
+        if t != w.NEVER:
+            found = max(found, t)
+    return found
+
+
+def _place(hold: Hold) -> tuple[int, int, int]:
+    return hold.map_first, hold.cpu, hold.pos_first

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: one event at a time, judged as soon as a MARK allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.edits import Edits, Meeting
+from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.losses import Losses
+from ghesrace.checker.core.reader import Reader
+from ghesrace.checker.core.rule import Judge, Judged
+from ghesrace.checker.core.state import Cpu, Place, SlotState
+from ghesrace.plan import Plan
+
+try:
+    import cython  # type: ignore[import-not-found, unused-ignore]
+except ImportError:  # only the compiler needs it
+    from ghesrace.checker.core import uncompiled as cython
+COMPILED = cython.compiled
+
+
+class Core:
+    """Feed it batches of EVENT records; it returns the episodes that they decided."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.facts = Facts(plan)
+        self.slots = [
+            SlotState(i, slot.lock == "page", slot.address) for i, slot in enumerate(plan.slots)
+        ]
+        self.losses = Losses(self.facts)
+        self.edits = Edits(self.facts, self.slots, self.losses)
+        self.reader = Reader(self.facts, self.slots, self.edits)
+        self.judge = Judge(self.facts, self.slots, self.reader, self.losses)
+        self.met: list[Meeting] = []
+        self.mark = 0
+        self.unknown = True  # whether some slot's address is not known
+        self.seen = 0  # events of the batches before
+
+    def feed(self, batch: Any) -> list[Judged]:
+        """Take one batch; judge what its MARKs allow."""
+        if self.unknown:
+            self.learn(batch)
+        mark = self.scan(batch) if COMPILED else self.walk(batch)
+        self.seen += len(batch)
+        if mark == self.mark:
+            return []
+        self.mark = mark
+        self.force(mark - w.FORCE_CLOSE_NS)
+        self.met += self.edits.step(mark)
+        return self.judge.step(mark)
+
+    def walk(self, batch: Any) -> int:
+        """One event at a time, as Python's numbers; return the last MARK."""
+        mark = self.mark
+        for index, row in enumerate(batch.tolist(), self.seen):
+            ts, addr, phys, size, seq, pid, point, cpu, slot, kind, ctx, flags, aux, _ = row
+            if kind < w.K_LOSS:
+                self.reader.event(
+                    ts, addr, phys, size, seq, pid, point, cpu, slot, kind, ctx, flags, index
+                )
+            elif kind == w.K_LOSS:
+                self.losses.add(addr, ts, cpu, size, point, aux)
+            elif kind == w.K_MARK:
+                mark = max(mark, ts)
+        return mark
+
+    def scan(self, batch: Any) -> int:
+        """The same, compiled: straight from the batch's memory."""
+        events = batch
+        mark = self.mark
+        for i in range(len(batch)):
+            e = cython.address(events[i])
+            if e.kind < w.K_LOSS:
+                self.reader.event(
+                    e.ts,
+                    e.addr,
+                    e.phys,
+                    e.size,
+                    e.seq,
+                    e.pid,
+                    e.point,
+                    e.cpu,
+                    e.slot,
+                    e.kind,
+                    e.ctx,
+                    e.flags,
+                    self.seen + i,
+                )
+            elif e.kind == w.K_LOSS:
+                self.losses.add(e.addr, e.ts, e.cpu, e.size, e.point, e.aux)
+            elif e.kind == w.K_MARK:
+                mark = max(mark, int(e.ts))
+        return mark
+
+    def learn(self, batch: Any) -> None:
+        """Slots of a vm area, and all arm64 slots, show their address only in the events."""
+        self.unknown = False
+        for state in self.slots:
+            if state.known:
+                continue
+            tells = (batch["slot"] == state.number) & (batch["addr"] != 0)
+            at = np.flatnonzero(tells & (batch["kind"] < w.K_LOSS))
+            if len(at):
+                first = at[np.argmin(batch["ts"][at])]
+                state.address = int(batch["addr"][first]) >> w.PAGE_BITS << w.PAGE_BITS
+                state.known = True
+            else:
+                self.unknown = True
+
+    def force(self, before: int) -> None:
+        """No handler holds a slot's lock for a second: where it ended was not seen."""
+        for state in self.slots:
+            for hold in state.holds:
+                if not hold.closed and hold.map_first < before:
+                    cpu = self.reader.cpus[hold.cpu]
+                    level = cpu.levels[hold.ctx]
+                    self.reader.settle(cpu, level, hold.ctx, before)
+                    self.reader.close(cpu, level, hold.slot, before, w.NEVER)
+
+    def finish(self) -> list[Judged]:
+        """The stream is over: judge what is left."""
+        for cpu in self.reader.cpus.values():
+            for level in cpu.levels:
+                for place in level.places:
+                    if place.hold is not None:
+                        self.cut(cpu, place)
+        self.met += self.edits.step(w.NEVER)
+        return self.judge.step(w.NEVER)
+
+    def cut(self, cpu: Cpu, place: Place) -> None:
+        """The end of the stream leaves a hold open: that is no missed probe."""
+        episode, hold = place.episode, place.hold
+        if hold is None:
+            return
+        hold.closed, hold.close, hold.pos_last = True, w.NEVER, w.NEVER
+        if episode is not None and not episode.unmapped:
+            episode.unmap_first = max(episode.map_first, episode.read_first)
+            episode.clear_pos_first = episode.map_pos
+            if episode.waiting_flush and episode.map_flush == w.NO:
+                episode.map_flush = w.MAYBE
+            if not episode.read_seen:
+                self.reader.luck_until(cpu, episode, w.NEVER)

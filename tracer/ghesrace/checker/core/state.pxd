@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is state.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.words cimport LEVELS, NEVER, NO, NOWHERE
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Episode:
+    cdef public Hold hold
+    cdef public unsigned long long frame
+    cdef public long long pid
+    cdef public bint judged
+    cdef public bint writes
+    cdef public long long seq_entry
+    cdef public long long seq_map
+    cdef public long long point
+    cdef public long long map_first
+    cdef public long long map_last
+    cdef public long long map_pos
+    cdef public long long map_seen
+    cdef public bint read_seen
+    cdef public long long read_first
+    cdef public long long read_last
+    cdef public long long read_seq
+    cdef public long long last_first
+    cdef public long long last_pos
+    cdef public Episode outer
+    cdef public bint unmapped
+    cdef public bint replaced
+    cdef public long long unmap_first
+    cdef public long long clear_last
+    cdef public long long clear_pos_first
+    cdef public long long clear_pos_last
+    cdef public bint left_open
+    cdef public long long map_flush
+    cdef public long long map_flush_first
+    cdef public bint waiting_flush
+    cdef public long long pre_first
+    cdef public long long pre_last
+    cdef public long long pre_pos
+    cdef public bint pre_in_map
+    cdef public long long pre_since
+    cdef public bint at_start
+    cdef public Episode before
+    cdef public bint pre_known
+    cdef public long long unmap_over
+    cdef public long long unmap_flush
+    cdef public long long flush_first
+    cdef public long long flush_last
+    cdef public long long broadcast
+    cdef public bint tell_seen
+    cdef public long long told_first
+    cdef public long long told_last
+    cdef public long long luck_map_first
+    cdef public long long luck_map_pos
+    cdef public long long luck_first
+    cdef public long long luck_pos
+    cdef public long long luck_last
+    cdef public long long luck_pos_last
+    cdef public object index_entry
+    cdef public object index_before
+    cdef public long long index_map
+    cdef public long long index_last
+    cdef public list rows
+    cdef public object entry_row
+    cdef public object before_row
+    cdef public object kept_until
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Hold:
+    cdef public long long cpu
+    cdef public long long ctx
+    cdef public long long slot
+    cdef public list episodes
+    cdef public long long seq_entry
+    cdef public long long entry_pos
+    cdef public bint in_handler
+    cdef public bint bounded
+    cdef public long long entry
+    cdef public long long map_first
+    cdef public long long begin_last
+    cdef public long long end_first
+    cdef public long long end_last
+    cdef public long long close
+    cdef public long long pos_first
+    cdef public long long end_pos
+    cdef public long long pos_last
+    cdef public bint closed
+    cdef public bint done
+    cdef public bint prepared
+    cdef public bint inconsistent
+    cdef public bint touched
+    cdef public Hold nests
+    cdef public long long told
+    cdef public object told_index
+    cdef public object told_index_maybe
+    cdef public bint told_known
+    cdef public bint all_told
+
+
+cdef class Level:
+    cdef public long long ctx
+    cdef public long long calls
+    cdef public long long call_t
+    cdef public object call_point
+    cdef public Span writing
+    cdef public bint active
+    cdef public long long pid
+    cdef public long long edge_seq
+    cdef public long long edge_t
+    cdef public long long edge_pos
+    cdef public object edge_index
+    cdef public object edge_row
+    cdef public object opening_row
+    cdef public object opening
+    cdef public bint in_handler
+    cdef public long long copy_depth
+    cdef public long long copy_seq
+    cdef public long long copy_t
+    cdef public long long copy_pos
+    cdef public bint copy_writes
+    cdef public bint copy_used
+    cdef public long long last_t
+    cdef public long long last_pos
+    cdef public long long last_kind
+    cdef public long long pending
+    cdef public Episode pending_episode
+    cdef public Episode pending_other
+    cdef public bint inv_slots
+    cdef public bint telling
+    cdef public long long tell_first
+    cdef public long long tell_pos
+    cdef public list tells
+    cdef public long long mapped
+    cdef public list places
+
+
+cdef class Place:
+    cdef public long long slot
+    cdef public Episode episode
+    cdef public Hold hold
+    cdef public Episode outer
+    cdef public Episode inner
+    cdef public Shot shot
+    cdef public long long pre_first
+    cdef public long long pre_last
+    cdef public long long pre_pos
+    cdef public bint pre_in_map
+    cdef public long long pre_since
+    cdef public long long pre_luck_first
+    cdef public long long pre_luck_pos
+    cdef public long long inv_first
+    cdef public long long inv_pos
+    cdef public bint inv_structural
+    cdef public long long tell_first
+    cdef public long long tell_pos
+    cdef public bint tell_structural
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Span:
+    cdef public long long what
+    cdef public long long kind
+    cdef public long long cpu
+    cdef public long long ctx
+    cdef public long long t
+    cdef public long long pos
+    cdef public object slot
+    cdef public long long point
+    cdef public long long pid
+    cdef public unsigned long long addr
+    cdef public unsigned long long size
+    cdef public unsigned long long phys
+    cdef public long long last
+    cdef public bint ended
+    cdef public list inside
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Tell:
+    cdef public long long sender
+    cdef public long long first
+    cdef public long long last
+    cdef public bint known
+    cdef public Episode episode
+    cdef public long long role
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Shot:
+    cdef public long long cpu
+    cdef public long long first
+    cdef public long long last
+
+
+cdef class Cpu:
+    cdef public long long number
+    cdef public long long pos
+    cdef public long long last_t
+    cdef public object top
+    cdef public list levels
+    cdef public list cells
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Threat:
+    cdef public Episode episode
+    cdef public object frame
+    cdef public object cpu
+    cdef public object begin_last
+    cdef public object end_first
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Since:
+    cdef public bint known
+    cdef public Hold hold
+    cdef public long long begin_last
+    cdef public long long end_first
+    cdef public long long end_pos
+    cdef public long long at
+
+
+cdef class Cell:
+    cdef public long long cpu
+    cdef public long long slot
+    cdef public long long inv_first
+    cdef public long long inv_pos
+    cdef public long long inv_last
+    cdef public long long inv_pos_last
+    cdef public long long opened
+    cdef public bint seen
+    cdef public bint mapped
+    cdef public Since surely
+    cdef public Since maybe
+    cdef public bint start_open
+    cdef public list own_maybe
+    cdef public list own_surely
+    cdef public list other_maybe
+    cdef public list other_surely
+    cdef public bint any_own
+    cdef public long long any_other
+    cdef public long long last_pos
+    cdef public long long last_begin
+
+
+cdef class SlotState:
+    cdef public long long number
+    cdef public bint lock_page
+    cdef public object known
+    cdef public object address
+    cdef public list holds
+    cdef public list window
+    cdef public list tells
+    cdef public list shots
+    cdef public Cell untold
+    cdef public long long told_begin
+    cdef public object last_cpu
+    cdef public object last_unmap
+    cdef public dict old_first
+    cdef public dict old_last
+    cdef public list ended
+    cdef public list ended_by
+    cdef public list began
+    cdef public list began_by
+    cdef public long long told_end
+
+

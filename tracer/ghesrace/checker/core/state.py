@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the core remembers: a state per CPU, per slot, per CPU and slot; holds and episodes.
+
+Times are ns of the capture's clock, positions count the events of one CPU. An effect has two
+bounds: `*_first` is the earliest, `*_last` the latest (NEVER while nothing bounds it).
+"""
+
+from __future__ import annotations
+
+from ghesrace.checker.core.words import LEVELS, NEVER, NO, NOWHERE
+
+
+class Episode:
+    """One map...unmap of one slot by one CPU in one context.
+
+    `judged` is false for what stands for an episode that was not seen itself: a recorded unmap
+    whose map is hidden. `flush_first` is the unmap's own flush, `told_*` its broadcast.
+    """
+
+    def __init__(self, hold: Hold, frame: int, pid: int) -> None:
+        self.hold = hold
+        self.frame = frame
+        self.pid = pid
+        self.judged = True
+        self.writes = False
+        self.seq_entry = 0  # of the notification (or copy) that it is part of
+        self.seq_map = 0
+        self.point = 0
+        self.map_first = 0
+        self.map_last = NEVER
+        self.map_pos = 0
+        self.map_seen = NO  # whether the mapping function is known to be over before the access
+        self.read_seen = False
+        self.read_first = 0
+        self.read_last = NEVER
+        self.read_seq = 0
+        self.last_first = 0  # stamp and place of the last event while it was mapped
+        self.last_pos = 0
+        self.outer: Episode | None = None  # in whose copy this one's is, in the same context
+        self.unmapped = False
+        self.replaced = False  # the slot's next map ended it
+        self.unmap_first = NEVER
+        self.clear_last = NEVER
+        self.clear_pos_first = NEVER
+        self.clear_pos_last = NEVER
+        self.left_open = False  # its copy or handler ended without an unmap: a missed probe
+        self.map_flush = NO
+        self.map_flush_first = NEVER
+        self.waiting_flush = False  # flushed after the map; whether before the access is open
+        self.pre_first = NEVER  # a flush just before the map
+        self.pre_last = NEVER
+        self.pre_pos = 0
+        self.pre_in_map = False  # it came behind an access without an unmap
+        self.pre_since = 0  # ... of a map of this time
+        self.at_start = False  # its map lies before the start
+        # The flush that the unmap before this map has: it is this one's if that one's was lost.
+        self.before: Episode | None = None
+        self.pre_known = False  # whether the begin of its hold was seen before that
+        self.unmap_over = NEVER  # the unmapping function's return
+        self.unmap_flush = NO
+        self.flush_first = NEVER
+        self.flush_last = NEVER
+        self.broadcast = NO
+        self.tell_seen = False  # a broadcast while it was mapped
+        self.told_first = NEVER
+        self.told_last = NEVER
+        # Own invalidations, luck included: begin of the newest that was surely over before the
+        # map and before the access, and the latest end of one that may precede the access.
+        self.luck_map_first = NOWHERE
+        self.luck_map_pos = NOWHERE
+        self.luck_first = NOWHERE
+        self.luck_pos = NOWHERE
+        self.luck_last = NOWHERE
+        self.luck_pos_last = NOWHERE
+        # Where its events are in the stream: of the entry, the last before the map, the map, and
+        # the one that shows that it is over. `rows` are those that were set aside.
+        self.index_entry = -1
+        self.index_before = -1
+        self.index_map = 0
+        self.index_last = NEVER
+        self.rows: list[object] | None = None
+        self.entry_row: object = None
+        self.before_row: object = None
+        self.kept_until = -1
+
+
+class Hold:
+    """The episodes of one CPU under one hold of the slot's lock.
+
+    `begin_last` is the latest time at which it may have begun to have effects, `end_first` the
+    earliest at which all of them may be over, `end_last` the latest.
+    """
+
+    def __init__(self, cpu: int, ctx: int, slot: int) -> None:
+        self.cpu = cpu
+        self.ctx = ctx
+        self.slot = slot
+        self.episodes: list[Episode] = []
+        self.seq_entry = 0
+        self.entry_pos = NOWHERE  # where the lock was not taken yet, if that was seen
+        self.in_handler = False  # whether its handler's entry was seen
+        self.bounded = False  # whether the record shows where such holds end
+        self.entry = 0  # the handler's or the copy's entry: the lock is taken after it
+        self.map_first = 0
+        self.begin_last = NEVER
+        self.end_first = 0
+        self.end_last = NEVER
+        self.close = NEVER
+        self.pos_first = 0
+        self.end_pos = 0  # of the last effect's event
+        self.pos_last = NEVER
+        self.closed = False
+        self.done = False  # judged
+        self.prepared = False
+        self.inconsistent = False
+        self.touched = False  # a loss may have hidden what says otherwise of it
+        self.nests: Hold | None = None  # one inside of it, in the same context
+        self.told = NO  # whether its last unmap was told to all
+        self.told_index = -1  # of the last episode that a broadcast surely covers
+        self.told_index_maybe = -1
+        self.told_known = False
+        self.all_told = False
+
+
+class Level:
+    """One context of one CPU: the run that it is in, and its copy."""
+
+    def __init__(self, ctx: int, slots: int) -> None:
+        self.ctx = ctx
+        self.calls = 0  # handlers that run, and when and where the first was entered
+        self.call_t = 0
+        self.call_point = -1
+        self.writing: Span | None = None  # the GHES function that writes a PTE
+        self.active = False
+        self.pid = 0
+        self.edge_seq = 0  # where a handler was entered or left, or the context was entered
+        self.edge_t = 0
+        self.edge_pos = 0
+        self.edge_index = -1
+        self.edge_row: object = None  # set aside, when its batch is over
+        self.opening_row: object = None
+        self.opening = -1  # the last event since a handler or copy began, if no unmap followed
+        self.in_handler = False
+        self.copy_depth = 0
+        self.copy_seq = 0
+        self.copy_t = 0
+        self.copy_pos = NOWHERE
+        self.copy_writes = False
+        self.copy_used = False  # whether a hold has begun in it
+        self.last_t = 0
+        self.last_pos = NOWHERE
+        self.last_kind = 0
+        # The effect that the next event bounds.
+        self.pending = 0
+        self.pending_episode: Episode | None = None
+        self.pending_other: Episode | None = None
+        self.inv_slots = False
+        # A broadcast that has not ended.
+        self.telling = False
+        self.tell_first = 0
+        self.tell_pos = 0
+        self.tells: list[Tell] = []
+        self.mapped = 0  # whether an episode was mapped here
+        self.places = [Place(slot) for slot in range(slots)]
+
+
+class Place:
+    """One context of one CPU, and a slot: what runs there, and what has not taken effect yet.
+
+    `outer` is of a copy in which another one began: two contexts that the record does not tell
+    apart, or a missed end. `pre_*` are of a flush of exactly this page, which may be meant for the
+    next map.
+    """
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.episode: Episode | None = None
+        self.hold: Hold | None = None
+        self.outer: Episode | None = None
+        self.inner: Episode | None = None  # the last that was closed
+        self.shot: Shot | None = None
+        self.pre_first = NEVER
+        self.pre_last = NEVER
+        self.pre_pos = NOWHERE
+        self.pre_in_map = False
+        self.pre_since = 0
+        self.pre_luck_first = NOWHERE
+        self.pre_luck_pos = NOWHERE
+        # An own invalidation, and a broadcast, that are not over.
+        self.inv_first = NEVER
+        self.inv_pos = NOWHERE
+        self.inv_structural = False
+        self.tell_first = NEVER
+        self.tell_pos = NOWHERE
+        self.tell_structural = False
+
+
+class Span:
+    """What lasts from one event to another: a GHES write, an edit, or a handler's run.
+
+    `last` is the time (ns) by which it is over, `ended` whether its own end was seen.
+    """
+
+    def __init__(self, what: int, kind: int, cpu: int, ctx: int, t: int, pos: int) -> None:
+        self.what = what
+        self.kind = kind
+        self.cpu = cpu
+        self.ctx = ctx
+        self.t = t
+        self.pos = pos
+        self.slot = -1
+        self.point = 0
+        self.pid = 0
+        self.addr = 0
+        self.size = 0
+        self.phys = 0
+        self.last = NEVER
+        self.ended = False
+        self.inside: list[Span] | None = None  # writes that interrupted it
+
+
+class Tell:
+    """One broadcast of a page of a slot: of no use to others before `last`."""
+
+    def __init__(self, sender: int, first: int) -> None:
+        self.sender = sender
+        self.first = first
+        self.last = NEVER
+        self.known = True  # whether it surely covers the slot
+        self.episode: Episode | None = None  # whose unmap or map it belongs to
+        self.role = NO  # 1: of the map, 2: of the unmap
+
+
+class Shot:
+    """One own invalidation of exactly the slot's page, outside of an episode."""
+
+    def __init__(self, cpu: int, first: int) -> None:
+        self.cpu = cpu
+        self.first = first
+        self.last = NEVER
+
+
+class Cpu:
+    """One CPU's stream."""
+
+    def __init__(self, number: int, slots: int) -> None:
+        self.number = number
+        self.pos = 0
+        self.last_t = 0
+        self.top = -1
+        self.levels = [Level(ctx, slots) for ctx in range(LEVELS)]
+        self.cells = [Cell(number, slot) for slot in range(slots)]
+
+
+class Threat:
+    """A translation that a CPU may still hold, and when the hold that left it may have been."""
+
+    def __init__(self, episode: Episode, hold: Hold) -> None:
+        self.episode = episode
+        self.frame = episode.frame
+        self.cpu = hold.cpu
+        self.begin_last = hold.begin_last
+        self.end_first = hold.end_first
+
+
+class Since:
+    """The hold in which a CPU last invalidated the slot by structure."""
+
+    def __init__(self) -> None:
+        self.known = False
+        self.hold: Hold | None = None
+        self.begin_last = NOWHERE
+        self.end_first = NOWHERE
+        self.end_pos = NOWHERE
+        self.at = NOWHERE  # the invalidation's own earliest time
+
+
+class Cell:
+    """One CPU and slot: its own invalidations in program order, and what it may hold.
+
+    `surely` and `maybe` are the last structural invalidation, and the last that may be one. The
+    lists have two distinct frames at most, the newest first: what may be a threat since
+    `surely`, and what surely is one since `maybe`.
+    """
+
+    def __init__(self, cpu: int, slot: int) -> None:
+        self.cpu = cpu
+        self.slot = slot
+        self.inv_first = NOWHERE  # of those that are over: the newest begin, the latest end
+        self.inv_pos = NOWHERE
+        self.inv_last = NOWHERE
+        self.inv_pos_last = NOWHERE
+        self.opened = 0  # how many are open that are no part of a map or an unmap
+        self.seen = False  # whether this CPU mapped or unmapped the slot
+        self.mapped = False  # whether this CPU ever mapped the slot
+        self.surely = Since()
+        self.maybe = Since()
+        self.start_open = True
+        self.own_maybe: list[Threat] = []
+        self.own_surely: list[Threat] = []
+        self.other_maybe: list[Threat] = []
+        self.other_surely: list[Threat] = []
+        self.any_own = False  # whether it, or others, mapped anything since `surely`
+        self.any_other = NOWHERE
+        self.last_pos = NOWHERE  # where the effects of its last judged hold ended
+        self.last_begin = NOWHERE
+
+
+class SlotState:
+    """One slot: its holds in the order of their first map, and what broadcasts did."""
+
+    def __init__(self, number: int, lock_page: bool, address: int | None) -> None:
+        self.number = number
+        self.lock_page = lock_page
+        self.known = address is not None
+        self.address = address or 0
+        self.holds: list[Hold] = []  # not judged yet
+        self.window: list[Hold] = []  # judged; may yet lie after a hold that is not
+        self.tells: list[Tell] = []
+        self.shots: list[Shot] = []
+        self.untold: Cell | None = None  # a CPU that has not mapped the slot yet
+        self.told_begin = NOWHERE  # latest begin of a hold that may have told all
+        self.last_cpu = -1  # of the last hold in order
+        self.last_unmap = NEVER  # ... and when it unmapped the slot last
+        # Of broadcasts that are over for everybody: each sender's newest begin and end.
+        self.old_first: dict[int, int] = {}
+        self.old_last: dict[int, int] = {}
+        # Latest end of applied holds, by two CPUs.
+        self.ended = [NOWHERE, NOWHERE]
+        self.ended_by = [-1, -1]
+        self.began = [NOWHERE, NOWHERE]
+        self.began_by = [-1, -1]
+        self.told_end = NOWHERE

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is threats.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.state cimport Cell
+from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.leaving cimport Leaving
+from ghesrace.checker.core.losses cimport Loss
+from ghesrace.checker.core.state cimport Since
+from ghesrace.checker.core.state cimport SlotState
+from ghesrace.checker.core.state cimport Tell
+from ghesrace.checker.core.state cimport Threat
+from ghesrace.checker.core.classes cimport Threats
+cimport ghesrace.checker.core.words as w
+
+
+cdef class Threatening(Leaving):
+    @cython.locals(other=Hold, loss=Loss, error="long long")
+    cdef long long flushed(self, SlotState state, Hold hold, Episode episode, Cell cell, list others) except *
+    @cython.locals(episode=Episode, before=Episode)
+    cdef bint vulnerable(self, Hold hold, long long index, Cell cell) except *
+    @cython.locals(since=Since)
+    cdef bint maybe_since(self, Hold other, Cell cell, Hold hold) except *
+    @cython.locals(since=Since)
+    cdef bint surely_since(self, Hold other, Cell cell, Hold hold) except *
+    @cython.locals(teller=Hold, error="long long")
+    cdef void maybe(self, Threats t, SlotState state, Hold hold, Episode episode, Threat threat, bint own, list tellers) except *
+    @cython.locals(teller=Hold, left=Episode, error="long long")
+    cdef void surely(self, Threats t, SlotState state, Hold hold, Episode episode, Threat threat, bint own, Cell cell, list tellers) except *
+    @cython.locals(loss=Loss)
+    cdef void hidden(self, Threats t, SlotState state, Hold hold, Episode episode, Cell cell, list tellers) except *
+    @cython.locals(since=Since, error="long long")
+    cdef bint may_lie_between(self, Loss loss, SlotState state, Hold hold, Episode episode, Cell cell) except *
+    @cython.locals(loss=Loss)
+    cdef bint whole_between(self, long long cpu, long long begin, long long end) except *
+    @cython.locals(left=Episode, tell=Tell, error="long long")
+    cdef bint luck_surely(self, SlotState state, Hold hold, Threat threat, bint own, Episode episode) except *
+    cdef bint luck_before_map(self, Threat threat, bint own, Episode episode) except *
+    @cython.locals(left=Episode, tell=Tell, error="long long")
+    cdef bint luck_maybe(self, SlotState state, Hold hold, Threat threat, bint own, Episode episode, Cell cell) except *
+
+

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may, and what surely does, threaten an episode; and the luck that may have saved it."""
+
+from __future__ import annotations
+
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.classes import Threats
+from ghesrace.checker.core.leaving import Leaving, latest
+from ghesrace.checker.core.losses import OWN, UNMAPS, Loss
+from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
+
+BEGINS = 1 << w.K_NOTIFY | 1 << w.K_COPY
+
+
+class Threatening(Leaving):
+    """The judge's part that asks each question twice."""
+
+    def flushed(
+        self, state: SlotState, hold: Hold, episode: Episode, cell: Cell, others: list[Hold]
+    ) -> int:
+        """Whether the CPU invalidated the slot by structure in this hold, before the access."""
+        found = episode.map_flush
+        seen = found == w.SURE and episode.map_flush_first != w.NEVER
+        first, last = episode.map_first, episode.map_flush_first
+        if seen and self.losses.all and self.whole_between(hold.cpu, first, last):
+            # Of two episodes that a loss made one, the flush may belong to the second.
+            found = w.MAYBE
+        before = episode.before
+        if found == w.NO and before is not None and self.lost_flush(before):
+            found = w.MAYBE
+        if found == w.SURE or episode.pre_first == w.NEVER:
+            return found
+        surely = maybe = cell.last_pos < episode.pre_pos
+        if episode.pre_in_map:
+            # A flush before the next map only if an unmap was missed.
+            surely = False
+            first, last = episode.pre_since, episode.map_first
+            maybe = self.losses.hidden_between(UNMAPS, hold.cpu, first, last)
+        error = self.facts.error
+        which = 0 if state.ended_by[0] != hold.cpu else 1
+        surely = surely and state.ended[which] + error < episode.pre_first
+        which = 0 if state.began_by[0] != hold.cpu else 1
+        maybe = maybe and state.began[which] - error <= episode.pre_last
+        for other in others:
+            if latest(other) + error >= episode.pre_first:
+                surely = False
+            late = other.end_first - error > episode.pre_last
+            if late and not self.may_precede(hold, other):
+                maybe = False
+        for loss in self.losses.pages():
+            # What it hid may have been interrupted, and lie between the flush and the map.
+            if loss.cpu != hold.cpu and loss.begin - error <= hold.begin_last:
+                surely = False
+            if loss.cpu in (-1, hold.cpu) and loss.begin <= episode.map_first:
+                surely = surely and loss.end < episode.pre_first
+        if surely and episode.pre_known:
+            return w.SURE
+        return max(found, w.MAYBE if maybe else w.NO)
+
+    def vulnerable(self, hold: Hold, index: int, cell: Cell) -> bool:
+        """Whether surely nothing invalidates between a hold's begin and this access."""
+        episode = hold.episodes[index]
+        if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
+            return False
+        for before in hold.episodes[:index]:
+            if before.map_flush != w.NO or before.unmap_flush != w.NO or before.broadcast != w.NO:
+                return False
+        begin = max(hold.entry_pos, cell.last_pos)
+        if begin == w.NOWHERE and self.facts.traced & BEGINS:
+            return False  # it lies before the start, and may have invalidated there
+        return episode.luck_pos_last <= begin
+
+    def maybe_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
+        """Whether a hold may lie behind the last sure invalidation of this CPU's own."""
+        since = cell.surely
+        if not since.known:
+            return True
+        if since.hold is hold:
+            return False
+        return since.end_first <= other.begin_last + self.facts.error
+
+    def surely_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
+        """Whether a hold surely lies behind whatever may be such an invalidation."""
+        since = cell.maybe
+        if not since.known:
+            return True
+        if since.hold is hold:
+            return False
+        return other.end_first > since.begin_last + self.facts.error
+
+    def maybe(
+        self,
+        t: Threats,
+        state: SlotState,
+        hold: Hold,
+        episode: Episode,
+        threat: Threat,
+        own: bool,
+        tellers: list[Hold],
+    ) -> None:
+        """Take a translation that this CPU may hold."""
+        t.any = True
+        error = self.facts.error
+        for teller in tellers:
+            if teller.end_first > threat.begin_last + error and threat.end_first < teller.end_first:
+                return
+        t.uncovered = True
+        if threat.frame == t.frame and threat.frame != w.UNKNOWN_FRAME:
+            return
+        t.harmful = True
+        lucky = self.luck_surely(state, hold, threat, own, episode)
+        if not lucky:
+            t.all_lucky = False
+        if threat.frame == w.UNKNOWN_FRAME:
+            t.loss = t.loss or not threat.episode.at_start
+            t.start = t.start or threat.episode.at_start
+        else:
+            t.known = True
+            if t.threat_maybe is None or threat.begin_last > t.threat_maybe.hold.begin_last:
+                t.threat_maybe = threat.episode
+            if not self.luck_before_map(threat, own, episode):
+                t.latent = True
+
+    def surely(
+        self,
+        t: Threats,
+        state: SlotState,
+        hold: Hold,
+        episode: Episode,
+        threat: Threat,
+        own: bool,
+        cell: Cell,
+        tellers: list[Hold],
+    ) -> None:
+        """Take a translation that this CPU surely may hold."""
+        if threat.frame in (t.frame, w.UNKNOWN_FRAME):
+            return
+        error = self.facts.error
+        for teller in tellers:
+            if threat.end_first <= teller.begin_last + error:
+                t.order = True
+                return
+        left = threat.episode
+        if self.losses.all:
+            # Of a map that another one replaced, the unmap may be what is hidden.
+            begin = left.map_first if left.replaced else left.unmap_first
+            begin -= 0 if own else error
+            begin, end = min(begin, hold.map_first), episode.read_last
+            if self.losses.hidden_between(OWN, hold.cpu, begin, end) or (
+                self.losses.told_between(hold.cpu, begin, end)
+            ):
+                t.loss = True
+                return
+        t.harmful_surely = True
+        if not self.luck_maybe(state, hold, threat, own, episode, cell):
+            t.unlucky = True
+        if t.threat_surely is None or threat.end_first > t.threat_end:
+            t.threat_surely, t.threat_end = left, threat.end_first
+        if left.unmap_flush == w.NO:
+            t.threat_flushed = False
+
+    def hidden(
+        self,
+        t: Threats,
+        state: SlotState,
+        hold: Hold,
+        episode: Episode,
+        cell: Cell,
+        tellers: list[Hold],
+    ) -> None:
+        """Take what a loss may have mapped unseen since the last sure invalidation."""
+        for loss in self.losses.pages():
+            if self.may_lie_between(loss, state, hold, episode, cell):
+                t.unknown(w.LOSS)
+
+    def may_lie_between(
+        self, loss: Loss, state: SlotState, hold: Hold, episode: Episode, cell: Cell
+    ) -> bool:
+        """Whether an episode that *loss* hid may lie behind the last sure own invalidation, and
+        before this episode: on this CPU by its buffer, on another by the lock and the clocks."""
+        error, since = self.facts.error, cell.surely
+        behind = not since.known or loss.end >= since.at
+        if loss.cpu in (-1, hold.cpu) and loss.begin <= episode.map_first and behind:
+            return True
+        if loss.cpu == hold.cpu or loss.begin - error > hold.begin_last:
+            return False
+        if since.known:
+            return since.hold is not hold and loss.end + error >= since.end_first
+        return cell.start_open or loss.end + error >= state.told_end
+
+    def whole_between(self, cpu: int, begin: int, end: int) -> bool:
+        """Whether a loss may have hidden an unmap and a map of this CPU then."""
+        for loss in self.losses.pages():
+            if loss.cpu in (-1, cpu) and loss.begin <= end and begin <= loss.end:
+                return True
+        return False
+
+    def luck_surely(
+        self, state: SlotState, hold: Hold, threat: Threat, own: bool, episode: Episode
+    ) -> bool:
+        """Whether any invalidation surely fell between a threat's clear and the access."""
+        left, error = threat.episode, self.facts.error
+        if own and left.clear_pos_last != w.NEVER:
+            if episode.luck_pos >= left.clear_pos_last:
+                return True
+        elif episode.luck_first - error > left.clear_last:
+            return True
+        if episode.luck_pos > hold.pos_first:
+            return True
+        for sender, first in state.old_first.items():
+            late = 0 if sender == threat.cpu else error
+            if sender != hold.cpu and first - late > left.clear_last:
+                return True
+        for tell in state.tells:
+            if tell.sender != hold.cpu and tell.last != w.NEVER and tell.known:
+                late = 0 if tell.sender == threat.cpu else error
+                if tell.first - late > left.clear_last and tell.last + error < episode.read_first:
+                    return True
+        return False
+
+    def luck_before_map(self, threat: Threat, own: bool, episode: Episode) -> bool:
+        """Whether this CPU's own luck dropped the entry before it mapped the slot."""
+        left = threat.episode
+        if own and left.clear_pos_last != w.NEVER:
+            return episode.luck_map_pos >= left.clear_pos_last
+        return episode.luck_map_first - self.facts.error > left.clear_last
+
+    def luck_maybe(
+        self,
+        state: SlotState,
+        hold: Hold,
+        threat: Threat,
+        own: bool,
+        episode: Episode,
+        cell: Cell,
+    ) -> bool:
+        """Whether any invalidation may have fallen between a threat's clear and the access."""
+        left, error = threat.episode, self.facts.error
+        if own:
+            if episode.luck_pos_last > left.clear_pos_first:
+                return True
+        elif episode.luck_last + error >= left.unmap_first:
+            # What this CPU did in a hold that surely precedes the threat's came before its clear.
+            past = w.NOWHERE
+            if cell.maybe.known and cell.maybe.hold is not hold:
+                past = cell.maybe.end_pos
+            if cell.last_begin != w.NOWHERE and threat.end_first > cell.last_begin + error:
+                past = max(past, cell.last_pos)
+            if episode.luck_pos_last > past:
+                return True
+        for sender, last in state.old_last.items():
+            late = 0 if sender == threat.cpu else error
+            if sender != hold.cpu and last + late >= left.unmap_first:
+                return True
+        for tell in state.tells:
+            if tell.sender != hold.cpu:
+                late = 0 if tell.sender == threat.cpu else error
+                begun = tell.first - error <= episode.read_last
+                if begun and (tell.last == w.NEVER or tell.last + late >= left.unmap_first):
+                    return True
+        return False

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two uses of one slot at once (DESIGN, `overlap`): no lock is assumed.
+
+Two that surely overlap can't stand one behind the other, so the judge finds their holds.
+"""
+
+from __future__ import annotations
+
+from ghesrace.checker.core import words as w
+from ghesrace.checker.core.state import Episode
+
+
+def lasts(use: Episode) -> int:
+    """Until when (ns) a use surely lasts."""
+    if use.unmapped:
+        return use.unmap_first
+    return use.last_first
+
+
+def meet(one: Episode, other: Episode, error: int) -> int:
+    """SURE if the uses overlap, MAYBE if that is open, else NO."""
+    a, b = one.hold, other.hold
+    if a.cpu == b.cpu:
+        nested = one.outer is other or other.outer is one
+        return inside(one, other) if a.ctx != b.ctx or nested else w.NO
+    if other.map_first + error < lasts(one) and one.map_first + error < lasts(other):
+        return w.SURE
+    return w.MAYBE
+
+
+def inside(one: Episode, other: Episode) -> int:
+    """The same of two contexts of one CPU: one interrupted the other."""
+    low, high = (one, other) if one.map_pos < other.map_pos else (other, one)
+    if high.outer is low:
+        return w.SURE
+    if low.hold.ctx > high.hold.ctx:
+        return w.NO
+    if not low.unmapped:
+        return w.SURE if high.map_pos < low.last_pos else w.MAYBE
+    if high.map_pos < low.clear_pos_first:
+        return w.SURE
+    if high.map_pos >= low.clear_pos_last or high.hold.ctx < w.NMI:
+        return w.NO
+    return w.MAYBE
