@@ -254,13 +254,14 @@ def test_module_of_a_returning_function_is_not_its_callers(tmp_path: Path) -> No
 def test_functions_that_share_a_name_are_not_taken_for_each_other(
     tmp_path: Path, first: str
 ) -> None:
-    """ftrace prints no group: two events `e` are one to whoever reads the text."""
+    """ftrace prints no group: two events `e` are one to whoever reads the text. None of those that
+    can't be told apart lies where it could have saved a read, so the race is one all the same."""
     path = tmp_path / "trace"
     begin = line(0, 999_000, f"e: ({first}+0x0/0x40)")
     path.write_text(begin + race().replace(" f:", " e:"))
     report, events = judged(path)
     assert int(losses(events, Cause.UNREAD)["size"].sum()) == 6
-    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.verdict is Verdict.OBSERVED
 
 
 def test_text_cut_in_the_blanks_of_a_line_is_truncated(text: Path) -> None:
