@@ -148,8 +148,8 @@ def record(
 ) -> Recording:
     """What a tracer with *plan* records of *history*.
 
-    *start* (ns of true time): what has an earlier stamp is dropped. *told*: losses leave records
-    of themselves.
+    *start* (ns of true time): what was recorded before it is dropped, whatever its stamp. *told*:
+    losses leave records of themselves.
     """
     gone = {name for one in losses for name in _hidden_by(one, history)}
     rows: list[tuple[int, Record, int]] = []  # stamp, record, CPU: those that are recorded
@@ -160,9 +160,8 @@ def record(
             stamps[cpu, place] = clocks[cpu].read(row.clock)
         first = 0
         if start is not None:
-            counted = [stamps[cpu, place] for place in range(len(buffer))]
-            counted = list(accumulate(reversed(counted), min))[::-1]
-            first = sum(stamp < EPOCH + start for stamp in counted)
+            read = list(accumulate((row.clock for row in reversed(buffer)), min))[::-1]
+            first = sum(at < start for at in read)
         for place, row in enumerate(buffer):
             name = (row.task, row.step)
             if place < first:

@@ -24,9 +24,6 @@ cdef class Leaving:
     cdef bint may_precede(self, Hold one, Hold other) except *
     cdef bint apart(self, Hold one, Hold other) except *
     cdef void inherit(self, SlotState state, Cell cell) except *
-    cdef bint near_start(self, Hold hold) except *
-    @cython.locals(hold=Hold)
-    cdef bint all_near_start(self, list holds) except *
     cdef bint lost_flush(self, Episode episode) except *
     @cython.locals(episode=Episode)
     cdef void missed_unmap(self, Hold hold) except *

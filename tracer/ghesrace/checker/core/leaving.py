@@ -9,10 +9,6 @@ from ghesrace.checker.core.losses import OWN, TOLD, UNMAPS, Losses
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
 
-# Whether "until its first structural invalidation" needs one later than the start by the clock
-# error: another CPU's use that was stamped before the start, and dropped, may lie behind it.
-START_SLACK = False
-
 
 class Leaving:
     """The judge's part that keeps what every CPU may hold."""
@@ -52,17 +48,6 @@ class Leaving:
             cell.other_surely = list(untold.other_surely)
             cell.start_open = untold.start_open
             cell.any_other = untold.any_other
-
-    def near_start(self, hold: Hold) -> bool:
-        """Whether another CPU's use of the slot that was stamped before the start, and dropped,
-        may lie behind a hold all the same."""
-        if not START_SLACK or len(self.facts.cpus) == 1:
-            return False
-        return hold.end_first <= self.reader.first_t + self.facts.error
-
-    def all_near_start(self, holds: list[Hold]) -> bool:
-        """Whether all of these are."""
-        return all(self.near_start(hold) for hold in holds)
 
     def lost_flush(self, episode: Episode) -> bool:
         """Whether a loss may have hidden the flush of an unmap, and its flush is another's."""
@@ -110,7 +95,7 @@ class Leaving:
         since, error = cell.surely, self.facts.error
         since.known, since.hold, since.at = True, hold, at
         since.begin_last, since.end_first = hold.begin_last, hold.end_first
-        cell.start_open = cell.start_open and self.near_start(hold)
+        cell.start_open = False
         cell.own_maybe.clear()
         cell.other_maybe[:] = [
             one for one in cell.other_maybe if hold.end_first <= one.begin_last + error
@@ -177,7 +162,7 @@ class Leaving:
         """One CPU takes what another's hold left, and what that told it to drop."""
         error = self.facts.error
         if hold.told == w.SURE:
-            cell.start_open = cell.start_open and self.near_start(hold)
+            cell.start_open = False
             cell.own_maybe[:] = [one for one in cell.own_maybe if not _before(one, hold, error)]
             cell.other_maybe[:] = [one for one in cell.other_maybe if not _before(one, hold, error)]
         if hold.told != w.NO:

@@ -23,7 +23,6 @@ cdef class Reader(Pages):
     cdef public list shootdowns
     cdef public dict cpus
     cdef public list by_number
-    cdef public long long first_t
     @cython.locals(cpu=Cpu, level=Level, episode=Episode, above="long long", place=Place)
     cdef void event(self, long long ts, unsigned long long addr, unsigned long long phys, unsigned long long size, long long seq, long long pid, long long point, long long number, long long slot, long long kind, long long ctx, long long flags, long long index) except *
     @cython.locals(cpu=Cpu)

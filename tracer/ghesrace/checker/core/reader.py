@@ -35,7 +35,6 @@ class Reader(Pages):
         self.cpus: dict[int, Cpu] = {}
         edits.cpus = self.cpus
         self.by_number: list[Cpu | None] = []
-        self.first_t = w.NEVER  # of all events
 
     def event(
         self,
@@ -58,8 +57,6 @@ class Reader(Pages):
         cpu = self.by_number[number] if number < len(self.by_number) else None
         if cpu is None:
             cpu = self.new_cpu(number)
-        if ts < self.first_t:
-            self.first_t = ts
         if ts < cpu.last_t:
             pull_back(self.slots, cpu, ts)
         cpu.last_t = ts

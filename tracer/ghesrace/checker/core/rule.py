@@ -229,7 +229,7 @@ class Judge(Threatening):
                 for left in other.episodes[other.told_index_maybe + 1 :]:
                     threat = Threat(left, other)
                     self.surely(t, state, hold, episode, threat, False, cell, tellers)
-        if cell.start_open and self.all_near_start(sure_tellers):
+        if cell.start_open and not sure_tellers:
             t.unknown(w.START)
         self.hidden(t, state, hold, episode, cell, sure_tellers)
         t.inconsistent = hold.inconsistent
