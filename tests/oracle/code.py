@@ -14,6 +14,7 @@ from ghesrace.events import NO_SLOT, Context, Kind
 from .record import BROADCASTS, LOCAL, Ev, Record
 
 ENDS = (Kind.MAP_END, Kind.UNMAP_END)
+PAGES = (Kind.COPY, Kind.MAP, Kind.READ, Kind.WRITE, Kind.UNMAP)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +82,7 @@ class _Context:
     ctx: int
     handler: Ev | None = None
     run: int | None = None
+    used: bool = False  # whether a handler or copy that is not over did anything here
     copies: list[Ev] = field(default_factory=list)
     open: dict[int, list[Episode]] = field(default_factory=dict)
     hold: dict[int, Hold] = field(default_factory=dict)
@@ -131,17 +133,22 @@ class _Reader:
                 self.leave(self.contexts.pop(ctx), event)
             here = self.contexts.setdefault(event.ctx, _Context(self.cpu, event.ctx))
             self.take(here, event, at)
+        self.unended()
         self.contexts.clear()
 
     def take(self, here: _Context, event: Ev, at: int) -> None:
         kind = event.kind
+        here.used |= kind in PAGES
         if kind == Kind.NOTIFY:
-            if event.hidden and here.run and self.code.record.traced(Kind.NOTIFY_END):
+            going = here.run or here.used
+            if event.hidden and going and self.code.record.traced(Kind.NOTIFY_END):
                 self.code.faults.append("a hidden handler begins in another of its context")
+            self.in_copy(here, event)
             self.leave(here, event)
             self.runs += 1
             here.handler, here.run = event, self.runs
         elif kind == Kind.NOTIFY_END:
+            self.in_copy(here, event)
             self.leave(here, event)
         elif kind == Kind.COPY:
             if here.copies and not self.nests(here, at):
@@ -199,6 +206,22 @@ class _Reader:
                     return False
         return balance == 0 and self.code.record.traced(Kind.COPY_END)
 
+    def in_copy(self, here: _Context, event: Ev) -> None:
+        """A hidden begin or end of a handler is not inside a copy, whose end would be seen."""
+        if event.hidden and here.copies and self.code.record.traced(Kind.COPY_END):
+            self.code.faults.append("a hidden handler begins or ends inside a copy")
+
+    def unended(self) -> None:
+        """The code goes on behind a broadcast only when that is over, and its end would be seen: a
+        hidden one without an end is under way, in a context that nothing of follows."""
+        if not self.code.record.traced(Kind.BCAST_END):
+            return
+        for ctx, sending in self.sending.items():
+            for one in sending:
+                behind = self.events[self.events.index(one) + 1 :]
+                if one.hidden and any(event.ctx <= ctx for event in behind):
+                    self.code.faults.append("a hidden broadcast has no end")
+
     # -- what is over ----------------------------------------------------------------------
 
     def leave(self, here: _Context, event: Ev) -> None:
@@ -206,6 +229,7 @@ class _Reader:
         for slot in list(here.hold):
             self.hold_over(here, slot, event)
         here.handler = here.run = None
+        here.used = False
         here.copies.clear()
         here.pre.clear()
 
@@ -250,9 +274,10 @@ class _Reader:
             bool(stack) and len(here.copies) > 1 and stack[-1].hold.begin is not here.copies[-1]
         )
         if stack and not nested:
-            stack.pop().replaced = event
-            if event.hidden:
-                self.code.faults.append("a hidden map lies behind a map")
+            before = stack.pop()
+            before.replaced = event
+            if event.hidden or (before.map is not None and before.map.hidden):
+                self.code.faults.append("a hidden map lies behind a map, or has no unmap")
         hold = here.hold.get(slot)
         page = record.plan.slots[slot].lock == "page"
         # Without the handler's entry nobody knows where a hold ends: taken apart, they can be in
@@ -289,7 +314,7 @@ class _Reader:
         else:
             if event.hidden:
                 self.code.faults.append("a hidden unmap has no map")
-            elif any(e.slot == slot and e.cpu == self.cpu for e in self.code.episodes):
+            elif here.run or here.copies or self.mapped(slot):
                 self.code.faults.append("an unmap has no map")
             hold = here.hold.get(slot)
             if hold is None:
@@ -307,8 +332,12 @@ class _Reader:
             if stack[-1].access is None:
                 stack[-1].access = event
             stack[-1].writes |= event.kind == Kind.WRITE
-        elif any(e.slot == event.slot and e.cpu == self.cpu for e in self.code.episodes):
+        elif here.run or here.copies or self.mapped(event.slot):
             self.code.faults.append("an access has no map")
+
+    def mapped(self, slot: int) -> bool:
+        """Whether this CPU used the slot before: what is missing does not lie before the start."""
+        return any(e.slot == slot and e.cpu == self.cpu for e in self.code.episodes)
 
     def invalidation(self, here: _Context, event: Ev) -> None:
         for slot, plan_slot in enumerate(self.code.record.plan.slots):

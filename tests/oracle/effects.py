@@ -249,8 +249,10 @@ def lock(made: Effects, slot: int) -> Locked:
                 order.put(node, end)
             if episode.map is not None:
                 order.put(begin, stamp[id(episode.map)])
-            elif episode.unmap is not None:
-                order.put(begin, made.effect[id(episode.unmap)])
+            else:  # Its map lies before the start, and so before all that the record has.
+                for events in made.code.record.cpus.values():
+                    if events:
+                        order.put(begin, stamp[id(events[0])])
             if episode.map is not None and episode.unmap is None and episode.over is not None:
                 order.put(stamp[id(episode.last or episode.map)], end)
         locked.begin.append(begin)

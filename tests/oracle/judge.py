@@ -14,6 +14,9 @@ from .code import Episode
 from .losses import variants
 from .record import Ev, Record
 
+# What the patterns that the oracle leaves aside, or asks of what is recorded alone, are made of.
+OTHER_PATTERNS = (Kind.EDIT, Kind.SHOOTDOWN)
+
 
 @dataclass(slots=True)
 class Answer:
@@ -221,6 +224,10 @@ def _conclude(made: Judgement, built: effects.Effects) -> None:
     for one in record.losses:
         if one.cause in (Cause.TRUNCATED, Cause.PROBE_GONE, Cause.UNWATCHED):
             reasons.append(f"losses: {one.cause.name.lower()}")
+        elif one.kinds is None and any(map(record.traced, OTHER_PATTERNS)):
+            reasons.append("losses: an edit or a shootdown may be hidden")
+    if any("ended without an unmap" in fault for fault in built.code.faults):
+        reasons.append("missed: a map without an unmap")
     if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")
     if record.losses and not made.stale and predictions.predictions(built, lost=True):

@@ -60,6 +60,7 @@ PARTS: tuple[tuple[Kind, ...], ...] = (
     (Kind.COPY,),
     (Kind.COPY_END, Kind.COPY),
 )
+LUCK: tuple[tuple[Kind, ...], ...] = ((ALL,), (BCAST, BCAST_END), (BCAST,))
 # What the plan has no probe for is there all the same, or never.
 FREE = (READ, NOTIFY, NOTIFY_END, Kind.COPY, Kind.COPY_END)
 
@@ -175,7 +176,13 @@ def _bundles(record: Record, gap: Gap) -> Iterator[list[Ev]]:
     events = record.cpus[gap.cpu]
     for slot in range(len(record.plan.slots)):
         frames = _frames(record, slot)
-        for ctx in _contexts(record, slot, gap, events):
+        used = _contexts(record, slot, gap, events)
+        if Context.TASK not in used and _idle(events, gap.at):
+            # What any task flushes is luck, which may take effect behind what interrupted it.
+            for kinds in LUCK:
+                if _paid(record, gap, kinds, handlers):
+                    yield _made(record, gap, kinds, slot, int(Context.TASK), None)
+        for ctx in used:
             running = _running(events, gap.at, ctx)
             for kinds in PARTS:
                 if _paid(record, gap, kinds, handlers):
@@ -216,13 +223,17 @@ def _contexts(record: Record, slot: int, gap: Gap, events: list[Ev]) -> list[int
     }
     if any(one.cause == Cause.NMI_UNMATCHED for one in gap.losses):
         used.add(int(Context.NMI))
-    before = events[gap.at - 1] if gap.at else None
-    behind = events[gap.at] if gap.at < len(events) else None
-    idle = (before is None or before.kind == NOTIFY_END) or (
-        behind is None or behind.kind == NOTIFY
-    )
-    lowest = 0 if idle else min(e.ctx for e in (before, behind) if e is not None)
+    lowest = 0
+    if not _idle(events, gap.at):
+        lowest = min(events[gap.at - 1].ctx, events[gap.at].ctx)
     return sorted(ctx for ctx in used if ctx >= lowest)
+
+
+def _idle(events: list[Ev], at: int) -> bool:
+    """Whether nothing that the record shows was under way at this place."""
+    if at == 0 or at == len(events):
+        return True
+    return events[at - 1].kind == NOTIFY_END or events[at].kind == NOTIFY
 
 
 def _running(events: list[Ev], at: int, ctx: int) -> bool:

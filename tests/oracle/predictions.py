@@ -83,12 +83,11 @@ def _touched(record: Record, episode: Episode) -> bool:
     end = hold.over or last.unmap_flush or last.unmap or last.last or last.map
     assert begin is not None
     assert end is not None
-    error = record.plan.clock_error_ns
     return any(
         one.cpu in (None, episode.cpu)
         and (one.kinds is None or one.kinds & MATTERS)
-        and one.begin - error <= end.until
-        and one.end + error >= begin.ts
+        and one.begin <= end.until
+        and one.end >= begin.ts
         for one in record.losses
     )
 

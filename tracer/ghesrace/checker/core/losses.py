@@ -11,6 +11,7 @@ MAPS = 1 << w.K_MAP | 1 << w.K_UNMAP
 UNMAPS = 1 << w.K_UNMAP
 OWN = 1 << w.K_INV_PAGE | 1 << w.K_INV_RANGE | 1 << w.K_INV_ALL
 TOLD = 1 << w.K_BCAST_RANGE | 1 << w.K_BCAST_ALL
+TOLD_END = 1 << w.K_BCAST_END
 COPIES = 1 << w.K_COPY | 1 << w.K_COPY_END
 HANDLER = 1 << w.K_NOTIFY | 1 << w.K_NOTIFY_END
 ACCESSES = 1 << w.K_READ | 1 << w.K_WRITE

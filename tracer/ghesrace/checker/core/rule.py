@@ -14,7 +14,16 @@ import itertools
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats, cause_of, class_of
 from ghesrace.checker.core.facts import Facts
-from ghesrace.checker.core.losses import COPIES, HANDLER, MAPS, OWN, TOLD, UNMAPS, Losses
+from ghesrace.checker.core.losses import (
+    COPIES,
+    HANDLER,
+    MAPS,
+    OWN,
+    TOLD,
+    TOLD_END,
+    UNMAPS,
+    Losses,
+)
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
 from ghesrace.checker.core.threats import Threatening
@@ -145,7 +154,7 @@ class Judge(Threatening):
                 self.all_shot(state, other)
                 others.append(other)
         self.all_shot(state, hold)
-        rests_on = MAPS | OWN | TOLD | HANDLER | COPIES
+        rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
         handoff = state.last_cpu >= 0 and state.last_cpu != hold.cpu
         before, state.last_cpu = state.last_unmap, hold.cpu

@@ -142,6 +142,9 @@ class Threatening(Leaving):
                 return
         left = threat.episode
         if self.losses.all:
+            if self.whole_between(left.hold.cpu, left.map_first, left.unmap_first):
+                t.loss = True  # What the unmap ended may be another map's.
+                return
             # Of a map that another one replaced, the unmap may be what is hidden.
             begin = left.map_first if left.replaced else left.unmap_first
             begin -= 0 if own else error
