@@ -2,6 +2,8 @@
 # Types for the compiler; the source is losses.py, which also runs without them.
 cimport cython
 from ghesrace.checker.core.facts cimport Facts
+from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.state cimport Run
 cimport ghesrace.checker.core.words as w
 
 
@@ -9,6 +11,7 @@ cdef class Loss:
     cdef public long long cpu
     cdef public long long begin
     cdef public long long end
+    cdef public long long late
     cdef public long long kinds
     cdef public long long count
 
@@ -16,6 +19,7 @@ cdef class Loss:
 cdef class Losses:
     cdef public Facts facts
     cdef public list all
+    cdef public list open
     cdef public list windows
     cdef public bint changed
     cdef public long long seen
@@ -28,6 +32,10 @@ cdef class Losses:
     cpdef list pages(self)
     @cython.locals(one=Loss)
     cdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
+    @cython.locals(one=Loss, cpu=Cpu, run=Run, r=Run, old="long long")
+    cdef void settle(self, dict cpus, long long mark) except *
+    @cython.locals(one=Loss, found="long long")
+    cdef long long in_flight(self, long long kinds, long long cpu, long long begin, long long end) except *
     @cython.locals(one=Loss)
     cdef bint told_between(self, long long cpu, long long begin, long long end) except *
 

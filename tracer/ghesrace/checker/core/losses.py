@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import ALL_CPUS, Facts
+from ghesrace.checker.core.state import Cpu
 
 C_NMI_UNMATCHED, C_CLOCK = 4, 7
 MAPS = 1 << w.K_MAP | 1 << w.K_UNMAP
@@ -20,12 +21,14 @@ MOST = 256  # windows that are told apart; older ones become one
 
 class Loss:
     """Up to `count` (0: any number of) events of these kinds, hidden on `cpu` (-1: any) between
-    `begin` and `end` (ns)."""
+    `begin` and `end` (ns). By `late` an invalidation that it hid is over: what was interrupted may
+    take effect after the interruption."""
 
     def __init__(self, cpu: int, begin: int, end: int, kinds: int, count: int) -> None:
         self.cpu = cpu
         self.begin = begin
         self.end = end
+        self.late = end + w.FORCE_CLOSE_NS
         self.kinds = kinds
         self.count = count
 
@@ -36,6 +39,7 @@ class Losses:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.all: list[Loss] = []
+        self.open: list[Loss] = []  # of which it is not known when they are over
         self.windows: list[Loss] = []
         self.changed = False
         self.seen = 0  # kinds that any loss so far may have hidden
@@ -57,6 +61,7 @@ class Losses:
             kinds, count = facts.traced, 0
         loss = Loss(-1 if cpu == ALL_CPUS else cpu, begin, end, kinds, count)
         self.all.append(loss)
+        self.open.append(loss)
         self.seen |= kinds
         self.changed = True
 
@@ -107,6 +112,35 @@ class Losses:
             if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
                 return True
         return False
+
+    def settle(self, cpus: dict[int, Cpu], mark: int) -> None:
+        """Note by when what each loss hid is over: as soon as its CPU's tasks go on."""
+        left = []
+        for one in self.open:
+            cpu = cpus.get(one.cpu)
+            for run in cpu.runs if cpu is not None else ():
+                if run.last > one.end:
+                    one.late = min(one.late, run.first if run.first > one.end else run.last)
+                    break
+            else:
+                if cpu is not None and one.late > mark:
+                    left.append(one)
+        self.open = left
+        old = mark - w.FORCE_CLOSE_NS
+        for cpu in cpus.values():
+            if cpu.runs and cpu.runs[0].last < old:
+                cpu.runs[:] = [r for r in cpu.runs[:-1] if r.last > old] + cpu.runs[-1:]
+
+    def in_flight(self, kinds: int, cpu: int, begin: int, end: int) -> int:
+        """Whether one of these kinds that was hidden on this CPU before *begin* may take effect
+        between then and *end*, because its context was interrupted: the end of the latest loss
+        that may have hidden it (NOWHERE: none has)."""
+        found = w.NOWHERE
+        for one in self.all:
+            if one.kinds & kinds and one.cpu in (-1, cpu) and one.begin <= end:
+                if begin <= one.late:
+                    found = max(found, one.end)
+        return found
 
     def told_between(self, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden a broadcast of any CPU between stamps of this one."""

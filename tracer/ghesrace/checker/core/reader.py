@@ -12,7 +12,7 @@ from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.late import pull_back
 from ghesrace.checker.core.pages import Pages
-from ghesrace.checker.core.state import Cpu, Level, SlotState
+from ghesrace.checker.core.state import Cpu, Level, Run, SlotState
 
 
 class Sent:
@@ -71,6 +71,8 @@ class Reader(Pages):
                     self.leave(cpu, level, ts, seq)
                     level.active = False
             above -= 1
+        if ctx == w.TASK:
+            self.in_task(cpu, ts)
         cpu.top = ctx
         level = cpu.levels[ctx]
         if self.edits.count:
@@ -143,6 +145,14 @@ class Reader(Pages):
         cpu = Cpu(number, len(self.slots))
         self.by_number[number] = self.cpus[number] = cpu
         return cpu
+
+    def in_task(self, cpu: Cpu, ts: int) -> None:
+        """A task goes on: nothing that the CPU interrupted is under way."""
+        if cpu.top != w.TASK:
+            cpu.runs.append(Run(ts))
+        else:
+            run: Run = cpu.runs[-1]
+            run.last = ts
 
     def edge(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """A handler is entered or left here, or the context is."""

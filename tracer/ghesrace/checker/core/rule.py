@@ -66,6 +66,7 @@ class Judge(Threatening):
     def step(self, mark: int) -> list[Judged]:
         """Judge what *mark* (ns) has passed by the clock error; NEVER at the end."""
         judged: list[Judged] = []
+        self.losses.settle(self.cpus, mark)
         for state in self.slots:
             self.sweep(state, mark, judged)
             self.prune(state, mark)

@@ -199,6 +199,13 @@ cdef class Shot:
     cdef public long long last
 
 
+@cython.freelist(64)
+@cython.no_gc
+cdef class Run:
+    cdef public long long first
+    cdef public long long last
+
+
 cdef class Cpu:
     cdef public long long number
     cdef public long long pos
@@ -206,6 +213,7 @@ cdef class Cpu:
     cdef public object top
     cdef public list levels
     cdef public list cells
+    cdef public list runs
 
 
 @cython.freelist(64)

@@ -25,8 +25,10 @@ cdef class Threatening(Leaving):
     cdef bint surely_since(self, Hold other, Cell cell, Hold hold) except *
     @cython.locals(teller=Hold, error="long long")
     cdef void maybe(self, Threats t, SlotState state, Hold hold, Episode episode, Threat threat, bint own, list tellers) except *
-    @cython.locals(teller=Hold, left=Episode, error="long long")
+    @cython.locals(teller=Hold, left=Episode, error="long long", lucky=bint, last="long long")
     cdef void surely(self, Threats t, SlotState state, Hold hold, Episode episode, Threat threat, bint own, Cell cell, list tellers) except *
+    @cython.locals(own="long long", told="long long", error="long long")
+    cdef long long in_flight(self, Hold hold, long long begin, long long end) except *
     @cython.locals(loss=Loss)
     cdef void hidden(self, Threats t, SlotState state, Hold hold, Episode episode, Cell cell, list tellers) except *
     @cython.locals(since=Since, error="long long")

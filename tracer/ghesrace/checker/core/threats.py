@@ -6,7 +6,7 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats
 from ghesrace.checker.core.leaving import Leaving, latest
-from ghesrace.checker.core.losses import OWN, UNMAPS, Loss
+from ghesrace.checker.core.losses import OWN, TOLD, UNMAPS, Loss
 from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
 
 BEGINS = 1 << w.K_NOTIFY | 1 << w.K_COPY
@@ -141,6 +141,7 @@ class Threatening(Leaving):
                 t.order = True
                 return
         left = threat.episode
+        lucky = False
         if self.losses.all:
             if self.whole_between(left.hold.cpu, left.map_first, left.unmap_first):
                 t.loss = True  # What the unmap ended may be another map's.
@@ -154,13 +155,29 @@ class Threatening(Leaving):
             ):
                 t.loss = True
                 return
+            last = self.in_flight(hold, begin, end)
+            if last != w.NOWHERE:
+                t.loss = lucky = True
+                if not hold.in_handler or hold.entry <= last:
+                    return  # It may be this hold's own flush before the map.
         t.harmful_surely = True
-        if not self.luck_maybe(state, hold, threat, own, episode, cell):
+        if not lucky and not self.luck_maybe(state, hold, threat, own, episode, cell):
             t.unlucky = True
         if t.threat_surely is None or threat.end_first > t.threat_end:
             t.threat_surely, t.threat_end = left, threat.end_first
         if left.unmap_flush == w.NO:
             t.threat_flushed = False
+
+    def in_flight(self, hold: Hold, begin: int, end: int) -> int:
+        """The end of the latest loss of which a hidden flush of this CPU, or a broadcast of any,
+        may have been interrupted and yet have fallen between these stamps (NOWHERE: none)."""
+        error = self.facts.error
+        own = self.losses.in_flight(OWN, hold.cpu, begin, end)
+        told = w.NOWHERE
+        for cpu in self.facts.cpus:
+            late = 0 if cpu == hold.cpu else error
+            told = max(told, self.losses.in_flight(TOLD, cpu, begin - late, end + late))
+        return max(own, told)
 
     def hidden(
         self,
