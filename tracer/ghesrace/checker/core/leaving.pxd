@@ -41,7 +41,7 @@ cdef class Leaving:
     cdef void give(self, Cell cell, Hold hold, list left, list sure) except *
     @cython.locals(episode=Episode, index="long long")
     cdef void all_shot(self, SlotState state, Hold hold) except *
-    @cython.locals(shot=Shot, error="long long")
+    @cython.locals(shot=Shot, error="long long", bounded=bint)
     cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except *
 
 

@@ -217,8 +217,7 @@ class Leaving:
         until = episode.unmap_over
         if until == w.NEVER:
             until = episode.clear_last if episode.flush_first == w.NEVER else episode.flush_last
-        if until == w.NEVER:
-            return w.NO
+        bounded = until != w.NEVER  # else any later one may be its answer
         for number in self.facts.cpus:
             if number == hold.cpu:
                 continue
@@ -228,7 +227,8 @@ class Leaving:
                     continue
                 last = shot.last
                 if (
-                    last != w.NEVER
+                    bounded
+                    and last != w.NEVER
                     and shot.first - error > episode.unmap_first
                     and last + error < until
                 ):

@@ -3,7 +3,9 @@
 cimport cython
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.state cimport Run
+from ghesrace.checker.core.state cimport SlotState
 cimport ghesrace.checker.core.words as w
 
 
@@ -21,19 +23,22 @@ cdef class Losses:
     cdef public list all
     cdef public list open
     cdef public list windows
+    cdef public list splits
     cdef public bint changed
     cdef public long long seen
     cdef public object page
     cdef public bint hid_episodes
-    cdef bint hides_page(self, long long kinds) except *
     @cython.locals(loss=Loss)
     cdef void add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except *
     @cython.locals(one=Loss)
     cpdef list pages(self)
+    cpdef list within(self)
     @cython.locals(one=Loss)
     cdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
     @cython.locals(one=Loss, cpu=Cpu, run=Run, r=Run, old="long long")
-    cdef void settle(self, dict cpus, long long mark) except *
+    cdef void settle(self, dict cpus, list slots, long long mark) except *
+    @cython.locals(state=SlotState, hold=Hold, mine=bint)
+    cdef bint inside(self, Loss one, list slots) except *
     @cython.locals(one=Loss, found="long long")
     cdef long long in_flight(self, long long kinds, long long cpu, long long begin, long long end) except *
     @cython.locals(one=Loss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import ALL_CPUS, Facts
-from ghesrace.checker.core.state import Cpu
+from ghesrace.checker.core.state import Cpu, SlotState
 
 C_NMI_UNMATCHED, C_CLOCK = 4, 7
 MAPS = 1 << w.K_MAP | 1 << w.K_UNMAP
@@ -41,27 +41,26 @@ class Losses:
         self.all: list[Loss] = []
         self.open: list[Loss] = []  # of which it is not known when they are over
         self.windows: list[Loss] = []
+        self.splits: list[Loss] = []
         self.changed = False
         self.seen = 0  # kinds that any loss so far may have hidden
         # The fewest events of a hidden page: its map, its access if that is traced, its unmap.
         self.page = 3 if facts.traced & ACCESSES else 2
         self.hid_episodes = False  # a whole episode that may be unsafe may have been hidden
 
-    def hides_page(self, kinds: int) -> bool:
-        """Whether events of these kinds are all that shows of a page."""
-        if kinds & MAPS != MAPS & self.facts.traced:
-            return False
-        return not self.facts.traced & ACCESSES or bool(kinds & ACCESSES)
-
     def add(self, begin: int, end: int, cpu: int, count: int, point: int, cause: int) -> None:
         """Take a LOSS record."""
         facts = self.facts
         kinds = facts.hides[facts.row(point)]
-        if cause == C_NMI_UNMATCHED:
+        nmi = cause == C_NMI_UNMATCHED
+        if nmi:
             kinds, count = facts.traced, 0
         loss = Loss(-1 if cpu == ALL_CPUS else cpu, begin, end, kinds, count)
         self.all.append(loss)
-        self.open.append(loss)
+        if nmi:
+            loss.late = end  # All that it hid was over before the NMI was.
+        else:
+            self.open.append(loss)
         self.seen |= kinds
         self.changed = True
 
@@ -70,15 +69,23 @@ class Losses:
         hide all that shows of one."""
         if self.changed:
             self.changed = False
-            self.windows = []
+            self.windows, self.splits = [], []
             cpus = sorted({one.cpu for one in self.all})
             for cpu in cpus:
-                self.find_pages(cpu)
+                self.find_pages(cpu, self.windows, self.page)
+                self.find_pages(cpu, self.splits, 2)
             safe = self.facts.hidden_map & w.PAGE_AFTER_SET
             self.hid_episodes = self.hid_episodes or (bool(self.windows) and not safe)
         return self.windows
 
-    def find_pages(self, cpu: int) -> None:
+    def within(self) -> list[Loss]:
+        """The windows in which an unmap and a map may be hidden, so that what looks like one
+        episode is two, of two frames."""
+        self.pages()
+        return self.splits
+
+    def find_pages(self, cpu: int, windows: list[Loss], page: int) -> None:
+        """Find the windows in which this CPU's losses hide that many events of a page."""
         here = [one for one in self.all if one.cpu in (-1, cpu)]
         edges = sorted({one.begin for one in here} | {one.end for one in here})
         last: Loss | None = None
@@ -87,23 +94,26 @@ class Losses:
             end = edges[number + 1] if number + 1 < len(edges) else begin
             for first, until in ((begin, begin), (begin, end)):
                 inside = [one for one in here if one.begin <= first and one.end >= until]
-                if not any(one.cpu == cpu for one in inside) or not self.hide_page(inside):
+                if not any(one.cpu == cpu for one in inside) or not self.hide_page(inside, page):
                     continue
                 if last is not None and last.end >= first:
                     last.end = max(last.end, until)
                 else:
                     last = Loss(cpu, first, until, MAPS, 0)
-                    self.windows.append(last)
+                    windows.append(last)
 
-    def hide_page(self, losses: list[Loss]) -> bool:
-        """Whether these together may have hidden a whole page."""
+    def hide_page(self, losses: list[Loss], page: int) -> bool:
+        """Whether these together may have hidden that many events of a page, its map and its unmap
+        among them."""
         kinds, number = 0, 0
         for one in losses:
             kinds |= one.kinds
             number += one.count
-        if not self.hides_page(kinds):
+        if kinds & MAPS != MAPS & self.facts.traced:
             return False
-        return number >= self.page or any(one.count == 0 for one in losses)
+        if page > 2 and not kinds & ACCESSES:
+            return False
+        return number >= page or any(one.count == 0 for one in losses)
 
     def hidden_between(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden an event of these kinds on this CPU between its stamps."""
@@ -113,11 +123,14 @@ class Losses:
                 return True
         return False
 
-    def settle(self, cpus: dict[int, Cpu], mark: int) -> None:
+    def settle(self, cpus: dict[int, Cpu], slots: list[SlotState], mark: int) -> None:
         """Note by when what each loss hid is over: as soon as its CPU's tasks go on."""
         left = []
         for one in self.open:
             cpu = cpus.get(one.cpu)
+            if self.inside(one, slots):
+                one.late = one.end
+                continue
             for run in cpu.runs if cpu is not None else ():
                 if run.last > one.end:
                     one.late = min(one.late, run.first if run.first > one.end else run.last)
@@ -130,6 +143,18 @@ class Losses:
         for cpu in cpus.values():
             if cpu.runs and cpu.runs[0].last < old:
                 cpu.runs[:] = [r for r in cpu.runs[:-1] if r.last > old] + cpu.runs[-1:]
+
+    def inside(self, one: Loss, slots: list[SlotState]) -> bool:
+        """Whether a loss lies in a hold that it may not have hidden the end and the begin of: then
+        what it hid was in that hold, too."""
+        if one.kinds & (MAPS | COPIES | HANDLER) and not 0 < one.count <= 2:
+            return False
+        for state in slots:
+            for hold in state.holds:
+                mine = hold.cpu == one.cpu and hold.ctx != w.TASK
+                if mine and hold.map_first <= one.begin and one.end <= hold.end_first:
+                    return True
+        return False
 
     def in_flight(self, kinds: int, cpu: int, begin: int, end: int) -> int:
         """Whether one of these kinds that was hidden on this CPU before *begin* may take effect
@@ -146,7 +171,7 @@ class Losses:
         """Whether one may have hidden a broadcast of any CPU between stamps of this one."""
         implied = self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR
         for one in (*self.all, *self.pages()):
-            if one.kinds & TOLD or (implied and one.kinds == MAPS):
+            if one.kinds & TOLD or (implied and one.kinds & UNMAPS):
                 error = 0 if one.cpu in (-1, cpu) else self.facts.error
                 if one.begin - error <= end and begin <= one.end + error:
                     return True

@@ -163,6 +163,7 @@ class Pages(Invalidations):
         if level.in_handler:
             hold.entry_pos = level.edge_pos
         hold.in_handler = level.in_handler
+        hold.copied = level.copy_pos >= level.edge_pos
         hold.bounded = self.lock_page(slot) or level.in_handler
         if self.lock_page(slot) and level.copy_pos >= level.edge_pos:
             hold.entry = level.copy_t

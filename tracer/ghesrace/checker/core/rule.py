@@ -66,7 +66,7 @@ class Judge(Threatening):
     def step(self, mark: int) -> list[Judged]:
         """Judge what *mark* (ns) has passed by the clock error; NEVER at the end."""
         judged: list[Judged] = []
-        self.losses.settle(self.cpus, mark)
+        self.losses.settle(self.cpus, self.slots, mark)
         for state in self.slots:
             self.sweep(state, mark, judged)
             self.prune(state, mark)
@@ -178,6 +178,7 @@ class Judge(Threatening):
             episode.before = None  # else each would keep all that came before it
             self.remember_own(state, hold, episode, cell)
         cell.last_pos, cell.last_begin = hold.end_pos, hold.begin_last
+        cell.last_ctx = hold.ctx
         hold.done = True
 
     def meet(self, one: Hold, other: Hold) -> None:
@@ -239,17 +240,18 @@ class Judge(Threatening):
                 for left in other.episodes[other.told_index_maybe + 1 :]:
                     threat = Threat(left, other)
                     self.surely(t, state, hold, episode, threat, False, cell, tellers)
-        if cell.start_open and not sure_tellers:
-            t.unknown(w.START)
         self.hidden(t, state, hold, episode, cell, sure_tellers)
         t.inconsistent = hold.inconsistent
-        one.cls = class_of(t)
+        one.cls = recorded = class_of(t)
+        if cell.start_open and not sure_tellers:
+            t.unknown(w.START)
+            one.cls = class_of(t)
         if one.cls == w.NONE and self.facts.forced_broadcast and t.threat_flushed:
             one.cls = w.INCIDENTAL
         if one.cls == w.NONE and self.facts.pti:
             one.cls, t.pti = w.UNCERTAIN, True
         if one.cls == w.UNCERTAIN:
-            one.why = cause_of(t)
+            one.why = cause_of(t) if recorded == w.UNCERTAIN or t.pti else w.START
             one.never_safe = t.harmful_surely and t.flushed == w.NO and not t.inconsistent
         one.threat = t.threat_surely if t.threat_surely is not None else t.threat_maybe
         one.latent = t.latent
@@ -257,7 +259,8 @@ class Judge(Threatening):
         one.exposes = hold.told_index_maybe < index and not episode.left_open and episode.unmapped
         one.bare = self.vulnerable(hold, index, cell)
         # Where nobody knows where holds begin, an earlier flush may be in this one.
-        one.vulnerable = one.bare and (hold.bounded or not cell.maybe.known)
+        known = hold.bounded or not cell.maybe.known or cell.last_ctx != hold.ctx
+        one.vulnerable = one.bare and known
         return one
 
     def prune(self, state: SlotState, mark: int) -> None:

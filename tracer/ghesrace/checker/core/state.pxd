@@ -78,6 +78,7 @@ cdef class Hold:
     cdef public long long seq_entry
     cdef public long long entry_pos
     cdef public bint in_handler
+    cdef public bint copied
     cdef public bint bounded
     cdef public long long entry
     cdef public long long map_first
@@ -258,6 +259,7 @@ cdef class Cell:
     cdef public long long any_other
     cdef public long long last_pos
     cdef public long long last_begin
+    cdef public long long last_ctx
 
 
 cdef class SlotState:

@@ -99,6 +99,7 @@ class Hold:
         self.seq_entry = 0
         self.entry_pos = NOWHERE  # where the lock was not taken yet, if that was seen
         self.in_handler = False  # whether its handler's entry was seen
+        self.copied = False  # whether its copy's entry was seen
         self.bounded = False  # whether the record shows where such holds end
         self.entry = 0  # the handler's or the copy's entry: the lock is taken after it
         self.map_first = 0
@@ -314,6 +315,7 @@ class Cell:
         self.any_other = NOWHERE
         self.last_pos = NOWHERE  # where the effects of its last judged hold ended
         self.last_begin = NOWHERE
+        self.last_ctx = NOWHERE  # the context of that
 
 
 class SlotState:

@@ -66,7 +66,7 @@ class Threatening(Leaving):
             if before.map_flush != w.NO or before.unmap_flush != w.NO or before.broadcast != w.NO:
                 return False
         begin = max(hold.entry_pos, cell.last_pos)
-        if begin == w.NOWHERE and self.facts.traced & BEGINS:
+        if begin == w.NOWHERE and self.facts.traced & BEGINS and not hold.copied:
             return False  # it lies before the start, and may have invalidated there
         return episode.luck_pos_last <= begin
 
@@ -189,7 +189,7 @@ class Threatening(Leaving):
         tellers: list[Hold],
     ) -> None:
         """Take what a loss may have mapped unseen since the last sure invalidation."""
-        for loss in self.losses.pages():
+        for loss in self.losses.within():
             if self.may_lie_between(loss, state, hold, episode, cell):
                 t.unknown(w.LOSS)
 
@@ -210,7 +210,7 @@ class Threatening(Leaving):
 
     def whole_between(self, cpu: int, begin: int, end: int) -> bool:
         """Whether a loss may have hidden an unmap and a map of this CPU then."""
-        for loss in self.losses.pages():
+        for loss in self.losses.within():
             if loss.cpu in (-1, cpu) and loss.begin <= end and begin <= loss.end:
                 return True
         return False
