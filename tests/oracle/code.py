@@ -285,7 +285,9 @@ class _Reader:
         apart = (page or here.run is None) and not (hold and hold.episodes[-1].replaced)
         if hold is None or nested or apart:
             copy = here.copies[-1] if here.copies else None
-            begin = copy if page or nested else here.handler
+            begin = copy if nested else here.handler
+            if page and copy is not None:
+                begin = copy
             if hold is not None and not nested:
                 hold.over = event
             hold = Hold(slot, self.cpu, here.ctx, begin, here.run, nested=nested)

@@ -111,7 +111,7 @@ def said(record: Record, make: Make = engine, cut: int | None = None) -> Said:
 
 def _parts(stream: Events, cut: int | None) -> list[Events]:
     """*stream* as a source delivers it: what a CPU's buffer has below the *cut*, the MARK, then the
-    rest. A loss comes with the part in which it ends."""
+    rest. A loss comes before the MARK that passes its begin (`addr`)."""
     if cut is None:
         return [stream]
     first = np.zeros(len(stream), np.bool_)
@@ -121,7 +121,7 @@ def _parts(stream: Events, cut: int | None) -> list[Events]:
         below = np.flatnonzero(stream["ts"][mine] < cut)
         if len(below):
             first[mine[: below[-1] + 1]] = True
-    first |= (stream["kind"] == Kind.LOSS) & (stream["ts"] < cut)
+    first |= (stream["kind"] == Kind.LOSS) & (stream["addr"] < cut)
     return [joined([stream[first], mark(cut)]), stream[~first]]
 
 

@@ -18,6 +18,7 @@ from .code import Code, Episode, Hold
 from .order import Order
 from .record import BROADCASTS, LOCAL, Ev
 
+USES = (Kind.MAP, Kind.UNMAP)
 WITH_EFFECT = (Kind.MAP, Kind.UNMAP, Kind.READ, Kind.WRITE, *LOCAL)
 
 
@@ -236,6 +237,8 @@ def lock(made: Effects, slot: int) -> Locked:
             order.put(stamp[id(hold.begin)], begin)
         if hold.over is not None:
             order.put(end, stamp[id(hold.over)])
+        for event in _interruption(made, hold):
+            order.put(stamp[id(event)], begin)
         last = hold.episodes[-1]
         if last.unmap is None and last.over is None and last.replaced is None:
             for events in made.code.record.cpus.values():  # It is still mapped at the end.
@@ -258,6 +261,20 @@ def lock(made: Effects, slot: int) -> Locked:
         locked.begin.append(begin)
         locked.end.append(end)
     return locked
+
+
+def _interruption(made: Effects, hold: Hold) -> Iterator[Ev]:
+    """The events right before *hold* in higher contexts, if they use the slot too: the lock was
+    not held there, so that this hold began when its own context went on."""
+    first = hold.episodes[0].map or hold.episodes[0].unmap
+    events = made.code.record.cpus[hold.cpu]
+    found = []
+    for event in reversed(events[: events.index(first)]):
+        if event.ctx <= hold.ctx:
+            break
+        found.append(event)
+    if any(event.slot == hold.slot and event.kind in USES for event in found):
+        yield from found
 
 
 def _inside(made: Effects, episode: Episode) -> Iterator[int]:

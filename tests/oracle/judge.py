@@ -115,21 +115,27 @@ def judge(record: Record) -> Judgement:
     answers: dict[int, Answer] = {}
     hidden = Hidden()
     count = 0
-    for one in _possible([_Variant.of(seen, hides) for seen, hides in variants(record)]):
+    possible = _possible([_Variant.of(seen, hides) for seen, hides in variants(record)])
+    for one in possible:
         count += one.take(answers, hidden)
-    seen = code.read(record)
-    built = effects.build(seen)
+    built = effects.build(code.read(record))
+    overlaps = pairs.overlaps(built)
+    for one in possible:
+        if overlaps.observed:  # What surely overlaps does so whatever is hidden.
+            here = pairs.overlaps(one.built).observed
+            overlaps.observed = [pair for pair in overlaps.observed if pair in here]
+    stands = possible[0].built  # The record as it stands, if that has a world.
     made = Judgement(
         list(answers.values()),
         "",
         [],
         hidden,
-        pairs.overlaps(built),
+        overlaps,
         pairs.torn_edits(built),
-        predictions.predictions(built),
+        predictions.predictions(stands),
         count,
     )
-    _conclude(made, built)
+    _conclude(made, built, stands)
     return made
 
 
@@ -206,8 +212,9 @@ def _ask(
     return count
 
 
-def _conclude(made: Judgement, built: effects.Effects) -> None:
-    """The verdict, and why it is no better."""
+def _conclude(made: Judgement, built: effects.Effects, stands: effects.Effects) -> None:
+    """The verdict, and why it is no better. *built*: what is recorded, *stands*: with what must
+    be hidden."""
     record = built.code.record
     words = [one.word for one in made.episodes]
     predicted = [one for one in made.episodes if one.word == "incidental" or one.never_safe]
@@ -230,8 +237,10 @@ def _conclude(made: Judgement, built: effects.Effects) -> None:
         reasons.append("missed: a map without an unmap")
     if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")
-    if record.losses and not made.stale and predictions.predictions(built, lost=True):
+    if record.losses and not made.stale and predictions.predictions(stands, lost=True):
         reasons.append("losses: another order of the holds may be stale")
+    if not made.stale and predictions.predictions(stands, lost=True, one_call=True):
+        reasons.append("nothing tells the notifications apart that one CPU took alone")
     reasons += made.overlaps.reasons(record) + made.torn.reasons(record)
     if "none" in words or made.overlaps.observed or made.torn.observed:
         made.verdict = "race-observed"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 from ghesrace.events import NO_POINT, NO_SLOT, PAGE_SIZE, Cause, Context, Kind
 
@@ -61,6 +62,11 @@ PARTS: tuple[tuple[Kind, ...], ...] = (
     (Kind.COPY_END, Kind.COPY),
 )
 LUCK: tuple[tuple[Kind, ...], ...] = ((ALL,), (BCAST, BCAST_END), (BCAST,))
+# A handler that ended, luck of a task, and a handler that began: it may be under way since.
+LEFT = (
+    *((*f, Kind.COPY_END, NOTIFY_END) for f in ((), (UNMAP,), (UNMAP, INV), (READ, UNMAP, INV))),
+)
+BACK = (*((NOTIFY, Kind.COPY, *b) for b in ((), (MAP,), (MAP, INV), (MAP, INV, READ))),)
 # What the plan has no probe for is there all the same, or never.
 FREE = (READ, NOTIFY, NOTIFY_END, Kind.COPY, Kind.COPY_END)
 
@@ -182,6 +188,7 @@ def _bundles(record: Record, gap: Gap) -> Iterator[list[Ev]]:
             for kinds in LUCK:
                 if _paid(record, gap, kinds, handlers):
                     yield _made(record, gap, kinds, slot, int(Context.TASK), None)
+        yield from _away(record, gap, slot, frames)
         for ctx in used:
             running = _running(events, gap.at, ctx)
             for kinds in PARTS:
@@ -200,6 +207,23 @@ def _bundles(record: Record, gap: Gap) -> Iterator[list[Ev]]:
                     if all(record.traced(kind) or kind in FREE for kind in whole):
                         for frame in frames:
                             yield _made(record, gap, whole, slot, ctx, frame)
+
+
+def _away(record: Record, gap: Gap, slot: int, frames: list[int | None]) -> Iterator[list[Ev]]:
+    """A task's luck between two handlers that look like one."""
+    events = record.cpus[gap.cpu]
+    if _idle(events, gap.at) or all(one.count in (1, 2) for one in gap.losses):
+        return
+    ctx = min(events[gap.at - 1].ctx, events[gap.at].ctx)
+    if ctx == Context.TASK:
+        return
+    for left, luck, back in product(LEFT, ((ALL,), (BCAST,)), BACK):
+        if not _paid(record, gap, (*left, *luck, *back), []):
+            continue
+        for frame in frames if MAP in back else (None,):
+            first = _made(record, gap, left, slot, ctx, None)
+            between = _made(record, gap, luck, slot, int(Context.TASK), None)
+            yield [*first, *between, *_made(record, gap, back, slot, ctx, frame)]
 
 
 def _frames(record: Record, slot: int) -> list[int | None]:

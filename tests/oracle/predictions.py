@@ -39,16 +39,19 @@ class Prediction:
     q: int
 
 
-def predictions(built: Effects, lost: bool = False) -> list[Prediction]:
+def predictions(built: Effects, lost: bool = False, one_call: bool = False) -> list[Prediction]:
     """All that hold in every world; of each (slot, x, y, p, q) one.
 
     With *lost* also those of holds that a loss touches: they are no predictions, but "a loss turns
-    nothing into clean".
+    nothing into clean". With *one_call* also those of holds of one CPU that may be, and may not
+    be, of one notification.
     """
     seen, record = built.code, built.code.record
     found: set[Prediction] = set()
     for slot in range(len(record.plan.slots)):
-        mine = [e for e in seen.episodes if e.slot == slot and e.map is not None]
+        mine = [
+            e for e in seen.episodes if e.slot == slot and e.map is not None and not e.map.hidden
+        ]
         if len(mine) < 2:
             continue
         rows = worlds.rows(built, slot)
@@ -62,7 +65,8 @@ def predictions(built: Effects, lost: bool = False) -> list[Prediction]:
             for h in takers:
                 if g.frame is None or h.frame is None or g.frame == h.frame:
                     continue
-                if g.cpu != h.cpu or (alone and _apart(g, h)):
+                apart = _apart(g, h) or (one_call and not _together(g, h))
+                if g.cpu != h.cpu or (alone and apart):
                     found.add(Prediction(slot, g.cpu, h.cpu, g.frame, h.frame))
     return sorted(found, key=lambda p: (p.slot, p.x, p.y, p.p, p.q))
 
@@ -73,6 +77,11 @@ def _apart(g: Episode, h: Episode) -> bool:
         return True
     both = (g.hold.handler, h.hold.handler)
     return None not in both and both[0] != both[1]
+
+
+def _together(g: Episode, h: Episode) -> bool:
+    """Whether they surely are of one notification, or under one hold."""
+    return g.hold is h.hold or (g.hold.handler is not None and g.hold.handler == h.hold.handler)
 
 
 def _touched(record: Record, episode: Episode) -> bool:

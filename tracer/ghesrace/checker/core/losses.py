@@ -162,9 +162,9 @@ class Losses:
         that may have hidden it (NOWHERE: none has)."""
         found = w.NOWHERE
         for one in self.all:
-            if one.kinds & kinds and one.cpu in (-1, cpu) and one.begin <= end:
-                if begin <= one.late:
-                    found = max(found, one.end)
+            meets = one.begin <= end and begin <= one.late
+            if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
+                found = max(found, one.end)
         return found
 
     def told_between(self, cpu: int, begin: int, end: int) -> bool:
