@@ -76,8 +76,6 @@ def cause_of(t: Threats) -> int:
         return w.INCONSISTENT
     if t.pti:
         return w.PTI
-    if t.start and not (t.known or t.loss or t.crowded):
-        return w.START  # but for what came before the start it would be safe
     if t.flushed == w.MAYBE or t.crowded or t.harmful_surely:
         return w.LOSS if t.loss else w.ORDER
     if t.loss:
