@@ -23,6 +23,7 @@ WITHOUT = {
     "tracer/ghesrace/checker/patterns/__init__.py": _DATA,
     "tracer/ghesrace/sources/__init__.py": _DATA,
     "tracer/ghesrace/checker/core/classes.py": _CORE,
+    "tracer/ghesrace/checker/core/clocks.py": _CORE,
     "tracer/ghesrace/checker/core/decided.py": _CORE,
     "tracer/ghesrace/checker/core/edits.py": _CORE,
     "tracer/ghesrace/checker/core/facts.py": _CORE,

@@ -329,10 +329,8 @@ def _turned(played: Played, answer: Answer, engine: Any, turns: Sequence[str]) -
     if "numbers" in turns:
         order = list(range(world.cpus))
         dice.shuffle(order)
-        online = None if world.online is None else tuple(sorted(order[c] for c in world.online))
-        plan = world.kernel.plan(world.cpus, world.error, online)
         made = recording.renumbered(order)
-        compare("depends-on-numbers", f"CPUs called {order}", plan, made.whole())
+        compare("depends-on-numbers", f"CPUs called {order}", world.plan_of(order), made.whole())
     if "time" in turns:
         by = dice.choice((1, 1000, 10**12))
         compare("depends-on-time", f"{by} ns later", recording.plan, recording.shifted(by).whole())

@@ -84,6 +84,8 @@ def write(played: Played, difference: Difference, answer: Answer) -> str:
     if len(plan.cpus) != world.cpus:
         lines.append(f"online: {len(plan.cpus)}")
     lines.append(f"clock-error: {plan.clock_error_ns}")
+    for x, y, error in plan.pair_errors_ns:
+        lines.append(f"clock-error CPU {x} CPU {y}: {error}")
     lines += _expected(played, answer, difference)
     return "\n".join([*lines, "", *_body(played)]) + "\n"
 

@@ -178,6 +178,8 @@ def _plainer(world: World) -> Iterator[World]:
         yield replace(world, start=None)
     if world.online is not None:
         yield replace(world, online=None)
+    for pair in world.pairs:
+        yield replace(world, pairs=tuple(p for p in world.pairs if p != pair))
     yield replace(world, clocks=tuple(Clock() for _ in world.clocks))
     if any(clock.drift for clock in world.clocks):
         yield replace(world, clocks=tuple(Clock(c.offset, 0, c.most) for c in world.clocks))
@@ -246,6 +248,7 @@ def _fewer_names(world: World) -> Iterator[World]:
             cpus=len(cpus),
             tasks=tuple(replace(task, cpu=at[task.cpu]) for task in world.tasks),
             clocks=tuple(world.clocks[cpu] for cpu in cpus),
+            pairs=tuple((at[x], at[y]) for x, y in world.pairs if x in at and y in at),
             online=None if world.online is None
             else tuple(at[c] for c in world.online if c in at),
         )  # fmt: skip

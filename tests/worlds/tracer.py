@@ -46,6 +46,12 @@ class Clock:
     drift: int = 0
     most: int = 0
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest difference from the true time, ns."""
+        swings = self.drift and self.most > self.offset
+        return self.offset, self.most if swings else self.offset
+
     def read(self, at: int) -> int:
         """The stamp at true time *at*, ns."""
         grown = 0

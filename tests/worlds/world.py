@@ -7,8 +7,9 @@ its own dice. The same world always gives the same recording.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from random import Random
 
 from ghesrace.events import Cause, Context, Kind
@@ -19,8 +20,9 @@ from .kernel import FRAMES, IRQ, KERNELS, NMI, Kernel, Task
 from .machine import History, Machine
 from .tracer import Clock, Loss, Name, Recording, guarded, record
 
-MODES = ("plain", "order", "start", "loss", "many", "unrecorded")
+MODES = ("plain", "order", "start", "loss", "many", "unrecorded", "pairs")
 APART = 100_000  # ns between the tasks of a plain world
+ROUNDING = 4  # whole ns: a read is never off by more than the error
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class World:
     """Everything that was drawn. Times in ns; `pace`: how long a step takes, at least and most.
 
     `told`: losses leave records of themselves. `online`: CPUs that the plan names (None: all).
+    `pairs`: the plan knows how far the clocks of these pairs of CPUs differ at most.
     """
 
     mode: str
@@ -42,10 +45,24 @@ class World:
     losses: tuple[Loss, ...] = ()
     told: bool = True
     online: tuple[int, ...] | None = None
+    pairs: tuple[tuple[int, int], ...] = ()
 
     def plan(self) -> Plan:
         """What the checker is told of the kernel."""
-        return self.kernel.plan(self.cpus, self.error, self.online)
+        return self.plan_of(range(self.cpus))
+
+    def plan_of(self, names: Sequence[int]) -> Plan:
+        """The same, if CPU c is called names[c]."""
+        online = self.online
+        if online is not None:
+            online = tuple(sorted(names[cpu] for cpu in online))
+        plan = self.kernel.plan(self.cpus, self.error, online)
+        errors = []
+        for one, other in self.pairs:
+            (low, high), (least, most) = self.clocks[one].range, self.clocks[other].range
+            x, y = sorted((names[one], names[other]))
+            errors.append((x, y, max(high - least, most - low) + ROUNDING))
+        return replace(plan, pair_errors_ns=tuple(sorted(errors)))
 
 
 @dataclass(slots=True)
@@ -119,9 +136,11 @@ def draw(mode: str, seed: int) -> World:
     )
     clocks = tuple(_clock(dice, error) for _ in range(cpus))
     world = World(mode, seed, kernel, cpus, tasks, error, clocks, pace)
+    if mode == "pairs":
+        world = _paired(dice, world)
     if dice.random() < 0.4:
         world = _hit(dice, world, frames)
-    if mode == "order":
+    if mode in ("order", "pairs"):
         return world
     history = happen(world)
     if mode == "start" or dice.random() < 0.2:
@@ -166,8 +185,21 @@ def _plain(dice: Random, seed: int, kernel: Kernel) -> World:
     return World("plain", seed, kernel, cpus, tasks, error, clocks, (1, 200))
 
 
+def _paired(dice: Random, world: World) -> World:
+    """*world* with CPUs of two sockets or more, whose clocks agree well within each, and a plan
+    that knows how far the clocks of most pairs differ."""
+    most = max(world.error - ROUNDING, 0)
+    sockets = [dice.randint(0, most) for _ in range(dice.choice((1, 2, 3)))]
+    clocks = []
+    for _ in range(world.cpus):
+        offset = min(dice.choice(sockets) + dice.choice((0, 0, 10, 100)), most)
+        clocks.append(Clock(offset, dice.choice((0, 10_000)), min(offset + 20, most)))
+    pairs = [p for p in combinations(range(world.cpus), 2) if dice.random() < 0.7]
+    return replace(world, clocks=tuple(clocks), pairs=tuple(pairs))
+
+
 def _clock(dice: Random, error: int) -> Clock:
-    most = max(error - 4, 0)  # whole ns: a read is never off by more than the error
+    most = max(error - ROUNDING, 0)
     offset = dice.choice((0, most, dice.randint(0, most)))
     return Clock(offset, dice.choice((0, 0, 10_000, 100_000)) if error >= 50 else 0, most)
 

@@ -246,12 +246,12 @@ class Edits:
 
     def may_meet(self, ghes: Span, edit: Span) -> bool:
         """Whether the clocks leave open that they met."""
-        error = self.facts.error
+        error = self.facts.clocks.error(ghes.cpu, edit.cpu)
         return ghes.last + error >= edit.t and edit.last + error >= ghes.t
 
     def beside(self, ghes: Span, edit: Span) -> bool:
         """Whether the write surely took effect within the edit."""
-        error = self.facts.error
+        error = self.facts.clocks.error(ghes.cpu, edit.cpu)
         return edit.t + error < ghes.t and ghes.last + error < edit.last
 
     def tell(self, ghes: Span, edit: Span, inside: bool, surely: bool) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Types for the compiler; the source is facts.py, which also runs without them.
 cimport cython
+from ghesrace.checker.core.clocks cimport Clocks
 cimport ghesrace.checker.core.words as w
 
 
 cdef class Facts:
-    cdef public object error
+    cdef public Clocks clocks
+    cdef public long long error
     cdef public object pti
     cdef public object forced_broadcast
     cdef public list cpus

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ghesrace.checker.core import words as w
+from ghesrace.checker.core.clocks import Clocks
 from ghesrace.events import ALL_CPUS, NO_POINT, Kind
 from ghesrace.plan import Plan
 
@@ -24,7 +25,8 @@ class Facts:
 
     def __init__(self, plan: Plan) -> None:
         probes = plan.probes
-        self.error = plan.clock_error_ns
+        self.clocks = Clocks(plan)
+        self.error = self.clocks.largest  # for all CPUs at once
         self.pti = plan.pti
         self.forced_broadcast = plan.forced_broadcast
         self.cpus = list(plan.cpus)

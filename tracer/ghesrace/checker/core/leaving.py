@@ -17,6 +17,7 @@ class Leaving:
         self, facts: Facts, slots: list[SlotState], reader: Reader, losses: Losses
     ) -> None:
         self.facts = facts
+        self.clocks = facts.clocks
         self.slots = slots
         self.reader = reader
         self.cpus = reader.cpus
@@ -26,7 +27,7 @@ class Leaving:
         """Whether one hold may lie before another, by the clocks or, on one CPU, its buffer."""
         if one.cpu == other.cpu:
             return one.pos_first < other.pos_first
-        return one.end_first <= other.begin_last + self.facts.error
+        return one.end_first <= other.begin_last + self.clocks.error(one.cpu, other.cpu)
 
     def apart(self, one: Hold, other: Hold) -> bool:
         """Whether the two can stand one behind the other at all."""
@@ -47,7 +48,8 @@ class Leaving:
             cell.other_maybe = list(untold.other_maybe)
             cell.other_surely = list(untold.other_surely)
             cell.start_open = untold.start_open
-            cell.any_other = untold.any_other
+            for number, begin in state.begun.items():
+                cell.any_other = max(cell.any_other, begin + self.clocks.error(cell.cpu, number))
 
     def lost_flush(self, episode: Episode) -> bool:
         """Whether a loss may have hidden the flush of an unmap, and its flush is another's."""
@@ -94,27 +96,31 @@ class Leaving:
             self.since_maybe(hold, cell)
 
     def since_surely(self, hold: Hold, at: int, cell: Cell, told: bool = False) -> None:
-        since, error = cell.surely, self.facts.error
+        since, clocks = cell.surely, self.clocks
         since.known, since.hold, since.at = True, hold, at
         since.begin_last, since.end_first = hold.begin_last, hold.end_first
         cell.start_open = False
         cell.own_maybe.clear()
         cell.other_maybe[:] = [
-            one for one in cell.other_maybe if hold.end_first <= one.begin_last + error
+            one
+            for one in cell.other_maybe
+            if hold.end_first <= one.begin_last + clocks.error(hold.cpu, one.cpu)
         ]
         if told:
             return  # what it covers was a threat all the same
         cell.any_own = False
-        if hold.end_first > cell.any_other + error:
+        if hold.end_first > cell.any_other:
             cell.any_other = w.NOWHERE
 
     def since_maybe(self, hold: Hold, cell: Cell) -> None:
-        since, error = cell.maybe, self.facts.error
+        since, clocks = cell.maybe, self.clocks
         since.known, since.hold, since.end_pos = True, hold, hold.end_pos
         since.begin_last, since.end_first = hold.begin_last, hold.end_first
         cell.own_surely.clear()
         cell.other_surely[:] = [
-            one for one in cell.other_surely if one.end_first > hold.begin_last + error
+            one
+            for one in cell.other_surely
+            if one.end_first > hold.begin_last + clocks.error(hold.cpu, one.cpu)
         ]
 
     def retire(self, state: SlotState, following: Hold | None, mark: int) -> None:
@@ -129,26 +135,26 @@ class Leaving:
             after = window[i + 1] if i + 1 < len(window) else following
             if after is not None and after.cpu != hold.cpu and not self.may_precede(after, hold):
                 # The lock: its clears are over before the next hold begins.
+                latest_clear = after.begin_last + self.clocks.error(after.cpu, hold.cpu)
                 for episode in hold.episodes:
-                    episode.clear_last = min(episode.clear_last, after.begin_last + error)
+                    episode.clear_last = min(episode.clear_last, latest_clear)
             self.hand_out(state, hold)
         state.window = keep
 
     def hand_out(self, state: SlotState, hold: Hold) -> None:
         """Every other CPU may hold now what this hold left."""
-        error = self.facts.error
-        newest(state.ended, state.ended_by, hold.cpu, latest(hold))
-        newest(state.began, state.began_by, hold.cpu, hold.end_first)
+        newest(state.ended, hold.cpu, latest(hold))
+        newest(state.began, hold.cpu, hold.end_first)
         left = [Threat(one, hold) for one in hold.episodes[hold.told_index + 1 :]]
         sure = [
             Threat(one, hold)
             for one in hold.episodes[hold.told_index_maybe + 1 :]
             if one.frame != w.UNKNOWN_FRAME
         ]
-        if hold.told == w.NO and hold.end_first <= state.told_begin + error:
-            sure = []  # a broadcast of a hold that may lie behind this one
         if hold.told != w.NO:
-            state.told_begin = max(state.told_begin, hold.begin_last)
+            newest(state.told_begin, hold.cpu, hold.begin_last)
+        elif self.told_behind(state, hold):
+            sure = []
         if hold.told == w.SURE:
             state.told_end = max(state.told_end, hold.end_first)
         for cpu in self.cpus.values():
@@ -157,32 +163,46 @@ class Leaving:
                 self.give(cell, hold, left, sure)
         if state.untold is not None:
             self.give(state.untold, hold, left, sure)
+        newest(state.begun, hold.cpu, hold.begin_last)
         hold.episodes = []  # they know their hold: nothing else will ask, and no cycle is left
         hold.nests = None
 
     def give(self, cell: Cell, hold: Hold, left: list[Threat], sure: list[Threat]) -> None:
         """One CPU takes what another's hold left, and what that told it to drop."""
-        error = self.facts.error
         if hold.told == w.SURE:
             cell.start_open = False
-            cell.own_maybe[:] = [one for one in cell.own_maybe if not _before(one, hold, error)]
-            cell.other_maybe[:] = [one for one in cell.other_maybe if not _before(one, hold, error)]
+            for threats in (cell.own_maybe, cell.other_maybe):
+                threats[:] = [one for one in threats if not self.before(one, hold)]
         if hold.told != w.NO:
-            cell.own_surely[:] = [
-                one for one in cell.own_surely if one.end_first > hold.begin_last + error
-            ]
-            cell.other_surely[:] = [
-                one for one in cell.other_surely if one.end_first > hold.begin_last + error
-            ]
+            for threats in (cell.own_surely, cell.other_surely):
+                threats[:] = [one for one in threats if self.behind(one, hold)]
+        error = self.clocks.error(cell.cpu, hold.cpu)
         since = cell.surely
         if not since.known or since.end_first <= hold.begin_last + error:
-            cell.any_other = max(cell.any_other, hold.begin_last)
+            cell.any_other = max(cell.any_other, hold.begin_last + error)
             for one in left:
-                add(cell.other_maybe, one)
+                add(cell.other_maybe, one, self.clocks.pairs)
         since = cell.maybe
         if not since.known or hold.end_first > since.begin_last + error:
             for one in sure:
-                add(cell.other_surely, one)
+                add(cell.other_surely, one, self.clocks.pairs)
+
+    def told_behind(self, state: SlotState, hold: Hold) -> bool:
+        """Whether a hold that may have told all CPUs, and was handed out, may lie behind this."""
+        for cpu, begin in state.told_begin.items():
+            if hold.end_first <= begin + self.clocks.error(cpu, hold.cpu):
+                return True
+        return False
+
+    def before(self, threat: Threat, hold: Hold) -> bool:
+        """Whether a threat was surely left before a hold."""
+        if threat.cpu == hold.cpu:
+            return True
+        return hold.end_first > threat.begin_last + self.clocks.error(threat.cpu, hold.cpu)
+
+    def behind(self, threat: Threat, hold: Hold) -> bool:
+        """Whether a threat was surely left after a hold."""
+        return threat.end_first > hold.begin_last + self.clocks.error(threat.cpu, hold.cpu)
 
     def all_shot(self, state: SlotState, hold: Hold) -> None:
         """Note which of a hold's episodes were told to all, shootdowns by hand included."""
@@ -212,7 +232,6 @@ class Leaving:
         """
         if not episode.unmapped:
             return w.NO
-        error = self.facts.error
         result = w.SURE
         until = episode.unmap_over
         if until == w.NEVER:
@@ -222,6 +241,7 @@ class Leaving:
             if number == hold.cpu:
                 continue
             best = w.NO
+            error = self.clocks.error(number, hold.cpu)
             for shot in state.shots:
                 if shot.cpu != number:
                     continue
@@ -244,21 +264,21 @@ class Leaving:
         return result
 
 
-def newest(values: list[int], by: list[int], who: int, value: int) -> None:
-    """Keep the greatest value, and the greatest of anybody else."""
-    if by[0] in (who, -1):
-        values[0], by[0] = max(values[0], value), who
-    elif value > values[0]:
-        values[1], by[1] = values[0], by[0]
-        values[0], by[0] = value, who
-    elif value > values[1]:
-        values[1], by[1] = value, who
+def newest(values: dict[int, int], cpu: int, value: int) -> None:
+    """Keep the greatest value of a CPU."""
+    values[cpu] = max(values.get(cpu, w.NOWHERE), value)
 
 
-def add(threats: list[Threat], one: Threat) -> None:
-    """Two distinct frames, the newest first, are all that can matter."""
+def add(threats: list[Threat], one: Threat, pairs: bool = False) -> None:
+    """Two distinct frames, the newest first, are all that can matter; with *pairs* two of each
+    CPU: of two CPUs' threats the clocks may order the newer one surely, and not the older one."""
     if not threats:
         threats.append(one)
+        return
+    if pairs:
+        others = [old for old in threats if old.cpu != one.cpu]
+        mine = [old for old in threats if old.cpu == one.cpu and old.frame != one.frame]
+        threats[:] = [one, *mine[:1], *others]
         return
     if threats[0].frame == one.frame:
         threats[0] = one
@@ -278,8 +298,3 @@ def latest(hold: Hold) -> int:
         if episode.told_first != w.NEVER and episode.told_last != w.NEVER:
             found = max(found, episode.told_last)
     return min(found, hold.close)
-
-
-def _before(threat: Threat, hold: Hold, error: int) -> bool:
-    """Whether a threat was surely left before a hold."""
-    return threat.cpu == hold.cpu or hold.end_first > threat.begin_last + error

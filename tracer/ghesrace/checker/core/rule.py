@@ -183,9 +183,10 @@ class Judge(Threatening):
 
     def meet(self, one: Hold, other: Hold) -> None:
         """Two holds that can't stand one behind the other: which of their uses overlap?"""
+        error = self.clocks.error(one.cpu, other.cpu)
         for a in one.episodes:
             for b in other.episodes:
-                met = meet(a, b, self.facts.error)
+                met = meet(a, b, error)
                 if met == w.NO:
                     continue
                 if met == w.SURE and self.known(a) and self.known(b):

@@ -272,15 +272,14 @@ cdef class SlotState:
     cdef public list tells
     cdef public list shots
     cdef public Cell untold
-    cdef public long long told_begin
+    cdef public dict begun
+    cdef public dict told_begin
+    cdef public dict ended
+    cdef public dict began
     cdef public object last_cpu
     cdef public object last_unmap
     cdef public dict old_first
     cdef public dict old_last
-    cdef public list ended
-    cdef public list ended_by
-    cdef public list began
-    cdef public list began_by
     cdef public long long told_end
 
 

@@ -312,7 +312,7 @@ class Cell:
         self.other_maybe: list[Threat] = []
         self.other_surely: list[Threat] = []
         self.any_own = False  # whether it, or others, mapped anything since `surely`
-        self.any_other = NOWHERE
+        self.any_other = NOWHERE  # until when (own clock) others may have mapped since `surely`
         self.last_pos = NOWHERE  # where the effects of its last judged hold ended
         self.last_begin = NOWHERE
         self.last_ctx = NOWHERE  # the context of that
@@ -331,15 +331,15 @@ class SlotState:
         self.tells: list[Tell] = []
         self.shots: list[Shot] = []
         self.untold: Cell | None = None  # a CPU that has not mapped the slot yet
-        self.told_begin = NOWHERE  # latest begin of a hold that may have told all
+        # By CPU, of the holds that were handed out: the newest begin of one, and of one that may
+        # have told all; the latest end of one, and the latest of the earliest ends.
+        self.begun: dict[int, int] = {}
+        self.told_begin: dict[int, int] = {}
+        self.ended: dict[int, int] = {}
+        self.began: dict[int, int] = {}
         self.last_cpu = -1  # of the last hold in order
         self.last_unmap = NEVER  # ... and when it unmapped the slot last
         # Of broadcasts that are over for everybody: each sender's newest begin and end.
         self.old_first: dict[int, int] = {}
         self.old_last: dict[int, int] = {}
-        # Latest end of applied holds, by two CPUs.
-        self.ended = [NOWHERE, NOWHERE]
-        self.ended_by = [-1, -1]
-        self.began = [NOWHERE, NOWHERE]
-        self.began_by = [-1, -1]
         self.told_end = NOWHERE

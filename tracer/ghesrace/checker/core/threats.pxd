@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Types for the compiler; the source is threats.py, which also runs without them.
 cimport cython
+from ghesrace.checker.core.clocks cimport Clocks
 from ghesrace.checker.core.state cimport Cell
 from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Hold
@@ -15,7 +16,7 @@ cimport ghesrace.checker.core.words as w
 
 
 cdef class Threatening(Leaving):
-    @cython.locals(other=Hold, loss=Loss, error="long long")
+    @cython.locals(other=Hold, loss=Loss, error="long long", cpu="long long", end="long long")
     cdef long long flushed(self, SlotState state, Hold hold, Episode episode, Cell cell, list others) except *
     @cython.locals(episode=Episode, before=Episode)
     cdef bint vulnerable(self, Hold hold, long long index, Cell cell) except *
@@ -35,10 +36,11 @@ cdef class Threatening(Leaving):
     cdef bint may_lie_between(self, Loss loss, SlotState state, Hold hold, Episode episode, Cell cell) except *
     @cython.locals(loss=Loss)
     cdef bint whole_between(self, long long cpu, long long begin, long long end) except *
-    @cython.locals(left=Episode, tell=Tell, error="long long")
+    @cython.locals(left=Episode, tell=Tell, clocks=Clocks, sender="long long", first="long long", late="long long", over="long long", after=bint)
     cdef bint luck_surely(self, SlotState state, Hold hold, Threat threat, bint own, Episode episode) except *
+    @cython.locals(left=Episode, error="long long")
     cdef bint luck_before_map(self, Threat threat, bint own, Episode episode) except *
-    @cython.locals(left=Episode, tell=Tell, error="long long")
+    @cython.locals(left=Episode, tell=Tell, clocks=Clocks, error="long long", sender="long long", last="long long", late="long long", past="long long", begun=bint)
     cdef bint luck_maybe(self, SlotState state, Hold hold, Threat threat, bint own, Episode episode, Cell cell) except *
 
 

@@ -36,12 +36,14 @@ class Threatening(Leaving):
             surely = False
             first, last = episode.pre_since, episode.map_first
             maybe = self.losses.hidden_between(UNMAPS, hold.cpu, first, last)
-        error = self.facts.error
-        which = 0 if state.ended_by[0] != hold.cpu else 1
-        surely = surely and state.ended[which] + error < episode.pre_first
-        which = 0 if state.began_by[0] != hold.cpu else 1
-        maybe = maybe and state.began[which] - error <= episode.pre_last
+        for cpu, end in state.ended.items():
+            if cpu != hold.cpu and end + self.clocks.error(cpu, hold.cpu) >= episode.pre_first:
+                surely = False
+        for cpu, end in state.began.items():
+            if cpu != hold.cpu and end - self.clocks.error(cpu, hold.cpu) > episode.pre_last:
+                maybe = False
         for other in others:
+            error = self.clocks.error(other.cpu, hold.cpu)
             if latest(other) + error >= episode.pre_first:
                 surely = False
             late = other.end_first - error > episode.pre_last
@@ -49,6 +51,7 @@ class Threatening(Leaving):
                 maybe = False
         for loss in self.losses.pages():
             # What it hid may have been interrupted, and lie between the flush and the map.
+            error = self.clocks.error(loss.cpu, hold.cpu)
             if loss.cpu != hold.cpu and loss.begin - error <= hold.begin_last:
                 surely = False
             if loss.cpu in (-1, hold.cpu) and loss.begin <= episode.map_first:
@@ -77,7 +80,7 @@ class Threatening(Leaving):
             return True
         if since.hold is hold:
             return False
-        return since.end_first <= other.begin_last + self.facts.error
+        return since.end_first <= other.begin_last + self.clocks.error(hold.cpu, other.cpu)
 
     def surely_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
         """Whether a hold surely lies behind whatever may be such an invalidation."""
@@ -86,7 +89,7 @@ class Threatening(Leaving):
             return True
         if since.hold is hold:
             return False
-        return other.end_first > since.begin_last + self.facts.error
+        return other.end_first > since.begin_last + self.clocks.error(hold.cpu, other.cpu)
 
     def maybe(
         self,
@@ -100,8 +103,8 @@ class Threatening(Leaving):
     ) -> None:
         """Take a translation that this CPU may hold."""
         t.any = True
-        error = self.facts.error
         for teller in tellers:
+            error = self.clocks.error(threat.cpu, teller.cpu)
             if teller.end_first > threat.begin_last + error and threat.end_first < teller.end_first:
                 return
         t.uncovered = True
@@ -135,8 +138,8 @@ class Threatening(Leaving):
         """Take a translation that this CPU surely may hold."""
         if threat.frame in (t.frame, w.UNKNOWN_FRAME):
             return
-        error = self.facts.error
         for teller in tellers:
+            error = self.clocks.error(threat.cpu, teller.cpu)
             if threat.end_first <= teller.begin_last + error:
                 t.order = True
                 return
@@ -148,7 +151,7 @@ class Threatening(Leaving):
                 return
             # Of a map that another one replaced, the unmap may be what is hidden.
             begin = left.map_first if left.replaced else left.unmap_first
-            begin -= 0 if own else error
+            begin -= self.clocks.error(threat.cpu, hold.cpu)
             begin, end = min(begin, hold.map_first), episode.read_last
             if self.losses.hidden_between(OWN, hold.cpu, begin, end) or (
                 self.losses.told_between(hold.cpu, begin, end)
@@ -198,7 +201,7 @@ class Threatening(Leaving):
     ) -> bool:
         """Whether an episode that *loss* hid may lie behind the last sure own invalidation, and
         before this episode: on this CPU by its buffer, on another by the lock and the clocks."""
-        error, since = self.facts.error, cell.surely
+        error, since = self.clocks.error(loss.cpu, hold.cpu), cell.surely
         behind = not since.known or loss.end >= since.at
         if loss.cpu in (-1, hold.cpu) and loss.begin <= episode.map_first and behind:
             return True
@@ -206,7 +209,7 @@ class Threatening(Leaving):
             return False
         if since.known:
             return since.hold is not hold and loss.end + error >= since.end_first
-        return cell.start_open or loss.end + error >= state.told_end
+        return cell.start_open or loss.end + self.facts.error >= state.told_end
 
     def whole_between(self, cpu: int, begin: int, end: int) -> bool:
         """Whether a loss may have hidden an unmap and a map of this CPU then."""
@@ -219,22 +222,23 @@ class Threatening(Leaving):
         self, state: SlotState, hold: Hold, threat: Threat, own: bool, episode: Episode
     ) -> bool:
         """Whether any invalidation surely fell between a threat's clear and the access."""
-        left, error = threat.episode, self.facts.error
+        left, clocks = threat.episode, self.clocks
         if own and left.clear_pos_last != w.NEVER:
             if episode.luck_pos >= left.clear_pos_last:
                 return True
-        elif episode.luck_first - error > left.clear_last:
+        elif episode.luck_first - clocks.error(hold.cpu, threat.cpu) > left.clear_last:
             return True
         if episode.luck_pos > hold.pos_first:
             return True
         for sender, first in state.old_first.items():
-            late = 0 if sender == threat.cpu else error
+            late = clocks.error(sender, threat.cpu)
             if sender != hold.cpu and first - late > left.clear_last:
                 return True
         for tell in state.tells:
             if tell.sender != hold.cpu and tell.last != w.NEVER and tell.known:
-                late = 0 if tell.sender == threat.cpu else error
-                if tell.first - late > left.clear_last and tell.last + error < episode.read_first:
+                after = tell.first - clocks.error(tell.sender, threat.cpu) > left.clear_last
+                over = tell.last + clocks.error(tell.sender, hold.cpu)
+                if after and over < episode.read_first:
                     return True
         return False
 
@@ -243,7 +247,8 @@ class Threatening(Leaving):
         left = threat.episode
         if own and left.clear_pos_last != w.NEVER:
             return episode.luck_map_pos >= left.clear_pos_last
-        return episode.luck_map_first - self.facts.error > left.clear_last
+        error = self.clocks.error(episode.hold.cpu, threat.cpu)
+        return episode.luck_map_first - error > left.clear_last
 
     def luck_maybe(
         self,
@@ -255,7 +260,8 @@ class Threatening(Leaving):
         cell: Cell,
     ) -> bool:
         """Whether any invalidation may have fallen between a threat's clear and the access."""
-        left, error = threat.episode, self.facts.error
+        left, clocks = threat.episode, self.clocks
+        error = clocks.error(hold.cpu, threat.cpu)
         if own:
             if episode.luck_pos_last > left.clear_pos_first:
                 return True
@@ -269,13 +275,13 @@ class Threatening(Leaving):
             if episode.luck_pos_last > past:
                 return True
         for sender, last in state.old_last.items():
-            late = 0 if sender == threat.cpu else error
+            late = clocks.error(sender, threat.cpu)
             if sender != hold.cpu and last + late >= left.unmap_first:
                 return True
         for tell in state.tells:
             if tell.sender != hold.cpu:
-                late = 0 if tell.sender == threat.cpu else error
-                begun = tell.first - error <= episode.read_last
+                late = clocks.error(tell.sender, threat.cpu)
+                begun = tell.first - clocks.error(tell.sender, hold.cpu) <= episode.read_last
                 if begun and (tell.last == w.NEVER or tell.last + late >= left.unmap_first):
                     return True
         return False
