@@ -23,7 +23,7 @@ class Clocks:
         self.general = plan.clock_error_ns
         self.own = {x << 16 | y: error for x, y, error in plan.pair_errors_ns}
         self.pairs = bool(self.own)
-        self.largest = max([self.general, *self.own.values()])
+        self.largest = max(self.general, max(self.own.values(), default=0))
 
     def error(self, cpu: int, other: int) -> int:
         """Return by how many ns the stamps of two CPUs may differ; 0 of one CPU, the largest where
