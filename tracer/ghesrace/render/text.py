@@ -119,7 +119,11 @@ def _patterns(console: Console, result: Report) -> None:
             text = f"not checked: {pattern.not_checked_because}"
         else:
             text = f"{pattern.observed:,} observed, {pattern.predicted:,} predicted"
-            harmless = [f"{n:,} of {what}" for what, n in pattern.harmless.items() if n]
+            counts = dict(pattern.harmless)
+            uses, open_ones = counts.pop("uses", 0), counts.pop("not ordered", 0)
+            if open_ones:
+                text += f"; not ordered by the clocks: {open_ones:,} of {uses:,} uses"
+            harmless = [f"{n:,} of {what}" for what, n in counts.items() if n]
             if harmless:
                 text += f"; overlaps that are no hazard: {', '.join(harmless)}"
         console.print(Padding(f"{name.replace('_', ' ')}: {text}", (0, 0, 0, 2)))

@@ -16,8 +16,8 @@ from ghesrace.checker.core.state import Episode
 class Decided:
     """One step decided this.
 
-    `overlaps` are pairs of uses of one slot that surely overlap, and `not_ordered` counts those
-    that the clocks leave open. `met` are GHES writes that met, or may have met, a page-table edit,
+    `overlaps` are pairs of uses of one slot that surely overlap, and `not_ordered` counts the
+    uses, of all `uses`, that the clocks leave open. `met` are GHES writes that met, or may have met, a page-table edit,
     and `sent` are shootdowns from where none may be sent. `open_ends` and `orphans` count maps
     without an unmap and unmaps without a map. `hid` tells whether losses may have hidden a whole
     episode, and `hid_kinds` (bits by Kind) what any of them may have hidden.
@@ -27,6 +27,7 @@ class Decided:
     overlaps: list[tuple[Episode, Episode]]
     met: list[Meeting]
     sent: list[Sent]
+    uses: int
     not_ordered: int
     open_ends: int
     orphans: int
@@ -43,6 +44,7 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         judge.overlaps,
         core.met,
         reader.shootdowns,
+        judge.uses,
         judge.not_ordered,
         reader.open_ends,
         reader.orphans,
@@ -51,6 +53,6 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         core.edits.truncated,
     )
     judge.overlaps, core.met, reader.shootdowns = [], [], []
-    judge.not_ordered = reader.open_ends = reader.orphans = 0
+    judge.uses = judge.not_ordered = reader.open_ends = reader.orphans = 0
     losses.seen, losses.hid_episodes = 0, False
     return found

@@ -35,7 +35,7 @@ cdef class Leaving:
     cdef void since_surely(self, Hold hold, long long at, Cell cell, bint told=*) except *
     @cython.locals(since=Since, one=Threat, clocks=Clocks)
     cdef void since_maybe(self, Hold hold, Cell cell) except *
-    @cython.locals(hold=Hold, after=Hold, episode=Episode, i="long long", error="long long", next_map="long long", latest_clear="long long")
+    @cython.locals(hold=Hold, after=Hold, episode=Episode, i="long long", error="long long", next_map="long long", latest_clear="long long", last="long long")
     cdef void retire(self, SlotState state, Hold following, long long mark) except *
     @cython.locals(cell=Cell, cpu=Cpu)
     cdef void hand_out(self, SlotState state, Hold hold) except *

@@ -129,7 +129,11 @@ class Leaving:
         next_map = following.map_first if following is not None else mark
         keep: list[Hold] = []
         for i, hold in enumerate(window):
-            if next_map != w.NEVER and max(hold.begin_last, hold.end_first) + error >= next_map:
+            last = max(hold.begin_last, hold.end_first)
+            for episode in hold.episodes:
+                if episode.unmap_over != w.NEVER:
+                    last = max(last, episode.unmap_over)  # its use may last so long
+            if next_map != w.NEVER and last + error >= next_map:
                 keep.append(hold)
                 continue
             after = window[i + 1] if i + 1 < len(window) else following

@@ -32,6 +32,7 @@ cdef class Judged:
 
 cdef class Judge(Threatening):
     cdef public list overlaps
+    cdef public long long uses
     cdef public long long not_ordered
     cdef public long long crowded
     @cython.locals(state=SlotState)
@@ -44,6 +45,7 @@ cdef class Judge(Threatening):
     cdef void split(self, SlotState state, long long at) except *
     @cython.locals(other=Hold, cell=Cell, episode=Episode, one=Judged, index="long long", others=list)
     cdef void judge(self, SlotState state, Hold hold, list later, list judged) except *
+    @cython.locals(a=Episode, b=Episode, error="long long", met="long long")
     cdef void meet(self, Hold one, Hold other) except *
     cdef bint known(self, Episode use) except *
     cdef bint complete(self, Hold hold, Episode episode) except *

@@ -27,7 +27,7 @@ from ghesrace.checker.core.losses import (
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
 from ghesrace.checker.core.threats import Threatening
-from ghesrace.checker.core.uses import meet
+from ghesrace.checker.core.uses import meet, over
 
 MOST_IN_DOUBT = 128  # holds whose order with one other is open; beyond: uncertain
 
@@ -58,7 +58,8 @@ class Judge(Threatening):
     ) -> None:
         super().__init__(facts, slots, reader, losses)
         self.overlaps: list[tuple[Episode, Episode]] = []
-        self.not_ordered = 0
+        self.uses = 0
+        self.not_ordered = 0  # of them, by the clocks or for want of what a loss hid
         self.crowded = 0  # episodes that were not judged for want of room
         for state in slots:
             state.untold = Cell(-1, state.number)
@@ -147,10 +148,11 @@ class Judge(Threatening):
         """Judge the episodes of a hold, and note what they leave behind on their own CPU."""
         others: list[Hold] = []
         for other in (*state.window, *later):
-            if not self.apart(other, hold):
+            apart = self.apart(other, hold)
+            if other.done and (other.cpu != hold.cpu or not apart):
+                self.meet(other, hold)
+            if not apart:
                 other.inconsistent = hold.inconsistent = True
-                if other.done:
-                    self.meet(other, hold)
             elif other.cpu != hold.cpu and self.may_precede(other, hold):
                 self.all_shot(state, other)
                 others.append(other)
@@ -179,11 +181,14 @@ class Judge(Threatening):
             self.remember_own(state, hold, episode, cell)
         cell.last_pos, cell.last_begin = hold.end_pos, hold.begin_last
         cell.last_ctx = hold.ctx
+        self.uses += len(hold.episodes)
         hold.done = True
 
     def meet(self, one: Hold, other: Hold) -> None:
-        """Two holds that can't stand one behind the other: which of their uses overlap?"""
+        """Which uses of two holds overlap, and of which is that open?"""
         error = self.clocks.error(one.cpu, other.cpu)
+        if one.cpu != other.cpu and over(one.episodes[-1]) + error < other.map_first:
+            return  # as almost always
         for a in one.episodes:
             for b in other.episodes:
                 met = meet(a, b, error)
@@ -192,7 +197,8 @@ class Judge(Threatening):
                 if met == w.SURE and self.known(a) and self.known(b):
                     self.overlaps.append((a, b))
                 else:
-                    self.not_ordered += 1
+                    self.not_ordered += (not a.unordered) + (not b.unordered)
+                    a.unordered = b.unordered = True
 
     def known(self, use: Episode) -> bool:
         """Whether no loss may have hidden that a use was over."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two uses of one slot at once (DESIGN, `overlap`): no lock is assumed.
+"""Two uses of one slot at once (docs/rules.md, "overlap"): no lock is assumed.
 
-Two that surely overlap can't stand one behind the other, so the judge finds their holds.
+Two that surely overlap can't stand one behind the other, so the judge finds their holds. Two that
+only the clock leaves open are many where a lock is contended, and say nothing of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,18 @@ def lasts(use: Episode) -> int:
     return use.last_first
 
 
+def over(use: Episode) -> int:
+    """Until when (ns) a use lasts at most: an unmap goes on to its flush and its return, where the
+    record shows these; what was not unmapped, until it was given up."""
+    if not use.unmapped:
+        return use.clear_last
+    found = use.unmap_first
+    for t in (use.flush_first, use.told_first, use.unmap_over):
+        if t != w.NEVER:
+            found = max(found, t)
+    return found
+
+
 def meet(one: Episode, other: Episode, error: int) -> int:
     """SURE if the uses overlap, MAYBE if that is open, else NO."""
     a, b = one.hold, other.hold
@@ -25,6 +38,8 @@ def meet(one: Episode, other: Episode, error: int) -> int:
         return inside(one, other) if a.ctx != b.ctx or nested else w.NO
     if other.map_first + error < lasts(one) and one.map_first + error < lasts(other):
         return w.SURE
+    if over(one) + error < other.map_first or over(other) + error < one.map_first:
+        return w.NO
     return w.MAYBE
 
 

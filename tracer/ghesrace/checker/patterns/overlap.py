@@ -18,6 +18,8 @@ from ghesrace.checker.patterns import Contexts, Pattern, context
 from ghesrace.events import Kind
 from ghesrace.plan import Plan
 
+NOT_ORDERED = "not ordered"  # uses that only the clock leaves open
+
 
 class Overlap(Pattern):
     """This finds two uses of one slot at once.
@@ -32,11 +34,13 @@ class Overlap(Pattern):
 
     def __init__(self, plan: Plan, all_occurrences: bool = False) -> None:
         super().__init__(plan, all_occurrences)
-        self.not_ordered = 0
+        self.uses = 0
+        self.harmless = {NOT_ORDERED: 0}
 
     def take(self, decided: Decided) -> None:
         """Take the uses that surely overlap, and count those that nothing orders."""
-        self.not_ordered += decided.not_ordered
+        self.uses += decided.uses
+        self.harmless[NOT_ORDERED] += decided.not_ordered
         for one, other in decided.overlaps:
             self._add(one, other)
 
@@ -59,9 +63,9 @@ class Overlap(Pattern):
 
     def doubts(self) -> list[str]:
         """Return how many uses neither buffer nor clock can order, where some surely overlap."""
-        if not (self.observed and self.not_ordered):
+        if not (self.observed and self.harmless[NOT_ORDERED]):
             return []
-        return [f"{self.not_ordered:,} pairs of uses of a slot that can't be ordered"]
+        return [f"not ordered: {self.harmless[NOT_ORDERED]:,} of {self.uses:,} uses of a slot"]
 
 
 def _steps(side: Literal["x", "y"], use: Episode, slot: str) -> list[Step]:
