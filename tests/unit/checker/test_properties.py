@@ -22,6 +22,7 @@ ERROR = 1000
 NMI_PAGE = V - PAGE_SIZE
 SLOTS = (Slot("irq", 644, V, "report"), Slot("nmi", 645, NMI_PAGE, "report"))
 ADDRESS = {0: V, 1: NMI_PAGE}
+BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL)
 
 cpus, frames = st.integers(0, CPUS - 1), st.sampled_from([A, B, C])
 HOW = st.fixed_dictionaries(
@@ -224,11 +225,14 @@ def test_a_recorded_loss_never_makes_it_clean(
 def test_another_invalidation_never_makes_it_worse(
     acts: list[Act], implied: str, data: st.DataObject
 ) -> None:
-    """An invalidation can only remove stale entries."""
+    """An invalidation can only remove stale entries. (One between an unmap and its broadcast would
+    be the unmap's flush in its stead, as the first one is.)"""
     stream = record(acts).stream()
     if len(stream) < 2:
         return
     at = data.draw(st.integers(0, len(stream) - 2))
+    if stream["kind"][at] == Kind.UNMAP and stream["kind"][at + 1] in BROADCASTS:
+        return
     more = stream[at : at + 1].copy()
     kind = data.draw(st.sampled_from([Kind.INV_PAGE, Kind.INV_ALL]))
     for name in ("phys", "size", "flags"):

@@ -117,9 +117,7 @@ class Collection:
     all_occurrences: bool = False
     found: dict[tuple[object, ...], Finding] = field(default_factory=dict)
 
-    def add(
-        self, key: tuple[object, ...], make: Callable[[], Finding], when: Occurrence
-    ) -> None:
+    def add(self, key: tuple[object, ...], make: Callable[[], Finding], when: Occurrence) -> None:
         """Count one occurrence of the finding under *key*, which *make* returns if there is none
         yet."""
         finding = self.found.get(key)

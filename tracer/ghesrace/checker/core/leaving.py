@@ -70,6 +70,7 @@ class Leaving:
             if self.losses.hidden_between(UNMAPS, hold.cpu, begin, end):
                 episode.unmap_first = episode.read_first if episode.read_seen else begin
                 episode.clear_pos_first = episode.map_pos
+                episode.unmap_lost = True
                 if episode.flush_first != w.NEVER or episode.waiting_flush:
                     episode.unmap_flush = w.MAYBE
                 if self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR or episode.tell_seen:

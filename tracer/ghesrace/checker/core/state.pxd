@@ -28,6 +28,7 @@ cdef class Episode:
     cdef public Episode outer
     cdef public bint unmapped
     cdef public bint replaced
+    cdef public bint unmap_lost
     cdef public bint unordered
     cdef public long long unmap_first
     cdef public long long clear_last

@@ -39,6 +39,7 @@ class Episode:
         self.outer: Episode | None = None  # in whose copy this one's is, in the same context
         self.unmapped = False
         self.replaced = False  # the slot's next map ended it
+        self.unmap_lost = False  # ... and a loss may have hidden its unmap
         self.unordered = False  # it may have overlapped another CPU's use
         self.unmap_first = NEVER
         self.clear_last = NEVER

@@ -119,6 +119,7 @@ class Threatening(Leaving):
             t.start = t.start or threat.episode.at_start
         else:
             t.known = True
+            t.loss = t.loss or threat.episode.unmap_lost or threat.episode.left_open
             if t.threat_maybe is None or threat.begin_last > t.threat_maybe.hold.begin_last:
                 t.threat_maybe = threat.episode
             if not self.luck_before_map(threat, own, episode):

@@ -100,7 +100,10 @@ class TornEdit(Pattern):
         if met.danger == e.ENTRY and severity == "predicted":
             why += ", unless the edit, whose end is not traced, was over"
         steps = []
-        sides: tuple[tuple[Literal["x", "y"], Span, str], ...] = (("x", x, does[0]), ("y", y, does[1]))
+        sides: tuple[tuple[Literal["x", "y"], Span, str], ...] = (
+            ("x", x, does[0]),
+            ("y", y, does[1]),
+        )
         for side, span, text in sides:
             name = Kind(span.kind).name.lower()
             steps.append(Step(side, None, span.t, span.cpu, context(span.ctx), name, text))
