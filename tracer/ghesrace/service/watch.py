@@ -88,7 +88,10 @@ class Watch:
         self._window_stale = True
 
     def feed(self, batch: Events) -> None:
-        """Take one batch (EVENT, shape (n,)). Raises InputError for what no source of ours makes."""
+        """Take one batch (EVENT, shape (n,)).
+
+        Raises InputError for what no source of ours makes.
+        """
         begin = time.thread_time()
         judged = self.engine.feed(batch)
         checked = time.thread_time()

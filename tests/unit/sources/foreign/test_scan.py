@@ -6,8 +6,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from ghesrace.checker.report import Verdict
 from ghesrace.events import Cause
 from tests.build.paths import CORPUS
