@@ -7,8 +7,10 @@
 PYTHON := /usr/bin/python3
 VENV := .venv
 VENV_PACKAGES := python3-venv
-# What the unit tests run: a C compiler, iasl, openssl. promtool and systemd-analyze: if there.
-TEST_PACKAGES := python3-venv gcc libc6-dev acpica-tools openssl
+# What compiles the parts that are compiled (tracer/ghesrace/compiled.py). `make venv` uses it if there.
+BUILD_PACKAGES := python3-venv gcc libc6-dev python3-dev
+# What the unit tests run besides: iasl, openssl. promtool and systemd-analyze: if there.
+TEST_PACKAGES := $(BUILD_PACKAGES) acpica-tools openssl
 # What ghesrace needs where `make install` puts it.
 RUN_PACKAGES := python3-bpfcc python3-psutil python3-prometheus-client python3-bcrypt python3-yaml \
 	python3-rich
@@ -21,8 +23,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
-	venv-packages test-packages run-packages packages arm64-packages examples clean install \
-	uninstall deb soak nightly oracle worlds mutate
+	venv-packages build-packages test-packages run-packages packages arm64-packages examples clean install \
+	uninstall deb deb-arm64 soak sanitize nightly oracle worlds mutate
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -40,10 +42,12 @@ help:
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
 	@echo 'make deb       a Debian package that needs no network: build/*.deb'
 	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
-	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, matrix'
+	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix'
 	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
+	@echo 'make deb-arm64  the same for arm64, cross-compiled'
+	@echo 'make sanitize  fuzzers on compiled parts built with AddressSanitizer, UBSan, overflow checks'
 	@echo 'make clean     .venv, build and caches away'
 
 demo: lab-venv
@@ -81,12 +85,14 @@ ARM64 := tests/lab/test_arm64.py
 
 arm64-test: lab-venv arm64-packages
 	$(call say,arm64 tests in a guest)
+	$(VENV)/bin/python -m lab.kernels.extensions
 	for kernel in $(ARM64_KERNELS); do \
 	  $(VENV)/bin/python -m lab test --arch arm64 --kernel $$kernel --memory 1024 -- $(ARM64) || exit; \
 	done
 
 matrix: lab-venv arm64-packages
 	$(call say,every kernel in a guest)
+	$(VENV)/bin/python -m lab.kernels.extensions
 	$(VENV)/bin/python -m lab.matrix
 
 daemon-test: lab-venv deb
@@ -98,24 +104,33 @@ examples: lab-venv
 
 venv: $(VENV)/.ghesrace
 
+# What is compiled is built anew when its source has changed.
 test-venv: test-packages $(VENV)/.test
+	@$(VENV)/bin/python tracer/ghesrace/compiled.py || \
+	  { printf '\n== compile\n'; GHESRACE_COMPILE=always $(VENV)/bin/python setup.py -q build_ext --inplace; }
 
 lab-venv: packages test-venv
 
 # The virtual environment sees the system's packages, because bcc (python3-bpfcc) lives there.
-$(VENV)/.ghesrace: setup.cfg pyproject.toml | venv-packages
+$(VENV)/.ghesrace: setup.cfg setup.py pyproject.toml | venv-packages
 	$(call say,virtual environment)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip 'setuptools>=66'
 	$(VENV)/bin/python -m pip install --progress-bar on --editable .
+	@$(VENV)/bin/python -m ghesrace --version
 	touch $@
 
 $(VENV)/.test: $(VENV)/.ghesrace
-	$(VENV)/bin/python -m pip install --progress-bar on --editable '.[daemon,lab,test]'
+	$(VENV)/bin/python -m pip install --progress-bar on --editable '.[daemon,lab,test]' $(BUILD_REQUIRES)
 	touch $@
 
+# What pyproject.toml says that a build needs, for builds in place.
+BUILD_REQUIRES = $$($(VENV)/bin/python -c \
+	"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")
+
 # What `make install` and `make deb` put beside Debian's own packages.
-build/bundle/.done: $(VENV)/.ghesrace setup.cfg $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c')
+build/bundle/.done: $(VENV)/.ghesrace setup.cfg setup.py | build-packages
+build/bundle/.done: $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c')
 	$(call say,bundle)
 	packaging/bundle.sh $(VENV)/bin/python build/bundle
 	touch $@
@@ -130,7 +145,7 @@ deb: build/bundle/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
-nightly: oracle worlds mutate matrix
+nightly: oracle worlds mutate sanitize matrix
 
 # Prints each kind of wrong answer; fails on one that tests/oracle/wrong-today.txt does not name.
 ORACLE_RECORDS := 1000000
@@ -142,6 +157,12 @@ oracle: test-venv
 mutate: test-venv
 	$(call say,mutants of the rule)
 	$(VENV)/bin/python -m tests.mutate
+
+# The same for arm64, made here: Python of this Debian, wheels and cross-compiled parts of arm64.
+deb-arm64: test-venv arm64-packages
+	$(call say,Debian package for arm64)
+	packaging/bundle.sh $(VENV)/bin/python build/bundle-arm64 arm64
+	bundle=build/bundle-arm64 packaging/deb.sh arm64
 
 soak: lab-venv
 	$(call say,soak: half an hour in a guest)
@@ -156,14 +177,31 @@ worlds: test-venv
 	mkdir -p build
 	$(VENV)/bin/python -m tests.worlds --worlds $(N) --resume build/worlds.json --shrink build/worlds
 
+# Each case is several times as slow as without sanitizers; the seed is the day of the year.
+SANITIZE_CASES := 2000
+SANITIZED := build/sanitize
+SANITIZERS = $$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)
+sanitized = PYTHONPATH=$(SANITIZED) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$(SANITIZERS)" $(VENV)/bin/python
+
+sanitize: test-venv
+	$(call say,sanitizers)
+	rm -rf $(SANITIZED)
+	GHESRACE_SANITIZE=1 GHESRACE_COMPILE=always $(VENV)/bin/python setup.py -q build \
+	  --build-lib $(SANITIZED) --build-temp $(SANITIZED)/temp
+	$(sanitized) -m pytest -n 0 -p no:cacheprovider tests/unit/sources/ring tests/unit/sources/bpf/test_order.py \
+	  tests/unit/sources/bpf/test_rings.py
+	$(sanitized) -m tests.unit.sources.foreign.fuzz $(SANITIZE_CASES) $$(date +%j)
+
 export DESTDIR prefix sysconfdir
 
 venv-packages: WANTED = $(VENV_PACKAGES)
+build-packages: WANTED = $(BUILD_PACKAGES)
 test-packages: WANTED = $(TEST_PACKAGES)
 run-packages: WANTED = $(RUN_PACKAGES)
 packages: WANTED = $(PACKAGES)
 arm64-packages: WANTED = $(ARM64_PACKAGES)
-venv-packages test-packages run-packages packages arm64-packages:
+venv-packages build-packages test-packages run-packages packages arm64-packages:
 	@missing=$$(for p in $(WANTED); do \
 	  dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
 	if [ -n "$$missing" ]; then \

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# deb.sh: build/ghesrace_VERSION_ARCH.deb, which needs no network to be installed.
+# deb.sh [ARCH]: build/ghesrace_VERSION_ARCH.deb, which needs no network to be installed.
 set -eu
 version=$(sed -n 's/^version = //p' setup.cfg)
-arch=$(dpkg --print-architecture)
+arch=${1:-$(dpkg --print-architecture)}
 root=build/deb
 rm -rf "$root"
 mkdir -p "$root/DEBIAN"

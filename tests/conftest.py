@@ -8,9 +8,14 @@ the variable nothing here changes anything, and Hypothesis need not be installed
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import pytest
+
+if "coverage" in sys.modules:
+    # Of what is compiled no line is ever seen to run. (tests/mutate sets it too.)
+    os.environ["GHESRACE_PURE"] = "1"
 
 QUICK = os.environ.get("HYPOTHESIS_PROFILE") == "quick"
 _SHARE = 10

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace import __version__, cli
+from ghesrace import __version__, cli, compiled
 from tests.build.paths import REPO
 
 DAEMON = ("psutil", "prometheus_client", "msgspec", "bcrypt", "yaml")
@@ -35,7 +35,7 @@ def test_the_package_is_the_command(
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("ghesrace", run_name="__main__")
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"ghesrace {__version__}\n"
+    assert capsys.readouterr().out == f"ghesrace {__version__} ({compiled.describe()})\n"
 
 
 def test_all_packages_of_the_daemon_are_known() -> None:

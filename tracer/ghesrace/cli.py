@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO, cast
 
-from ghesrace import __version__
+from ghesrace import __version__, compiled
 
-from .errors import EXIT_INTERNAL, EXIT_USAGE, GhesraceError, HostError
+from .errors import EXIT_INCONCLUSIVE, EXIT_INTERNAL, EXIT_USAGE, GhesraceError, HostError
 
 _EPILOG = """\
 exit codes:
@@ -40,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"ghesrace {__version__}")
+    version = f"ghesrace {__version__} ({compiled.describe()})"
+    top.add_argument("--version", action="version", version=version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     capture = commands.add_parser("capture", help="record this host, and judge it if asked")
@@ -191,6 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GhesraceError as error:
         print(f"ghesrace: {error}", file=sys.stderr)
         return error.exit_code
+    except compiled.StaleError as error:
+        print(f"ghesrace: {error}", file=sys.stderr)
+        return EXIT_INCONCLUSIVE
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

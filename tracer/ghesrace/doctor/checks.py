@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ghesrace import compiled
 from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_OK, GhesraceError
 from ghesrace.host.clocks import ASSUMED_NS, Comparison
 from ghesrace.host.facts import KPROBES, Facts, read_facts
@@ -75,6 +76,21 @@ def run(
     yield _clock_error(attempts)
     yield _cpus(facts)
     yield _space(output)
+    yield _compiled()
+
+
+def _compiled() -> Check:
+    found = compiled.describe()
+    if found == "compiled":
+        return Check("compiled parts", "ok", f"{len(compiled.MODULES)} of {len(compiled.MODULES)}")
+    return Check(
+        "compiled parts",
+        "missing" if compiled.stale() and not compiled.pure() else "degraded",
+        found,
+        "records are decoded and judged much more slowly",
+        "install gcc and python3-dev, then ghesrace again",
+        needed=True,
+    )
 
 
 def _plan(facts: Facts) -> tuple[Plan | None, GhesraceError | None]:

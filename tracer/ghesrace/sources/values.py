@@ -59,6 +59,13 @@ class Values:
     writes: str | None
     index: str | None
 
+    @property
+    def needs(self) -> set[str]:
+        """The fields that an event is made of, its kind aside."""
+        made = [value.needs for value in (self.addr, self.phys, self.size) if value]
+        others = {name for name in (self.writes, self.index) if name is not None}
+        return others.union(*made)
+
 
 def values(probe: Probe) -> Values:
     """Return how *probe*'s fields become its event's values.

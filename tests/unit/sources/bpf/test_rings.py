@@ -15,7 +15,7 @@ import pytest
 
 from ghesrace.events import EVENT, NEVER, Cause, Context, Kind, select
 from ghesrace.sources.bpf import rings as bpfrings
-from ghesrace.sources.bpf.rings import CONTEXTS, HEADER, RECORD, Rings, cpu_dtype, merged, positions
+from ghesrace.sources.bpf.rings import CONTEXTS, HEADER, RECORD, Rings, cpu_dtype, in_order
 
 RECORDS, POINTS, CPUS = 16, 3, 2
 
@@ -236,13 +236,19 @@ def test_a_burst_is_read_piece_by_piece(kernel: Kernel, monkeypatch: pytest.Monk
 
 def test_positions_wrap() -> None:
     """If this fails, the order is wrong after 2^32 records: in hours of a storm."""
-    records = np.zeros(2, RECORD)
-    records["at"] = [[0xFFFFFFFF, 5, 2, 0], [3, 5, 2, 0]]
-    near = np.array([0x1FFFFFFF0, 3, 0, 0])
-    assert positions(records, near).tolist() == [[0x1FFFFFFFF, 5, 2, 0], [0x200000003, 5, 2, 0]]
+    rings = [np.zeros(0, RECORD) for _ in range(CONTEXTS)]
+    high, low = rings[3], rings[0] = np.zeros(3, RECORD), np.zeros(2, RECORD)
+    high["event"]["seq"] = [0xFFFFFFFF, 0x100000000, 0x100000001]
+    low["event"]["seq"] = [7, 8]
+    low["at"][:, 3] = [0, 1]  # 2^32 and 2^32 + 1: after one NMI, and after two
+    near = np.array([7, 0, 0, 0xFFFFFFFF])
+    high["event"]["addr"], low["event"]["addr"] = [1, 3, 5], [2, 4]
+    found = in_order(rings, near, 40)
+    assert found["addr"].tolist() == [1, 2, 3, 4, 5]
+    assert found["seq"].tolist() == [40, 41, 42, 43, 44]
 
 
 def test_nothing_to_merge() -> None:
     """If this fails, a quiet CPU breaks the reader."""
     none = [np.zeros(0, RECORD)] * CONTEXTS
-    assert merged(none, [np.zeros((0, CONTEXTS), np.int64)] * CONTEXTS).tolist() == []
+    assert in_order(none, np.zeros(CONTEXTS, np.int64), 0).tolist() == []

@@ -219,3 +219,16 @@ def test_longest_page_takes_one_step_per_word() -> None:
     records = decode(pages.page(0, *[pages.data_event(1, b"abcd")] * (pages.DATA // 8)))
     assert len(records) == pages.DATA // 8
     assert int(records.ts[-1]) == pages.DATA // 8
+
+
+def test_a_length_word_counts_itself() -> None:
+    """If this fails, four bytes of the next record are taken for the end of a large one."""
+    body = bytes(range(1, 121))
+    wide, after = pages.data_event(1, body, wide=True), pages.data_event(1, b"\xff" * 8)
+    records = decode(pages.page(0, wide, after))
+    assert records.size.tolist() == [len(body), 8]
+    assert records.column(Field(112, 8, False), np.array([0])).tolist() == [
+        int.from_bytes(body[112:], "little")
+    ]
+    with pytest.raises(InputError):
+        records.column(Field(116, 8, False), np.array([0]))

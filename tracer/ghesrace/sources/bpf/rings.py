@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ghesrace.events import EVENT, NEVER, Cause, Context, Events, empty, joined, loss, pick
+from ghesrace.events import EVENT, NEVER, Cause, Context, Events, empty, joined, loss
+
+from . import order
 
 CONTEXTS = len(Context)
 MOST_RECORDS_AT_ONCE = (
@@ -185,10 +187,8 @@ class Rings:
         for level in range(CONTEXTS):
             position = int(state.position[level])
             taken = self._copy(cpu, level, position, int(heads[level]))
-            at = positions(taken, state.position)
             # A record that follows what we have not read yet waits for it.
-            early = (at[:, :level] <= limits[:level]).all(axis=1)
-            ready = len(taken) if early.all() else int(np.argmin(early))
+            ready = order.ready(_words(taken), level, state.position.data, limits.data)
             taken = taken[:ready]
             first = int(taken["event"]["seq"][0]) if ready else int(state.position[level])
             lapped = first - position
@@ -200,9 +200,7 @@ class Rings:
             limits[level] = position + max(lapped, 0) + ready
             rings.append(taken)
         nested = int(self._headers(cpu)["nested"].sum())
-        order = merged(rings, [positions(ring, state.position) for ring in rings])
-        events = pick(joined(rings)["event"], order)
-        events["seq"] = state.seq + skipped + np.arange(len(events), dtype=np.uint64)
+        events = in_order(rings, state.position, state.seq + skipped)
         state.seq += skipped + len(events)
         for level, ring in enumerate(rings):
             if len(ring):
@@ -226,39 +224,19 @@ class Rings:
         return taken[max(now + 1 - self.records - begin, 0) :]
 
 
-def positions(records: npt.NDArray[np.void], near: Ints) -> Ints:
-    """The 64-bit positions (n x contexts) behind the 32-bit ones of *records*, which are at most
+def in_order(rings: list[npt.NDArray[np.void]], near: Ints, seq: int) -> Events:
+    """The events of one CPU's rings in program order, numbered from *seq*. Positions are at most
     2^31 from *near*."""
-    delta = records["at"] - near.astype(np.uint32)
-    return np.asarray(near + delta.view(np.int32).astype(np.int64))
+    records = _words(joined(rings))
+    bounds = np.cumsum([0, *(len(ring) for ring in rings)])
+    count = int(bounds[-1])
+    found, places, spare = (np.empty(count, np.int64) for _ in range(3))
+    room = places.data, spare.data, np.empty(CONTEXTS, np.int64).data
+    order.merge(records, bounds.data, near.data, found.data, *room)
+    events = np.empty(count, EVENT)
+    order.take(records, found.data, seq, events.view(np.uint64).data)
+    return events
 
 
-def merged(rings: list[npt.NDArray[np.void]], at: list[Ints]) -> npt.NDArray[np.intp]:
-    """The program order of one CPU's records, as indices into the rings put end to end.
-
-    A record r of a lower context and a record h of a higher one: h came first iff its position
-    is below the one that r saw of h's ring. From the highest context down each ring is merged
-    into what is there, between the neighbours of the context just above that it saw: where an
-    interrupt came between two of its looks these bound the others. (An event that interrupts a
-    program may stand on either side of its record: the effect follows the program.)
-    """
-    offsets = np.cumsum([0, *(len(ring) for ring in rings)])
-    order = np.arange(offsets[CONTEXTS - 1], offsets[CONTEXTS])  # of those merged so far
-    for level in range(CONTEXTS - 2, -1, -1):
-        mine = np.arange(offsets[level], offsets[level + 1])
-        if not len(mine):
-            continue
-        low, high = np.zeros(len(mine), np.int64), np.full(len(mine), len(order), np.int64)
-        for above in range(level + 1, CONTEXTS):
-            # Places in `order` of this higher ring's records, and how many of them came before.
-            inside = (order >= offsets[above]) & (order < offsets[above + 1])
-            places = np.flatnonzero(inside)
-            seqs = rings[above]["event"]["seq"].astype(np.int64)
-            before = np.searchsorted(seqs, at[level][:, above])
-            after_last = np.append(-1, places)[before] + 1
-            next_one = np.append(places, len(order))[before]
-            low = np.clip(after_last, low, high)
-            high = np.clip(next_one, low, high)
-        where = np.maximum.accumulate(low)
-        order = np.insert(order, where, mine)
-    return order
+def _words(records: npt.NDArray[np.void]) -> memoryview:
+    return records.view(np.uint64).data

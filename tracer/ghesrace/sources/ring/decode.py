@@ -15,12 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ghesrace.errors import InputError
-from ghesrace.events import NO_SLOT, Cause, Context, Events, Flag, Kind, empty, loss, select
+from ghesrace.events import EVENT, NO_SLOT, Cause, Context, Events, Kind, joined, loss, pick
 from ghesrace.plan import FieldOf, Plan, Probe
 from ghesrace.sources.tracefs_text import FLAG_OF
-from ghesrace.sources.values import Value, slots_by_index, values
+from ghesrace.sources.values import slots_by_index, values
 
-from .pages import EventFormat, PageLayout, Records, decode
+from .pages import (
+    I64,
+    U64,
+    UNCOUNTED,
+    EventFormat,
+    Field,
+    PageLayout,
+    Records,
+    decode,
+    require_number,
+)
+from .records import TYPES, UNREADABLE, Place, fill, probe_row
 
 
 def _contexts() -> npt.NDArray[np.uint8]:
@@ -34,6 +45,7 @@ def _contexts() -> npt.NDArray[np.uint8]:
 
 # Context by common_flags.
 CONTEXT_OF = _contexts()
+_ALL_BITS = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +56,15 @@ class Attached:
     probe: Probe
     format: EventFormat
 
-    def column(
-        self, name: str, records: Records, rows: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.uint64]:
-        """The plan's field *name* in the *rows* of *records*. Raises InputError if it is not there.
+    def field(self, name: str) -> Field:
+        """Where records have the plan's field *name*. Raises InputError if they have not.
 
         A tracepoint and a foreign trace call it as the plan says, our own probe event as we do.
         """
         fetch = self.probe.fields[name]
         key = fetch.field if isinstance(fetch, FieldOf) else name
         try:
-            return records.column(self.format.fields[key], rows)
+            return self.format.fields[key]
         except KeyError:
             raise InputError(
                 f"event {self.format.name} has no field {key!r}",
@@ -85,12 +95,11 @@ class SlotTable:
             if index not in self._known and self._spare:
                 self._known[index] = self._spare.pop(0)
 
-    def slots(self, indices: npt.NDArray[np.uint64]) -> npt.NDArray[np.int16]:
-        """Slot of each index, NO_SLOT for an index that is no slot of the plan."""
-        slot = np.full(len(indices), NO_SLOT, np.int16)
-        for index, number in self._known.items():
-            slot[indices == np.uint64(index)] = number
-        return slot
+    def known(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """The indices that are slots of the plan, and their slots."""
+        found = list(self._known.items())
+        indices = np.array([index & _ALL_BITS for index, _ in found], np.uint64)
+        return indices, np.array([slot for _, slot in found], np.int64)
 
 
 @dataclass(slots=True)
@@ -124,6 +133,7 @@ class Decoder:
         self._layout = layout
         self._start = start
         self._counters = counters
+        self._table: _Table | None = None
 
     def feed(self, chunks: dict[int, bytearray], complete: int = 0) -> Events:
         """Events of whole raw pages in read order; *chunks*: CPU -> its pages.
@@ -132,44 +142,75 @@ class Decoder:
         in the order of *chunks*. Raises InputError on damaged pages.
         """
         records = decode(b"".join(chunks.values()), self._layout)
-        pages = [len(data) // self._layout.size for data in chunks.values()]
-        last_page = np.cumsum(pages, dtype=np.int64)
-        events, keep = self._events(records)
-        events["cpu"] = np.repeat(list(chunks), pages)[records.page]
+        self._learn(records)
+        events, kept_before = np.empty(len(records), EVENT), np.empty(len(records.missed), np.int64)
+        # Of a loss without a number it is only known that something is missing.
+        gaps = np.where(records.missed == UNCOUNTED, 1, records.missed).astype(np.uint64)
+        fill = self._fill(records, gaps, events, kept_before)
 
         losses: list[Events] = []
         places: list[int] = []
-        bounds = [0, *np.searchsorted(records.page, last_page).tolist()]
-        for number, cpu in enumerate(chunks):
+        first_page = kept = 0
+        for cpu, data in chunks.items():
             state = self.cpus.setdefault(cpu, CpuState(self._start))
             state.last_ts = max(state.last_ts, complete)
-            span = range(bounds[number], bounds[number + 1])
-            first_page = int(last_page[number]) - pages[number]
-            seq = np.arange(len(span), dtype=np.uint64) + np.uint64(state.seq)
-            lossy = np.flatnonzero(records.missed[first_page : last_page[number]]) + first_page
+            last_page = first_page + len(data) // self._layout.size
+            ends = np.searchsorted(records.page, (first_page, last_page)).tolist()
+            span = range(*ends)
+            made = fill(span.start, span.stop, first_page, last_page, cpu, state.seq, kept)
             lost = 0
-            for page in lossy.tolist():  # per loss, not per event
-                overrun = self._overrun(cpu, state, records, page, span)
-                count = int(select(overrun, Kind.LOSS)["count"][0]) or 1  # its place in the buffer
-                first = max(int(records.first[page]), span.start)
-                overrun["seq"] = state.seq + first - span.start + lost
-                seq[first - span.start :] += np.uint64(count)
-                lost += count
-                losses.append(overrun)
-                places.append(first)
-            events["seq"][span.start : span.stop] = seq
+            for page in np.flatnonzero(records.missed[first_page:last_page]).tolist():
+                page += first_page  # per loss, not per event
+                mark = self._overrun(cpu, state, records, page, span)
+                mark["seq"] = state.seq + int(records.first[page]) - span.start + lost
+                lost += int(gaps[page])
+                losses.append(mark)
+                places.append(int(kept_before[page]))
             state.seq += len(span) + lost
             if len(span):
                 state.last_ts = max(state.last_ts, int(records.ts[span.stop - 1]))
+            first_page, kept = last_page, made
 
-        kept = events[keep]
-        self._counters["read"] += len(events)
-        self._counters["kept"] += len(kept)
-        self._counters["other"] += len(events) - len(kept)
+        self._counters["read"] += len(records)
+        self._counters["kept"] += kept
+        self._counters["other"] += len(records) - kept
+        found = pick(events, slice(kept))
         if losses:
-            before = np.concatenate(([0], np.cumsum(keep)))
-            kept = np.insert(kept, before[places], np.concatenate(losses))
-        return kept
+            return np.insert(found, places, joined(losses))
+        return found if kept == len(events) else found.copy()
+
+    def _fill(
+        self, records: Records, gaps: U64, events: Events, kept_before: I64
+    ) -> Callable[[int, int, int, int, int, int, int], int]:
+        """`fill` of *records* into *events*, for one CPU after the other. Raises InputError."""
+        if not self._attached or not len(records):
+            kept_before[:] = 0
+            return lambda *_: 0
+        if self._table is None:
+            self._table = _Table(self._attached)
+        table = self._table
+        indices, slots = self._slots.known()
+        views = (
+            *(records.raw.view("<u4").data, records.page.data, records.offset.data),
+            *(records.size.data, records.ts.data, gaps.data, table.common.data),
+            *(table.by_type.data, table.probes.data, CONTEXT_OF.data, indices.data, slots.data),
+            *(events.view(np.uint64).data, kept_before.data),
+        )
+
+        def one(start: int, stop: int, first: int, last: int, cpu: int, seq: int, made: int) -> int:
+            found = fill(*views, start, stop, first, last, cpu, seq, made)
+            if found >= 0:
+                return found
+            row, why = divmod(-found - 1, 4)
+            if -1 - why == UNREADABLE:
+                [kind] = records.column(table.type_field, np.array([row])).tolist()
+                raise table.unfit[int(table.by_type[kind])]
+            raise InputError(
+                "a ring-buffer record is shorter than its event's format says",
+                "the trace data is damaged: record again",
+            )
+
+        return one
 
     def _overrun(
         self, cpu: int, state: CpuState, records: Records, page: int, span: range
@@ -186,69 +227,51 @@ class Decoder:
         self._counters["uncounted losses"] += count == 0
         return loss(min(begin, end), end, Cause.OVERRUN, cpu, count)
 
-    def _events(self, records: Records) -> tuple[Events, npt.NDArray[np.bool_]]:
-        events = empty(len(records))
-        keep = np.zeros(len(records), bool)
-        if not self._attached or not len(records):
-            return events, keep
+    def _learn(self, records: Records) -> None:
+        """Let the copies name the slots, where their indices are not known."""
+        if self._slots.complete or not self._attached or not len(records):
+            return
         everything = np.arange(len(records))
-        common = self._attached[0].format.fields
-        types = records.column(common["common_type"], everything)
-        flags = records.column(common["common_flags"], everything)
-        events["pid"] = records.column(common["common_pid"], everything).astype(np.uint32)
-        events["ts"] = records.ts
-        events["ctx"] = CONTEXT_OF[flags & 0xFF]
-        events["flags"] = np.where(flags & FLAG_OF["interrupts-off"], Flag.IRQS_OFF, 0)
-        if not self._slots.complete:
-            for a in self._attached:
-                if a.probe.kind == Kind.COPY.name and "index" in a.probe.fields:
-                    rows = np.flatnonzero(types == a.format.id)
-                    self._slots.learn(a.column("index", records, rows))
+        types = records.column(self._attached[0].format.fields["common_type"], everything)
         for a in self._attached:
-            rows = np.flatnonzero(types == a.format.id)
-            if len(rows):
-                keep[rows] = self._fill(events, rows, records, a)
-        return events, keep
-
-    def _fill(
-        self, events: Events, rows: npt.NDArray[np.intp], records: Records, attached: Attached
-    ) -> npt.NDArray[np.bool_]:
-        """Fill the events *rows* of one probe; which of them concern a slot of the plan."""
-        probe, of = attached.probe, values(attached.probe)
-
-        def column(name: str) -> npt.NDArray[np.uint64]:
-            return attached.column(name, records, rows)
-
-        events["point"][rows] = attached.point
-        if probe.slot is not None:
-            events["slot"][rows] = probe.slot
-        for name, value in (("addr", of.addr), ("phys", of.phys), ("size", of.size)):
-            if value is not None:
-                events[name][rows] = _computed(value, column)
-        if of.writes is not None:
-            writes = column(of.writes) == 0
-            events["flags"][rows] |= np.where(writes, Flag.WRITE, 0).astype(np.uint8)
-        kind = np.full(len(rows), Kind[probe.kind], np.uint8)
-        if probe.clear_kind is not None:
-            clears = np.ones(len(rows), bool)
-            for name in of.clears:
-                clears &= column(name) == 0
-            kind[clears] = Kind[probe.clear_kind]
-        events["kind"][rows] = kind
-        if of.index is None:
-            return np.ones(len(rows), bool)
-        slot = self._slots.slots(column(of.index))
-        events["slot"][rows] = slot
-        return np.asarray(slot != NO_SLOT)
+            if a.probe.kind == Kind.COPY.name and "index" in a.probe.fields:
+                rows = np.flatnonzero(types == a.format.id)
+                if len(rows):
+                    self._slots.learn(records.column(a.field("index"), rows))
 
 
-def _computed(
-    value: Value, column: Callable[[str], npt.NDArray[np.uint64]]
-) -> npt.NDArray[np.uint64]:
-    """*value* of what *column* returns for each of its fields."""
-    made = column(value.field)
-    if value.shift:
-        made = made << np.uint64(value.shift)
-    if value.minus:
-        made = made - column(value.minus)
-    return made + column(value.plus) if value.plus else made
+class _Table:
+    """The attached probes as `fill` takes them. `unfit`: by row, why records can't be read.
+
+    Raises InputError if what all events have in common can't be.
+    """
+
+    def __init__(self, attached: list[Attached]) -> None:
+        common = attached[0].format.fields
+        self.type_field = common["common_type"]
+        places = [_place(common[f"common_{name}"]) for name in ("type", "flags", "pid")]
+        self.common = np.array(places, np.int64).ravel()
+        self.by_type = np.full(TYPES, -1, np.int16)
+        self.unfit: dict[int, InputError] = {}
+        rows = []
+        for row, one in enumerate(attached):
+            if one.format.id < TYPES:
+                self.by_type[one.format.id] = row
+            probe, of = one.probe, values(one.probe)
+            found: dict[str, Place] | None
+            try:
+                needs = of.needs | set(of.clears if probe.clear_kind else ())
+                found = {name: _place(one.field(name)) for name in sorted(needs)}
+            except InputError as error:
+                self.unfit[row] = error
+                found = None
+            slot = NO_SLOT if probe.slot is None else probe.slot
+            clear = Kind[probe.clear_kind] if probe.clear_kind is not None else 0
+            rows.append(probe_row(Kind[probe.kind], clear, slot, one.point, of, found))
+        self.probes = np.array(rows, np.int64).ravel()
+
+
+def _place(field: Field) -> Place:
+    """Where a number is. Raises InputError if it is none."""
+    require_number(field)
+    return field.offset, field.size, field.signed
