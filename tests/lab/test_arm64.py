@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -11,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from ghesrace import cli
+from ghesrace import cli, compiled
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class, Judged
 from ghesrace.checker.report import Report, Verdict
@@ -68,6 +71,20 @@ def edits(events: Events, cpu: int, begin: int, end: int) -> list[tuple[int, ...
     kinds = np.isin(events["kind"], (Kind.MAP, Kind.UNMAP))
     mine = events[kinds & (events["cpu"] == cpu) & (events["ts"] > begin) & (events["ts"] < end)]
     return [tuple(int(row[name]) for name in ("kind", "slot", "phys", "ctx")) for row in mine]
+
+
+def test_compiled_parts_run_and_answer_as_their_source() -> None:
+    """The cross-compiled parts don't load here, or read a trace differently than the source."""
+    assert (compiled.describe(), compiled.missing()) == ("compiled", [])
+    trace = Path(__file__).parents[1] / "unit/fixtures/foreign/v6.dat"
+    command = [sys.executable, "-m", "ghesrace", "check", "--format", "json", str(trace)]
+    said = []
+    for pure in ("0", "1"):
+        environment = os.environ | {compiled.PURE: pure}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.stdout, done.stderr
+        said.append((done.returncode, json.loads(done.stdout)))
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize(
