@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ghesrace import compiled
 from ghesrace.errors import HostError
+from lab.paths import REPO
 
-from .arm64 import CACHE, REPO, USERLAND
+from .arm64 import CACHE, USERLAND
 from .debian import Apt, unpack
 from .fetch import made, say
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace import compiled, uncompiled
+from ghesrace import compiled
 from tests.build.modes import both
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,20 +180,6 @@ def test_the_list_is_what_is_there() -> None:
         text = compiled.source_of(name).read_text()
         assert "from ghesrace import uncompiled as cython\n" in text
         assert importlib.util.find_spec(name) is not None
-
-
-def test_the_stand_in_leaves_functions_alone() -> None:
-    """A decorator that is nothing in Python would change what the source does."""
-
-    def function() -> int:
-        return 1
-
-    for decorator in (uncompiled.cfunc, uncompiled.inline, uncompiled.nogil, uncompiled.cclass):
-        assert decorator(function) is function
-    for maker in (uncompiled.locals(), uncompiled.exceptval(), uncompiled.overflowcheck(False)):
-        assert maker(function) is function
-    with uncompiled.nogil:
-        assert uncompiled.declare(uncompiled.ulonglong, 5) == 5
 
 
 def build(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
