@@ -23,15 +23,26 @@ ROOT = Path(__file__).resolve().parent
 PARTS = runpy.run_path(str(ROOT / "tracer/ghesrace/compiled.py"), run_name="parts")
 WANTED = os.environ.get("GHESRACE_COMPILE", "auto")
 SANITIZE = os.environ.get("GHESRACE_SANITIZE", "") not in ("", "0")
-DIRECTIVES = {
+CORES = len(os.sched_getaffinity(0))
+# A module's C types are its annotations, and its loops are over C arrays; or they are in the .pxd
+# beside it, and annotations are for mypy only. Those keep to Python's lists and their checks.
+ANNOTATED = {
     "language_level": 3,
     "boundscheck": SANITIZE,
     "wraparound": False,
     "initializedcheck": SANITIZE,
     "cdivision": not SANITIZE,
     "overflowcheck": SANITIZE,
+    "auto_pickle": False,
 }
-FLAGS = ["-O2", "-g0", "-Wno-unused-function"]
+DECLARED = {
+    "language_level": 3,
+    "annotation_typing": False,
+    "infer_types": True,
+    "overflowcheck": SANITIZE,
+    "auto_pickle": False,
+}
+FLAGS = ["-O2", "-g0", "-Wno-unused-function", "-Wno-array-bounds"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv"]
 STAMP = '__attribute__((used)) static const char ghesrace_made_from[] = "{text}";\n'
 
@@ -77,21 +88,47 @@ def extensions() -> list[Extension]:
 
 
 class Build(build_ext):
-    """Cython first; each extension carries the hash of its source."""
+    """Cython first; each extension carries the hash of its source. None is made twice."""
 
     def finalize_options(self) -> None:
-        """Turn the sources into C. Only here is Cython needed."""
-        if self.distribution.ext_modules:
+        """Leave out the extensions that are there already, made from their present source."""
+        super().finalize_options()
+        self.parallel = self.parallel or CORES
+        self.force = True
+        self.extensions = [ext for ext in self.extensions if not self.fresh(ext)]
+
+    def fresh(self, ext: Extension) -> bool:
+        """Whether *ext* is where it should be, made from its source as this file says."""
+        made = Path(self.get_ext_fullpath(ext.name))
+        source = PARTS["source_of"](ext.name, ROOT / "tracer")
+        return (
+            made.exists()
+            and PARTS["carried"](made) == PARTS["digest"](source)
+            and made.stat().st_mtime >= Path(__file__).stat().st_mtime
+        )
+
+    def run(self) -> None:
+        """Turn the sources into C, and that into extensions. Only here is Cython needed."""
+        for root in (Path(self.build_lib), *([ROOT / "tracer"] if self.inplace else [])):
+            for orphan in PARTS["orphans"](root):
+                orphan.unlink()
+        if self.extensions:
             from Cython.Build import cythonize
 
-            self.distribution.ext_modules = cythonize(
-                self.distribution.ext_modules,
-                build_dir=f"build/cython{'-sanitize' if SANITIZE else ''}",
-                compiler_directives=DIRECTIVES,
-                force=True,
-                quiet=True,
-            )
-        super().finalize_options()
+            folder = f"build/cython{'-sanitize' if SANITIZE else ''}"
+            for directives in (ANNOTATED, DECLARED):
+                mine = [ext for ext in self.extensions if directives_of(ext) is directives]
+                made = cythonize(
+                    mine,
+                    build_dir=folder,
+                    compiler_directives=directives,
+                    force=True,
+                    quiet=True,
+                    nthreads=min(CORES, len(mine)),
+                )
+                for ext, of_c in zip(mine, made, strict=True):
+                    ext.sources = of_c.sources
+        super().run()
 
     def build_extension(self, ext: Extension) -> None:
         """Put the hash of its source into *ext*."""
@@ -100,8 +137,13 @@ class Build(build_ext):
         made_from = PARTS["digest"](PARTS["source_of"](ext.name, ROOT / "tracer"))
         stamp.write_text(STAMP.format(text=PARTS["MARKER"].decode() + made_from))
         ext.extra_compile_args = [*ext.extra_compile_args, "-include", str(stamp)]
-        self.force = True
         super().build_extension(ext)
+
+
+def directives_of(ext: Extension) -> dict[str, object]:
+    """How Cython shall read the source of *ext*."""
+    source = PARTS["source_of"](ext.name, ROOT / "tracer")
+    return DECLARED if any(source.parent.glob("*.pxd")) else ANNOTATED
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": Build})

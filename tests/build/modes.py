@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A part of compiled.MODULES twice: its extension and its source, side by side in one process."""
+"""A module of compiled.MODULES twice: its extension and its source, side by side in one process."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import os
+import sys
 from functools import cache
-from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import pytest
 
@@ -16,25 +17,40 @@ from ghesrace import compiled
 # What a field of 8 bytes may hold that sums and signs stumble over.
 EDGES = (0, 1, 2**31, 2**32 - 1, 2**62 - 1, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1)
 
+# Of each package, its modules in the mode that the process does not run.
+_OTHERS: dict[str, dict[str, ModuleType]] = {}
 
-def _load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+
+def _swap(package: str, modules: dict[str, ModuleType]) -> dict[str, ModuleType]:
+    """Let *modules* be those of *package*; return the ones that were."""
+    parent = importlib.import_module(package)
+    before = {name: sys.modules[name] for name in sys.modules if name.rpartition(".")[0] == package}
+    for name in before:
+        del sys.modules[name]
+        delattr(parent, name.rpartition(".")[2])
+    for name, module in modules.items():
+        sys.modules[name] = module
+        setattr(parent, name.rpartition(".")[2], module)
+    return before
+
+
+def _other(name: str, pure: bool) -> ModuleType:
+    """Import *name*, and what it needs of its package, in the mode that *pure* says."""
+    package = name.rpartition(".")[0]
+    running = _swap(package, _OTHERS.get(package, {}))
+    try:
+        with mock.patch.dict(os.environ, {compiled.PURE: "1" if pure else ""}):
+            return importlib.import_module(name)
+    finally:
+        _OTHERS[package] = _swap(package, running)
 
 
 @cache
 def both(name: str) -> tuple[ModuleType, ModuleType]:
-    """The compiled module and the same one uncompiled, whichever the process runs."""
-    source = compiled.source_of(name)
-    extension = compiled.extension_of(source)
-    if extension is None:
-        pytest.skip(f"{name} is not compiled here")
-    assert compiled.carried(extension) == compiled.digest(source), "stale: make quick"
+    """The module *name* with the compiled modules of its package, and with their sources."""
+    if compiled.missing():
+        pytest.skip("nothing is compiled here")
+    assert compiled.stale() == [], "make quick"
     running = importlib.import_module(name)
-    if str(running.__file__).endswith(".py"):
-        return _load(name, extension), running
-    return running, _load(f"{name}_uncompiled", source)
+    other = _other(name, pure=not compiled.pure())
+    return (other, running) if compiled.pure() else (running, other)

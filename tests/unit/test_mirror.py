@@ -37,7 +37,6 @@ WITHOUT = {
     "tracer/ghesrace/checker/core/rule.py": _CORE,
     "tracer/ghesrace/checker/core/state.py": _CORE,
     "tracer/ghesrace/checker/core/threats.py": _CORE,
-    "tracer/ghesrace/checker/core/uncompiled.py": _CORE,
     "tracer/ghesrace/checker/core/uses.py": _CORE,
     "tracer/ghesrace/checker/core/words.py": _CORE,
     "tracer/ghesrace/checker/columns.py": "held by checker/test_engine.py and the metrics' tests",

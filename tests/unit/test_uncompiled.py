@@ -16,5 +16,6 @@ def test_the_stand_in_leaves_functions_alone() -> None:
         assert decorator(function) is function
     for maker in (uncompiled.locals(), uncompiled.exceptval(), uncompiled.overflowcheck(False)):
         assert maker(function) is function
+    assert uncompiled.address(function) is function
     with uncompiled.nogil:
         assert uncompiled.declare(uncompiled.ulonglong, 5) == 5

@@ -22,6 +22,18 @@ from types import ModuleType
 
 # The list: setup.py builds these, `import` guards them, tests compare them with their source.
 MODULES = (
+    "ghesrace.checker.core.classes",
+    "ghesrace.checker.core.edits",
+    "ghesrace.checker.core.facts",
+    "ghesrace.checker.core.invalidations",
+    "ghesrace.checker.core.leaving",
+    "ghesrace.checker.core.losses",
+    "ghesrace.checker.core.pages",
+    "ghesrace.checker.core.reader",
+    "ghesrace.checker.core.rule",
+    "ghesrace.checker.core.run",
+    "ghesrace.checker.core.state",
+    "ghesrace.checker.core.threats",
     "ghesrace.sources.bpf.order",
     "ghesrace.sources.ring.records",
 )
@@ -83,6 +95,15 @@ def stale(root: Path = _ROOT) -> list[str]:
     return found
 
 
+def orphans(root: Path = _ROOT) -> list[Path]:
+    """Extensions of modules that MODULES does not name (any more); a build removes them."""
+    sources = {source_of(name, root) for name in MODULES}
+    found = sorted((root / "ghesrace").rglob("*.so"))
+    return [
+        path for path in found if path.with_name(path.name.split(".")[0] + ".py") not in sources
+    ]
+
+
 def missing(root: Path = _ROOT) -> list[str]:
     """The modules that have no extension."""
     return [name for name in MODULES if extension_of(source_of(name, root)) is None]
@@ -101,22 +122,30 @@ def describe() -> str:
 
 
 class Finder(MetaPathFinder):
-    """Finds the modules of MODULES: the extension if it is its source's, else the source."""
+    """Finds the modules of MODULES: the extension if it is its source's, else the source.
+
+    Python itself would take any extension before the source beside it; so one of a module that
+    MODULES does not name (any more) is refused too.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """As MetaPathFinder says. Raises StaleError."""
-        if fullname not in MODULES:
+        if not fullname.startswith("ghesrace."):
             return None
         for folder in path or ():
             source = Path(folder, fullname.rpartition(".")[2] + ".py")
             if not source.exists():
                 continue
-            extension = None if pure() else extension_of(source)
-            if extension and carried(extension) != digest(source):
+            extension = extension_of(source)
+            if extension is None and fullname not in MODULES:
+                return None
+            if extension is None or pure():
+                return importlib.util.spec_from_file_location(fullname, source)
+            if fullname not in MODULES or carried(extension) != digest(source):
                 raise StaleError(fullname, extension)
-            return importlib.util.spec_from_file_location(fullname, extension or source)
+            return importlib.util.spec_from_file_location(fullname, extension)
         return None
 
 
@@ -127,4 +156,4 @@ def install() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(bool(stale() or missing()))
+    sys.exit(bool(stale() or missing() or orphans()))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands in for Cython's `cython` module where a compiled part runs as plain Python.
 
-Cython is needed to build, never to run. A module of compiled.MODULES begins with
+Cython is needed to build, never to run. A module of compiled.MODULES that asks for
+anything of `cython` begins with
 
     from ghesrace import uncompiled as cython
 
@@ -11,6 +12,7 @@ Cython is needed to build, never to run. A module of compiled.MODULES begins wit
 Types are what such values are in plain Python, so that mypy checks the source too. C integers wrap
 around and Python's do not: what may leave 64 bits is masked in the source. A parameter that is
 `Words` (or another view) gets its C type from `@cython.locals(name="unsigned long long[::1]")`.
+Where a package has `.pxd` files these have all C types, and annotations are for mypy alone.
 """
 
 from __future__ import annotations
@@ -61,6 +63,11 @@ def inline(function: _T) -> _T:
 def declare(kind: object, value: _T) -> _T:
     """A C variable; of a module: one that only its own code sees."""
     return value
+
+
+def address(thing: _T) -> _T:
+    """The C address of a thing, whose attributes are then those of what is there."""
+    return thing
 
 
 def cclass(kind: _T) -> _T:

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ghesrace import events
 from ghesrace.checker import model
 from ghesrace.checker.core import words
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report
+from ghesrace.errors import InputError
 from ghesrace.events import Cause, Kind
+from tests.build.modes import EDGES, both
 from tests.build.trace import STEP, A, B, Trace, V, batches, plan
 from tests.litmus.parse import CASES, load
 
@@ -164,3 +168,60 @@ def test_a_map_behind_an_unmap_is_open_only_if_that_goes_on(behind: str, n: int)
     for cpu in (0, 1):
         trace.add(cpu, Kind.NMI_REF, events.Context.TASK)
     assert uses(trace, STEP * 2)[:2] == (n, 2)
+
+
+def test_the_two_modes_are_two() -> None:
+    """What compares them would compare one with itself."""
+    engines = both("ghesrace.checker.engine")
+    cores = both("ghesrace.checker.core.run")
+    assert [core.COMPILED for core in cores] == [True, False]
+    for engine, core in zip(engines, cores, strict=True):
+        assert type(engine.Engine(plan()).core) is core.Core
+
+
+def answers(p: object, stream: np.ndarray) -> tuple[object, object]:
+    """What the compiled rule says of a stream, and what its source says."""
+    said: list[object] = []
+    for module in both("ghesrace.checker.engine"):
+        engine = module.Engine(p)
+        try:
+            engine.feed(stream)
+        except InputError as error:
+            said.append(str(error))
+            continue
+        engine.finish()
+        said.append(engine.report())
+    return said[0], said[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_compiled_it_says_what_its_source_says(path: Path) -> None:
+    """A fault of the compiler's types would judge, and tests of the source never see it."""
+    case = load(path)
+    compiled, source = answers(case.plan, case.stream)
+    assert compiled == source
+
+
+FIELDS = ("ts", "addr", "phys", "size", "seq", "pid")
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.sampled_from(FILES),
+    st.lists(
+        st.tuples(st.integers(0, 10_000), st.sampled_from(FIELDS), st.sampled_from(EDGES)),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_edges_of_64_bits_are_the_same_compiled(
+    path: Path, changes: list[tuple[int, str, int]]
+) -> None:
+    """A sum or a sign that Python has and C has not would change the verdict of one host."""
+    case = load(path)
+    stream = case.stream.copy()
+    for row, name, value in changes:
+        at = stream[row % len(stream)]
+        at[name] = value & np.iinfo(stream.dtype[name]).max
+    compiled, source = answers(case.plan, stream)
+    assert compiled == source

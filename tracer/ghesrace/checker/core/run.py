@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ghesrace import uncompiled as cython
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits, Meeting
 from ghesrace.checker.core.facts import Facts
@@ -16,10 +17,8 @@ from ghesrace.checker.core.rule import Judge, Judged
 from ghesrace.checker.core.state import Cpu, Place, SlotState
 from ghesrace.plan import Plan
 
-try:
-    import cython  # type: ignore[import-not-found, unused-ignore]
-except ImportError:  # only the compiler needs it
-    from ghesrace.checker.core import uncompiled as cython
+if not TYPE_CHECKING and cython.compiled:
+    import cython
 COMPILED = cython.compiled
 
 
