@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,19 @@ def run(code: str, tracer: Path = TRACER, **environment: str) -> subprocess.Comp
     )
 
 
+def without(*ends: str) -> Callable[[str, list[str]], list[str]]:
+    """For copytree. (Python writes .pyc files that come and go while others import.)"""
+    return lambda folder, names: [
+        name for name in names if name.endswith(ends) or name == "__pycache__"
+    ]
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The package with its extensions, to be spoilt."""
     if compiled.missing():
         pytest.skip("nothing is compiled here")
-    shutil.copytree(TRACER / "ghesrace", tmp_path / "ghesrace")
+    shutil.copytree(TRACER / "ghesrace", tmp_path / "ghesrace", ignore=without(".pyc"))
     return tmp_path
 
 
@@ -231,8 +239,8 @@ def test_only_what_is_stale_is_built(tmp_path: Path) -> None:
         f'#!/bin/sh\necho "$@" >> {log}\ncase "$*" in *-fsyntax*) ;; *) false; esac\n'
     )
     compiler.chmod(0o755)
-    shutil.copytree(TRACER / "ghesrace", tmp_path / "lib/ghesrace", ignore=lambda _, names: [
-        name for name in names if name.endswith((".py", ".json"))])  # fmt: skip
+    kept_out = without(".py", ".json")
+    shutil.copytree(TRACER / "ghesrace", tmp_path / "lib/ghesrace", ignore=kept_out)
     for extension in tmp_path.rglob("*.so"):
         extension.touch()
     assert build(tmp_path / "lib", CC=str(compiler)).returncode == 0
