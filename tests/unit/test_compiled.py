@@ -132,7 +132,7 @@ def test_a_declaration_makes_it_stale_too(copy: Path) -> None:
     """The layout that another module was compiled with would not be this one's."""
     declared = compiled.source_of(RULE, copy).with_name("state.pxd")
     declared.write_text(declared.read_text() + "# changed\n")
-    assert compiled.stale(copy) == [name for name in compiled.MODULES if ".onepass." in name]
+    assert compiled.stale(copy) == [name for name in compiled.MODULES if ".core." in name]
 
 
 def test_an_extension_of_nobody_is_stale(copy: Path) -> None:
@@ -252,7 +252,7 @@ def test_only_what_is_stale_is_built(tmp_path: Path) -> None:
     spoilt.write_bytes(spoilt.read_bytes().replace(compiled.MARKER, b"x" * 22))
     assert build(tmp_path / "lib", CC=str(compiler)).returncode != 0
     [line] = [line for line in log.read_text().splitlines() if "-fsyntax-only" not in line]
-    assert "onepass/rule.c" in line
+    assert "core/rule.c" in line
     assert not orphan.exists()
 
 

@@ -23,6 +23,7 @@ from types import ModuleType
 # The list: setup.py builds these, `import` guards them, tests compare them with their source.
 MODULES = (
     "ghesrace.checker.core.classes",
+    "ghesrace.checker.core.clocks",
     "ghesrace.checker.core.edits",
     "ghesrace.checker.core.facts",
     "ghesrace.checker.core.invalidations",
