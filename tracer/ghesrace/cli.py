@@ -18,13 +18,15 @@ from typing import TextIO, cast
 from ghesrace import __version__, compiled
 
 from .errors import EXIT_INCONCLUSIVE, EXIT_INTERNAL, EXIT_USAGE, GhesraceError, HostError
+from .unknowns import UNKNOWNS
 
 _EPILOG = """\
 exit codes:
-  0  no finding (check), recorded (capture), possible (plan, doctor)
+  0  clean (check), recorded (capture), possible (plan, doctor)
   1  a finding at or above --fail-on
   2  bad usage or bad input
-  3  inconclusive, or this host can't
+  3  inconclusive, clean only if something holds that the recording can't tell (see
+     --accept-unknown), or this host can't
   4  internal error
 """
 # What setup.cfg's extra "daemon" brings, by the names that are imported.
@@ -122,6 +124,14 @@ def _report_options(command: argparse.ArgumentParser) -> None:
         help="exit 1 for findings of this severity and worse (default: predicted)",
     )
     command.add_argument(
+        "--accept-unknown",
+        type=_unknowns,
+        default=(),
+        metavar="NAME,...",
+        help="let clean be exit code 0 though it rests on these, which the recording can't tell: "
+        + ", ".join(UNKNOWNS),
+    )
+    command.add_argument(
         "--all", action="store_true", help="list every occurrence of a finding, not ten"
     )
 
@@ -134,6 +144,15 @@ def _seconds(text: str) -> float:
     if not 0 < value < 10**8:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
+
+
+def _unknowns(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in UNKNOWNS:
+            known = ", ".join(UNKNOWNS)
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
+    return names
 
 
 def _kilobytes(text: str) -> int:

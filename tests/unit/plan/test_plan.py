@@ -78,7 +78,7 @@ def test_what_is_said_of_clocks_and_contexts_survives() -> None:
     assert Plan.from_dict(before) == PLAN  # a capture from before these fields
 
 
-NEW = ("pair_errors_ns", "clock_drift_ns", "contexts")
+NEW = ("pair_errors_ns", "clock_drift_ns", "contexts", "unknowns")
 
 
 def test_round_trip() -> None:

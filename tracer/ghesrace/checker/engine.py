@@ -187,6 +187,7 @@ class Engine:
             patterns=patterns,
             findings=findings,
             unseen=list(self.plan.unseen),
+            qualified_by=self.plan.unknowns,
         )
 
     def _result(self, pattern: Pattern) -> PatternResult:

@@ -70,7 +70,8 @@ class Report:
 
     `reasons` say why the verdict can't be clean. `truncated` says that the file ends too early.
     `events` counts the events, `lost` the lost ones (None where they could not be counted), and
-    `losses` the lost ones by cause.
+    `losses` the lost ones by cause. `qualified_by` names what the recording can't tell, on which
+    the verdict rests (unknowns.UNKNOWNS).
     """
 
     verdict: Verdict
@@ -83,3 +84,4 @@ class Report:
     patterns: dict[str, PatternResult]
     findings: list[Finding]
     unseen: list[Unseen]
+    qualified_by: tuple[str, ...] = ()

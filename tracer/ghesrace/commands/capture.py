@@ -115,7 +115,7 @@ def capture(args: argparse.Namespace) -> int:
         print(json.dumps(as_json.report(result, host, file), indent=1))
     else:
         print_report(new_console(), result, host, str(output) if output else "live")
-    return exit_code(result, args.fail_on)
+    return exit_code(result, args.fail_on, args.accept_unknown)
 
 
 def _agree_to_provoke(args: argparse.Namespace, nmi_source: bool) -> None:

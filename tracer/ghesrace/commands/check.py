@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ from ghesrace.sources.files import open_file
 _PRECEDENCE = (4, 2, 1, 3, 0)
 
 
-def exit_code(result: Report, fail_on: str) -> int:
+def exit_code(result: Report, fail_on: str, accepted: Iterable[str] = ()) -> int:
     """Return the exit code of a report (README, "Exit codes"). *fail_on* is the least verdict that
-    is a finding: "observed" or "predicted".
+    is a finding: "observed" or "predicted". What the verdict rests on counts unless *accepted*
+    names it.
 
     >>> from ghesrace.plan import Plan
     >>> exit_code(Engine(Plan("x86_64", "6.12", (), ())).report(), "predicted")  # inconclusive
@@ -45,7 +47,7 @@ def exit_code(result: Report, fail_on: str) -> int:
         return EXIT_FINDING
     if result.verdict is Verdict.INCONCLUSIVE or result.truncated or result.reasons:
         return EXIT_INCONCLUSIVE
-    return EXIT_OK
+    return EXIT_OK if set(result.qualified_by) <= set(accepted) else EXIT_INCONCLUSIVE
 
 
 def check(args: argparse.Namespace) -> int:
@@ -70,7 +72,7 @@ def check(args: argparse.Namespace) -> int:
                 continue
             for warning in warnings:
                 print(f"ghesrace: warning: {warning}", file=sys.stderr)
-            codes.append(exit_code(result, args.fail_on))
+            codes.append(exit_code(result, args.fail_on, args.accept_unknown))
             if args.format == "json":
                 documents.append(as_json.report(result, host, str(path)))
                 continue

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ghesrace.errors import InputError
 from ghesrace.events import ALL_CPUS, Kind
+from ghesrace.unknowns import UNKNOWNS
 
 from .condition import (
     AllOf,
@@ -158,7 +159,8 @@ class Plan:
     a task's, or an NMI's an interrupt's. `backend` attaches the probes, and `transport` matters to
     BPF only. With `summary` the kernel judges and keeps no events (sources/bpf/summary). With
     `numbered_arguments` tracefs knows `$argN`; before Linux 4.20 a probe event has to name the
-    registers instead.
+    registers instead. `unknowns` names what the recording can't tell, on which the verdict rests
+    (`unknowns.UNKNOWNS`); a recording of ours tells everything.
     """
 
     arch: str
@@ -179,6 +181,7 @@ class Plan:
     transport: Transport = "mapped"
     summary: bool = False
     numbered_arguments: bool = True
+    unknowns: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form that plan.schema.json describes; `from_dict` reads it."""
@@ -207,6 +210,7 @@ class Plan:
                 for u in rest["unseen"]
             )
             rest["cpus"] = _listed(rest["cpus"])
+            rest["unknowns"] = _listed(rest.get("unknowns", ()))
             rest["pair_errors_ns"] = tuple(map(_listed, _listed(rest.get("pair_errors_ns", ()))))
             plan = cls(**rest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -235,6 +239,8 @@ class Plan:
         for pair in self.pair_errors_ns:
             if len(pair) != 3 or not (0 <= pair[0] < pair[1] < ALL_CPUS and 0 <= pair[2] < 10**10):
                 raise InputError("the plan in the file has an impossible clock error of two CPUs")
+        if not set(self.unknowns) <= UNKNOWNS.keys():
+            raise InputError("the plan in the file names an impossible unknown")
         if not 0 <= self.clock_drift_ns < 10**9:
             raise InputError("the plan in the file has an impossible clock drift")
 

@@ -24,6 +24,7 @@ def report(result: Report, host: dict[str, Any], file: str | None = None) -> dic
     return {
         "file": file,
         "verdict": result.verdict.word,
+        "qualified_by": list(result.qualified_by),
         "reasons": result.reasons,
         "truncated": result.truncated,
         "events": result.events,

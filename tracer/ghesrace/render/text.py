@@ -15,6 +15,7 @@ from rich.text import Text
 from ghesrace.checker.findings import Finding
 from ghesrace.checker.model import Class, class_word
 from ghesrace.checker.report import Report, Verdict
+from ghesrace.unknowns import UNKNOWNS
 
 from .names import frame_source, slot_sources
 
@@ -41,6 +42,10 @@ _MEANING = {
         "have said otherwise was lost."
     ),
 }
+_CLEAN_AS_FAR = (
+    "As far as the file tells, every access was protected by the kernel's own invalidations. That "
+    "rests on what it can't tell:"
+)
 
 
 def print_report(
@@ -52,12 +57,19 @@ def print_report(
         print_report(new_console(), engine.report(), source.host, "host.arrows")
     """
     head = Text(result.verdict.word, style=_STYLE[result.verdict])
+    if result.qualified_by:
+        head.append(f", resting on {', '.join(result.qualified_by)}")
     if title:
         head.append(f"  {title}", style="default")
     console.print(head)
     if host.get("release"):
         console.print(f"{host.get('arch', '')} Linux {host['release']}".strip(), style="dim")
-    console.print(_MEANING[result.verdict])
+    meaning = _MEANING[result.verdict]
+    if result.verdict is Verdict.CLEAN and result.qualified_by:
+        meaning = _CLEAN_AS_FAR
+    console.print(meaning)
+    for name in result.qualified_by:
+        console.print(Padding(f"- {name}: {UNKNOWNS[name]}", (0, 0, 0, 2)))
     for reason in result.reasons:
         console.print(f"- {reason}")
     if result.truncated:

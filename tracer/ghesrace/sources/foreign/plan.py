@@ -16,6 +16,7 @@ from ghesrace.sources.ring.pages import EventFormat
 from .eventmap import EventMap, Rule
 from .reader import Reader
 from .scan import FLUSHES, MOST_SLOTS_OF_A_FILE, Survey, Use
+from .unknowns import unknowns
 
 # Documentation/arch/arm64/memory.rst and Documentation/arch/x86/x86_64/mm.rst. Before Linux 5.4
 # arm64's vmalloc is in the lower half of its 48 bits, and later at 0xffff800000000000, low in the
@@ -50,7 +51,8 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     maps = [u for u in survey.uses.values() if u.rule.kind == "MAP" and not u.blind]
     if not maps:
         raise _nothing(survey)
-    told = given.arch or reader.arch or _arch(survey)
+    proven = given.arch or reader.arch or _arch_of_symbols(survey)
+    told = proven or _arch_of_addresses(survey)
     arch = told or "x86_64"
     slots = _slots(survey, given)
     if len(slots) > MOST_SLOTS_OF_A_FILE:
@@ -75,6 +77,10 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         error_ns = reader.clock_error_ns
         what = f"the clocks' error between CPUs: {error_ns:,} ns is assumed"
         unseen.append(Unseen(what, f"the trace does not tell (its clock: {reader.clock or '?'})"))
+    if survey.changed:
+        what = f"the arguments of {', '.join(sorted(survey.changed))}"
+        why = "GCC made a clone, which may take them in other registers than its source says"
+        unseen.append(Unseen(what, why, ("stale",), names))
     incomplete = _incomplete(slots, probes)
     unseen += [Unseen(f"unmapping of {n}", why, ("stale",), (n,)) for n, why in incomplete.items()]
     not_checked = {}
@@ -100,6 +106,9 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         clock=reader.clock or "unknown",
         clock_error_ns=error_ns,
         contexts=reader.contexts and not survey.mistaken,
+        unknowns=unknowns(
+            survey, reader, given, guessed_arch=bool(told and not proven) and _matters(survey)
+        ),
     )
 
 
@@ -116,17 +125,20 @@ def _nothing(survey: Survey) -> InputError:
     )
 
 
-def _arch(survey: Survey) -> str:
-    """Return the only architecture on which all the probed symbols exist, or else the one in whose
-    regions the addresses lie; "" if neither tells."""
+def _arch_of_symbols(survey: Survey) -> str:
+    """Return the only architecture on which all the probed symbols exist, or ""."""
     arches = [
         set(use.rule.candidate.arch)
         for use in survey.uses.values()
         if use.rule.candidate is not None and use.rule.candidate.arch
     ]
     common = set.intersection(*arches) if arches else set()
-    if len(common) == 1:
-        return common.pop()
+    return common.pop() if len(common) == 1 else ""
+
+
+def _arch_of_addresses(survey: Survey) -> str:
+    """Return the architecture in whose regions the kernel's addresses lie, or "" if they tell
+    none."""
     if ARM64_ONLY[0] <= survey.lowest < ARM64_ONLY[1]:
         return "arm64"
     ends = (survey.lowest, survey.highest)

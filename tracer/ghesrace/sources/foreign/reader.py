@@ -49,6 +49,12 @@ class Reader(Protocol):
         known after `blocks` was read once."""
         ...
 
+    @property
+    def unknowns(self) -> frozenset[str]:
+        """What the file can't tell (unknowns.UNKNOWNS), as far as its kind and its form say
+        it. It is known after `blocks` was read once."""
+        ...
+
     def blocks(self) -> Iterator[Block]:
         """Yield all pages, in blocks of bounded size. Raises InputError if the file is damaged."""
         ...

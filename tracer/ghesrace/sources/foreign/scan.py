@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ _MAPPERS = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")
 FLUSHES = ("INV_", "BCAST_")
 _KERNEL = 0xFF00_0000_0000_0000  # Addresses are in the kernel from here on, on both architectures.
 # Of these an event without its argument is a loss. What others lack hides nothing.
+# GCC takes arguments out of a clone's call, or puts constants in their place.
+CHANGED = re.compile(r"\.(?:isra|constprop|part)\b")
 _BLINDING = ("MAP", "INV_PAGE", "INV_RANGE", "BCAST_RANGE", "EDIT")
 
 
@@ -56,6 +59,7 @@ class Survey:
     lowest: int = 2**64  # of the kernel's addresses that it has, and `highest`
     highest: int = 0
     mistaken: bool = False  # an NMI's map is marked as an interrupt's
+    changed: set[str] = field(default_factory=set)  # functions whose arguments GCC changed
     handlers: set[int] = field(default_factory=set)
     cpus: set[int] = field(default_factory=set)
     first_ts: int = 2**62
@@ -77,7 +81,16 @@ class Survey:
                 survey._meet(reader.event_type(ident, None, 0), ident, given)
         survey._drop_blind()
         survey._drop_doubles()
+        survey._note_changed()
         return survey
+
+    def _note_changed(self) -> None:
+        """Note the functions whose arguments may be in other registers than their source says."""
+        for use in self.uses.values():
+            if use.count and use.rule.point and use.rule.fields and not use.rule.returns:
+                changed = CHANGED.search(use.event.symbol)
+                if changed:
+                    self.changed.add(use.event.symbol)
 
     def _drop_blind(self) -> None:
         """Leave out events that say too little where another on the same function says enough."""

@@ -29,6 +29,7 @@ _DEFAULT_ERROR_NS = 1000
 # The clocks are those of trace_clocks[] in kernel/trace/trace.c. A clock that is not listed here
 # counts ns and is in step on all CPUs.
 _COARSE_NS = {"uptime": 10_000_000}
+_IN_STEP = ("mono", "mono_raw", "boot", "tai", "global")
 _NO_TIME = ("counter", "x86-tsc", "ppc-tb")
 _COMMON = ("common_type", "common_flags", "common_pid")
 
@@ -62,12 +63,22 @@ class DatReader:
                     )
         if self.formats and any(n not in head.events[0][1].fields for n in _COMMON):
             raise InputError(f"{path}: its events have no {', '.join(_COMMON)}")
-        self.missed = _missed(path)
+        missed = _missed(path)
+        self.missed = missed or {}
+        names = {event.name for _, event in self.formats.values()}
+        ours = any(system.startswith("ghesrace_") for system, _ in self.formats.values())
+        # A file that names none of these events is another recording's. Our script writes an empty
+        # one if it set no kprobe.
+        told = missed is not None and (bool(names & missed.keys()) or (ours and not missed))
+        self.unknowns = frozenset(
+            (("skipped-probes",) if not told else ())
+            + (("clock",) if head.tsc or buffer.clock not in _IN_STEP else ())
+        )
         self.contexts = True
         self.whole: Counter[Cause] = Counter()
         self.unseen = [*_clock_notes(buffer.clock, head.tsc)]
         self.clock_error_ns = _COARSE_NS.get(buffer.clock, _DEFAULT_ERROR_NS)
-        if not self.missed:
+        if not told:
             what = "probe hits that the kernel skipped (kprobe_profile)"
             why = f"not in a trace.dat, and there is no {path.name}.missed beside it"
             self.unseen.append(Unseen(what, why, ("stale",)))
@@ -139,14 +150,14 @@ def _host(uname: str) -> tuple[str, str]:
     return release, machine if machine in ("x86_64", "arm64") else ""
 
 
-def _missed(path: Path) -> dict[str, int]:
+def _missed(path: Path) -> dict[str, int] | None:
     """Return how many hits of each event the kernel skipped, as the file *path*.missed says, which
-    the script of `ghesrace plan --format trace-cmd` leaves."""
+    the script of `ghesrace plan --format trace-cmd` leaves; None if there is no such file."""
     try:
         with path.with_name(f"{path.name}.missed").open("rb") as file:
             text = file.read(1 << 20).decode("utf-8", "replace")
     except OSError:
-        return {}
+        return None
     return {event: missed for event, (_, missed) in parse_profile(text).items()}
 
 

@@ -12,16 +12,20 @@ _HEAD = r"^# entries-in-buffer/entries-written: (?P<n>\d{1,18})/\d{1,18}"
 
 
 class Entries:
-    """Entries of each head of a text are counted, until the next head or the end.
+    """Entries of each head of a text are counted, until the next head or the end. `told` is true
+    while each entry stands under a head that says how many there are, and none is too many.
 
     >>> from .lines import lines_of
     >>> entries = Entries()
     >>> entries.take(lines_of(b"# entries-in-buffer/entries-written: 3/3\\na\\n"), np.array([1]))
     >>> entries.finish()
     ['the head says 3 entries, and 1 are there']
+    >>> entries.told
+    True
     """
 
     def __init__(self) -> None:
+        self.told = True
         self._expected: int | None = None
         self._seen = 0
         self._missing: list[str] = []
@@ -32,10 +36,14 @@ class Entries:
         said = integers(pc.extract_regex(lines.take(heads), pattern=_HEAD).field("n")).tolist()
         begin = 0
         for head, number in zip(heads.tolist(), said, strict=True):
-            self._seen += int(((rows >= begin) & (rows < head)).sum())
+            self._add(int(((rows >= begin) & (rows < head)).sum()))
             self._end()
             self._expected, self._seen, begin = number, 0, head
-        self._seen += int((rows >= begin).sum())
+        self._add(int((rows >= begin).sum()))
+
+    def _add(self, number: int) -> None:
+        self._seen += number
+        self.told &= not number or self._expected is not None
 
     def finish(self) -> list[str]:
         """Return, for each head with too few entries, what it says and what is there."""
@@ -44,6 +52,8 @@ class Entries:
         return self._missing
 
     def _end(self) -> None:
+        if self._expected is not None and self._seen > self._expected:
+            self.told = False
         if self._expected is not None and self._seen < self._expected:
             text = f"the head says {self._expected:,} entries, and {self._seen:,} are there"
             self._missing.append(text)

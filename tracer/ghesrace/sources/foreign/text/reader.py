@@ -96,7 +96,7 @@ class TextReader:
         self.unread = 0  # lines with a CPU and a stamp that can't be read
         self._unread: Counter[str] = Counter()  # what some of them look like
         self.whole: Counter[Cause] = Counter()
-        self._surveyed = False
+        self._surveyed = self._counted = False
         self._kept: list[Block] | None = None
 
     @property
@@ -155,6 +155,7 @@ class TextReader:
             waiting = Block(pages(columns), None, tuple(gaps))
             gaps = []
         self.truncated += entries.finish()
+        self._counted = entries.told
         # Other orders of one run's lock holds must not take a part of another run's.
         self.whole[Cause.CLOCK] += len(self._runs.starts)
         if waiting is not None:
@@ -443,6 +444,16 @@ class TextReader:
     def contexts(self) -> bool:
         """This is false if the text can't tell contexts, or takes an NMI for an interrupt."""
         return self._flagged and (self._nmis or (self._style.kernel and self._five_columns))
+
+    @property
+    def unknowns(self) -> frozenset[str]:
+        """See foreign.reader.Reader."""
+        found = {"skipped-probes", "clock"}
+        if not self._counted:
+            found.add("losses")
+        if self._style.bare:
+            found.add("arguments")
+        return frozenset(found)
 
     def _note(self) -> None:
         """Add what the text can't contain to `unseen`, which is known after the first pass."""
