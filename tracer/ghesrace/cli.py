@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
 import importlib
-import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO, cast
 
 from ghesrace import __version__, compiled
 
-from .errors import EXIT_INCONCLUSIVE, EXIT_INTERNAL, EXIT_USAGE, GhesraceError, HostError
+from .errors import EXIT_INCONCLUSIVE, EXIT_INTERNAL, GhesraceError, HostError
+from .streams import OutputError, ReaderGone, give_up, take_over
 from .unknowns import UNKNOWNS
 
 _EPILOG = """\
@@ -174,40 +171,33 @@ def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         ) from error
 
 
-class _Closed(io.TextIOBase):
-    """Standard output that was closed before the program began: Python has None in its place."""
-
-    def write(self, _text: str) -> int:
-        """Raise OSError, as a write to the closed file would."""
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-
-def _unwritable(error: OSError) -> bool:
-    """Return whether *error* is of standard output, and not of a file with a name."""
-    return error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO)
-
-
-def _give_up_stdout() -> None:
-    """Keep the interpreter from complaining at its end that standard output can't be written."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
-    if sys.stdout is None:
-        sys.stdout = cast(TextIO, _Closed())
-    args = parser().parse_args(argv)
+def _main(argv: Sequence[str] | None) -> int:
+    """Run one command, and return its exit code. Raises SystemExit where argparse ends it."""
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit:
+        sys.stdout.flush()  # Help and the version were printed.
+        raise
     if args.command == "daemon":
         # Before NumPy and Arrow: threads of theirs would keep what is dropped after attaching.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    # Imported here so that each command loads only what it needs.
+    module = importlib.import_module(f"ghesrace.commands.{args.command}")
+    return _run(getattr(module, args.command), args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    take_over()
     try:
-        # Imported here so that each command loads only what it needs.
-        module = importlib.import_module(f"ghesrace.commands.{args.command}")
-        code = _run(getattr(module, args.command), args)
+        code = _main(argv)
         sys.stdout.flush()
         return code
+    except OutputError as error:
+        give_up()
+        print(f"ghesrace: {error}", file=sys.stderr)
+        return error.exit_code
     except GhesraceError as error:
         print(f"ghesrace: {error}", file=sys.stderr)
         return error.exit_code
@@ -216,16 +206,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INCONCLUSIVE
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; keep the interpreter from complaining.
-        _give_up_stdout()
+    except ReaderGone:
+        give_up()
         return 141
-    except OSError as error:
-        if not _unwritable(error):
-            return _internal_error()
-        print(f"ghesrace: can't write to standard output: {error.strerror}", file=sys.stderr)
-        _give_up_stdout()
-        return EXIT_USAGE
     except Exception:
         return _internal_error()
 

@@ -57,6 +57,16 @@ def check(args: argparse.Namespace) -> int:
 
         ghesrace check --format json host.arrows trace.dat
     """
+    try:
+        return _check(args)
+    except OSError as error:
+        if args.output is None or isinstance(error, GhesraceError):
+            raise
+        raise _unwritable(args.output, error) from error
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Do what `check` does. Raises OSError too, if the report can't be written."""
     codes, documents = [], []
     with ExitStack() as stack:
         out: Any = sys.stdout
@@ -85,13 +95,15 @@ def check(args: argparse.Namespace) -> int:
     return next(code for code in _PRECEDENCE if code in codes)
 
 
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"can't write {path}: {error.strerror}", "choose another place with -o")
+
+
 def _open_report(path: Path) -> Any:
     try:
         return path.open("w", encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"can't write {path}: {error.strerror}", "choose another place with -o"
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def _judge_file(
