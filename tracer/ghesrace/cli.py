@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -72,9 +73,22 @@ def parser() -> argparse.ArgumentParser:
     _report_options(capture)
 
     check = commands.add_parser("check", help="judge captures, and traces of other tools")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    check.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a capture, a trace.dat, or text of ftrace, trace-cmd or perf; also compressed (gzip, "
+        "xz, zstd), a pipe, or - for standard input",
+    )
     check.add_argument(
         "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
+    )
+    check.add_argument(
+        "--max-size",
+        type=_size,
+        metavar="SIZE",
+        help="expand no file, and read no pipe, beyond this (default: 8G)",
     )
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     _report_options(check)
@@ -150,6 +164,14 @@ def _unknowns(text: str) -> tuple[str, ...]:
             known = ", ".join(UNKNOWNS)
             raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
     return names
+
+
+def _size(text: str) -> int:
+    units = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+    found = re.fullmatch(r"(\d{1,12})([KMGT]?)(?:i?B)?", text.strip(), re.I)
+    if found is None or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 500M or 8G")
+    return int(found[1]) << units[found[2].upper()]
 
 
 def _kilobytes(text: str) -> int:

@@ -75,7 +75,7 @@ def _check(args: argparse.Namespace) -> int:
         console = new_console(out)
         for i, path in enumerate(args.files):
             try:
-                result, host, warnings = _judge_file(path, args.map, args.all)
+                result, host, warnings = _judge_file(path, args)
             except GhesraceError as error:
                 print(f"ghesrace: {error}", file=sys.stderr)
                 codes.append(error.exit_code)
@@ -106,11 +106,9 @@ def _open_report(path: Path) -> Any:
         raise _unwritable(path, error) from error
 
 
-def _judge_file(
-    path: Path, map_file: Path | None, all_occurrences: bool
-) -> tuple[Report, dict[str, Any], list[str]]:
-    source = open_file(path, map_file)
-    engine = Engine(source.plan, all_occurrences=all_occurrences)
+def _judge_file(path: Path, args: argparse.Namespace) -> tuple[Report, dict[str, Any], list[str]]:
+    source = open_file(path, args.map, max_bytes=args.max_size)
+    engine = Engine(source.plan, all_occurrences=args.all)
     try:
         _judge(source, engine, path.name)
     except InputError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 from ghesrace.errors import UsageError
@@ -12,12 +13,16 @@ from ghesrace.sources import FileSource
 ARROW_STREAM = b"\xff\xff\xff\xff"
 
 
-def open_file(path: Path, map_file: Path | None = None) -> FileSource:
-    """Return the source that reads *path*, which its content tells to be a capture of ghesrace or a
-    foreign trace.
+def open_file(
+    path: Path, map_file: Path | None = None, *, max_bytes: int | None = None
+) -> FileSource:
+    """Return the source that reads *path* ("-" for standard input), which its content tells to be a
+    capture of ghesrace or a foreign trace, compressed or not.
 
-    *map_file* says what a foreign trace's events are (docs/foreign-traces.md). Raises InputError
-    if nothing can read the file, and UsageError if a map file is given with a capture.
+    *map_file* says what a foreign trace's events are (docs/foreign-traces.md). *max_bytes* bounds
+    what a pipe may bring and a compressed file may expand to (by default spool.MAX_BYTES). Raises
+    InputError if nothing can read the file, UsageError if a map file is given with a capture, and
+    TransientError if there is no room for what is to be stored.
 
     >>> import tempfile
     >>> from ghesrace.events import mark
@@ -30,19 +35,36 @@ def open_file(path: Path, map_file: Path | None = None) -> FileSource:
     >>> source.plan.release, sum(len(batch) for batch in source.batches())
     ('6.12', 1)
     """
+    from .spool import MAX_BYTES, spooled
+
+    spool = spooled(path, MAX_BYTES if max_bytes is None else max_bytes)
+    if spool is None:
+        return _open(path, path, map_file)
+    try:
+        source = _open(path, spool.path, map_file)
+    except BaseException:
+        spool.close()
+        raise
+    weakref.finalize(source, spool.close)  # It is there as long as the source is.
+    return source
+
+
+def _open(path: Path, stored: Path, map_file: Path | None) -> FileSource:
+    """Do what `open_file` does, with the bytes of *path* where they are *stored*."""
     # These are imported here because a capture needs none of the foreign readers, and because they
     # import this module.
     from .capture.file import CaptureSource
     from .foreign.eventmap import load_map
     from .foreign.source import ForeignSource
 
-    if not path.is_file() or _begins(path, ARROW_STREAM):
+    if not stored.is_file() or _begins(stored, ARROW_STREAM):
         if map_file is not None:
             raise UsageError(
                 f"{path} is a capture of ghesrace: it needs no map file", "leave --map out"
             )
-        return CaptureSource(path)
-    return ForeignSource(path, None if map_file is None else load_map(map_file))
+        return CaptureSource(path, stored)
+    given = None if map_file is None else load_map(map_file)
+    return ForeignSource(path, given, stored=stored)
 
 
 def _begins(path: Path, magic: bytes) -> bool:

@@ -181,11 +181,12 @@ class CaptureSource:
     After `batches()` is exhausted, `truncated` says whether the file ends without its marker or in
     damage; `warnings` then say what is wrong, and the last batch holds a LOSS (TRUNCATED).
     Memory is bounded whatever the file claims. Raises InputError if the file is no capture, or
-    if it is cut before its first intact batch.
+    if it is cut before its first intact batch. *stored* is where its bytes are, if not at *path*.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, stored: Path | None = None) -> None:
         self.path = Path(path)
+        self._stored = stored or self.path
         self.truncated = False
         self.warnings: list[str] = []
         with self._open() as file:
@@ -252,7 +253,7 @@ class CaptureSource:
 
     def _open(self) -> BufferedReader:
         try:
-            file = open(self.path, "rb", opener=_no_wait)  # noqa: SIM115
+            file = open(self._stored, "rb", opener=_no_wait)  # noqa: SIM115
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise InputError(
@@ -265,7 +266,7 @@ class CaptureSource:
             f"{self.path} is not a ghesrace capture",
             "give a file written by `ghesrace capture -o FILE`",
         )
-        if not self.path.is_file():
+        if not self._stored.is_file():
             raise foreign
         try:
             message = self._message(file)

@@ -19,7 +19,7 @@ from ghesrace.events import Cause, Events, Kind, loss, mark
 from ghesrace.plan import Plan, Unseen
 from ghesrace.sources.foreign.dat.header import MAGIC
 from ghesrace.sources.foreign.dat.reader import DatReader, open_dat
-from ghesrace.sources.foreign.text.forms import form_of, why_not
+from ghesrace.sources.foreign.text.forms import read_begin
 from ghesrace.sources.foreign.text.reader import TextReader
 from ghesrace.sources.late import late_losses
 from ghesrace.sources.nmi import NmiMatcher
@@ -32,7 +32,6 @@ from .reader import Reader
 from .scan import Survey
 
 _RECORD = "record with the script of `ghesrace plan --format trace-cmd`"
-_SAMPLE = 1 << 18  # bytes of its begin that tell what a file is
 
 
 class ForeignSource:
@@ -40,21 +39,24 @@ class ForeignSource:
 
     *given* names events that are not recognised (eventmap.load_map). `truncated` and `warnings` are
     those of CaptureSource; `counters` has what LiveSource's has, as far as a file tells it. Raises
-    InputError if the file is damaged or nothing in it maps a GHES slot.
+    InputError if the file is damaged or nothing in it maps a GHES slot. *stored* is where its bytes
+    are, if not at *path*.
 
         source = ForeignSource("trace.dat", load_map(Path("map.toml")))
         for batch in source.batches():
             engine.feed(batch)
     """
 
-    def __init__(self, path: str | Path, given: EventMap | None = None) -> None:
+    def __init__(
+        self, path: str | Path, given: EventMap | None = None, *, stored: Path | None = None
+    ) -> None:
         self.path = Path(path)
         self.counters: Counter[str] = Counter()
         self.warnings: list[str] = []
         self.truncated = False
         given = given or EventMap()
         try:
-            self._reader, self._survey, others = _choose(self.path, given)
+            self._reader, self._survey, others = _choose(self.path, given, stored or self.path)
             self.plan = _planned(self._survey, self._reader, given, others)
         except InputError as error:
             if str(path) in error.what:
@@ -125,11 +127,11 @@ class ForeignSource:
             yield loss(start, end, Cause.TRUNCATED)
 
 
-def _choose(path: Path, given: EventMap) -> tuple[Reader, Survey, list[str]]:
+def _choose(path: Path, given: EventMap, stored: Path) -> tuple[Reader, Survey, list[str]]:
     """Return the reader of the buffer that has the most events that concern us, what is in it, and
     the names and counts of other buffers that have some too."""
     found: list[tuple[Reader, Survey, str]] = []
-    for reader in readers(path, given):
+    for reader in readers(path, given, stored):
         survey = Survey.of(reader, given)
         name = reader.buffer.name if isinstance(reader, DatReader) else ""
         found.append((reader, survey, name))
@@ -143,34 +145,29 @@ def _choose(path: Path, given: EventMap) -> tuple[Reader, Survey, list[str]]:
     return found[best][0], found[best][1], others
 
 
-def readers(path: Path, given: EventMap) -> list[Reader]:
-    """Return the readers of *path*, chosen by its content: one for each ring buffer in it. Raises
-    InputError if nothing can read the file."""
-    sample = _sample(path)
-    if sample.startswith(MAGIC):
-        return list(open_dat(path))
-    form = form_of(sample)
-    if form is None:
-        why = why_not(sample)
-        if why is not None:
-            raise InputError(f"{path} can't be judged: {why}", _RECORD)
+def readers(path: Path, given: EventMap, stored: Path | None = None) -> list[Reader]:
+    """Return the readers of *path*, chosen by its content: one for each ring buffer in it. *stored*
+    is where its bytes are, if not there. Raises InputError if nothing can read the file."""
+    stored = stored or path
+    if not stored.is_file():
+        raise InputError(f"can't read {path}: not a file", "give the path of a trace")
+    try:
+        with stored.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return list(open_dat(path, stored))
+        begin = read_begin(stored)
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"can't read {path}: {why}", "give the path of a trace") from error
+    if begin.form is None:
+        if begin.why_not is not None:
+            raise InputError(f"{path} can't be judged: {begin.why_not}", _RECORD)
         raise InputError(
             f"{path} is neither a capture nor a trace that can be read",
             "give a file of `ghesrace capture`, a trace.dat, the text of ftrace's `trace` or of "
             "`trace-cmd report`, or of `perf script`",
         )
-    return [TextReader(path, form, given)]
-
-
-def _sample(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"can't read {path}: not a file", "give the path of a trace")
-    try:
-        with path.open("rb") as file:
-            return file.read(_SAMPLE)
-    except OSError as error:
-        why = error.strerror or error
-        raise InputError(f"can't read {path}: {why}", "give the path of a trace") from error
+    return [TextReader(stored, begin.form, begin.style, given)]
 
 
 def _planned(survey: Survey, reader: Reader, given: EventMap, others: list[str]) -> Plan:

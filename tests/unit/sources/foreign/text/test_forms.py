@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
+from ghesrace.events import Context, Kind
 from ghesrace.sources.files import open_file
-from ghesrace.sources.foreign.text.forms import form_of, style_of
+from ghesrace.sources.foreign.text.forms import form_of, read_begin, style_of
 from tests.build.paths import CORPUS
+from tests.build.texts import judged, visit
 
 
 def test_head_names_the_column_of_the_context() -> None:
@@ -32,11 +35,68 @@ def test_latency_format_is_a_form_of_its_own() -> None:
     assert form_of((CORPUS / "latency-format.txt").read_bytes()) == "latency-format"
 
 
+_LATENCY_HEAD = """\
+# tracer: nop
+#
+# nop latency trace v1.1.5 on 6.1.0
+# --------------------------------------------------------------------
+# latency: 0 us, #{}/{}, CPU#0 | (M:desktop VP:0, KP:0, SP:0 HP:0 #P:2)
+#
+#                    _------=> CPU#
+#                   / _-----=> irqs-off/BH-disabled
+#                  | / _----=> need-resched
+#                  || / _---=> hardirq/softirq
+#                  ||| / _--=> preempt-depth
+#                  |||| / _-=> migrate-disable
+#                  ||||| /     delay
+#  cmd     pid     |||||| time  |   caller
+"""
+
+
+def test_latency_formats_head_names_a_cpu_that_is_no_flag(tmp_path: Path) -> None:
+    """Each interrupt would be a task's: its flags were read one column too far to the right."""
+    body = "".join((CORPUS / "latency-format.txt").read_text().splitlines(keepends=True)[3:])
+    path = tmp_path / "trace"
+    path.write_text(_LATENCY_HEAD.format(12, 12) + body)
+    style = style_of(path.read_bytes())
+    assert (style.context, style.columns, style.overwritten) == (2, 5, False)
+    report, events = judged(path)
+    assert set(events["ctx"][events["kind"] < Kind.LOSS].tolist()) == {Context.IRQ}
+    assert not report.truncated
+    path.write_text(_LATENCY_HEAD.format(13, 20) + body)
+    assert judged(path)[0].truncated
+    assert style_of(path.read_bytes()).overwritten
+
+
+def test_flags_of_another_width_than_the_heads_are_read_by_letters(tmp_path: Path) -> None:
+    """The texts of two kernels in one file have one first head: NMIs would be tasks'."""
+    seven = (CORPUS / "seven-columns.txt").read_text()
+    path = tmp_path / "trace"
+    path.write_text(seven + visit(3, 10_000_000, 9, flags="d.Z1."))
+    events = judged(path)[1]
+    mine = (events["cpu"] == 3) & (events["kind"] < Kind.LOSS)
+    assert set(events["ctx"][mine].tolist()) == {Context.NMI}
+
+
+@pytest.mark.parametrize("size", [1 << 18, 5 << 20])
+def test_a_head_may_be_of_any_length(tmp_path: Path, size: int) -> None:
+    """A log of the whole boot before the trace made it none, or lost what the head says."""
+    path = tmp_path / "trace"
+    text = (CORPUS / "seven-columns.txt").read_text()
+    path.write_text("[    0.000000] Linux version 5.14\n" * (size // 34) + text)
+    begin = read_begin(path)
+    assert begin.form == "ftrace"
+    assert (begin.style.context, begin.style.kernel) == (3, True)
+    assert judged(path)[0].verdict is Verdict.OBSERVED
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ((CORPUS / "function-tracer.txt").read_text(), "kprobe events are needed"),
         ("  swapper     0   1.000000: probe:ghes_ioremap_pfn_irq: (ffff) pfn=1\n", "no CPU"),
+        ("# x\n" * 100_000 + "  a     0   1.000000: p:ghes_ioremap_pfn_irq: (f) a=1\n", "no CPU"),
+        (" 0)   0.541 us    |  ghes_copy_tofrom_phys();\n", "function_graph"),
         ("nothing of the kind\n", "neither a capture nor a trace"),
     ],
 )

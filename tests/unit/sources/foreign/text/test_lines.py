@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ghesrace.sources.foreign.text.lines import lines_of, numbers
+from ghesrace.sources.foreign.text.lines import lines_of, numbers, unix_lines
+from tests.build.paths import CORPUS
+from tests.build.texts import judged
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,15 @@ def test_numbers_are_what_the_kernel_meant(text: str, bare: bool, value: int | N
     made, there = numbers(lines_of(f"(f) pfn={text} n=1\n".encode()), "pfn", bare)
     assert there.tolist() == [value is not None]
     assert made.tolist() == [value or 0]
+
+
+@pytest.mark.parametrize("name", ["wall-clock.txt", "latency-format.txt", "perf-whole.txt"])
+def test_lines_that_end_as_on_windows_are_the_same(tmp_path: Path, name: str) -> None:
+    """Mail programs change line ends; an argument at a line's end would be unreadable."""
+    data = (CORPUS / name).read_bytes()
+    path = tmp_path / "trace"
+    path.write_bytes(data.replace(b"\n", b"\r\n"))
+    assert unix_lines(path.read_bytes()) == data
+    expected, got = judged(CORPUS / name), judged(path)
+    assert got[0].verdict is expected[0].verdict
+    assert (got[1] == expected[1]).all()

@@ -115,15 +115,15 @@ class DatReader:
         return {s.address for s in self._entries if s.plain == name and s.address}
 
 
-def open_dat(path: Path) -> list[DatReader]:
-    """Return a reader for each buffer of *path* that holds pages. Raises InputError if the file
-    can't be read, is damaged, or holds no page.
+def open_dat(path: Path, stored: Path | None = None) -> list[DatReader]:
+    """Return a reader for each buffer of *path* that holds pages; *stored* is where its bytes are,
+    if not there. Raises InputError if the file can't be read, is damaged, or holds no page.
 
         for reader in open_dat(Path("trace.dat")):
             print(reader.buffer.name, reader.pages, reader.clock)
     """
     try:
-        with path.open("rb") as file:
+        with (stored or path).open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise InputError(f"can't read {path}: {error}", "give a trace.dat of trace-cmd") from error
@@ -152,11 +152,17 @@ def _host(uname: str) -> tuple[str, str]:
 
 def _missed(path: Path) -> dict[str, int] | None:
     """Return how many hits of each event the kernel skipped, as the file *path*.missed says, which
-    the script of `ghesrace plan --format trace-cmd` leaves; None if there is no such file."""
-    try:
-        with path.with_name(f"{path.name}.missed").open("rb") as file:
-            text = file.read(1 << 20).decode("utf-8", "replace")
-    except OSError:
+    the script of `ghesrace plan --format trace-cmd` leaves; None if there is no such file. What
+    was compressed since may have its name from before."""
+    packed = path.with_suffix("") if path.suffix in (".gz", ".xz", ".zst") else path
+    for name in dict.fromkeys((path.name, packed.name)):
+        try:
+            with path.with_name(f"{name}.missed").open("rb") as file:
+                text = file.read(1 << 20).decode("utf-8", "replace")
+            break
+        except OSError:
+            continue
+    else:
         return None
     return {event: missed for event, (_, missed) in parse_profile(text).items()}
 

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from .lines import Text, integers, pc
 
-_HEAD = r"^# entries-in-buffer/entries-written: (?P<n>\d{1,18})/\d{1,18}"
+# The second is that of the trace option latency-format.
+_HEAD = r"^# (?:entries-in-buffer/entries-written: |latency: \d+ us, #)(?P<n>\d{1,18})/\d{1,18}"
 
 
 class Entries:

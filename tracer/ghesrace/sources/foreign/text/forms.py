@@ -9,9 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .lines import lines_of, pc
+from .lines import lines_of, pc, unix_lines
 
-_SAMPLE = 1 << 18  # bytes of a text's begin that tell how it prints numbers, and its head
+_SAMPLE = 1 << 18  # bytes of a text that are looked at first, which are enough for most heads
+_PIECE = 4 << 20
+MOST_OF_A_LINE = 1 << 20
+_MOST_OF_A_HEAD = 1 << 16
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_COMMENTS = re.compile(rb"^#.*\n", re.M)
 
 # `trace-cmd report --ts-diff` prints a difference behind the stamp.
 _TIME = r"(?P<s>\d{1,18})(?:\.(?P<f>\d{6}|\d{9}))?:\s+(?:\([+-]?\d{1,18}\)\s+)?"
@@ -53,7 +58,9 @@ HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"
 # A head stands before each run; `trace-cmd report` begins with the number of CPUs.
 HEAD = r"^# tracer:|^cpus=\d+\s*$"
 _KERNEL_HEAD = re.compile(rb"^# tracer:", re.M)
-_OVERWRITTEN = re.compile(rb"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})", re.M)
+_OVERWRITTEN = re.compile(
+    rb"^# (?:entries-in-buffer/entries-written: |latency: \d+ us, #)(\d{1,18})/(\d{1,18})", re.M
+)
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
 # The head names the columns in their order, from one line to the next.
@@ -87,7 +94,8 @@ def style_of(sample: bytes) -> Style:
     """
     match = _OVERWRITTEN.search(sample)
     named = _COLUMNS.search(sample)
-    names = _COLUMN.findall(named[0]) if named else []
+    # latency-format has the CPU in front of the flags.
+    names = [name for name in _COLUMN.findall(named[0] if named else b"") if name != b"CPU"]
     return Style(
         bare=bool(_BARE.search(sample)) and not _PREFIXED.search(sample),
         context=names.index(b"hardirq/softirq") if b"hardirq/softirq" in names else None,
@@ -97,13 +105,42 @@ def style_of(sample: bytes) -> Style:
     )
 
 
-def read_style(path: Path) -> Style:
-    """Return the style of the text in the file *path*, of its begin. Raises OSError.
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A text's begin says of which form it is (a key of FORMS, or None if no line fits any) and how
+    it prints; or else why it can't be judged, as far as the lines tell."""
 
-    read_style(Path("trace.txt"))
+    form: str | None = None
+    style: Style = Style()
+    why_not: str | None = None
+
+
+def read_begin(path: Path) -> Begin:
+    """Return what the first lines in *path* that fit a form tell, however long the head before them
+    is. Raises OSError.
+
+    read_begin(Path("trace.txt")).form
     """
+    why: str | None = None
+    head = rest = b""
     with path.open("rb") as file:
-        return style_of(file.read(_SAMPLE))
+        while data := file.read(_PIECE if rest or head or why else _SAMPLE):
+            data = rest + data
+            cut = data.rfind(b"\n") + 1
+            piece, rest = unix_lines(data[:cut]), data[cut:]
+            form = form_of(piece)
+            if form is not None:
+                return Begin(form, style_of(head + piece))
+            if data.startswith(_UTF16):
+                return Begin(why_not="it is UTF-16 text: make it UTF-8 with `iconv -f UTF-16`")
+            if len(rest) > MOST_OF_A_LINE or b"\0" in piece:
+                return Begin(why_not=why)
+            why = why or why_not(piece)
+            head = b"".join([head, *_COMMENTS.findall(piece)])[-_MOST_OF_A_HEAD:]
+    form = form_of(rest) if rest else None  # Its only event is cut.
+    if form is not None:
+        return Begin(form, style_of(head + rest))
+    return Begin(why_not=why or (why_not(rest) if rest else None))
 
 
 def form_of(sample: bytes) -> str | None:
@@ -137,6 +174,8 @@ def why_not(sample: bytes) -> str | None:
             "it is the text of the function tracer, which has functions without their arguments: "
             "kprobe events are needed"
         )
+    if some(r"^\s*\d+\)\s+[^|]*\|\s"):
+        return "it is the text of the function_graph tracer: kprobe events are needed"
     if some(r"\s\d+\s+\d{1,18}\.(?:\d{6}|\d{9}):\s+(?:\d+\s+)?[A-Za-z_][^\s:]*(?::[^\s:]+)?:\s"):
         return "its lines have no CPU: print it with `perf script -F +cpu`"
     return None

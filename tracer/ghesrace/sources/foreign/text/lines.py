@@ -36,6 +36,15 @@ def lines_of(data: bytes) -> Text:
     return lines
 
 
+def unix_lines(data: bytes) -> bytes:
+    """Return the whole lines *data* without the carriage returns before their ends.
+
+    >>> unix_lines(b"a\\r\\nb\\n")
+    b'a\\nb\\n'
+    """
+    return data.replace(b"\r\n", b"\n") if b"\r" in data else data
+
+
 def integers(text: Text, empty: int = 0) -> npt.NDArray[np.int64]:
     """Return the decimal numbers of at most 18 digits in *text*, and *empty* where there is none.
 

@@ -25,9 +25,10 @@ from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventMap, EventType, 
 from ghesrace.sources.foreign.reader import Block, Gap
 from ghesrace.sources.ring.pages import UNCOUNTED, EventFormat, Records
 
+from . import lost as lost_lines
 from .entries import Entries
-from .forms import FORMS, HARMLESS, HEAD, STAMPED, read_style
-from .lines import Text, integers, lines_of, numbers, pc
+from .forms import FORMS, HARMLESS, HEAD, STAMPED, Style
+from .lines import Text, integers, lines_of, numbers, pc, unix_lines
 from .pages import FIELDS_PER_EVENT, LAYOUT, MAX_TS, Columns, pages, text_format
 from .runs import Runs
 
@@ -36,16 +37,6 @@ _MAX_LINE = 1 << 20
 _KEPT_BYTES = 96 << 20  # bytes of pages kept from the first pass for the second
 _MAX_TYPES = 4096
 
-# The kernel, trace-cmd, and perf --show-lost-events each tell of lost events in their own words.
-_LOST = (
-    r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST (?P<a>\d{1,9} )?EVENTS|(?P<b>\d{1,9} )?EVENTS DROPPED)\]"
-    r"|(?P<perf>PERF_RECORD_LOST\w*)\D*(?P<c>\d{1,9})?"
-)
-# perf says so on stderr, with no time: `perf script 2>&1`.
-_PERF_LOST = (
-    r"(?i)\band lost (?P<n>\d{1,9}) (?:chunk|event|sample)s?\b"
-    r"|\b(?:LOST|lost) (?P<m>\d{1,9}) (?:chunk|event|sample)s?\b|\band lost (?P<o>[\d.]{1,9})%"
-)
 _PLACE = re.compile(
     r"^\s*\((?P<at>\[[^\]]*\]|[\w.]+)(?:\+0x(?P<off>[0-9a-f]{1,16})(?:/0x[0-9a-f]+)?)?"
     r"(?: \[(?P<in>\w+)\])?(?: <[0-9a-f]+>)?"
@@ -69,15 +60,16 @@ class _Known:
 
 
 class TextReader:
-    """This reads one text file; see foreign.reader.Reader. *form* is a key of FORMS, and *given*
-    the map file.
+    """This reads one text file; see foreign.reader.Reader. *form* is a key of FORMS, *style* how
+    the text prints, and *given* the map file.
 
-        reader = TextReader(path, form_of(path.read_bytes()[:65536]), EventMap())
+        begin = read_begin(path)
+        reader = TextReader(path, begin.form, begin.style, EventMap())
     """
 
     layout = LAYOUT
 
-    def __init__(self, path: Path, form: str, given: EventMap) -> None:
+    def __init__(self, path: Path, form: str, style: Style, given: EventMap) -> None:
         self.path = path
         self.clock = self.arch = self.release = ""
         self.truncated: list[str] = []
@@ -90,7 +82,7 @@ class TextReader:
         self._known: dict[str, _Known] = {}
         self._ids: dict[str, int] = {}
         self._flagged = self._nmis = self._micro = self._plain = False
-        self._style = read_style(path)
+        self._style = style
         self._five_columns = False
         self._runs = Runs()
         self.unread = 0  # lines with a CPU and a stamp that can't be read
@@ -173,9 +165,9 @@ class TextReader:
                 cut = data.rfind(b"\n") + 1
                 rest = data[cut:]
                 if len(rest) > _MAX_LINE:
-                    raise InputError(f"{self.path}: a line of more than 1 MiB", "is it a trace?")
+                    raise InputError("it has a line of more than 1 MiB", "is it a trace?")
                 if cut:
-                    yield lines_of(data[:cut])
+                    yield lines_of(unix_lines(data[:cut]))
         if rest:  # The next line may be cut in the blanks that it begins with.
             self.truncated.append("the text ends in the middle of a line")
 
@@ -192,7 +184,7 @@ class TextReader:
         bad = np.setdiff1d(np.arange(len(lines)), good[valid])
         good, part, ts = good[valid], part.take(pa.array(valid)), ts[valid]
         odd, odd_cpu, odd_ts = self._stamped(lines, bad)
-        gone = self._losses(lines)
+        gone = lost_lines.told(lines)
         heads = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, HEAD)))
         entries.take(lines, np.union1d(good, odd))
         cpu = integers(part.field("cpu"))
@@ -200,10 +192,12 @@ class TextReader:
         offsets = self._runs.place(cpu, ts, np.searchsorted(good, heads).tolist())
         gaps = [Gap(b, e, Cause.CLOCK, ALL_CPUS, 0) for b, e in self._runs.gaps[before_runs:]]
         ts = ts + offsets
+        self.unread += len(odd)
         if not len(good):
             for number, count in zip(gone[1].tolist(), gone[2].tolist(), strict=True):
-                _add(lost, number, count)
-            return None, gaps + self._unreadable(good, cpu, ts, odd, odd_cpu, odd_ts, newest)
+                lost_lines.add(lost, number, count)
+                self.whole[Cause.OVERRUN] += max(count, 1) if number < 0 else 0
+            return None, gaps + lost_lines.gaps(good, cpu, ts, odd, odd_cpu, odd_ts, newest)
         ident = self._idents(part)
         values = np.zeros((len(good), FIELDS_PER_EVENT), np.uint64)
         whole = np.ones(len(good), np.bool_)
@@ -226,14 +220,17 @@ class TextReader:
         flags = self._flags(part)
         pid = integers(part.field("pid"))
         before = np.zeros(len(good), np.int64)
-        self._place(before, cpu, whole, np.searchsorted(good, gone[0]), gone[1], gone[2], lost)
+        lost_lines.place(
+            before, cpu, whole, np.searchsorted(good, gone[0]), gone[1], gone[2], lost, newest
+        )
         # An event whose arguments can't be read ("(fault)") can't be read either.
         holes, keep = np.flatnonzero(~whole), np.flatnonzero(whole)
         odd = np.concatenate((odd, good[holes]))
         odd_cpu, odd_ts = np.append(odd_cpu, cpu[holes]), np.append(odd_ts, ts[holes])
+        self.unread += len(holes)
         for number in holes[:3].tolist():
             self._name(lines[int(good[number])].as_py())
-        gaps += self._unreadable(good[keep], cpu[keep], ts[keep], odd, odd_cpu, odd_ts, newest)
+        gaps += lost_lines.gaps(good[keep], cpu[keep], ts[keep], odd, odd_cpu, odd_ts, newest)
         if not len(keep):
             return None, gaps
         columns = Columns(
@@ -248,10 +245,11 @@ class TextReader:
         probe's, their CPU, and their stamp (ns, put off as their run is; -1 if impossible)."""
         text = lines.take(pa.array(bad))
         told = pc.or_(
-            pc.match_substring_regex(text, _LOST), pc.match_substring_regex(text, HARMLESS)
+            pc.match_substring_regex(text, lost_lines.LOST),
+            pc.match_substring_regex(text, HARMLESS),
         )
         text, bad = text.filter(pc.invert(told)), bad[~np.asarray(told, np.bool_)]
-        lost = pc.extract_regex(text, pattern=_PERF_LOST)
+        lost = pc.extract_regex(text, pattern=lost_lines.PERF_LOST)
         lost = lost.filter(lost.is_valid())
         for n, m in zip(integers(lost.field("n")), integers(lost.field("m")), strict=True):
             self.whole[Cause.OVERRUN] += int(n or m or 1)
@@ -277,79 +275,6 @@ class TextReader:
         if len(self._unread) < 3:
             self._unread[line.decode("latin-1").strip()[:100]] += 1
 
-    def _unreadable(
-        self,
-        good: npt.NDArray[np.intp],
-        cpu: npt.NDArray[np.int64],
-        ts: npt.NDArray[np.int64],
-        odd: npt.NDArray[np.intp],
-        odd_cpu: npt.NDArray[np.int64],
-        odd_ts: npt.NDArray[np.int64],
-        newest: dict[int, int],
-    ) -> list[Gap]:
-        """Return a gap for each row of lines that can't be read: the lines *odd* between two events
-        of their CPU. It lasts from the one to the other, and has their own stamps in it."""
-        self.unread += len(odd)
-        gaps = []
-        latest = max([*newest.values(), *ts.tolist()[-1:], *odd_ts.tolist()], default=0)
-        for number in np.unique(odd_cpu).tolist():
-            mine = np.flatnonzero(cpu == number)
-            rows = np.flatnonzero(odd_cpu == number)
-            place = np.searchsorted(good[mine], odd[rows])
-            for at in np.unique(place).tolist():  # This loops over gaps, not over events.
-                stamps = odd_ts[rows[place == at]]
-                stamps = stamps[stamps >= 0].tolist()
-                before = int(ts[mine[at - 1]]) if at else newest.get(number)
-                after = int(ts[mine[at]]) if at < len(mine) else latest
-                begin = min([*stamps, *([] if before is None else [before]), after])
-                end = max([*stamps, begin, after])
-                count = int((place == at).sum())
-                gaps.append(Gap(begin, end, Cause.UNREAD, min(number, ALL_CPUS), count))
-        return gaps
-
-    def _place(
-        self,
-        before: npt.NDArray[np.int64],
-        cpu: npt.NDArray[np.int64],
-        whole: npt.NDArray[np.bool_],
-        at: npt.NDArray[np.int64],
-        which: npt.NDArray[np.int64],
-        counts: npt.NDArray[np.int64],
-        lost: dict[int, int],
-    ) -> None:
-        """Put each loss before the next event of its CPU. A loss without such an event stays in
-        *lost*."""
-        everyone = sorted({*np.unique(cpu).tolist(), *lost, *which[which >= 0].tolist()})
-        for number in everyone:
-            mine = np.flatnonzero((cpu == number) & whole)
-            early = lost.pop(number, 0)
-            if early and len(mine):
-                before[mine[0]] = early
-            elif early:
-                lost[number] = early
-            hits = np.flatnonzero((which == number) | (which < 0))
-            target = np.searchsorted(mine, at[hits])
-            for hit, index in zip(hits.tolist(), target.tolist(), strict=True):  # per loss
-                count = UNCOUNTED if which[hit] < 0 else int(counts[hit])
-                if index < len(mine):
-                    row = int(mine[index])
-                    old = int(before[row])
-                    before[row] = UNCOUNTED if UNCOUNTED in (old, count) else old + count
-                else:
-                    _add(lost, number, count)
-
-    def _losses(
-        self, lines: Text
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return, for each line that tells of lost events, its index, the CPU (-1 for all) and the
-        number of events (UNCOUNTED if the line does not say how many)."""
-        likely = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, _LOST)))
-        found = pc.extract_regex(lines.take(pa.array(likely)), pattern=_LOST)
-        cpu = integers(found.field("cpu"), -1)
-        count = sum(integers(found.field(name)) for name in "abc")
-        count = np.where(count > 0, count, UNCOUNTED) if len(likely) else np.zeros(0, np.int64)
-        return likely.astype(np.int64), cpu, count
-
     def _stamps(
         self, part: Text, micro: bool = False
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
@@ -373,7 +298,7 @@ class TextReader:
             text = raw.decode("latin-1")
             # The context is the third letter, or the fourth where a lazy resched is before it. What
             # else may be the fourth is a number.
-            at = self._style.context
+            at = self._style.context if len(text) == self._style.columns else None
             letters = text[at : at + 1] if at is not None else text[2:4]
             where = next((c for c in letters if c in _WHERE), "")
             self._flagged |= bool(text)
@@ -501,9 +426,3 @@ class TextReader:
     def _shift(self, number: int) -> float:
         """Return by how many seconds the stamps of the run *number* are put off."""
         return (self._runs.gaps[number - 2][1] - self._runs.starts[number - 2]) / 1e9
-
-
-def _add(lost: dict[int, int], cpu: int, count: int) -> None:
-    if cpu >= 0:
-        old = lost.get(cpu, 0)
-        lost[cpu] = UNCOUNTED if UNCOUNTED in (old, count) else old + count

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This module says where a text tells of lost events, or has lines that can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ghesrace.events import ALL_CPUS, Cause
+from ghesrace.sources.foreign.reader import Gap
+from ghesrace.sources.ring.pages import UNCOUNTED
+
+from .lines import Text, integers, pc
+
+Ints = npt.NDArray[np.int64]
+
+# The kernel, trace-cmd, and perf --show-lost-events each tell of lost events in their own words.
+LOST = (
+    r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST (?P<a>\d{1,9} )?EVENTS|(?P<b>\d{1,9} )?EVENTS DROPPED)\]"
+    r"|(?P<perf>PERF_RECORD_LOST\w*)\D*(?P<c>\d{1,9})?"
+)
+# perf says so on stderr, with no time: `perf script 2>&1`.
+PERF_LOST = (
+    r"(?i)\band lost (?P<n>\d{1,9}) (?:chunk|event|sample)s?\b"
+    r"|\b(?:LOST|lost) (?P<m>\d{1,9}) (?:chunk|event|sample)s?\b|\band lost (?P<o>[\d.]{1,9})%"
+)
+
+
+def told(lines: Text) -> tuple[Ints, Ints, Ints]:
+    """Return, for each line that tells of lost events, its index, the CPU (-1 for all) and the
+    number of events (UNCOUNTED if the line does not say how many).
+
+    >>> from ghesrace.sources.foreign.text.lines import lines_of
+    >>> told(lines_of(b"CPU:1 [LOST 23 EVENTS]\\n"))
+    (array([0]), array([1]), array([23]))
+    """
+    likely = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, LOST)))
+    found = pc.extract_regex(lines.take(pa.array(likely)), pattern=LOST)
+    cpu = integers(found.field("cpu"), -1)
+    count = sum(integers(found.field(name)) for name in "abc")
+    count = np.where(count > 0, count, UNCOUNTED) if len(likely) else np.zeros(0, np.int64)
+    return likely.astype(np.int64), cpu, count
+
+
+def place(
+    before: Ints,
+    cpu: Ints,
+    whole: npt.NDArray[np.bool_],
+    at: Ints,
+    which: Ints,
+    counts: Ints,
+    lost: dict[int, int],
+    known: Iterable[int],
+) -> None:
+    """Put each loss into *before* (shape (n,)), before the next event of its CPU. *cpu* is that of
+    each event, and *whole* says which of them count. *at* says behind how many events each loss is
+    told, *which* its CPU (-1 for all those that are *known*), and *counts* its number of events. A
+    loss without a next event stays in *lost* (CPU -> number), which has those from before.
+
+    place(before, cpu, whole, at, which, counts, lost={}, known=[0, 1])
+    """
+    everyone = sorted({*np.unique(cpu).tolist(), *lost, *which[which >= 0].tolist(), *known})
+    for number in everyone:
+        mine = np.flatnonzero((cpu == number) & whole)
+        early = lost.pop(number, 0)
+        if early and len(mine):
+            before[mine[0]] = early
+        elif early:
+            lost[number] = early
+        hits = np.flatnonzero((which == number) | (which < 0))
+        target = np.searchsorted(mine, at[hits])
+        for hit, index in zip(hits.tolist(), target.tolist(), strict=True):  # per loss
+            count = UNCOUNTED if which[hit] < 0 else int(counts[hit])
+            if index < len(mine):
+                row = int(mine[index])
+                old = int(before[row])
+                before[row] = UNCOUNTED if UNCOUNTED in (old, count) else old + count
+            else:
+                add(lost, number, count)
+
+
+def gaps(
+    good: npt.NDArray[np.intp],
+    cpu: Ints,
+    ts: Ints,
+    odd: npt.NDArray[np.intp],
+    odd_cpu: Ints,
+    odd_ts: Ints,
+    newest: dict[int, int],
+) -> list[Gap]:
+    """Return a gap for each row of lines that can't be read: the lines *odd* between two events
+    of their CPU. It lasts from the one to the other, and has their own stamps in it. *good* are
+    the lines of the events, on *cpu* at *ts* (ns); *odd_cpu* and *odd_ts* (-1 if impossible) are
+    those of the odd lines. *newest* is the last stamp of each CPU before these lines.
+
+    gaps(good, cpu, ts, odd, odd_cpu, odd_ts, newest={0: 1_000})
+    """
+    found = []
+    latest = max([*newest.values(), *ts.tolist()[-1:], *odd_ts.tolist()], default=0)
+    for number in np.unique(odd_cpu).tolist():
+        mine = np.flatnonzero(cpu == number)
+        rows = np.flatnonzero(odd_cpu == number)
+        spots = np.searchsorted(good[mine], odd[rows])
+        for at in np.unique(spots).tolist():  # This loops over gaps, not over events.
+            stamps = odd_ts[rows[spots == at]]
+            stamps = stamps[stamps >= 0].tolist()
+            before = int(ts[mine[at - 1]]) if at else newest.get(number)
+            after = int(ts[mine[at]]) if at < len(mine) else latest
+            begin = min([*stamps, *([] if before is None else [before]), after])
+            end = max([*stamps, begin, after])
+            count = int((spots == at).sum())
+            found.append(Gap(begin, end, Cause.UNREAD, min(number, ALL_CPUS), count))
+    return found
+
+
+def add(lost: dict[int, int], cpu: int, count: int) -> None:
+    """Add *count* events that *cpu* lost to *lost*, unless the CPU is not known (-1).
+
+    >>> lost = {1: 2}
+    >>> add(lost, 1, 3)
+    >>> lost
+    {1: 5}
+    """
+    if cpu >= 0:
+        old = lost.get(cpu, 0)
+        lost[cpu] = UNCOUNTED if UNCOUNTED in (old, count) else old + count
