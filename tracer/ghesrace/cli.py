@@ -85,6 +85,12 @@ def parser() -> argparse.ArgumentParser:
         "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
     )
     check.add_argument(
+        "--run",
+        type=_number,
+        metavar="N",
+        help="judge only this run, or buffer, of a trace that has several; the report lists them",
+    )
+    check.add_argument(
         "--max-size",
         type=_size,
         metavar="SIZE",
@@ -164,6 +170,12 @@ def _unknowns(text: str) -> tuple[str, ...]:
             known = ", ".join(UNKNOWNS)
             raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
     return names
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 10**6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a run (from 1)")
+    return int(text)
 
 
 def _size(text: str) -> int:

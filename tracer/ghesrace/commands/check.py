@@ -107,7 +107,7 @@ def _open_report(path: Path) -> Any:
 
 
 def _judge_file(path: Path, args: argparse.Namespace) -> tuple[Report, dict[str, Any], list[str]]:
-    source = open_file(path, args.map, max_bytes=args.max_size)
+    source = open_file(path, args.map, max_bytes=args.max_size, run=args.run)
     engine = Engine(source.plan, all_occurrences=args.all)
     try:
         _judge(source, engine, path.name)

@@ -14,15 +14,20 @@ ARROW_STREAM = b"\xff\xff\xff\xff"
 
 
 def open_file(
-    path: Path, map_file: Path | None = None, *, max_bytes: int | None = None
+    path: Path,
+    map_file: Path | None = None,
+    *,
+    max_bytes: int | None = None,
+    run: int | None = None,
 ) -> FileSource:
     """Return the source that reads *path* ("-" for standard input), which its content tells to be a
     capture of ghesrace or a foreign trace, compressed or not.
 
     *map_file* says what a foreign trace's events are (docs/foreign-traces.md). *max_bytes* bounds
-    what a pipe may bring and a compressed file may expand to (by default spool.MAX_BYTES). Raises
-    InputError if nothing can read the file, UsageError if a map file is given with a capture, and
-    TransientError if there is no room for what is to be stored.
+    what a pipe may bring and a compressed file may expand to (by default spool.MAX_BYTES), and
+    *run* is the number of the only run or buffer of a foreign trace that is to be judged. Raises
+    InputError if nothing can read the file, UsageError if a map file or *run* is given with a
+    capture or there is no such run, and TransientError if there is no room for what is stored.
 
     >>> import tempfile
     >>> from ghesrace.events import mark
@@ -39,9 +44,9 @@ def open_file(
 
     spool = spooled(path, MAX_BYTES if max_bytes is None else max_bytes)
     if spool is None:
-        return _open(path, path, map_file)
+        return _open(path, path, map_file, run)
     try:
-        source = _open(path, spool.path, map_file)
+        source = _open(path, spool.path, map_file, run)
     except BaseException:
         spool.close()
         raise
@@ -49,7 +54,7 @@ def open_file(
     return source
 
 
-def _open(path: Path, stored: Path, map_file: Path | None) -> FileSource:
+def _open(path: Path, stored: Path, map_file: Path | None, run: int | None) -> FileSource:
     """Do what `open_file` does, with the bytes of *path* where they are *stored*."""
     # These are imported here because a capture needs none of the foreign readers, and because they
     # import this module.
@@ -62,9 +67,11 @@ def _open(path: Path, stored: Path, map_file: Path | None) -> FileSource:
             raise UsageError(
                 f"{path} is a capture of ghesrace: it needs no map file", "leave --map out"
             )
+        if run is not None:
+            raise UsageError(f"{path} is a capture of ghesrace: it has one run", "leave --run out")
         return CaptureSource(path, stored)
     given = None if map_file is None else load_map(map_file)
-    return ForeignSource(path, given, stored=stored)
+    return ForeignSource(path, given, stored=stored, run=run)
 
 
 def _begins(path: Path, magic: bytes) -> bool:

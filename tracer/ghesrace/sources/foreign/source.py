@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ghesrace.errors import InputError
+from ghesrace.errors import InputError, UsageError
 from ghesrace.events import Cause, Events, Kind, loss, mark
 from ghesrace.plan import Plan, Unseen
 from ghesrace.sources.foreign.dat.header import MAGIC
@@ -40,7 +40,8 @@ class ForeignSource:
     *given* names events that are not recognised (eventmap.load_map). `truncated` and `warnings` are
     those of CaptureSource; `counters` has what LiveSource's has, as far as a file tells it. Raises
     InputError if the file is damaged or nothing in it maps a GHES slot. *stored* is where its bytes
-    are, if not at *path*.
+    are, if not at *path*, and *run* the number of the only buffer or run in it that is to be judged
+    (from 1); UsageError if it has none such.
 
         source = ForeignSource("trace.dat", load_map(Path("map.toml")))
         for batch in source.batches():
@@ -48,7 +49,12 @@ class ForeignSource:
     """
 
     def __init__(
-        self, path: str | Path, given: EventMap | None = None, *, stored: Path | None = None
+        self,
+        path: str | Path,
+        given: EventMap | None = None,
+        *,
+        stored: Path | None = None,
+        run: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.counters: Counter[str] = Counter()
@@ -56,8 +62,9 @@ class ForeignSource:
         self.truncated = False
         given = given or EventMap()
         try:
-            self._reader, self._survey, others = _choose(self.path, given, stored or self.path)
-            self.plan = _planned(self._survey, self._reader, given, others)
+            chosen = _choose(self.path, given, stored or self.path, run)
+            self._reader, self._survey, others, left_out = chosen
+            self.plan = _planned(self._survey, self._reader, given, others, left_out)
         except InputError as error:
             if str(path) in error.what:
                 raise
@@ -127,22 +134,90 @@ class ForeignSource:
             yield loss(start, end, Cause.TRUNCATED)
 
 
-def _choose(path: Path, given: EventMap, stored: Path) -> tuple[Reader, Survey, list[str]]:
-    """Return the reader of the buffer that has the most events that concern us, what is in it, and
-    the names and counts of other buffers that have some too."""
-    found: list[tuple[Reader, Survey, str]] = []
-    for reader in readers(path, given, stored):
-        survey = Survey.of(reader, given)
-        name = reader.buffer.name if isinstance(reader, DatReader) else ""
-        found.append((reader, survey, name))
-    counts = [sum(u.count for u in survey.uses.values()) for _, survey, _ in found]
-    best = int(np.argmax(counts))
-    others = [
-        f"{name or 'the top buffer'}: {count:,}"
-        for i, ((_, _, name), count) in enumerate(zip(found, counts, strict=True))
-        if i != best and count
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A part of a file that may be judged by itself: one of its buffers, or one of its runs."""
+
+    name: str
+    reader: Reader
+    survey: Survey
+
+    @property
+    def events(self) -> int:
+        """This is how many events of it concern us."""
+        return sum(use.count for use in self.survey.uses.values())
+
+
+def _choose(
+    path: Path, given: EventMap, stored: Path, run: int | None
+) -> tuple[Reader, Survey, list[Unseen], bool]:
+    """Return the reader of what is to be judged of *path*, what is in that, what else the file has,
+    and whether that was left out without having been asked for.
+
+    *run* is the number of the part that is asked for. Else all runs of a text are judged together,
+    but of several buffers only the one that has the most events that concern us. Raises UsageError
+    if there is no such part.
+    """
+    found = readers(path, given, stored)
+    merged = True
+    if isinstance(found[0], TextReader):
+        survey = _surveyed(found[0], given)
+        parts = found[0].parts()
+        merged = bool(parts) and parts[0].part.buffer is not None
+        if survey is not None and (not parts or (run is None and not merged)):
+            _one_of(path, run, [found[0].part.name])
+            return found[0], survey, [], False
+        found = list(parts)
+    names = [_name(reader) for reader in found]
+    _one_of(path, run, names)
+    if run is not None and not merged:
+        # What is in the other runs is not even looked at.
+        chosen = _Run(names[run - 1], found[run - 1], Survey.of(found[run - 1], given))
+        return chosen.reader, chosen.survey, [_others(names, run, None)], False
+    runs = [_Run(n, r, Survey.of(r, given)) for n, r in zip(names, found, strict=True)]
+    best = int(np.argmax([r.events for r in runs])) if run is None else run - 1
+    counts = [r.events for r in runs]
+    others = len(runs) > 1 and (run is not None or sum(counts) > counts[best])
+    unseen = [_others(names, best + 1, counts)] if others else []
+    return runs[best].reader, runs[best].survey, unseen, bool(unseen) and run is None
+
+
+def _surveyed(reader: TextReader, given: EventMap) -> Survey | None:
+    """Return what is in the whole text, or None if that can't be told, but may be of its parts."""
+    try:
+        return Survey.of(reader, given)
+    except InputError:
+        if not reader.parts():
+            raise
+        return None
+
+
+def _name(reader: Reader) -> str:
+    if isinstance(reader, DatReader):
+        return f"buffer {reader.buffer.name}" if reader.buffer.name else "the top buffer"
+    return reader.part.name if isinstance(reader, TextReader) else ""
+
+
+def _one_of(path: Path, run: int | None, names: list[str]) -> None:
+    """Raise UsageError unless *run* is the number of one of the runs called *names*, or None."""
+    if run is None or run <= len(names):
+        return
+    if len(names) == 1:
+        raise UsageError(f"{path} has one run only", "leave --run out")
+    listed = "; ".join(f"{n}: {name}" for n, name in enumerate(names, 1))
+    raise UsageError(f"{path} has no run {run}", f"its runs are {listed}")
+
+
+def _others(names: list[str], chosen: int, counts: list[int] | None) -> Unseen:
+    """Return what is said of the runs called *names* of which the one with the number *chosen* is
+    judged, and of which *counts* says how many events concern us."""
+    listed = [
+        f"{n} ({name}{'' if counts is None else f': {counts[n - 1]:,} events'})"
+        for n, name in enumerate(names, 1)
+        if n != chosen
     ]
-    return found[best][0], found[best][1], others
+    why = f"run {chosen} ({names[chosen - 1]}) alone is judged: only in one is the order known"
+    return Unseen(f"events of other runs in the file: {', '.join(listed)}", why, ("stale",))
 
 
 def readers(path: Path, given: EventMap, stored: Path | None = None) -> list[Reader]:
@@ -170,7 +245,11 @@ def readers(path: Path, given: EventMap, stored: Path | None = None) -> list[Rea
     return [TextReader(stored, begin.form, begin.style, given)]
 
 
-def _planned(survey: Survey, reader: Reader, given: EventMap, others: list[str]) -> Plan:
+def _planned(
+    survey: Survey, reader: Reader, given: EventMap, others: list[Unseen], left_out: bool
+) -> Plan:
+    """Return the plan, in which *others* is what else the file has; with *left_out* the verdict is
+    never clean because of that."""
     plan = make_plan(survey, reader, given)
     if survey.handlers and isinstance(reader, DatReader):
         known = reader.addresses("ghes_notify_nmi")
@@ -178,11 +257,7 @@ def _planned(survey: Survey, reader: Reader, given: EventMap, others: list[str])
         # The filter of our own script lets only GHES handlers pass.
         if not ours and not survey.handlers <= known:
             plan = without_reference(survey, plan, "nmi:nmi_handler was recorded for others too")
-    if others:
-        what = f"events in other buffers of the file: {', '.join(others)}"
-        why = "one buffer is judged, the one with the most: only in one is their order known"
-        checked = {**plan.not_checked, "stale": f"{what} are not judged"}
-        plan = replace(
-            plan, unseen=(*plan.unseen, Unseen(what, why, ("stale",))), not_checked=checked
-        )
-    return plan
+    if left_out:
+        checked = {**plan.not_checked, "stale": f"{others[0].what} are not judged: see --run"}
+        plan = replace(plan, not_checked=checked)
+    return replace(plan, unseen=(*plan.unseen, *others))

@@ -51,9 +51,11 @@ def test_known_events_in_a_second_buffer_are_never_clean(tmp_path: Path) -> None
     path = tmp_path / "two.dat"
     path.write_bytes(made)
     source = open_file(path)
-    assert "other buffers" in source.plan.not_checked["stale"]
+    assert "other runs" in source.plan.not_checked["stale"]
     report, _ = judged(path)
     assert any(reason.startswith("not-checked") for reason in report.reasons)
+    for run in (1, 2):
+        assert "stale" not in open_file(path, run=run).plan.not_checked
 
 
 def test_misses_beside_the_file_are_losses(tmp_path: Path) -> None:

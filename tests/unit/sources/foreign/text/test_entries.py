@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.build.texts import HEAD, judged, race, visit
+from ghesrace.events import Cause
+from tests.build.texts import HEAD, judged, losses, race, visit
 
 
 @pytest.mark.parametrize("chunk", [4 << 20, 150])
@@ -31,3 +32,10 @@ def test_each_head_counts_its_own_entries(tmp_path: Path) -> None:
     assert not judged(path)[0].truncated
     path.write_text(HEAD.format(5, 5) + visit(0, 1, 1) + HEAD.format(3, 3) + visit(1, 1, 1))
     assert judged(path)[0].truncated
+
+
+def test_any_head_may_say_that_entries_were_overwritten(tmp_path: Path) -> None:
+    """`cat per_cpu/*/trace` has a head for each CPU: what the second had lost was forgotten."""
+    path = tmp_path / "trace"
+    path.write_text(HEAD.format(4, 4) + visit(0, 1, 1) + HEAD.format(4, 90) + visit(1, 50, 2))
+    assert losses(judged(path)[1], Cause.OVERRUN)["cpu"].tolist() == [1]

@@ -9,11 +9,11 @@ import pytest
 
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
-from ghesrace.events import Context, Kind
+from ghesrace.events import Cause, Context, Kind
 from ghesrace.sources.files import open_file
 from ghesrace.sources.foreign.text.forms import form_of, read_begin, style_of
 from tests.build.paths import CORPUS
-from tests.build.texts import judged, visit
+from tests.build.texts import judged, losses, visit
 
 
 def test_head_names_the_column_of_the_context() -> None:
@@ -59,13 +59,15 @@ def test_latency_formats_head_names_a_cpu_that_is_no_flag(tmp_path: Path) -> Non
     path = tmp_path / "trace"
     path.write_text(_LATENCY_HEAD.format(12, 12) + body)
     style = style_of(path.read_bytes())
-    assert (style.context, style.columns, style.overwritten) == (2, 5, False)
+    assert (style.context, style.columns) == (2, 5)
     report, events = judged(path)
     assert set(events["ctx"][events["kind"] < Kind.LOSS].tolist()) == {Context.IRQ}
     assert not report.truncated
+    path.write_text(_LATENCY_HEAD.format(12, 20) + body)
+    report, events = judged(path)
+    assert set(losses(events, Cause.OVERRUN)["cpu"].tolist()) == {0, 1}
     path.write_text(_LATENCY_HEAD.format(13, 20) + body)
     assert judged(path)[0].truncated
-    assert style_of(path.read_bytes()).overwritten
 
 
 def test_flags_of_another_width_than_the_heads_are_read_by_letters(tmp_path: Path) -> None:

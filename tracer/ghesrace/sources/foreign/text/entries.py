@@ -9,7 +9,9 @@ import numpy.typing as npt
 from .lines import Text, integers, pc
 
 # The second is that of the trace option latency-format.
-_HEAD = r"^# (?:entries-in-buffer/entries-written: |latency: \d+ us, #)(?P<n>\d{1,18})/\d{1,18}"
+_HEAD = (
+    r"^# (?:entries-in-buffer/entries-written: |latency: \d+ us, #)(?P<n>\d{1,18})/(?P<w>\d{1,18})"
+)
 
 
 class Entries:
@@ -19,6 +21,7 @@ class Entries:
     >>> from .lines import lines_of
     >>> entries = Entries()
     >>> entries.take(lines_of(b"# entries-in-buffer/entries-written: 3/3\\na\\n"), np.array([1]))
+    2
     >>> entries.finish()
     ['the head says 3 entries, and 1 are there']
     >>> entries.told
@@ -27,20 +30,27 @@ class Entries:
 
     def __init__(self) -> None:
         self.told = True
+        self._overwritten = False
         self._expected: int | None = None
         self._seen = 0
         self._missing: list[str] = []
 
-    def take(self, lines: Text, rows: npt.NDArray[np.intp]) -> None:
-        """Count the *rows* of *lines* that are entries."""
+    def take(self, lines: Text, rows: npt.NDArray[np.intp]) -> int:
+        """Count the *rows* of *lines* that are entries. Return the line from which on a head said
+        that older entries were overwritten, which is len(lines) if none did."""
         heads = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, _HEAD)))
-        said = integers(pc.extract_regex(lines.take(heads), pattern=_HEAD).field("n")).tolist()
+        found = pc.extract_regex(lines.take(heads), pattern=_HEAD)
+        said = integers(found.field("n")).tolist()
+        over = heads[integers(found.field("w")) > said]
+        since = 0 if self._overwritten else int(over[0]) if len(over) else len(lines)
+        self._overwritten |= bool(len(over))
         begin = 0
         for head, number in zip(heads.tolist(), said, strict=True):
             self._add(int(((rows >= begin) & (rows < head)).sum()))
             self._end()
             self._expected, self._seen, begin = number, 0, head
         self._add(int((rows >= begin).sum()))
+        return since
 
     def _add(self, number: int) -> None:
         self._seen += number

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .lines import lines_of, pc, unix_lines
+from .lines import behind, lines_of, pc, unix_lines
 
 _SAMPLE = 1 << 18  # bytes of a text that are looked at first, which are enough for most heads
 _PIECE = 4 << 20
@@ -58,9 +58,6 @@ HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"
 # A head stands before each run; `trace-cmd report` begins with the number of CPUs.
 HEAD = r"^# tracer:|^cpus=\d+\s*$"
 _KERNEL_HEAD = re.compile(rb"^# tracer:", re.M)
-_OVERWRITTEN = re.compile(
-    rb"^# (?:entries-in-buffer/entries-written: |latency: \d+ us, #)(\d{1,18})/(\d{1,18})", re.M
-)
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
 # The head names the columns in their order, from one line to the next.
@@ -73,9 +70,9 @@ class Style:
     """This is what a text's begin says of how it prints. `bare` says that numbers are hexadecimal
     without 0x, as kernels before 3.14 print them. `context` is the column that has the context,
     where the head names the columns, and `columns` their number, else None. `kernel` says that the
-    kernel printed it, and `overwritten` that older events were overwritten.
+    kernel printed it.
 
-    >>> style_of(b"# tracer: nop\\n# entries-in-buffer/entries-written: 2/9  #P:2\\n").overwritten
+    >>> style_of(b"# tracer: nop\\n").kernel
     True
     """
 
@@ -83,7 +80,6 @@ class Style:
     context: int | None = None
     columns: int | None = None
     kernel: bool = False
-    overwritten: bool = False
 
 
 def style_of(sample: bytes) -> Style:
@@ -92,7 +88,6 @@ def style_of(sample: bytes) -> Style:
     >>> style_of(b"f: (arch_apei_flush_tlb_one+0x0/0x10) addr=ffffc900ffc90000\\n").bare
     True
     """
-    match = _OVERWRITTEN.search(sample)
     named = _COLUMNS.search(sample)
     # latency-format has the CPU in front of the flags.
     names = [name for name in _COLUMN.findall(named[0] if named else b"") if name != b"CPU"]
@@ -101,7 +96,6 @@ def style_of(sample: bytes) -> Style:
         context=names.index(b"hardirq/softirq") if b"hardirq/softirq" in names else None,
         columns=len(names) if b"hardirq/softirq" in names else None,
         kernel=bool(_KERNEL_HEAD.search(sample)),
-        overwritten=match is not None and int(match[2]) > int(match[1]),
     )
 
 
@@ -115,9 +109,9 @@ class Begin:
     why_not: str | None = None
 
 
-def read_begin(path: Path) -> Begin:
+def read_begin(path: Path, skip: int = 0) -> Begin:
     """Return what the first lines in *path* that fit a form tell, however long the head before them
-    is. Raises OSError.
+    is. The first *skip* lines are left out. Raises OSError.
 
     read_begin(Path("trace.txt")).form
     """
@@ -128,6 +122,8 @@ def read_begin(path: Path) -> Begin:
             data = rest + data
             cut = data.rfind(b"\n") + 1
             piece, rest = unix_lines(data[:cut]), data[cut:]
+            if skip:
+                piece, skip = behind(piece, skip)
             form = form_of(piece)
             if form is not None:
                 return Begin(form, style_of(head + piece))

@@ -45,6 +45,19 @@ def unix_lines(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n") if b"\r" in data else data
 
 
+def behind(data: bytes, skip: int) -> tuple[bytes, int]:
+    """Return the whole lines *data* behind the first *skip* ones, and how many more are to be
+    skipped.
+
+    >>> behind(b"a\\nb\\n", 1), behind(b"a\\nb\\n", 3)
+    ((b'b\\n', 0), (b'', 1))
+    """
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    if skip < len(ends):
+        return data[int(ends[skip - 1]) if skip else 0 :], 0
+    return b"", skip - len(ends)
+
+
 def integers(text: Text, empty: int = 0) -> npt.NDArray[np.int64]:
     """Return the decimal numbers of at most 18 digits in *text*, and *empty* where there is none.
 

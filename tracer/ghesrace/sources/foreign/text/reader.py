@@ -27,9 +27,10 @@ from ghesrace.sources.ring.pages import UNCOUNTED, EventFormat, Records
 
 from . import lost as lost_lines
 from .entries import Entries
-from .forms import FORMS, HARMLESS, HEAD, STAMPED, Style
-from .lines import Text, integers, lines_of, numbers, pc, unix_lines
+from .forms import FORMS, HARMLESS, HEAD, STAMPED, Style, read_begin
+from .lines import Text, behind, integers, lines_of, numbers, pc, unix_lines
 from .pages import FIELDS_PER_EVENT, LAYOUT, MAX_TS, Columns, pages, text_format
+from .parts import WHOLE, Buffers, Part, only, parts_of
 from .runs import Runs
 
 _CHUNK = 4 << 20
@@ -61,7 +62,7 @@ class _Known:
 
 class TextReader:
     """This reads one text file; see foreign.reader.Reader. *form* is a key of FORMS, *style* how
-    the text prints, and *given* the map file.
+    the text prints, *given* the map file, and *part* what of the text is to be read.
 
         begin = read_begin(path)
         reader = TextReader(path, begin.form, begin.style, EventMap())
@@ -69,8 +70,16 @@ class TextReader:
 
     layout = LAYOUT
 
-    def __init__(self, path: Path, form: str, style: Style, given: EventMap) -> None:
+    def __init__(
+        self, path: Path, form: str, style: Style, given: EventMap, part: Part = WHOLE
+    ) -> None:
         self.path = path
+        self.part = part
+        self._buffers = Buffers()
+        self._starts: list[int] = []  # the lines at which the runs after the first begin
+        self._offset = 0  # of the stamps of the last event
+        self._line = 0  # the number of the next piece's first line
+        self._open_head: int | None = None  # the line of a head behind which no event was yet
         self.clock = self.arch = self.release = ""
         self.truncated: list[str] = []
         self.missed: dict[str, int] = {}
@@ -126,6 +135,9 @@ class TextReader:
         self._unread.clear()
         self.unread = 0
         self._runs = Runs()
+        self._buffers = Buffers()
+        self._starts.clear()
+        self._line, self._open_head, self._offset = self.part.first, None, 0
         entries = Entries()
         lost: dict[int, int] = {}
         newest: dict[int, int] = {}
@@ -133,13 +145,12 @@ class TextReader:
         gaps: list[Gap] = []
         for lines in self._chunks():
             columns, more = self._columns(lines, lost, newest, entries)
+            self._line += len(lines)
             gaps += more
             if columns is None:
                 continue
             for cpu in np.unique(columns.cpu).tolist():
                 mine = np.flatnonzero(columns.cpu == cpu)
-                if self._style.overwritten and cpu not in newest:
-                    columns.lost[mine[0]] = UNCOUNTED
                 newest[cpu] = int(columns.ts[mine[-1]])
             if waiting is not None:
                 begins = [gap.begin for gap in gaps]
@@ -157,8 +168,11 @@ class TextReader:
             yield replace(waiting, lost=(*waiting.lost, *gaps))
 
     def _chunks(self) -> Iterator[Text]:
-        """Yield whole lines, some MiB at a time. A last line without its end is left out."""
+        """Yield the part's whole lines, some MiB at a time. A last line without its end is left
+        out."""
         rest = b""
+        skip, left = self.part.first, self.part.last
+        left = None if left is None else left - skip
         with self.path.open("rb") as file:
             while data := file.read(_CHUNK):
                 data = rest + data
@@ -166,8 +180,18 @@ class TextReader:
                 rest = data[cut:]
                 if len(rest) > _MAX_LINE:
                     raise InputError("it has a line of more than 1 MiB", "is it a trace?")
-                if cut:
-                    yield lines_of(unix_lines(data[:cut]))
+                piece = data[:cut]
+                if skip:
+                    piece, skip = behind(piece, skip)
+                if not piece:
+                    continue
+                lines = lines_of(unix_lines(piece))[:left]
+                if self.part.buffer is not None:
+                    lines = only(lines, self.part.buffer)
+                yield lines
+                left = None if left is None else left - len(lines)
+                if left == 0:
+                    return
         if rest:  # The next line may be cut in the blanks that it begins with.
             self.truncated.append("the text ends in the middle of a line")
 
@@ -186,12 +210,14 @@ class TextReader:
         odd, odd_cpu, odd_ts = self._stamped(lines, bad)
         gone = lost_lines.told(lines)
         heads = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, HEAD)))
-        entries.take(lines, np.union1d(good, odd))
+        self._buffers.take(lines.take(pa.array(good)))
+        overwritten = entries.take(lines, np.union1d(good, odd))
         cpu = integers(part.field("cpu"))
         before_runs = len(self._runs.gaps)
         offsets = self._runs.place(cpu, ts, np.searchsorted(good, heads).tolist())
         gaps = [Gap(b, e, Cause.CLOCK, ALL_CPUS, 0) for b, e in self._runs.gaps[before_runs:]]
         ts = ts + offsets
+        self._note_starts(good, heads, offsets)
         self.unread += len(odd)
         if not len(good):
             for number, count in zip(gone[1].tolist(), gone[2].tolist(), strict=True):
@@ -223,6 +249,9 @@ class TextReader:
         lost_lines.place(
             before, cpu, whole, np.searchsorted(good, gone[0]), gone[1], gone[2], lost, newest
         )
+        for number in set(np.unique(cpu[whole]).tolist()) - newest.keys():
+            first = int(np.flatnonzero((cpu == number) & whole)[0])
+            before[first] = UNCOUNTED if good[first] >= overwritten else before[first]
         # An event whose arguments can't be read ("(fault)") can't be read either.
         holes, keep = np.flatnonzero(~whole), np.flatnonzero(whole)
         odd = np.concatenate((odd, good[holes]))
@@ -237,6 +266,36 @@ class TextReader:
             cpu[keep], ts[keep], pid[keep], flags[keep], ident[keep], before[keep], values[keep]
         )
         return columns, gaps
+
+    def _note_starts(
+        self,
+        good: npt.NDArray[np.intp],
+        heads: npt.NDArray[np.intp],
+        offsets: npt.NDArray[np.int64],
+    ) -> None:
+        """Note the lines at which runs begin: a run's head, or else its first event. *good* are the
+        lines of the events, *heads* those of heads, and *offsets* differ from run to run."""
+        before = np.concatenate(([self._offset], offsets[:-1])) if len(offsets) else offsets
+        for row in np.flatnonzero(offsets != before).tolist():  # This loops over runs.
+            previous = int(good[row - 1]) if row else -1
+            head = heads[(heads > previous) & (heads < good[row])]
+            begin = self._line + int(head[0] if len(head) else good[row])
+            self._starts.append(begin if row or self._open_head is None else self._open_head)
+        if len(offsets):
+            self._offset, self._open_head = int(offsets[-1]), None
+        left = heads[heads > (good[-1] if len(good) else -1)]
+        if len(left) and self._open_head is None:
+            self._open_head = self._line + int(left[0])
+
+    def parts(self) -> list[TextReader]:
+        """Return a reader for each part of the text, or [] if it is one part. That is known after
+        `blocks` was read once. Raises OSError."""
+        made = []
+        for part in parts_of(self._buffers, self._starts):
+            begin = read_begin(self.path, part.first)
+            form, style = begin.form or self._form, begin.style
+            made.append(TextReader(self.path, form, style, self._given, part))
+        return made
 
     def _stamped(
         self, lines: Text, bad: npt.NDArray[np.intp]
@@ -416,8 +475,8 @@ class TextReader:
             what = f"what happened between run {number - 1} and run {number} in the text"
             why = (
                 f"its stamps begin anew at {first / 1e9:.6f} s, as after another boot or in a log "
-                f"that was appended to; they are shown {self._shift(number):.6f} s later. Cut the "
-                "text there, and check the parts"
+                f"that was appended to; they are shown {self._shift(number):.6f} s later. Judge "
+                f"each by itself: --run 1 to --run {len(self._runs.starts) + 1}"
             )
             self.unseen.append(Unseen(what, why, every))
         what = "probe hits that the kernel skipped (kprobe_profile)"

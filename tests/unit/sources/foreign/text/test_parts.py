@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts that have several of something: each part by itself, and never a race across them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ghesrace.checker.report import Report, Verdict
+from ghesrace.errors import UsageError
+from ghesrace.sources.files import open_file
+from tests.build.captures import check
+from tests.build.judging import judge_source
+from tests.build.paths import CORPUS
+from tests.build.texts import HEAD, race, visit
+
+
+def visits(us: int, pfn: int) -> str:
+    """Both CPUs see one frame only."""
+    return "".join(visit(n % 2, us + 2_000 * n, pfn) for n in range(4))
+
+
+SAFE = visits(1_000_100, 1)
+
+
+def named(name: str, text: str, width: int = 9) -> str:
+    """*text* as `trace-cmd report` prints it, of one buffer or file among several."""
+    before = f"{name:>{width}}: " if name else " " * (width + 2)
+    return "".join(before + line for line in text.splitlines(keepends=True))
+
+
+def by_time(*texts: str) -> str:
+    """The lines of *texts*, the oldest first, as `trace-cmd report` merges them."""
+    lines = [line for text in texts for line in text.splitlines(keepends=True)]
+    return "".join(sorted(lines, key=lambda line: line.partition("1.0")[2]))
+
+
+def report(path: Path, run: int | None = None) -> Report:
+    return judge_source(open_file(path, run=run))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "trace"
+
+
+def test_two_buffers_merged_are_never_one(path: Path) -> None:
+    """Each buffer has one frame only: the hand-offs between them never happened."""
+    one, two = SAFE, visits(1_001_100, 2)
+    path.write_text(by_time(one, two))
+    assert report(path).verdict is Verdict.OBSERVED  # Nothing tells that these are two.
+    path.write_text(by_time(named("host.dat", one), named("guest.dat", two)))
+    merged = report(path)
+    assert merged.verdict is Verdict.INCONCLUSIVE
+    assert any("--run" in reason for reason in merged.reasons)
+    assert any("(guest.dat: 16 events)" in unseen.what for unseen in merged.unseen)
+    for run in (1, 2):
+        alone = report(path, run)
+        assert alone.verdict is Verdict.CLEAN
+        assert alone.slots[0].episodes == 4
+
+
+@pytest.mark.parametrize("first", ["", "top"])
+def test_a_race_in_one_buffer_is_found_there(path: Path, first: str) -> None:
+    """The top buffer has no name; --run must not lose its race."""
+    path.write_text(by_time(named(first, race()), named("ghes", SAFE)))
+    assert report(path).verdict is Verdict.INCONCLUSIVE
+    verdicts = {report(path, run).verdict for run in (1, 2)}
+    assert verdicts == {Verdict.OBSERVED, Verdict.CLEAN}
+
+
+def test_a_buffer_without_events_of_ours_costs_nothing(path: Path) -> None:
+    """A top buffer full of sched events must not make every verdict inconclusive."""
+    noise = "  bash-1 [000] d.h1. 1.000001: sched_switch: prev=1\n" * 3
+    path.write_text(named("", noise) + named("ghes", SAFE))
+    assert report(path).verdict is Verdict.CLEAN
+
+
+def test_one_named_buffer_is_the_whole(path: Path) -> None:
+    """trace-cmd names an instance even where nothing else was recorded."""
+    path.write_text(named("ghes", race()))
+    assert report(path).verdict is Verdict.OBSERVED
+    with pytest.raises(UsageError, match="one run only"):
+        open_file(path, run=2)
+
+
+def test_commands_with_colons_are_no_buffers(path: Path) -> None:
+    """kworkers have colons in their names; their lines would be another buffer's."""
+    text = race().replace("<idle>-0 ", "kworker/0:1-12 ", 5).replace("<idle>", "irq/9:x", 3)
+    path.write_text(text)
+    assert report(path).verdict is Verdict.OBSERVED
+
+
+@pytest.mark.parametrize("chunk", [4 << 20, 150])
+def test_each_run_is_judged_as_if_it_stood_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Whoever is told to cut the file, and does, gets the same."""
+    monkeypatch.setattr("ghesrace.sources.foreign.text.reader._CHUNK", chunk)
+    texts = [(CORPUS / name).read_text() for name in ("boot1.txt", "boot2.txt")]
+    texts.append(HEAD.format(24, 24) + race())
+    path.write_text("".join(texts))
+    together = report(path)
+    assert together.verdict is not Verdict.CLEAN
+    alone = path.with_name("alone")
+    for number, text in enumerate(texts, 1):
+        alone.write_text(text)
+        expected, got = report(alone), report(path, number)
+        assert (got.verdict, got.events, got.losses) == (
+            expected.verdict,
+            expected.events,
+            expected.losses,
+        )
+        assert not got.truncated
+        assert any("other runs" in unseen.what for unseen in got.unseen)
+
+
+def test_a_run_that_is_not_there_is_bad_usage(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Judging another one would answer a question that nobody asked."""
+    path.write_bytes((CORPUS / "two-boots.txt").read_bytes())
+    assert check(path, "--run", "1", "--accept-unknown", "clock,skipped-probes") == 0
+    assert check(path, "--run", "3") == 2
+    assert "1: lines 1 to 20; 2: lines 21 to the end" in capsys.readouterr().err
+    assert check(CORPUS / "v6.dat", "--run", "2") == 2
+    with pytest.raises(SystemExit):
+        check(path, "--run", "0")
+
+
+def test_a_capture_has_no_runs(clean: Path) -> None:
+    """Its one run would be another one's."""
+    with pytest.raises(UsageError, match="one run"):
+        open_file(clean, run=1)
