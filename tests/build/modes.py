@@ -22,15 +22,17 @@ _OTHERS: dict[str, dict[str, ModuleType]] = {}
 
 
 def _swap(package: str, modules: dict[str, ModuleType]) -> dict[str, ModuleType]:
-    """Let *modules* be those of *package*; return the ones that were."""
+    """Let *modules* be those below *package*; return the ones that were."""
     parent = importlib.import_module(package)
-    before = {name: sys.modules[name] for name in sys.modules if name.rpartition(".")[0] == package}
+    before = {name: sys.modules[name] for name in sys.modules if name.startswith(f"{package}.")}
     for name in before:
         del sys.modules[name]
-        delattr(parent, name.rpartition(".")[2])
+        if name.rpartition(".")[0] == package:
+            delattr(parent, name.rpartition(".")[2])
+    sys.modules.update(modules)
     for name, module in modules.items():
-        sys.modules[name] = module
-        setattr(parent, name.rpartition(".")[2], module)
+        if name.rpartition(".")[0] == package:
+            setattr(parent, name.rpartition(".")[2], module)
     return before
 
 

@@ -158,6 +158,9 @@ class Server:
             codes[mutant.module] = self.modules[mutant.module].code(mutant.n)
         for name in [n for n in sys.modules if n.partition(".")[0] in self.forget]:
             del sys.modules[name]
+        for package in self.forget:
+            if package not in codes:  # what finds modules for it stands behind what comes next
+                importlib.import_module(package)
         sys.meta_path.insert(0, _Finder(codes, self.paths))
         for name, check in importlib.import_module(self.suite).checks():
             try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -173,10 +174,8 @@ def test_a_map_behind_an_unmap_is_open_only_if_that_goes_on(behind: str, n: int)
 def test_the_two_modes_are_two() -> None:
     """What compares them would compare one with itself."""
     engines = both("ghesrace.checker.engine")
-    cores = both("ghesrace.checker.core.run")
-    assert [core.COMPILED for core in cores] == [True, False]
-    for engine, core in zip(engines, cores, strict=True):
-        assert type(engine.Engine(plan()).core) is core.Core
+    steps = [type(engine.Engine(plan()).core).feed for engine in engines]
+    assert [isinstance(step, FunctionType) for step in steps] == [False, True]
 
 
 def answers(p: object, stream: np.ndarray) -> tuple[object, object]:
@@ -190,7 +189,7 @@ def answers(p: object, stream: np.ndarray) -> tuple[object, object]:
             said.append(str(error))
             continue
         engine.finish()
-        said.append(engine.report())
+        said.append(repr(engine.report()))  # each mode has its own classes
     return said[0], said[1]
 
 
