@@ -191,6 +191,8 @@ def damaged(**fields: Any) -> Callable[[dict[str, Any]], None]:
         lambda d: d.update(numbered_arguments=0),
         lambda d: d.update(clock_error_ns=-1),
         lambda d: d.update(clock_error_ns=2**70),
+        lambda d: d.update(clock_proven_ns=2**70),
+        lambda d: d.update(clock_proven_ns=d["clock_error_ns"] - 1),
         lambda d: d.update(pair_errors_ns=[[1, 0, 5]]),
         lambda d: d.update(pair_errors_ns=[[0, 1]]),
         lambda d: d.update(pair_errors_ns=[[0, 1, -1]]),

@@ -144,6 +144,7 @@ def first(data: dict[str, Any], **values: Any) -> None:
         lambda d: d.update(backend="dtrace"),
         lambda d: d.update(cpus=[-1]),
         lambda d: d.update(clock_error_ns=10**10),
+        lambda d: d.update(clock_proven_ns=10**10),
         lambda d: d.update(more=1),
         lambda d: d["slots"][0].update(lock="row"),
         lambda d: d["slots"][0].update(address=2**64),

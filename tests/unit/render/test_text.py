@@ -3,13 +3,27 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ghesrace.checker.engine import Engine
+from ghesrace.checker.report import Report
+from ghesrace.events import Events
+from ghesrace.plan import UNPROVEN_NS, Plan
+from ghesrace.render.text import new_console, print_report
 from tests.build.captures import capture, check
-from tests.build.trace import bounce, plan
+from tests.build.trace import STEP, bounce, plan
+
+
+def judge(p: Plan, stream: Events) -> Report:
+    """What the rule written anew says of a stream."""
+    engine = Engine(p)
+    engine.feed(stream)
+    engine.finish()
+    return engine.report()
 
 
 def test_two_contexts_of_one_cpu_are_two_columns(
@@ -49,3 +63,27 @@ def test_unseen_and_unchecked_are_told(tmp_path: Path, capsys: pytest.CaptureFix
     path = capture(tmp_path / "blind.arrows", bounce(flush=True), blind)
     assert check(path) == 3
     assert "stale: not checked: no symbol unmaps a slot" in capsys.readouterr().out
+
+
+def told(report: Report) -> str:
+    """The text of a report, on one line."""
+    out = io.StringIO()
+    print_report(new_console(out), report, {})
+    return " ".join(out.getvalue().split())
+
+
+def test_an_assumed_clock_error_is_told_with_the_verdict() -> None:
+    """A reader would take for proven what rests on clocks that nobody could measure."""
+    busy = replace(plan(), clock_proven_ns=UNPROVEN_NS)
+    text = told(judge(busy, bounce().stream()))
+    assert text.startswith("race-observed, assuming that clocks agree within 1,000 ns")
+    assert "It assumes that the clocks of two CPUs agree within 1,000 ns." in text
+    assert "clocks" not in told(judge(plan(), bounce().stream()))
+
+
+def test_uses_that_the_clocks_can_not_order_are_counted_in_the_text() -> None:
+    """Whoever looks for a lock that fails could not see how many uses nothing could compare."""
+    report = judge(plan(error=STEP * 6), bounce(flush=True).stream())
+    assert "overlap: 0 observed, 0 predicted; not ordered by the clocks: 6 of 6 uses" in told(
+        report
+    )

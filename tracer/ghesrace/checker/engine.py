@@ -188,6 +188,7 @@ class Engine:
             findings=findings,
             unseen=list(self.plan.unseen),
             qualified_by=self.plan.unknowns,
+            assumed_clock_ns=self.plan.clock_error_ns if self.core.facts.assumed else None,
         )
 
     def _result(self, pattern: Pattern) -> PatternResult:

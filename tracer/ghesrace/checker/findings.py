@@ -58,7 +58,8 @@ class Finding:
     addresses p (stale) and q (meant), in bytes, if there are any. `slot` is None where it is no
     matter of a slot. `explanation` says in plain words what protects, or what would have to happen.
     If it is `reordered`, the witness is another order of the recorded lock holds than the recorded
-    one.
+    one. If `assumed_clock_ns` is not None, no occurrence is known to be sure under the proven bound
+    of the clock error: each assumes that the clocks of two CPUs agree within that many ns.
     """
 
     pattern: str
@@ -72,6 +73,19 @@ class Finding:
     reordered: bool = False
     count: int = 0
     occurrences: list[Occurrence] = field(default_factory=list)
+    assumed_clock_ns: int | None = None
+
+    def add_clock(self, assumed_ns: int | None) -> None:
+        """Take the clock error (ns) that the next occurrence assumes, before it is counted; None if
+        it assumes nothing, which then holds for the finding.
+
+        >>> found = Finding("overlap", "observed", None, "GHES_IRQ", (0, 1), None, "a", [])
+        >>> found.add_clock(1000)
+        >>> found.assumed_clock_ns
+        1000
+        """
+        if not self.count or assumed_ns is None:
+            self.assumed_clock_ns = assumed_ns
 
 
 def ranked(findings: list[Finding]) -> list[Finding]:
@@ -117,14 +131,21 @@ class Collection:
     all_occurrences: bool = False
     found: dict[tuple[object, ...], Finding] = field(default_factory=dict)
 
-    def add(self, key: tuple[object, ...], make: Callable[[], Finding], when: Occurrence) -> None:
+    def add(
+        self,
+        key: tuple[object, ...],
+        make: Callable[[], Finding],
+        when: Occurrence,
+        assumed_ns: int | None = None,
+    ) -> None:
         """Count one occurrence of the finding under *key*, which *make* returns if there is none
-        yet."""
+        yet. *assumed_ns* is the clock error that the occurrence assumes, if it does."""
         finding = self.found.get(key)
         if finding is None:
             if len(self.found) >= MAX_FINDINGS:
                 return
             finding = self.found[key] = make()
+        finding.add_clock(assumed_ns)
         finding.count += 1
         if self.all_occurrences or len(finding.occurrences) < FIRST_OCCURRENCES:
             finding.occurrences.append(when)

@@ -72,6 +72,8 @@ class Report:
     `events` counts the events, `lost` the lost ones (None where they could not be counted), and
     `losses` the lost ones by cause. `qualified_by` names what the recording can't tell, on which
     the verdict rests (unknowns.UNKNOWNS).
+    `losses` the lost ones by cause. `assumed_clock_ns` is the clock error that is assumed, where
+    only a larger one was proven.
     """
 
     verdict: Verdict
@@ -85,3 +87,4 @@ class Report:
     findings: list[Finding]
     unseen: list[Unseen]
     qualified_by: tuple[str, ...] = ()
+    assumed_clock_ns: int | None = None

@@ -37,6 +37,7 @@ __all__ = [
     "FIELDS",
     "MAX_SLOTS",
     "PLAN_VERSION",
+    "UNPROVEN_NS",
     "AllOf",
     "AnyOf",
     "Backend",
@@ -60,6 +61,7 @@ __all__ = [
 
 PLAN_VERSION = 2
 _TEXT_VERSION = 1  # its fetches and filters are text, in tracefs's words
+UNPROVEN_NS = 10**10 - 1  # the clock error of which nothing is proven
 MAX_SLOTS = 1024  # the x86 fixmap has fewer indices in all
 
 LockUnit = Literal["page", "report"]
@@ -153,8 +155,10 @@ class Plan:
     `pti` says that kernel entries are not global, and `forced_broadcast` that the hypervisor makes
     this guest's local invalidations broadcasts, which they are not on bare metal. `cpus` are the
     CPUs online at the time. `clock_error_ns` bounds how wrong the order of two stamps of different
-    CPUs can be. `pair_errors_ns` gives another bound for the pairs of CPUs for which one is proven,
-    as (x, y, ns) with x < y, and `clock_drift_ns` says how far two CPUs' stamps drift apart in a
+    CPUs can be. Where that is assumed, `clock_proven_ns` is the larger bound that was proven, or
+    UNPROVEN_NS where nothing was; None says that `clock_error_ns` is the proven one.
+    `pair_errors_ns` gives another bound for the pairs of CPUs for which one is proven, as
+    (x, y, ns) with x < y, and `clock_drift_ns` says how far two CPUs' stamps drift apart in a
     second. With `contexts` the source can tell an event's context; otherwise all events seem to be
     a task's, or an NMI's an interrupt's. `backend` attaches the probes, and `transport` matters to
     BPF only. With `summary` the kernel judges and keeps no events (sources/bpf/summary). With
@@ -174,6 +178,7 @@ class Plan:
     cpus: tuple[int, ...] = ()
     clock: str = "mono"
     clock_error_ns: int = 1000
+    clock_proven_ns: int | None = None
     pair_errors_ns: tuple[tuple[int, ...], ...] = ()
     clock_drift_ns: int = 0
     contexts: bool = True
@@ -236,6 +241,9 @@ class Plan:
             raise InputError("the plan in the file names an impossible CPU")
         if not 0 <= self.clock_error_ns < 10**10 or len(self.slots) > MAX_SLOTS:
             raise InputError("the plan in the file has an impossible clock error or slot count")
+        proven = self.clock_proven_ns
+        if proven is not None and not self.clock_error_ns <= proven <= UNPROVEN_NS:
+            raise InputError("the plan in the file has an impossible proven clock error")
         for pair in self.pair_errors_ns:
             if len(pair) != 3 or not (0 <= pair[0] < pair[1] < ALL_CPUS and 0 <= pair[2] < 10**10):
                 raise InputError("the plan in the file has an impossible clock error of two CPUs")

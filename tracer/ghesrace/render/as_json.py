@@ -26,6 +26,7 @@ def report(result: Report, host: dict[str, Any], file: str | None = None) -> dic
         "verdict": result.verdict.word,
         "qualified_by": list(result.qualified_by),
         "reasons": result.reasons,
+        "assumed_clock_ns": result.assumed_clock_ns,
         "truncated": result.truncated,
         "events": result.events,
         "lost": result.lost,
@@ -77,6 +78,7 @@ def _finding(finding: Finding, host: dict[str, Any]) -> dict[str, Any]:
         "sources": [frame_source(host, f) for f in finding.frames or ()],
         "count": finding.count,
         "reordered": finding.reordered,
+        "assumed_clock_ns": finding.assumed_clock_ns,
         "explanation": finding.explanation,
         "occurrences": [_occurrence(o) for o in finding.occurrences],
         "steps": [

@@ -61,6 +61,9 @@ def print_report(
         head.append(f", resting on {', '.join(result.qualified_by)}")
     if title:
         head.append(f"  {title}", style="default")
+    if result.assumed_clock_ns is not None:
+        ns = result.assumed_clock_ns
+        head.append(f", assuming that clocks agree within {ns:,} ns", style="default")
     console.print(head)
     if host.get("release"):
         console.print(f"{host.get('arch', '')} Linux {host['release']}".strip(), style="dim")
@@ -166,6 +169,9 @@ def _finding(
     times = "once" if finding.count == 1 else f"{finding.count:,} times"
     where = f" at slot {finding.slot}" if finding.slot is not None else ""
     console.print(f"{times}{where}: {finding.explanation}.")
+    if finding.assumed_clock_ns is not None:
+        ns = finding.assumed_clock_ns
+        console.print(f"It assumes that the clocks of two CPUs agree within {ns:,} ns.")
     for name, frame in zip("pq", finding.frames or (), strict=False):
         source = frame_source(host, frame)
         console.print(f"  {name} = {frame:#x}{f' of {source}' if source else ''}", style="dim")

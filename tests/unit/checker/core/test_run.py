@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType
 
@@ -18,6 +19,7 @@ from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report
 from ghesrace.errors import InputError
 from ghesrace.events import Cause, Kind
+from ghesrace.plan import UNPROVEN_NS
 from tests.build.modes import EDGES, both
 from tests.build.trace import STEP, A, B, Trace, V, batches, plan
 from tests.litmus.parse import CASES, load
@@ -224,3 +226,68 @@ def test_edges_of_64_bits_are_the_same_compiled(
         at[name] = value & np.iinfo(stream.dtype[name]).max
     compiled, source = answers(case.plan, stream)
     assert compiled == source
+
+
+def assumed(trace: Trace, proven: int | None, error: int = 100) -> tuple[int | None, list[object]]:
+    """What the verdict assumes of the clocks, and what each finding does that was not reordered."""
+    p = replace(plan(error=error), clock_proven_ns=proven)
+    report = judge(p, trace.stream())
+    found = [f.assumed_clock_ns for f in report.findings if not f.reordered]
+    assert found, report
+    for cut in range(1, len(trace.stream())):
+        parts = judge(p, *batches(trace.stream(), cut)).findings
+        assert [f.assumed_clock_ns for f in parts if not f.reordered] == found, cut
+    return report.assumed_clock_ns, found
+
+
+def test_a_race_says_whether_it_rests_on_an_assumed_clock_error() -> None:
+    """A host that is too busy to prove its clocks would be told of a race as if it had; or each
+    race there would be doubted, though the two CPUs were far enough apart."""
+    trace = Trace()
+    trace.report(0, A)
+    trace.now += STEP * 1000
+    trace.report(1, A)
+    trace.now += STEP * 50
+    trace.report(0, B)
+    assert assumed(trace, None) == (None, [None])
+    assert assumed(trace, STEP * 40) == (100, [None])
+    assert assumed(trace, STEP * 100) == (100, [100])
+    assert assumed(trace, UNPROVEN_NS) == (100, [100])
+
+
+def test_luck_within_the_proven_bound_is_assumed_away() -> None:
+    """A broadcast that only the assumed bound puts behind the read may have saved it."""
+    trace = Trace()
+    trace.report(0, A)
+    trace.now += STEP * 1000
+    trace.report(1, A)
+    trace.now += STEP * 1000
+    trace.report(0, B)
+    trace.now += STEP * 40
+    trace.add(2, Kind.BCAST_RANGE, events.Context.TASK, addr=V, size=4096)
+    trace.add(2, Kind.BCAST_END, events.Context.TASK)
+    trace.now += STEP * 1000
+    assert assumed(trace, STEP * 20) == (100, [None])
+    assert assumed(trace, STEP * 100) == (100, [100])
+
+
+@pytest.mark.parametrize("inner", [0, 1])
+def test_an_overlap_and_a_torn_edit_say_what_they_assume(inner: int) -> None:
+    """A lock, or an edit, would be called broken where only assumed clocks say so."""
+    trace = Trace()
+    if inner:
+        trace.add(0, Kind.EDIT, events.Context.TASK, addr=V, size=4096)
+    else:
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.now += STEP * 20
+    trace.report(1, B, flush=True)
+    trace.now += STEP * 20
+    if inner:
+        trace.add(0, Kind.EDIT_END, events.Context.TASK, addr=V, size=4096)
+    else:
+        trace.add(0, Kind.UNMAP, slot=0)
+        trace.add(0, Kind.NMI_REF, events.Context.TASK)
+    said, found = assumed(trace, STEP * 15)
+    assert (said, set(found)) == (100, {None})
+    said, found = assumed(trace, STEP * 60)
+    assert (said, set(found)) == (100, {100})

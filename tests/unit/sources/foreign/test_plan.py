@@ -10,7 +10,7 @@ import pytest
 
 from ghesrace.errors import InputError
 from ghesrace.events import Kind
-from ghesrace.plan import Plan
+from ghesrace.plan import UNPROVEN_NS, Plan
 from ghesrace.sources.files import open_file
 from ghesrace.sources.foreign.eventmap import EventMap
 from ghesrace.sources.foreign.plan import make_plan, without_reference
@@ -112,6 +112,7 @@ def test_an_assumed_clock_error_is_told(tmp_path: Path) -> None:
         assumed
     )
     given = planned(tmp_path, race(), "clock_error_ns = 77\n")
+    assert (assumed.clock_proven_ns, given.clock_proven_ns) == (UNPROVEN_NS, None)
     assert given.clock_error_ns == 77
     assert "is assumed" not in unseen(given)
 

@@ -8,7 +8,8 @@ from ghesrace.plan import Plan
 
 class Clocks:
     """A plan's bounds of the clock error, in ns: `general`, those of pairs that have one of their
-    own, and `largest`, which bounds every pair.
+    own, and `largest`, which bounds every pair. With *proven* the general one is what was proven,
+    where the plan assumes less.
 
     Whatever compares the stamps of two CPUs asks `error`. What has to hold for all CPUs at once,
     such as how far the mark must have passed, takes `largest`.
@@ -19,8 +20,10 @@ class Clocks:
     (50, 900, 0, 900)
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, proven: bool = False) -> None:
         self.general = plan.clock_error_ns
+        if proven and plan.clock_proven_ns is not None:
+            self.general = plan.clock_proven_ns
         self.own = {x << 16 | y: error for x, y, error in plan.pair_errors_ns}
         self.pairs = bool(self.own)
         self.largest = max(self.general, max(self.own.values(), default=0))

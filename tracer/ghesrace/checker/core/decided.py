@@ -16,15 +16,16 @@ from ghesrace.checker.core.state import Episode
 class Decided:
     """One step decided this.
 
-    `overlaps` are pairs of uses of one slot that surely overlap, and `not_ordered` counts the
-    uses, of all `uses`, that the clocks leave open. `met` are GHES writes that met, or may have
-    met, a page-table edit, and `sent` are shootdowns from where none may be sent. `open_ends` and
-    `orphans` count maps without an unmap and unmaps without a map. `hid` tells whether losses may
-    have hidden a whole episode, and `hid_kinds` (bits by Kind) what any of them may have hidden.
+    `overlaps` are pairs of uses of one slot that surely overlap, and whether that assumes that the
+    clocks agree; `not_ordered` counts the uses, of all `uses`, that the clocks leave open. `met` are
+    GHES writes that met, or may have met, a page-table edit, and `sent` are shootdowns from where
+    none may be sent. `open_ends` and `orphans` count maps without an unmap and unmaps without a
+    map. `hid` tells whether losses may have hidden a whole episode, and `hid_kinds` (bits by Kind)
+    what any of them may have hidden.
     """
 
     judged: list[Judged]
-    overlaps: list[tuple[Episode, Episode]]
+    overlaps: list[tuple[Episode, Episode, bool]]
     met: list[Meeting]
     sent: list[Sent]
     uses: int

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Types for the compiler; the source is edits.py, which also runs without them.
 cimport cython
+from ghesrace.checker.core.clocks cimport Clocks
 from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Level
@@ -14,6 +15,7 @@ cdef class Meeting:
     cdef public Span edit
     cdef public long long danger
     cdef public long long result
+    cdef public bint assumes
 
 
 cdef class Edits:
@@ -61,7 +63,8 @@ cdef class Edits:
     @cython.locals(other=Span)
     cdef void meet_writes(self, long long until) except *
     cdef bint may_meet(self, Span ghes, Span edit) except *
-    cdef bint beside(self, Span ghes, Span edit) except *
+    @cython.locals(clocks=Clocks, error="long long")
+    cdef bint beside(self, Span ghes, Span edit, bint proven=*) except *
     cdef void tell(self, Span ghes, Span edit, bint inside, bint surely) except *
     cdef void tell_status(self, Span call, Span edit) except *
     cdef bint touched(self, Span span) except *

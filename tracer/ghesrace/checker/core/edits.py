@@ -25,11 +25,12 @@ MOST = 1 << 14  # spans at once; only a damaged or foreign file has more
 class Meeting:
     """A GHES write (or handler) `ghes` and the `edit` that it met, or may have met."""
 
-    def __init__(self, ghes: Span, edit: Span, danger: int, result: int) -> None:
+    def __init__(self, ghes: Span, edit: Span, danger: int, result: int, assumes: bool) -> None:
         self.ghes = ghes
         self.edit = edit
         self.danger = danger
         self.result = result
+        self.assumes = assumes  # that the clocks agree as they are assumed to
 
 
 class Edits:
@@ -249,9 +250,10 @@ class Edits:
         error = self.facts.clocks.error(ghes.cpu, edit.cpu)
         return ghes.last + error >= edit.t and edit.last + error >= ghes.t
 
-    def beside(self, ghes: Span, edit: Span) -> bool:
-        """Whether the write surely took effect within the edit."""
-        error = self.facts.clocks.error(ghes.cpu, edit.cpu)
+    def beside(self, ghes: Span, edit: Span, proven: bool = False) -> bool:
+        """Whether the write surely took effect within the edit; by the *proven* bound?"""
+        clocks = self.facts.proven if proven else self.facts.clocks
+        error = clocks.error(ghes.cpu, edit.cpu)
         return edit.t + error < ghes.t and ghes.last + error < edit.last
 
     def tell(self, ghes: Span, edit: Span, inside: bool, surely: bool) -> None:
@@ -269,11 +271,12 @@ class Edits:
             result = OBSERVED
         else:
             result = PREDICTED
-        self.meetings.append(Meeting(ghes, edit, max(danger, ENTRY), result))
+        assumes = not (inside or self.beside(ghes, edit, True))
+        self.meetings.append(Meeting(ghes, edit, max(danger, ENTRY), result, assumes))
 
     def tell_status(self, call: Span, edit: Span) -> None:
         known = not self.touched(call) and not self.touched(edit)
-        self.meetings.append(Meeting(call, edit, STATUS, PREDICTED if known else UNDECIDED))
+        self.meetings.append(Meeting(call, edit, STATUS, PREDICTED if known else UNDECIDED, False))
 
     def touched(self, span: Span) -> bool:
         """Whether a loss may have hidden where it ended."""

@@ -8,6 +8,9 @@ cimport ghesrace.checker.core.words as w
 cdef class Facts:
     cdef public Clocks clocks
     cdef public long long error
+    cdef public Clocks proven
+    cdef public bint assumed
+    cdef public long long wait
     cdef public object pti
     cdef public object forced_broadcast
     cdef public list cpus

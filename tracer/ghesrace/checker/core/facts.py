@@ -27,6 +27,12 @@ class Facts:
         probes = plan.probes
         self.clocks = Clocks(plan)
         self.error = self.clocks.largest  # for all CPUs at once
+        self.proven = Clocks(plan, proven=True)
+        # Whether less is assumed than was proven, and until when to wait for what that leaves open.
+        self.assumed = self.proven.general > self.clocks.general and len(plan.cpus) != 1
+        self.wait = self.error
+        if self.assumed and self.proven.largest < w.FORCE_CLOSE_NS:
+            self.wait = self.proven.largest
         self.pti = plan.pti
         self.forced_broadcast = plan.forced_broadcast
         self.cpus = list(plan.cpus)

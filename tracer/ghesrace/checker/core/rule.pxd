@@ -28,6 +28,7 @@ cdef class Judged:
     cdef public bint bare
     cdef public bint exposes
     cdef public bint touched
+    cdef public bint assumes
 
 
 cdef class Judge(Threatening):
@@ -45,11 +46,11 @@ cdef class Judge(Threatening):
     cdef void split(self, SlotState state, long long at) except *
     @cython.locals(other=Hold, cell=Cell, episode=Episode, one=Judged, index="long long", others=list)
     cdef void judge(self, SlotState state, Hold hold, list later, list judged) except *
-    @cython.locals(a=Episode, b=Episode, error="long long", met="long long")
+    @cython.locals(a=Episode, b=Episode, error="long long", met="long long", proven="long long")
     cdef void meet(self, Hold one, Hold other) except *
     cdef bint known(self, Episode use) except *
     cdef bint complete(self, Hold hold, Episode episode) except *
-    @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, threat=Threat, left=Episode)
+    @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, threat=Threat, left=Episode, unsafe=bint)
     cdef Judged judge_episode(self, SlotState state, Hold hold, long long index, Cell cell, list others)
     @cython.locals(cpu=Cpu, hold=Hold, tell=Tell)
     cdef void prune(self, SlotState state, long long mark) except *

@@ -48,6 +48,7 @@ class Judged:
         self.bare = False  # vulnerable, if its hold begins with its copy or map
         self.exposes = False
         self.touched = False
+        self.assumes = False  # unsafe only if the clocks agree as they are assumed to
 
 
 class Judge(Threatening):
@@ -57,7 +58,7 @@ class Judge(Threatening):
         self, facts: Facts, slots: list[SlotState], reader: Reader, losses: Losses
     ) -> None:
         super().__init__(facts, slots, reader, losses)
-        self.overlaps: list[tuple[Episode, Episode]] = []
+        self.overlaps: list[tuple[Episode, Episode, bool]] = []  # whether the clocks are assumed
         self.uses = 0
         self.not_ordered = 0  # of them, by the clocks or for want of what a loss hid
         self.crowded = 0  # episodes that were not judged for want of room
@@ -106,7 +107,7 @@ class Judge(Threatening):
         """Whether everything that bounds a hold has been delivered."""
         if not hold.closed:
             return False
-        if mark != w.NEVER and hold.close + self.facts.error >= mark:
+        if mark != w.NEVER and hold.close + self.facts.wait >= mark:
             return False
         if not hold.prepared:
             hold.prepared = True
@@ -195,7 +196,8 @@ class Judge(Threatening):
                 if met == w.NO:
                     continue
                 if met == w.SURE and self.known(a) and self.known(b):
-                    self.overlaps.append((a, b))
+                    proven = self.facts.proven.error(one.cpu, other.cpu)
+                    self.overlaps.append((a, b, meet(a, b, proven) != w.SURE))
                 else:
                     self.not_ordered += (not a.unordered) + (not b.unordered)
                     a.unordered = b.unordered = True
@@ -260,6 +262,9 @@ class Judge(Threatening):
         if one.cls == w.UNCERTAIN:
             one.why = cause_of(t) if recorded == w.UNCERTAIN or t.pti else w.START
             one.never_safe = t.harmful_surely and t.flushed == w.NO and not t.inconsistent
+        unsafe = one.cls in (w.NONE, w.INCIDENTAL) or one.never_safe
+        if self.facts.assumed and unsafe and t.threat_surely is not None:
+            one.assumes = not self.stands(state, hold, episode, cell, t.threat_surely, one.cls)
         one.threat = t.threat_surely if t.threat_surely is not None else t.threat_maybe
         one.latent = t.latent
         one.touched = hold.touched
@@ -283,7 +288,7 @@ class Judge(Threatening):
             for level in cpu.levels:
                 if level.active and level.in_handler:
                     oldest = min(oldest, level.edge_t)
-        oldest -= 2 * self.facts.error
+        oldest -= 2 * self.facts.wait
         if state.shots:
             state.shots[:] = [s for s in state.shots if s.last == w.NEVER or s.last >= oldest]
             del state.shots[:-4096]

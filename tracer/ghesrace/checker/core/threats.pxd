@@ -30,6 +30,9 @@ cdef class Threatening(Leaving):
     cdef void surely(self, Threats t, SlotState state, Hold hold, Episode episode, Threat threat, bint own, Cell cell, list tellers) except *
     @cython.locals(own="long long", told="long long", error="long long")
     cdef long long in_flight(self, Hold hold, long long begin, long long end) except *
+    cdef bint stands(self, SlotState state, Hold hold, Episode episode, Cell cell, Episode left, long long cls) except *
+    @cython.locals(x=Hold, other=Hold, own=bint, t=Threats, threat=Threat)
+    cdef bint unsafe(self, SlotState state, Hold hold, Episode episode, Cell cell, Episode left, long long cls) except *
     @cython.locals(loss=Loss)
     cdef void hidden(self, Threats t, SlotState state, Hold hold, Episode episode, Cell cell, list tellers) except *
     @cython.locals(since=Since, error="long long")

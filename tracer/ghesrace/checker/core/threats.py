@@ -183,6 +183,47 @@ class Threatening(Leaving):
             told = max(told, self.losses.in_flight(TOLD, cpu, begin - late, end + late))
         return max(own, told)
 
+    def stands(
+        self, state: SlotState, hold: Hold, episode: Episode, cell: Cell, left: Episode, cls: int
+    ) -> bool:
+        """Whether *left* leaves an episode unsafe under the proven bound of the clocks, too.
+
+        The same questions are asked of that bound; where more would have to be asked, of flushes
+        before the map and of losses, the answer is no.
+        """
+        if (
+            episode.pre_first != w.NEVER
+            or self.losses.all
+            or self.facts.wait < self.facts.proven.largest
+        ):
+            return False
+        assumed, self.clocks = self.clocks, self.facts.proven
+        try:
+            return self.unsafe(state, hold, episode, cell, left, cls)
+        finally:
+            self.clocks = assumed
+
+    def unsafe(
+        self, state: SlotState, hold: Hold, episode: Episode, cell: Cell, left: Episode, cls: int
+    ) -> bool:
+        """Whether *left* surely threatens an episode, and for the class `none` without luck."""
+        x, own = left.hold, left.hold.cpu == hold.cpu
+        if not own and (self.may_precede(hold, x) or not self.surely_since(x, cell, hold)):
+            return False
+        if self.told_behind(state, x):
+            return False
+        tellers = [k for k in state.window if k.told != w.NO and k.cpu != hold.cpu]
+        for other in state.holds:
+            if other.cpu == hold.cpu or not self.may_precede(x, other):
+                continue
+            if other.map_first > hold.close + self.facts.wait:
+                continue
+            if state.shots or any(one.broadcast != w.NO for one in other.episodes):
+                return False
+        t, threat = Threats(episode.frame), Threat(left, x)
+        self.surely(t, state, hold, episode, threat, own, cell, tellers)
+        return t.harmful_surely and (t.unlucky or cls != w.NONE)
+
     def hidden(
         self,
         t: Threats,

@@ -65,6 +65,10 @@ class Pattern:
         """Return what could not be decided, in a few words each, or [] if all could."""
         return []
 
+    def assumed(self, assumes: bool) -> int | None:
+        """Return the clock error (ns) that a finding assumes, if it *assumes* one, or None."""
+        return self.plan.clock_error_ns if assumes else None
+
     def slot(self, number: int) -> str | None:
         """Return the name of slot *number*, or None if it is no matter of a slot."""
         return self.plan.slots[number].name if number >= 0 else None

@@ -41,10 +41,10 @@ class Overlap(Pattern):
         """Take the uses that surely overlap, and count those that nothing orders."""
         self.uses += decided.uses
         self.harmless[NOT_ORDERED] += decided.not_ordered
-        for one, other in decided.overlaps:
-            self._add(one, other)
+        for one, other, assumes in decided.overlaps:
+            self._add(one, other, assumes)
 
-    def _add(self, one: Episode, other: Episode) -> None:
+    def _add(self, one: Episode, other: Episode, assumes: bool) -> None:
         first = one.map_pos < other.map_pos
         if one.hold.cpu != other.hold.cpu:
             first = (one.map_first, one.map_pos) <= (other.map_first, other.map_pos)
@@ -52,7 +52,7 @@ class Overlap(Pattern):
         self.observed += 1
         key = tuple((use.hold.slot, use.hold.cpu, use.hold.ctx, use.frame) for use in (x, y))
         when = _occurrence(x, y)
-        self.found.add(key, lambda: self._finding(x, y, when), when)
+        self.found.add(key, lambda: self._finding(x, y, when), when, self.assumed(assumes))
 
     def _finding(self, x: Episode, y: Episode, when: Occurrence) -> Finding:
         who = [f"CPU {use.hold.cpu} ({context(use.hold.ctx)})" for use in (x, y)]

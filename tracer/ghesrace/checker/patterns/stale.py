@@ -89,7 +89,12 @@ class Stale(Pattern):
             return
         severity: Severity = "observed" if one.cls == w.NONE else "predicted"
         key = (severity, one.cls, y.writes, y.hold.slot, x.hold.cpu, y.hold.cpu, x.frame, y.frame)
-        self.found.add(key, lambda: self._finding(one, x, y, severity), _occurrence(x, y))
+        self.found.add(
+            key,
+            lambda: self._finding(one, x, y, severity),
+            _occurrence(x, y),
+            self.assumed(one.assumes),
+        )
 
     def _finding(self, one: Judged, x: Episode, y: Episode, severity: Severity) -> Finding:
         cpu_x, cpu_y, access = x.hold.cpu, y.hold.cpu, _access(y)

@@ -89,7 +89,9 @@ class TornEdit(Pattern):
         sides = [(side.cpu, side.ctx, side.slot, side.point, side.kind) for side in (y, x)]
         when = _occurrence(x, y)
         key = (met.danger, severity, *sides)
-        self.found.add(key, lambda: self._finding(met, severity, when), when)
+        self.found.add(
+            key, lambda: self._finding(met, severity, when), when, self.assumed(met.assumes)
+        )
 
     def _finding(self, met: Meeting, severity: Severity, when: Occurrence) -> Finding:
         x, y = met.edit, met.ghes

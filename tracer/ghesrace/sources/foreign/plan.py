@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ghesrace.errors import InputError
 from ghesrace.events import Context, Kind
-from ghesrace.plan import FieldOf, LockUnit, Mechanism, Plan, Probe, Slot, Unseen
+from ghesrace.plan import UNPROVEN_NS, FieldOf, LockUnit, Mechanism, Plan, Probe, Slot, Unseen
 from ghesrace.points import Point, families
 from ghesrace.sources.ring.decode import Attached
 from ghesrace.sources.ring.pages import EventFormat
@@ -72,8 +72,9 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         what = "which events happened in NMIs"
         why = "the function that only NMIs call is marked as an interrupt's: use the trace.dat"
         unseen.append(Unseen(what, why, ("stale", "torn_edit", "overlap"), names))
-    error_ns = given.clock_error_ns
+    error_ns, proven_ns = given.clock_error_ns, None
     if error_ns is None:
+        proven_ns = UNPROVEN_NS
         error_ns = reader.clock_error_ns
         what = f"the clocks' error between CPUs: {error_ns:,} ns is assumed"
         unseen.append(Unseen(what, f"the trace does not tell (its clock: {reader.clock or '?'})"))
@@ -105,6 +106,7 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         cpus=tuple(sorted(survey.cpus)),
         clock=reader.clock or "unknown",
         clock_error_ns=error_ns,
+        clock_proven_ns=proven_ns,
         contexts=reader.contexts and not survey.mistaken,
         unknowns=unknowns(
             survey, reader, given, guessed_arch=bool(told and not proven) and _matters(survey)
