@@ -106,6 +106,7 @@ class Trait(IntFlag):
     STARTED = 16  # its CPU might hold a translation from before the recording when it began
     UNMAPPED = 32  # its unmap was seen
     FIRST = 64  # of an EPISODE: others like it are only counted, by AGAIN
+    UNSAFE = 128  # it is uncertain what saved it: an unrelated invalidation at best, or nothing
 
 
 class Sample(IntEnum):

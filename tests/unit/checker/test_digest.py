@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ghesrace.checker.engine import Engine
-from ghesrace.checker.model import Class
+from ghesrace.checker.model import Class, Why
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.errors import InputError
 from ghesrace.events import (
@@ -25,11 +25,22 @@ from ghesrace.events import (
     mark,
 )
 from ghesrace.plan import Plan
-from tests.build.judging import judge
+from ghesrace.sources.capture.file import CaptureSource
+from tests.build.paths import FIXTURES
 from tests.build.trace import A, B, plan
 
 T = 5_000_000_000
 PLAN = replace(plan(), summary=True)
+MAP, UNMAP, INV_PAGE, INV_ALL, NOTIFY, READ = 0, 1, 2, 3, 6, 8  # probes of it
+TICK = 1_000_000  # between two reads, ns; much more than the clock error
+
+
+def judge(of: Plan, *batches: Events) -> Report:
+    engine = Engine(of)
+    for batch in batches:
+        engine.feed(batch)
+    engine.finish()
+    return engine.report()
 
 
 def record(kind: Kind, cpu: int = 0, **fields: int) -> Events:
@@ -82,7 +93,9 @@ def test_counts_and_episodes_are_added_up() -> None:
 
 def test_a_loss_makes_counts_and_episodes_uncertain() -> None:
     """If this fails, what a loss hid becomes clean, or a race."""
-    lost = loss(T - 150, T - 50, Cause.MISSED, count=1)
+    lost = loss(T - 150, T - 50, Cause.MISSED, count=1, point=MAP)
+    mine = loss(T - 150, T - 50, Cause.MISSED, cpu=1, count=1, point=INV_PAGE)
+    lost = np.concatenate([lost, mine])
     report = judged(lost, count(Class.FRESH, 2), count(Class.FRESH, 3, Trait.FLUSHED), THREAT, NONE)
     assert report.slots[0].classes[Class.UNCERTAIN] == 3
     assert report.slots[0].classes[Class.FRESH] == 3
@@ -160,6 +173,130 @@ def test_start_is_forgiven_once_the_cpu_was_judged() -> None:
     assert judged(start, count(Class.MAP_FLUSH, 1, cpu=1)).verdict is Verdict.INCONCLUSIVE
     report = judged(start, count(Class.MAP_FLUSH, 1))
     assert (report.verdict, report.slots[0].uncertain_at_start) == (Verdict.CLEAN, 1)
+
+
+def lost(cpu: int, point: int, at: int = T - 150) -> Events:
+    """One missed hit of a probe."""
+    return loss(at, at + 100, Cause.MISSED, cpu=cpu, count=1, point=point)
+
+
+def classes(report: Report) -> dict[str, int]:
+    return {Class(cls).name: n for cls, n in enumerate(report.slots[0].classes) if n}
+
+
+def window(number: int, cls: Class, n: int = 1, traits: int = 0) -> Events:
+    """A count of one read's window, and that read's mark."""
+    end = T + number * TICK
+    counts = count(cls, n, traits, begin=end - TICK, end=end)
+    return np.concatenate([counts, mark(end + 1)])
+
+
+@pytest.mark.parametrize("cls", [Class.FRESH, Class.BROADCAST, Class.SAME_FRAME])
+def test_a_loss_threatens_what_comes_after_its_window(cls: Class) -> None:
+    """If this fails, a map that was missed just before the state was read threatens nobody, and
+    the episode behind it is clean."""
+    missed = lost(0, MAP, at=T - TICK // 2)
+    report = judge(
+        PLAN, missed, window(0, Class.FRESH), window(1, cls), window(2, Class.SAME_FRAME)
+    )
+    assert classes(report) == {"UNCERTAIN": 3}
+    assert report.slots[0].uncertain[Why.LOSS] == 3
+
+
+def test_an_own_flush_ends_what_a_loss_threatens() -> None:
+    """If this fails, one missed hit makes every later episode of the host uncertain."""
+    missed = lost(0, MAP, at=T - TICK // 2)
+    flushed = window(1, Class.MAP_FLUSH, 1, Trait.FLUSHED)
+    report = judge(PLAN, missed, window(0, Class.FRESH), flushed, window(2, Class.FRESH))
+    assert classes(report) == {"UNCERTAIN": 1, "MAP_FLUSH": 1, "FRESH": 1}
+    # Of two that are fresh, the second's flush came behind the first, and so behind the loss.
+    fresh = [window(number, Class.FRESH) for number in range(4)]
+    assert classes(judge(PLAN, missed, *fresh)) == {"UNCERTAIN": 3, "FRESH": 1}
+    same = [window(number, Class.SAME_FRAME) for number in range(4)]
+    assert classes(judge(PLAN, missed, *same)) == {"UNCERTAIN": 4}
+
+
+def test_the_cut_of_a_file_changes_nothing() -> None:
+    """If this fails, a loss of the file's end spoils its begin when it is read at once."""
+    parts = [window(n, Class.FRESH) for n in range(6)]
+    parts.insert(3, lost(0, MAP, at=T + 3 * TICK - TICK // 2))
+    whole = judge(PLAN, np.concatenate(parts))
+    assert classes(whole) == classes(judge(PLAN, *parts)) == {"FRESH": 3, "UNCERTAIN": 3}
+
+
+def test_a_missed_handler_joins_two_holds() -> None:
+    """If this fails, luck before the lock is taken for a flush of the hold, and is clean."""
+    flushed = count(Class.MAP_FLUSH, 2, Trait.FLUSHED, cpu=1)
+    assert classes(judged(lost(1, NOTIFY), flushed)) == {"UNCERTAIN": 2}
+    assert classes(judged(lost(0, NOTIFY), flushed)) == {"MAP_FLUSH": 2}  # another CPU's
+
+
+def test_a_missed_page_makes_two_episodes_one() -> None:
+    """If this fails, the flush of a page that nobody saw is taken for that of the one before."""
+    flushed = count(Class.MAP_FLUSH, 2, Trait.FLUSHED, cpu=1)
+    overrun = {cpu: loss(T - 90, T - 10, Cause.OVERRUN, cpu=cpu, count=9) for cpu in (0, 1)}
+    reference = loss(T - 90, T - 10, Cause.NMI_UNMATCHED, cpu=1, point=NOTIFY)
+    assert classes(judged(overrun[1], flushed)) == {"UNCERTAIN": 2}
+    assert classes(judged(reference, flushed)) == {"UNCERTAIN": 2}
+    assert classes(judged(overrun[0], flushed)) == {"MAP_FLUSH": 2}
+    both = [lost(1, MAP), lost(1, UNMAP), lost(1, READ)]
+    assert classes(judged(*both, flushed)) == {"UNCERTAIN": 2}
+
+
+def test_an_unsafe_episode_stays_so_where_nothing_was_hidden() -> None:
+    """If this fails, any missed hit turns a race into nothing."""
+    for missed in (lost(0, INV_PAGE), lost(0, INV_ALL), lost(1, READ), lost(0, MAP)):
+        assert judged(missed, THREAT, NONE).verdict is Verdict.OBSERVED
+    for missed in (lost(1, INV_PAGE), lost(1, INV_ALL), lost(1, UNMAP), lost(1, MAP)):
+        report = judged(missed, THREAT, NONE)
+        assert (report.verdict, classes(report)) == (Verdict.INCONCLUSIVE, {"UNCERTAIN": 1})
+
+
+def test_a_missed_access_leaves_open_whether_luck_came_in_time() -> None:
+    """If this fails, what came behind the access is said to have saved it."""
+    lucky = record(Kind.EPISODE, 1, begin=T - 100, end=T, frame=B, cls=Class.INCIDENTAL)
+    assert classes(judged(THREAT, lucky)) == {"INCIDENTAL": 1}
+    report = judged(lost(1, READ), THREAT, lucky)
+    assert (report.verdict, classes(report)) == (Verdict.PREDICTED, {"UNCERTAIN": 1})
+
+
+def test_what_is_safe_in_no_world_is_predicted() -> None:
+    """If this fails, an episode that luck may have saved, or nothing, is only inconclusive."""
+    fields = {"begin": T - 100, "end": T, "frame": B, "cls": Class.UNCERTAIN}
+    unsafe = record(Kind.EPISODE, 1, traits=Trait.UNSAFE, **fields)
+    assert judged(THREAT, unsafe).verdict is Verdict.PREDICTED
+    assert judged(THREAT, record(Kind.EPISODE, 1, **fields)).verdict is Verdict.INCONCLUSIVE
+    assert judged(unsafe).verdict is Verdict.INCONCLUSIVE  # the threat was lost
+
+
+def test_a_sample_is_touched_until_its_hold_is_over() -> None:
+    """If this fails, a missed broadcast behind the last unmap predicts a race."""
+    fields = {"frame": A, "sample": Sample.EXPOSES, "call": 1, "ts": T + TICK}
+    x = record(Kind.SAMPLE, 0, begin=T - 300, end=T - 200, **fields)
+    fields = {"frame": B, "sample": Sample.VULNERABLE, "call": 1}
+    y = record(Kind.SAMPLE, 1, begin=T - 100, end=T - 50, **fields)
+    missed = lost(0, INV_ALL, at=T + TICK // 2)
+    batch = [missed, x, y, window(1, Class.FRESH)]
+    assert judge(PLAN, np.concatenate(batch)).verdict is Verdict.INCONCLUSIVE
+    assert judge(PLAN, np.concatenate(batch[1:])).verdict is Verdict.PREDICTED
+
+
+def test_a_summary_of_the_last_release_reads() -> None:
+    """If this fails, evidence of last year says something else, or nothing. One of its episodes
+    is uncertain now: its CPU missed a map between the threat and it."""
+    source = CaptureSource(FIXTURES / "captures" / "0.1.0-summary.arrows")
+    report = judge(source.plan, *source.batches())
+    assert report.verdict is Verdict.OBSERVED
+    irq, nmi = report.slots
+    assert irq.classes == [3, 0, 25, 0, 1, 11, 0]
+    assert nmi.classes == [0, 0, 3, 0, 0, 1, 5]
+    assert (irq.handoffs, irq.latent, nmi.handoffs, nmi.latent) == (36, 35, 8, 2)
+    assert [(f.severity, f.cpus, f.count) for f in report.findings] == [
+        ("observed", (0, 1), 1),
+        ("observed", (0, 1), 10),
+        ("observed", (2, 0), 1),
+        ("predicted", (0, 1), 1),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from ghesrace.checker.core.decided import Decided, gather
 from ghesrace.checker.core.rule import Judged as One
 from ghesrace.checker.core.run import Core
 from ghesrace.errors import InputError
-from ghesrace.events import Cause, Events, Kind, select
+from ghesrace.events import NEVER, Cause, Events, Kind, Trait, select
 from ghesrace.plan import Plan
 
 from .columns import columns
+from .digest import Count, Digest, Digested
 from .event_store import EventStore
 from .findings import ranked
 from .model import Class, Judged, Why
@@ -48,6 +49,7 @@ class Engine:
     def __init__(self, plan: Plan, *, all_occurrences: bool = False) -> None:
         self.plan = plan
         self.core = Core(plan)
+        self.digest = Digest(self.core.facts, self.core.losses)
         self.events_of = EventStore()
         self.stale = Stale(plan, self.events_of.of, all_occurrences)
         self.patterns: tuple[Pattern, ...] = (
@@ -63,7 +65,7 @@ class Engine:
         self._uncountable = False
         self._edited = False  # edits of page tables were recorded
         self._unmarked = 0  # events since the last MARK
-        self._last: Decided | None = None
+        self._last: tuple[Decided, Digested] | None = None
         self._open_ends = self._orphans = self._hid_kinds = 0
         self._hid = False
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
@@ -80,14 +82,16 @@ class Engine:
         if self._unmarked > MAX_UNMARKED:
             what = f"over {MAX_UNMARKED:,} events without a MARK"
             raise InputError(what, "the file is corrupt, or no capture of ghesrace's")
+        if self.plan.summary:
+            batch = self.digest.take(batch)
         self.events_of.take(batch)
-        judged = self._step(self.core.feed(batch))
+        judged = self._step(self.core.feed(batch), self.core.mark)
         self.events_of.set_all_aside(self.core, self.stale.predictions.all_kept())
         return judged
 
     def finish(self) -> list[Judged]:
         """Judge what is left, as the stream is over, and return it as `feed` does."""
-        return self._step(self.core.finish())
+        return self._step(self.core.finish(), NEVER)
 
     def follower(self) -> Engine:
         """Return an engine that reports on what comes from now on, as this one judges it. It is fed
@@ -107,7 +111,7 @@ class Engine:
         `finish`."""
         self._count(batch)
         if leader._last is not None:
-            self._take(leader._last)
+            self._take(*leader._last)
 
     @property
     def found(self) -> bool:
@@ -119,15 +123,18 @@ class Engine:
         """This is how many times some pattern was observed so far."""
         return sum(p.observed for p in self.patterns)
 
-    def _step(self, judged: list[One]) -> list[Judged]:
-        self._last = gather(self.core, judged)
-        self._take(self._last)
-        return columns(judged)
+    def _step(self, judged: list[One], mark: int) -> list[Judged]:
+        """Take what the core *judged*, and what the kernel did by itself before *mark* (ns)."""
+        digested = self.digest.step(mark)
+        self._last = gather(self.core, judged), digested
+        self._take(*self._last)
+        return columns(judged + [one for one, n in digested.judged for _ in range(n)])
 
-    def _take(self, step: Decided) -> None:
+    def _take(self, step: Decided, digested: Digested) -> None:
         self._account(step.judged)
         for pattern in self.patterns:
             pattern.take(step)
+        self._take_digested(digested)
         self._open_ends += step.open_ends
         self._orphans += step.orphans
         self._hid |= step.hid
@@ -144,24 +151,48 @@ class Engine:
             self._uncountable |= bool((of_cause["count"] == 0).any())
         self.truncated |= bool((losses["cause"] == Cause.TRUNCATED).any())
 
+    def _take_digested(self, digested: Digested) -> None:
+        self._hid |= digested.hid
+        # Of one read of the state, what is open for the start comes before all that is safe, but
+        # for flushes just before a map: those say nothing of the CPU's next map.
+        for more in digested.counts:
+            self.stale.predictions.seen.setdefault(more.slot, set()).add(more.cpu)
+            if more.traits & Trait.FLUSHED:
+                self._count_more(more)
+        for one, n in digested.judged:
+            self.stale.add(one, n)
+            self._count_one(one, n)
+        for more in digested.counts:
+            if not more.traits & Trait.FLUSHED:
+                self._count_more(more)
+        for sample in digested.samples:
+            self.stale.add(sample)
+
     def _account(self, judged: list[One]) -> None:
         for one in judged:
-            hold = one.episode.hold
-            counts = self.slots[hold.slot]
-            counts.episodes += 1
-            counts.handoffs += one.handoff
-            counts.latent += one.latent
-            counts.classes[one.cls] += 1
-            key = (hold.slot, hold.cpu)
-            if one.cls == Class.UNCERTAIN:
-                counts.uncertain[one.why] += 1
-                if one.why == Why.START:
-                    self._at_start[key] = self._at_start.get(key, 0) + 1
-            else:
-                counts.uncertain_at_start += self._at_start.pop(key, 0)
+            self._count_one(one, 1)
         for state in self.core.slots:
             if state.known:
                 self.slots[state.number].address = state.address
+
+    def _count_one(self, one: One, n: int) -> None:
+        """Count *n* episodes that were judged like this *one*."""
+        hold = one.episode.hold
+        traits = (Trait.LATENT if one.latent else 0) | (Trait.HANDOFF if one.handoff else 0)
+        self._count_more(Count(hold.slot, hold.cpu, one.cls, one.why, Trait(traits), n))
+
+    def _count_more(self, more: Count) -> None:
+        counts, key = self.slots[more.slot], (more.slot, more.cpu)
+        counts.episodes += more.n
+        counts.handoffs += more.n if more.traits & Trait.HANDOFF else 0
+        counts.latent += more.n if more.traits & Trait.LATENT else 0
+        counts.classes[more.cls] += more.n
+        if more.cls == Class.UNCERTAIN:
+            counts.uncertain[more.why] += more.n
+            if more.why == Why.START:
+                self._at_start[key] = self._at_start.get(key, 0) + more.n
+        else:
+            counts.uncertain_at_start += self._at_start.pop(key, 0)
 
     def report(self) -> Report:
         """Return the verdict on everything fed so far, with what led to it."""

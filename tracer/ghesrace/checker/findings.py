@@ -137,16 +137,21 @@ class Collection:
         make: Callable[[], Finding],
         when: Occurrence,
         assumed_ns: int | None = None,
+        times: int = 1,
+        once: bool = False,
     ) -> None:
         """Count one occurrence of the finding under *key*, which *make* returns if there is none
-        yet. *assumed_ns* is the clock error that the occurrence assumes, if it does."""
+        yet. *assumed_ns* is the clock error that it assumes, if it does. It happened so many
+        *times* alike, and is listed *once* if only the first's stamps are known."""
         finding = self.found.get(key)
         if finding is None:
             if len(self.found) >= MAX_FINDINGS:
                 return
             finding = self.found[key] = make()
         finding.add_clock(assumed_ns)
-        finding.count += 1
+        finding.count += times
+        if once and when in finding.occurrences:
+            return
         if self.all_occurrences or len(finding.occurrences) < FIRST_OCCURRENCES:
             finding.occurrences.append(when)
 

@@ -3,7 +3,8 @@
 
 `fixtures/captures/0.1.0-summary.arrows` was written by the code of that release, from what the
 programs of a summary made of a run (tests/unit/sources/bpf/summary/native.py); the JSON beside it
-is what that release's `ghesrace check --format json` said of it.
+is what that release's `ghesrace check --format json` said of it, but for one episode: its CPU had
+missed a map between the threat and the read, so it is `uncertain` now, not `none`.
 """
 
 from __future__ import annotations

@@ -72,16 +72,17 @@ class Stale(Pattern):
     def take(self, decided: Decided) -> None:
         """Take the episodes that were judged."""
         for one in decided.judged:
-            self._add(one)
+            self.add(one)
 
-    def _add(self, one: Judged) -> None:
+    def add(self, one: Judged, times: int = 1) -> None:
+        """Take an episode that happened so many *times* alike."""
         self.predictions.add(one)
         if one.cls == w.NONE:
-            self.observed += 1
+            self.observed += times
         elif one.cls == w.INCIDENTAL:
-            self.incidental += 1
+            self.incidental += times
         elif one.never_safe:
-            self.never_safe += 1
+            self.never_safe += times
         else:
             return
         x, y = one.threat, one.episode
@@ -94,6 +95,8 @@ class Stale(Pattern):
             lambda: self._finding(one, x, y, severity),
             _occurrence(x, y),
             self.assumed(one.assumes),
+            times,
+            once=self.plan.summary,
         )
 
     def _finding(self, one: Judged, x: Episode, y: Episode, severity: Severity) -> Finding:
