@@ -61,33 +61,61 @@ static inline void learn(struct shapes *t, struct own *o, struct row *row, u64 e
 
 /* -- episodes --------------------------------------------------------------------------- */
 
-/* The episode at hand is over, or its clear begins. */
-static inline void decide(u64 me, u64 level, u64 k, struct own *o, struct slot *s)
+/* Whether luck may have dropped the threat of the episode at hand, though nothing shows it. */
+static inline u64 maybe_lucky(struct own *o, struct slot *s)
 {
-	u64 flushed = o->traits & FLUSHED, cls = o->base;
-	u64 in_order = s->last.number == o->number, first = 0;
+	if (o->waits || o->stuck || o->maybe >= s->other.number)
+		return 1;
+	if (s->telling || (o->pre && o->pre_level & PRE_OPEN))
+		return 1;
+	return s->luck_told_maybe >= s->other.number &&
+	       !(o->after_of == o->number && o->after >= s->luck_told_maybe);
+}
 
-	if (flushed && cls > BROADCAST)
+/* Whether surely nothing of this CPU's own invalidates between its hold's begin and the access. */
+static inline u64 vulnerable(struct own *o, struct slot *s)
+{
+	if (o->traits & (FLUSHED | FLUSHED_IF | FLUSHED_MAYBE) || !(o->call & IN_HANDLER))
+		return 0;
+	if (o->covered >= o->hold || s->told > o->hold || s->told_maybe > o->hold)
+		return 0;
+	return o->met < o->entered && !o->waits && !o->stuck && !o->pre;
+}
+
+/* The episode at hand is over, or its clear begins; `unmaps` is 0 if no unmap was seen. */
+static inline void decide(u64 me, u64 level, u64 k, struct own *o, struct slot *s, u64 unmaps)
+{
+	u64 cls = o->base, flushed = o->traits & FLUSHED, traits = o->traits & 63, first = 0;
+	u64 in_order = s->last.number == o->number;
+
+	if (!in_order || !unmaps || s->inconsistent || cls == INCONSISTENT) {
+		/* What came since may be a missed unmap's flush, so it covers these rows or not. */
+		o->base = INCONSISTENT;
+		cls = INCONSISTENT;
+		s->inconsistent = 0;
+		s->told_maybe = most(s->told_maybe, s->n + 1);
+	} else if (flushed && cls > BROADCAST) {
 		cls = MAP_FLUSH;
-	if (in_order && cls <= SAME_FRAME) {
-		cls |= (flushed | (o->traits & (HANDOFF | LATENT)) >> 1) << 2;
+	}
+	if (cls <= SAME_FRAME) {
+		cls |= (flushed | (traits & (HANDOFF | LATENT)) >> 1) << 2;
 		asm volatile("" : "+r"(cls)); /* the verifier wants to see the mask */
 		o->counts[cls & 31]++;
 	} else {
-		if (!in_order || cls == START)
+		if (cls != OPEN || o->traits & FLUSHED_MAYBE) {
 			cls = UNCERTAIN;
-		else if (o->lucky >= s->other.number)
+		} else if (most(o->lucky, o->luck_told) >= s->other.number) {
 			cls = INCIDENTAL;
-		else if (cls == OPEN && (o->waits || o->stuck || o->maybe >= s->other.number ||
-			 o->traits & PRE_MAYBE ||
-			 (s->cast_maybe >= s->other.number &&
-			  !(o->after_of == o->number && o->after >= s->cast_maybe))))
+		} else if (maybe_lucky(o, s)) {
 			cls = UNCERTAIN;
-		if (!in_order || !known(o, s, cls, &first))
-			report(me, level, k, o, s, cls, first);
+			traits |= UNSAFE;
+		}
+		if (o->base != START)
+			traits &= ~STARTED;
+		if (!in_order || !known(o, s, cls, traits, &first))
+			report(me, level, k, o, s, cls, traits | first);
 	}
-	if (!flushed && !(o->traits & PRE_MAYBE) && in_order && o->covered < o->hold &&
-	    s->told <= o->hold && o->met < o->hold) {
+	if (o->base != INCONSISTENT && vulnerable(o, s)) {
 		/* Not by an index: older verifiers lose the pointer that clang makes of it. */
 		if (o->traits & WRITES) {
 			learn(&o->shapes[WRITING], o, &s->last, s->last.end, 1);
@@ -99,39 +127,29 @@ static inline void decide(u64 me, u64 level, u64 k, struct own *o, struct slot *
 }
 
 /* A flush outside of any episode that is of no map was luck. */
-static inline void forget_pre(struct own *o)
+static inline void forget_pre(struct state *st, struct own *o)
 {
-	if (!(o->pre_level & MAPPED_SINCE)) {
+	if (o->pre_level & PRE_OPEN)
+		pend(st, o, o->pre - 1, o->pre_level & 3);
+	else
 		o->lucky = most(o->lucky, o->pre - 1);
-		o->maybe = most(o->maybe, o->pre_maybe);
-	}
+	o->maybe = most(o->maybe, o->pre_maybe);
 	o->pre = 0;
 }
 
-/* What a flush outside of any episode was, now that the next map is known. One that another
-   hold came after is no part of this map's hold, but luck for its episodes: returns the class. */
-static inline u64 look_back(struct own *o, struct slot *s, u64 call, u64 level, u64 i)
+/* What a flush outside of any episode was, now that the next map is known. It is this map's if no
+   other hold lies between, and if this hold's begin was seen before: the copy's, which nobody sees
+   here, where the lock is taken per page. Else it is luck. */
+static inline void look_back(struct state *st, struct own *o, u64 i, u64 page)
 {
-	u64 rows = o->pre - 1;
-	u64 early = OPEN;
+	u64 surely = o->pre >= i, maybe = o->pre_maybe + 1 >= i;
 
-	if (o->pre_call != call || (o->pre_level & 3) != level) {
-		forget_pre(o);
-	} else if (rows + 1 >= i) {
-		o->pre = 0;
-		o->traits |= FLUSHED;
-		o->since = i;
+	if (surely || maybe) {
+		o->traits |= surely && !page && o->call & IN_HANDLER ? FLUSHED : FLUSHED_MAYBE;
+		o->since_maybe = i;
 		o->covered = i;
-	} else {
-		o->pre_level |= MAPPED_SINCE;
-		if (rows >= s->other.number)
-			early = INCIDENTAL;
-		else if (o->pre_maybe >= s->other.number)
-			early = UNCERTAIN;
-		if (o->pre_maybe + 1 >= i)
-			o->traits |= PRE_MAYBE;
 	}
-	return early;
+	forget_pre(st, o);
 }
 
 static inline void map(u64 me, u64 level, struct state *st, u64 k, struct slot *s, u64 frame,
@@ -139,19 +157,21 @@ static inline void map(u64 me, u64 level, struct state *st, u64 k, struct slot *
 {
 	struct own *o = &st->own[k];
 	u64 i = s->n + 1, since = o->since, told = s->told, from = since ? since : 1;
-	u64 first = most(from, told);
-	u64 traits = 0, early = OPEN, call, threatened;
+	u64 first = most(from, told), first_surely = most(o->since_maybe, s->told_maybe);
+	u64 traits = 0, overlaps = i > 1 && !s->last.end, call, threatened, pre;
 
 	if (level == 0) {
 		u64 pid = (u32)bpf_get_current_pid_tgid();
 		if (pid != st->pid) {
 			st->pid = pid;
-			st->edge[0]++;
+			st->ticks += 2;
+			st->edge[0] = st->ticks;
 		}
 	}
 	call = st->edge[level & 3];
 	if (page || call != o->call || level != o->level) {
 		o->hold = i;
+		o->entered = most(call, o->ended);
 		if (o->shapes[EXPOSING].known != o->shapes[EXPOSING].sure)
 			*(volatile u32 *)&o->shapes[EXPOSING].sure = o->shapes[EXPOSING].known;
 	}
@@ -178,25 +198,30 @@ static inline void map(u64 me, u64 level, struct state *st, u64 k, struct slot *
 	s->last.level = level;
 	s->last.traits = 0;
 	o->number = i;
+	o->begin = s->last.begin;
+	o->frame = frame;
 	o->call = call;
 	o->level = level;
 	o->state = MAPPED;
 	o->traits = traits;
-	if (o->pre)
-		early = look_back(o, s, call, level, i);
+	o->luck_told = s->luck_told;
+	pre = o->pre && o->pre_call == call && (o->pre_level & 3) == level;
+	if (o->pre && !pre)
+		forget_pre(st, o);
 	threatened = s->other.number >= first;
-	o->base = !since && !told && !threatened ? START
-		  : from >= i			 ? FRESH
-		  : first >= i			 ? BROADCAST
-		  : !threatened			 ? SAME_FRAME
-						 : early;
+	o->base = overlaps				 ? INCONSISTENT
+		  : !since && !told && !threatened	 ? START
+		  : from >= i				 ? FRESH
+		  : first >= i				 ? BROADCAST
+		  : !threatened				 ? SAME_FRAME
+		  : s->other.number < first_surely || s->other.frame == UNKNOWN ? UNCERTAIN
+										 : OPEN;
 	if (o->base == START)
 		o->traits |= STARTED;
-	if (threatened) {
-		o->lucky = most(o->lucky, s->cast);
-		if (o->lucky < s->other.number)
-			o->traits |= LATENT;
-	}
+	if (threatened && !overlaps && o->lucky < s->other.number)
+		o->traits |= LATENT;
+	if (pre)
+		look_back(st, o, i, page);
 	if (implied) {
 		o->traits |= FLUSHED;
 		o->since = i;
@@ -222,39 +247,68 @@ static inline void map_end(u64 level, struct own *o)
 
 static inline void access(u64 level, struct own *o, struct slot *s, u64 write)
 {
-	if (o->level != level || o->state == CLOSED || o->state == TAIL)
-		return;
-	if (o->state == ACCESSED)
+	if (o->level != level || (o->state != MAPPED && o->state != BUSY))
 		return;
 	proven(o);
-	o->lucky = most(o->lucky, s->cast);
+	o->luck_told = s->luck_told;
 	if (write)
 		o->traits |= WRITES;
 	o->state = ACCESSED;
+}
+
+/* An unmap whose map nobody saw: of a row all the same, and of a frame that nobody knows. */
+static inline void orphan(u64 me, u64 level, struct state *st, struct own *o, struct slot *s)
+{
+	s->other = s->last;
+	s->n++;
+	s->cleared = s->n - 1;
+	s->last.number = s->n;
+	s->last.frame = UNKNOWN;
+	s->last.begin = bpf_ktime_get_ns();
+	s->last.call = st->edge[level & 3];
+	s->last.cpu = me;
+	s->last.level = level;
+	o->number = s->n;
+	o->begin = s->last.begin;
+	o->frame = 0;
+	o->hold = s->n;
+	o->call = s->last.call;
+	o->level = level;
+	o->traits = 0;
+	o->base = INCONSISTENT;
 }
 
 /* What an unmap ends, or a map if no unmap was seen. Returns whether there is more to do. */
 static inline u64 end(u64 me, u64 level, struct state *st, u64 k, struct slot *s, u64 unmaps)
 {
 	struct own *o = &st->own[k];
-	u64 in_order = s->last.number == o->number;
+	u64 open = o->state != CLOSED && o->state < TAIL, in_order;
 
-	if (o->state == CLOSED || o->state == TAIL)
-		return !unmaps;
-	if (unmaps && o->level != level)
+	if (!open && !unmaps)
+		return 1;
+	if (unmaps && !goes_on(st, o)) {
+		if (!o->number && !(st->edge[level & 3] & IN_HANDLER))
+			return 0; /* its map was before the programs ran */
+		orphan(me, level, st, o, s);
+	} else if (unmaps && o->level != level) {
+		s->inconsistent = 1;
 		return 0;
+	}
+	in_order = s->last.number == o->number;
 	if (unmaps && in_order) {
 		s->last.end = bpf_ktime_get_ns();
 		o->traits |= UNMAPPED;
 		s->last.traits = o->traits;
 		if (o->traits & FLUSHED_IF) { /* maybe too late for this one */
+			o->traits = (o->traits & ~FLUSHED_IF) | FLUSHED_MAYBE;
+			o->since_maybe = o->number;
+			o->covered = o->number;
 			o->maybe = most(o->maybe, o->number - 1);
 			o->later = most(o->later, o->number - 1);
-			o->later_met = o->number;
-			o->met = o->number;
+			o->later_met = st->ticks | 1;
 		}
 	}
-	decide(me, level, k, o, s);
+	decide(me, level, k, o, s, unmaps);
 	if (unmaps && !in_order) /* another CPU's map came first: it clears none of ours */
 		o->state = CLOSED;
 	return !unmaps || in_order;
@@ -265,7 +319,10 @@ static inline void unmap(u64 level, struct state *st, u64 k, struct slot *s, u64
 	struct own *o = &st->own[k];
 
 	o->state = TAIL;
+	st->ticks += 2;
+	o->ended = st->ticks;
 	st->clearing = level + 1;
+	st->direct = level + 1;
 	if (flushed) {
 		o->since = o->number + 1;
 		o->covered = o->number;
@@ -273,7 +330,7 @@ static inline void unmap(u64 level, struct state *st, u64 k, struct slot *s, u64
 	if (told) {
 		s->told = o->number + 1;
 		o->shapes[EXPOSING].known = o->shapes[EXPOSING].sure;
-	} else {
+	} else if (o->call & IN_HANDLER && o->base != INCONSISTENT) {
 		learn(&o->shapes[EXPOSING], o, &s->last, s->last.end, 0);
 	}
 }
@@ -287,7 +344,7 @@ static inline void cleared(u64 level, struct state *st)
 		struct own *o = &st->own[k];
 		struct slot *s = slot_of(k);
 
-		if (s && o->state == TAIL && level <= o->level && s->n == o->number)
+		if (s && o->state >= TAIL && level <= o->level && s->n == o->number)
 			s->cleared = o->number;
 	}
 }

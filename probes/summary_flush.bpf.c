@@ -8,38 +8,56 @@
 /* Whether this CPU is right behind the clear. */
 static inline u64 in_tail(struct state *st, struct own *o, u64 level)
 {
-	return o->state == TAIL && o->level == level && o->call == st->edge[level & 3];
+	return o->state >= TAIL && o->level == level && o->call == st->edge[level & 3];
+}
+
+/* Whether the unmap's own flush, the first one behind its clear, is to come. */
+static inline u64 unflushed(struct state *st, struct own *o, u64 level)
+{
+	return o->state == TAIL && in_tail(st, o, level);
+}
+
+/* It came. The clear precedes it, and the lock is held until then. */
+static inline void flushed(struct state *st, struct own *o, struct slot *s)
+{
+	o->state = TAIL_FLUSHED;
+	st->ticks += 2;
+	o->ended = st->ticks;
+	o->covered = o->number;
+	if (s->n == o->number)
+		s->cleared = o->number;
+	else
+		s->inconsistent = 1;
+	st->clearing = 0;
 }
 
 static inline void luck(u64 level, struct state *st, struct own *o, struct slot *s)
 {
 	if (o->state != ACCESSED || o->level != level) /* else after the access, for sure */
 		o->maybe = most(o->maybe, maybe_covered(s));
-	if (o->state == ACCESSED || (!ACCESSES && (o->state == MAPPED || o->state == BUSY))) {
+	if (goes_on(st, o) && (o->state == ACCESSED || !ACCESSES)) {
 		o->later = most(o->later, s->cleared);
-		o->later_met = s->n;
-		if (o->state != ACCESSED)
-			o->met = s->n;
+		o->later_met = st->ticks | 1;
+		if (o->state != ACCESSED || o->level != level)
+			o->met = o->later_met;
 		return;
 	}
-	o->met = s->n;
-	if (o->waits && o->waits <= level && (!o->stuck || o->waits < o->stuck))
-		o->stuck = o->waits;
-	o->pending = s->cleared;
-	o->waits = level + 1;
-	if (st->pending < level + 1)
-		st->pending = level + 1;
+	o->met = st->ticks | 1;
+	pend(st, o, s->cleared, level);
 }
 
 /* A flush of this very page outside of any episode: of the next map, or luck. */
 static inline void before_map(u64 level, struct state *st, struct own *o, struct slot *s)
 {
 	if (o->pre) /* only the last one can be of the map */
-		forget_pre(o);
+		forget_pre(st, o);
 	o->pre = s->cleared + 1;
 	o->pre_maybe = maybe_covered(s);
 	o->pre_call = st->edge[level & 3];
-	o->pre_level = level;
+	o->pre_level = level | PRE_OPEN;
+	o->met = st->ticks | 1;
+	if (st->pending < level + 1)
+		st->pending = level + 1;
 }
 
 /* Whether a flush, an access of this page is of a slot whose address only events tell. */
@@ -51,8 +69,9 @@ static inline u64 flushed_in(u64 level, struct state *st, u64 k, struct slot *s,
 		return 0;
 	if (s->address)
 		return s->address == page;
-	return in_tail(st, o, level) ||
-	       ((o->state == MAPPED || o->state == BUSY) && o->level == level);
+	return unflushed(st, o, level) ||
+	       ((o->state == MAPPED || o->state == BUSY) && o->level == level &&
+	    goes_on(st, o));
 }
 
 static inline u64 accessed_in(u64 level, struct state *st, u64 k, struct slot *s, u64 page)
@@ -70,17 +89,11 @@ static inline void inv_page(u64 level, struct state *st, u64 k, struct slot *s)
 {
 	struct own *o = &st->own[k];
 
-	if (in_tail(st, o, level)) {
-		if (o->since == o->number + 1) { /* not the unmap's own any more */
-			before_map(level, st, o, s);
-			return;
-		}
+	if (unflushed(st, o, level)) {
+		flushed(st, o, s);
 		o->since = o->number + 1;
-		o->covered = o->number;
-		if (s->n == o->number)
-			s->cleared = o->number;
-		st->clearing = 0;
-	} else if ((o->state == MAPPED || o->state == BUSY) && o->level == level) {
+	} else if ((o->state == MAPPED || o->state == BUSY) && o->level == level &&
+	    goes_on(st, o)) {
 		if (o->state == MAPPED && FLUSH_INSIDE(k)) {
 			o->traits |= FLUSHED;
 			o->since = o->number;
@@ -89,71 +102,101 @@ static inline void inv_page(u64 level, struct state *st, u64 k, struct slot *s)
 			o->traits |= FLUSHED_IF;
 		}
 		o->state = BUSY;
-	} else if (o->state == ACCESSED) {
+	} else if (goes_on(st, o)) {
 		luck(level, st, o, s);
 	} else {
 		before_map(level, st, o, s);
 	}
 }
 
-/* Of a range, or of everything. Only as part of its own unmap's broadcast it is structural: what
-   follows the copy in the same handler looks the same from here. */
-static inline void inv_more(u64 level, struct state *st, u64 k, struct slot *s)
+/* Of more than the page. Right behind an unmap it may be that one's, or what follows the copy in the
+   same handler: that looks the same from here. */
+static inline void inv_more(u64 level, struct state *st, u64 k, struct slot *s, u64 direct)
 {
 	struct own *o = &st->own[k];
 
-	if (o->casting && o->cast_level == level && in_tail(st, o, level)) {
-		o->since = o->number + 1;
-		o->covered = o->number;
-	} else if ((o->state == MAPPED || o->state == BUSY) && o->level == level) {
+	if ((o->state == MAPPED || o->state == BUSY) && o->level == level &&
+	    goes_on(st, o)) {
 		o->traits |= FLUSHED_IF;
 		o->state = BUSY;
-	} else {
-		luck(level, st, o, s);
+		return;
 	}
+	if (direct && unflushed(st, o, level)) {
+		flushed(st, o, s);
+		o->since_maybe = o->number + 1;
+	}
+	luck(level, st, o, s);
 }
 
-static inline void broadcast(u64 level, struct state *st, u64 k, struct slot *s, u64 page)
+static inline void inv_range(u64 level, struct state *st, u64 k, struct slot *s, u64 exact,
+			     u64 direct)
+{
+	if (exact)
+		inv_page(level, st, k, s);
+	else
+		inv_more(level, st, k, s, direct);
+}
+
+static inline void broadcast(u64 level, struct state *st, u64 k, struct slot *s, u64 exact,
+			     u64 direct)
 {
 	struct own *o = &st->own[k];
 
-	o->cast_level = level;
-	if (in_tail(st, o, level)) {
-		if (o->casting != o->number) {
-			o->casting = o->number;
-			if (s->n == o->number)
-				s->cleared = o->number;
-		}
+	o->telling_level = level;
+	__sync_fetch_and_add(&s->telling, 1); /* for ever, if its end is missed */
+	if ((exact || direct) && unflushed(st, o, level)) {
+		flushed(st, o, s);
+		o->telling = o->number | (exact ? 0 : DIRECT);
+		s->told_maybe = most(s->told_maybe, o->number + 1);
+		o->shapes[EXPOSING].known = o->shapes[EXPOSING].sure;
 		return;
 	}
-	if (s->cast_maybe < maybe_covered(s)) {
-		s->cast_maybe = maybe_covered(s);
+	if (s->luck_told_maybe < maybe_covered(s)) {
+		s->luck_told_maybe = maybe_covered(s);
 		if (o->state == ACCESSED && o->level == level) {
-			o->after = s->cast_maybe;
+			o->after = s->luck_told_maybe;
 			o->after_of = o->number;
 		}
 	}
-	o->casting = s->cleared | 1ULL << 63; /* luck */
-	if (page && (o->state == CLOSED || o->state == TAIL))
+	o->telling = s->cleared | LUCK;
+	if (exact && !goes_on(st, o)) {
 		before_map(level, st, o, s);
-	else if (o->state == ACCESSED)
-		o->later_met = s->n;
-	else
-		o->met = s->n;
+		o->telling |= PRE;
+	} else if (o->state == ACCESSED) {
+		o->later_met = st->ticks | 1;
+	} else {
+		o->met = st->ticks | 1;
+		if (o->level == level && (o->state == MAPPED || o->state == BUSY)) {
+			/* The sender's own part is a flush of its map, if it is over before the access. */
+			o->traits |= FLUSHED_MAYBE;
+			o->since_maybe = o->number;
+			o->covered = o->number;
+			o->state = BUSY;
+		}
+	}
 }
 
 static inline void broadcast_end(u64 level, struct state *st, u64 k, struct slot *s)
 {
 	struct own *o = &st->own[k];
-	u64 row = o->casting & ~(1ULL << 63);
+	u64 row = o->telling & ~(LUCK | DIRECT | PRE);
 
-	if (!o->casting || o->cast_level != level)
+	if (!o->telling || o->telling_level != level)
 		return;
-	if (row == o->casting && s->n == row) {
+	if (row == o->telling && s->n == row) {
 		s->told = row + 1;
-		o->shapes[EXPOSING].known = o->shapes[EXPOSING].sure;
 	} else {
-		s->cast = most(s->cast, row);
+		s->luck_told = most(s->luck_told, row);
+		s->luck_told_maybe = most(s->luck_told_maybe, maybe_covered(s));
+		if (o->telling & PRE && o->pre)
+			o->pre_maybe = most(o->pre_maybe, maybe_covered(s));
+		else if (o->state == ACCESSED)
+			o->later = most(o->later, row);
+		else
+			o->lucky = most(o->lucky, row);
+		if (o->level == level && o->state == BUSY)
+			o->traits |= FLUSHED_IF;
 	}
-	o->casting = 0;
+	__sync_fetch_and_add(&s->telling, -1);
+	o->telling = 0;
 }

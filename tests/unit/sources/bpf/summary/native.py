@@ -82,14 +82,14 @@ def native_plan(plan: Plan) -> Plan:
 
 
 ROW = np.dtype([("row", "<u8", 4), ("call", "<u4"), ("cpu", "<u2"), ("more", "u1", 2)])
-SLOT = np.dtype([("words", "<u8", 6), ("last", ROW), ("other", ROW)])
+SLOT = np.dtype([("words", "<u8", 9), ("last", ROW), ("other", ROW)])
 
 
 class _Mapped(States):
     """States over memory of this process."""
 
     def __init__(self, rows: np.ndarray, start: int) -> None:
-        self._rows = rows["own"]
+        self._rows, self._edges = rows["own"], rows["edge"]
         cpus, slots = self._rows.shape
         self._counted = np.zeros((cpus, slots, COUNTERS), np.uint64)
         self._sampled = np.zeros((cpus, slots, 3), np.uint32)

@@ -54,3 +54,16 @@ def test_values_are_those_of_an_event() -> None:
     assert "map(me, level, st, k, s, pfn << 12," in text("MAP", {"pfn": Fetch(1)})
     assert " < end)) " in text("INV_RANGE", {"addr": Fetch(1), "end": Fetch(2)})
     assert " < addr + size)) " in text("INV_RANGE", {"addr": Fetch(1), "size": Fetch(2)})
+
+
+def test_a_range_of_the_page_alone_is_told_from_a_wider_one() -> None:
+    """If this fails, a purge of a large range is taken for the flush of a slot's page."""
+    fields: dict[str, Fetched] = {"addr": Fetch(1), "size": Fetch(2)}
+    page = "(addr & 0xfffffffffffff000ULL)"
+    for kind, call in (("INV_RANGE", "inv_range"), ("BCAST_RANGE", "broadcast")):
+        body = text(kind, fields)
+        exact = f"{page} == 0x1000ULL && addr + size - {page} <= 4096, direct)"
+        assert f"{call}(level, st, k, s, {exact}" in body
+        assert f"{page} == s->address &&" in body
+    assert "inv_range(level, st, k, s, 0, direct)" in text("INV_ALL", {})
+    assert "broadcast(level, st, k, s, 0, direct)" in text("BCAST_ALL", {})

@@ -24,7 +24,8 @@ def memory() -> Iterator[tuple[np.ndarray, States]]:
     fd = os.memfd_create("states")
     os.ftruncate(fd, 1 << 20)
     shared = mmap.mmap(fd, 1 << 20)
-    rows = np.frombuffer(shared, dtype, CPUS)["own"]
+    whole = np.frombuffer(shared, dtype, CPUS)
+    rows = whole["own"]
     states = States(fd, slots=SLOTS, cpus=CPUS, start=100)
     os.close(fd)
     yield rows, states
@@ -95,3 +96,28 @@ def test_samples_of_a_hold_that_goes_on_wait(memory: tuple[np.ndarray, States]) 
         (0x1000, Sample.EXPOSES),
         (0x3000, Sample.VULNERABLE),
     ]
+
+
+def test_an_episode_without_an_unmap_is_told_at_the_end(
+    memory: tuple[np.ndarray, States],
+) -> None:
+    """If this fails, a map whose unmap was missed, with none after it, is not told at all."""
+    rows, states = memory
+    one = rows[2]
+    one["state"][0], one["level"][0], one["call"][0] = 3, 2, 9  # accessed; its handler was left
+    one["begin"][0], one["frame"][0] = 77, 0x3000
+    one["state"][1] = 4  # unmapped
+    assert not any((part["kind"] == Kind.EPISODE).any() for part in states.read(200, final=False))
+    told = select(np.concatenate(states.read(300, final=True)), Kind.EPISODE)
+    assert told[
+        ["ts", "cpu", "mapper", "slot", "ctx", "begin", "end", "frame", "cls"]
+    ].tolist() == [(300, 2, 2, 0, 2, 77, 0, 0x3000, Class.UNCERTAIN)]
+
+
+def test_an_episode_that_goes_on_at_the_end_is_not_judged(
+    memory: tuple[np.ndarray, States],
+) -> None:
+    """If this fails, the end of the recording makes the last episode a missed unmap."""
+    rows, states = memory
+    rows[2]["state"][0] = 3  # in the handler at hand: the call is 0, and so is the edge
+    assert not any((part["kind"] == Kind.EPISODE).any() for part in states.read(300, final=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ghesrace.events import PAGE_MASK, Kind
+from ghesrace.events import PAGE_MASK, PAGE_SIZE, Kind
 from ghesrace.host.btf import Btf
 from ghesrace.plan import Plan
 from ghesrace.sources.bpf import program
@@ -102,17 +102,28 @@ class _Program(program.ProgramText):
             yield "return 0; }"
 
     def _each(self, call: str, covers: Callable[[int], str]) -> Iterator[str]:
-        """Yield C that does *call* with every slot that the event *covers*."""
+        """Yield C that does *call* with every slot that the event *covers*. In *call*, EXACT stands
+        for whether it is of that slot's page alone."""
         for n in range(len(self.plan.slots)):
             yield f"{{ const u64 k = {n}; struct slot *s = slot_of(k);"
-            yield f"if (s && ({covers(n)})) {call}; }}"
+            yield f"if (s && ({covers(n)})) {call.replace('EXACT', self._exact(n))}; }}"
+
+    def _exact(self, slot: int) -> str:
+        if Kind[self.probe.kind] not in (Kind.INV_RANGE, Kind.BCAST_RANGE):
+            return "0"
+        end = self._told(self.values.end, "the end of the range")
+        page = f"(addr & {PAGE_MASK:#x}ULL)"
+        return f"{page} == {self._address(slot)} && {end} - {page} <= {PAGE_SIZE}"
+
+    def _address(self, slot: int) -> str:
+        known = self.plan.slots[slot].address
+        return "s->address" if known is None else f"{known:#x}ULL"
 
     def _covers(self, slot: int) -> str:
         if Kind[self.probe.kind] in (Kind.INV_ALL, Kind.BCAST_ALL):
             return "1"
         end = self._told(self.values.end, "the end of the range")
-        known = self.plan.slots[slot].address
-        at = "s->address" if known is None else f"{known:#x}ULL"
+        at = self._address(slot)
         return f"{at} && {at} >= (addr & {PAGE_MASK:#x}ULL) && {at} < {end}"
 
     def _learn(self) -> str:
@@ -168,12 +179,11 @@ class _Program(program.ProgramText):
 
     def inv_more(self) -> Iterator[str]:
         """Yield C for an INV_RANGE or INV_ALL."""
-        yield from self._each("inv_more(level, st, k, s)", self._covers)
+        yield from self._each("inv_range(level, st, k, s, EXACT, direct)", self._covers)
 
     def broadcast(self) -> Iterator[str]:
         """Yield C for a BCAST_RANGE or BCAST_ALL."""
-        page = int(self.probe.kind == Kind.BCAST_RANGE.name)
-        yield from self._each(f"broadcast(level, st, k, s, {page})", self._covers)
+        yield from self._each("broadcast(level, st, k, s, EXACT, direct)", self._covers)
 
     def broadcast_end(self) -> Iterator[str]:
         """Yield C for a BCAST_END."""
@@ -188,8 +198,10 @@ class _Program(program.ProgramText):
     def notify(self) -> Iterator[str]:
         """Yield C for a NOTIFY or NOTIFY_END."""
         yield "if (st->clearing > level) cleared(level, st);"
-        yield "st->edge[level & 3]++;"
-        if self.probe.kind == Kind.NOTIFY.name:
+        entered = self.probe.kind == Kind.NOTIFY.name
+        yield "st->ticks += 2;"
+        yield f"st->edge[level & 3] = st->ticks | {'IN_HANDLER' if entered else 0};"
+        if entered:
             yield "if (level == 3) st->notified = 1;"
 
     def reference(self) -> Iterator[str]:

@@ -49,11 +49,13 @@ AGAIN = np.dtype(
     ]
 )
 COUNTERS = 32
+_CLOSED, _TAIL, _UNCERTAIN = 0, 4, 6  # of `state`: an episode is between them; of checker's Class
 _WORDS = (
-    *("number", "since", "covered", "hold", "lucky", "maybe", "pending", "later"),
-    *("met", "later_met", "pre", "pre_maybe", "after", "after_of", "casting"),
+    *("number", "begin", "frame", "since", "since_maybe", "covered", "hold", "lucky", "maybe"),
+    *("pending", "later", "luck_told", "met", "later_met", "entered", "ended", "pre", "pre_maybe"),
+    *("after", "after_of", "telling"),
 )
-_BYTES = ("state", "level", "base", "traits", "pre_level", "cast_level", "waits", "stuck")
+_BYTES = ("state", "level", "base", "traits", "pre_level", "telling_level", "waits", "stuck")
 OWN = np.dtype(
     [
         ("counts", "<u8", COUNTERS),
@@ -75,8 +77,8 @@ _SAMPLES = (Sample.EXPOSES, Sample.VULNERABLE, Sample.VULNERABLE)  # what the th
 def state_dtype(slots: int) -> np.dtype[np.void]:
     """Return the layout of struct state in probes/summary_state.bpf.c, for a plan of so many
     *slots*."""
-    parts = [("edge", "<u4", 4), ("pid", "<u4"), ("notified", "u1"), ("pending", "u1")]
-    parts += [("clearing", "u1"), ("pad", "u1")]
+    parts = [("edge", "<u4", 4), ("ticks", "<u4"), ("pid", "<u4"), ("notified", "u1")]
+    parts += [("pending", "u1"), ("clearing", "u1"), ("direct", "u1"), ("pad", "<u4")]
     return np.dtype([*parts, ("own", OWN, slots)])
 
 
@@ -101,7 +103,9 @@ class States:
         dtype = state_dtype(slots)
         size = -(-dtype.itemsize * cpus // mmap.PAGESIZE) * mmap.PAGESIZE
         self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
-        self._rows: npt.NDArray[np.void] = np.frombuffer(self._map, dtype, cpus)["own"]
+        states = np.frombuffer(self._map, dtype, cpus)
+        self._rows: npt.NDArray[np.void] = states["own"]
+        self._edges: npt.NDArray[np.uint32] = states["edge"]
         self._counted = np.zeros((cpus, slots, COUNTERS), np.uint64)
         self._sampled = np.zeros((cpus, slots, len(_SAMPLES)), np.uint32)
         self._again = np.ones((cpus, slots, KNOWN), np.uint32)  # The first one was recorded.
@@ -109,7 +113,7 @@ class States:
 
     def close(self) -> None:
         """Unmap the state."""
-        del self._rows
+        del self._rows, self._edges
         self._map.close()
 
     def read(self, now: int, final: bool) -> list[Events]:
@@ -125,7 +129,23 @@ class States:
         said = [counter(int(index)) for index in at[2]]
         records["cls"], records["traits"] = [c for c, _ in said], [int(t) for _, t in said]
         self._counted, self._read = counts, now
-        return [*samples, as_events(records), self._repeated(now)]
+        ends = [self._open_ends(now)] if final else []
+        return [*samples, as_events(records), self._repeated(now), *ends]
+
+    def _open_ends(self, now: int) -> Events:
+        """Return, as EPISODE records, the episodes whose handler was left without an unmap, as far
+        as no later map has shown that."""
+        own = self._rows
+        mapped = (own["state"] > _CLOSED) & (own["state"] < _TAIL)
+        edge = np.take_along_axis(self._edges, own["level"].astype(np.int64), axis=1)
+        at = np.nonzero(mapped & (own["call"] != edge))
+        records = blank(Kind.EPISODE, len(at[0]))
+        records["ts"], records["cls"] = now, _UNCERTAIN
+        records["cpu"] = records["mapper"] = at[0]
+        records["slot"], records["ctx"] = at[1], own["level"][at]
+        for name in ("begin", "frame", "call"):
+            records[name] = own[name][at]
+        return as_events(records)
 
     def _repeated(self, now: int) -> Events:
         n = np.maximum(self._rows["again"]["n"], 1)
