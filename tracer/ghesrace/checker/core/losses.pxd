@@ -29,12 +29,12 @@ cdef class Losses:
     cdef public object page
     cdef public bint hid_episodes
     @cython.locals(loss=Loss)
-    cdef void add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except *
+    cpdef void add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except *
     @cython.locals(one=Loss)
     cpdef list pages(self)
     cpdef list within(self)
     @cython.locals(one=Loss)
-    cdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
+    cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
     @cython.locals(one=Loss, cpu=Cpu, run=Run, r=Run, old="long long")
     cdef void settle(self, dict cpus, list slots, long long mark) except *
     @cython.locals(state=SlotState, hold=Hold, mine=bint)

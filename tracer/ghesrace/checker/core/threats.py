@@ -270,7 +270,7 @@ class Threatening(Leaving):
                 return True
         elif episode.luck_first - clocks.error(hold.cpu, threat.cpu) > left.clear_last:
             return True
-        if episode.luck_pos > hold.pos_first:
+        if left.hold is not hold and episode.luck_pos > hold.pos_first:
             return True
         for sender, first in state.old_first.items():
             late = clocks.error(sender, threat.cpu)

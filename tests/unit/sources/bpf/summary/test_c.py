@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghesrace.checker.core import words as w
-from ghesrace.checker.core.state import Episode, Hold, SlotState, Threat
-from ghesrace.checker.core.threats import Threatening
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import SAFE, Class
 from ghesrace.checker.report import Report
@@ -165,26 +162,6 @@ def test_what_is_listed_exists() -> None:
     assert not set(LESS) & set(MORE)
 
 
-@pytest.fixture
-def own_luck(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the rule, a flush of its hold's earlier page is luck for a page whose threat is of that
-    very hold, and was cleared behind that flush: `test_the_rule_takes_...` says so."""
-    rule = Threatening.luck_surely
-
-    def luck_surely(
-        self: Threatening, state: SlotState, hold: Hold, threat: Threat, own: bool, episode: Episode
-    ) -> bool:
-        first = hold.pos_first
-        if own and threat.episode.clear_pos_last != w.NEVER:
-            hold.pos_first = w.NEVER
-        try:
-            return rule(self, state, hold, threat, own, episode)
-        finally:
-            hold.pos_first = first
-
-    monkeypatch.setattr(Threatening, "luck_surely", luck_surely)
-
-
 def runs(locks: tuple[str, ...], folder: Path, odd: bool) -> list[tuple[int, Plan, Events, Native]]:
     native, found = Native(plan_of(locks, 3), folder), []
     for seed in range(RUNS):
@@ -195,7 +172,6 @@ def runs(locks: tuple[str, ...], folder: Path, odd: bool) -> list[tuple[int, Pla
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_luck")
 @pytest.mark.parametrize("locks", LOCKS)
 def test_random_runs(locks: tuple[str, ...], compiled: Path) -> None:
     """If this fails, some order of flushes, luck and NMIs is judged otherwise by the kernel."""
@@ -214,7 +190,6 @@ def test_random_runs(locks: tuple[str, ...], compiled: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_luck")
 @pytest.mark.parametrize("locks", LOCKS)
 def test_odd_runs(locks: tuple[str, ...], compiled: Path) -> None:
     """If this fails, the kernel is sure of what it can't know: of wider flushes, of flushes more
@@ -229,7 +204,6 @@ def test_odd_runs(locks: tuple[str, ...], compiled: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_luck")
 @pytest.mark.parametrize("locks", LOCKS)
 def test_lossy_runs(locks: tuple[str, ...], compiled: Path) -> None:
     """If this fails, a hit that the kernel missed makes a verdict clean, or a race."""
@@ -264,11 +238,3 @@ def test_a_flush_in_a_handler_that_nobody_saw_begin(compiled: Path) -> None:
         found.append(ours.slots[0].classes)
     assert [classes[Class.MAP_FLUSH] for classes in found] == [0, 1]
     assert [classes[Class.UNCERTAIN] for classes in found] == [2, 1]
-
-
-def test_the_rule_takes_an_earlier_flush_for_luck() -> None:
-    """If this fails, the rule was mended: remove the fixture `own_luck`, and this test."""
-    machine = Machine(43, 1)
-    stream = machine.run(12)
-    classes = full(plan_of(("report",), machine.cpus), stream).slots[0].classes
-    assert classes[Class.INCIDENTAL] > 0
