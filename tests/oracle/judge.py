@@ -163,8 +163,15 @@ class _Variant:
         return sum(
             _ask(self.built, self.rows[one.slot], one, self.hides, answers, hidden)
             for one in self.built.code.episodes
-            if one.map is not None
+            if one.map is not None and not _cut_off(one)
         )
+
+
+def _cut_off(episode: Episode) -> bool:
+    """Whether the end of the record cuts a hidden episode off before its access: like one that is
+    recorded, it is not judged."""
+    hidden = episode.map is not None and episode.map.hidden
+    return hidden and not (episode.access or episode.unmap or episode.replaced or episode.over)
 
 
 def _possible(found: list[_Variant]) -> list[_Variant]:

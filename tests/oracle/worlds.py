@@ -234,19 +234,19 @@ def _of_map(
         behind = list(_previous(effects, row, other))
         if other.hold.begin is not None:
             behind.append(effects.stamp[id(other.hold.begin)])
-        known = other.hold.begin is not None or _in_copy(effects, flush, other)
+        known = _begin_known(effects, flush, other)
         yield Invalidation(effects.own(flush), role, None, tuple(behind), maybe=not known)
 
 
-def _in_copy(effects: Effects, flush: Ev, other: Episode) -> bool:
-    """Whether *flush* is inside the copy of *other*, all of which a report's lock covers."""
+def _begin_known(effects: Effects, flush: Ev, other: Episode) -> bool:
+    """Whether *flush* surely lies in the hold of *other* if it lies behind that one's begin: a lock
+    per page is taken in the copy, a report's lock covers all of the copy."""
     record = effects.code.record
     events = record.cpus[other.cpu]
-    return (
-        record.plan.slots[other.slot].lock == "report"
-        and other.copy is not None
-        and events.index(other.copy) < events.index(flush)
-    )
+    inside = other.copy is not None and events.index(other.copy) < events.index(flush)
+    if record.plan.slots[other.slot].lock == "page" and not other.hold.nested:
+        return inside
+    return other.hold.begin is not None or inside
 
 
 def _previous(effects: Effects, row: Row, other: Episode) -> Iterator[int]:

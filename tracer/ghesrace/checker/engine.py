@@ -66,9 +66,12 @@ class Engine:
         self._edited = False  # edits of page tables were recorded
         self._unmarked = 0  # events since the last MARK
         self._last: tuple[Decided, Digested] | None = None
-        self._open_ends = self._orphans = self._hid_kinds = 0
+        self._open_ends = self._hid_kinds = 0
         self._hid = False
         self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
+        # Episodes whose map is hidden and which may be unsafe; those that the start alone makes so.
+        self._orphans = 0
+        self._orphans_at_start: dict[tuple[int, int], int] = {}
 
     def feed(self, batch: Events) -> list[Judged]:
         """Take one batch (EVENT, shape (n,)), and return the episodes that it decided, slot by
@@ -128,15 +131,14 @@ class Engine:
         digested = self.digest.step(mark)
         self._last = gather(self.core, judged), digested
         self._take(*self._last)
-        return columns(judged + [one for one, n in digested.judged for _ in range(n)])
+        return columns(self._last[0].judged + [one for one, n in digested.judged for _ in range(n)])
 
     def _take(self, step: Decided, digested: Digested) -> None:
-        self._account(step.judged)
+        self._account(step.every)
         for pattern in self.patterns:
             pattern.take(step)
         self._take_digested(digested)
         self._open_ends += step.open_ends
-        self._orphans += step.orphans
         self._hid |= step.hid
         self._hid_kinds |= step.hid_kinds
 
@@ -170,7 +172,10 @@ class Engine:
 
     def _account(self, judged: list[One]) -> None:
         for one in judged:
-            self._count_one(one, 1)
+            if one.episode.judged:
+                self._count_one(one, 1)
+            else:
+                self._account_hidden(one, (one.episode.hold.slot, one.episode.hold.cpu))
         for state in self.core.slots:
             if state.known:
                 self.slots[state.number].address = state.address
@@ -193,6 +198,14 @@ class Engine:
                 self._at_start[key] = self._at_start.get(key, 0) + more.n
         else:
             counts.uncertain_at_start += self._at_start.pop(key, 0)
+            self._orphans_at_start.pop(key, None)
+
+    def _account_hidden(self, one: One, key: tuple[int, int]) -> None:
+        """Take an episode whose map was not seen: it matters if it may be unsafe."""
+        if one.cls == Class.UNCERTAIN and one.why == Why.START:
+            self._orphans_at_start[key] = self._orphans_at_start.get(key, 0) + 1
+        elif one.cls >= Class.INCIDENTAL:
+            self._orphans += 1
 
     def report(self) -> Report:
         """Return the verdict on everything fed so far, with what led to it."""
@@ -260,8 +273,8 @@ class Engine:
             reasons.append(f"losses: {causes}")
         if self._open_ends:
             reasons.append(f"missed: {self._open_ends:,} maps without an unmap")
-        if self._orphans:
-            reasons.append(f"missed: {self._orphans:,} unmaps without a map")
+        if orphans := self._orphans + sum(self._orphans_at_start.values()):
+            reasons.append(f"missed: {orphans:,} unmaps without a map")
         for name, result in patterns.items():
             reasons += [f"uncertain: {name}: {doubt}" for doubt in result.uncertain]
         for slot in self.slots:

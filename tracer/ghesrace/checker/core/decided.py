@@ -19,19 +19,19 @@ class Decided:
     `overlaps` are pairs of uses of one slot that surely overlap, and whether that assumes that the
     clocks agree; `not_ordered` counts the uses, of all `uses`, that the clocks leave open. `met`
     are GHES writes that met, or may have met, a page-table edit, and `sent` are shootdowns from
-    where none may be sent. `open_ends` and `orphans` count maps without an unmap and unmaps without
-    a map. `hid` tells whether losses may have hidden a whole episode, and `hid_kinds` (bits by
-    Kind) what any of them may have hidden.
+    where none may be sent. `open_ends` counts maps without an unmap; in `every` are also episodes
+    whose map is hidden. `hid` tells whether losses may have hidden a whole episode, and `hid_kinds`
+    (bits by Kind) what any of them may have hidden.
     """
 
     judged: list[Judged]
+    every: list[Judged]
     overlaps: list[tuple[Episode, Episode, bool]]
     met: list[Meeting]
     sent: list[Sent]
     uses: int
     not_ordered: int
     open_ends: int
-    orphans: int
     hid: bool
     hid_kinds: int
     crowded_edits: bool
@@ -41,6 +41,7 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
     """Take what *core* decided since the last time, beside the episodes *judged*."""
     judge, reader, losses = core.judge, core.reader, core.losses
     found = Decided(
+        [one for one in judged if one.episode.judged],
         judged,
         judge.overlaps,
         core.met,
@@ -48,12 +49,11 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         judge.uses,
         judge.not_ordered,
         reader.open_ends,
-        reader.orphans,
         bool(losses.pages()) and losses.hid_episodes,
         losses.seen,
         core.edits.truncated,
     )
     judge.overlaps, core.met, reader.shootdowns = [], [], []
-    judge.uses = judge.not_ordered = reader.open_ends = reader.orphans = 0
+    judge.uses = judge.not_ordered = reader.open_ends = 0
     losses.seen, losses.hid_episodes = 0, False
     return found

@@ -9,6 +9,7 @@ from ghesrace.checker.core.state import Cpu, SlotState
 
 C_NMI_UNMATCHED, C_CLOCK = 4, 7
 MAPS = 1 << w.K_MAP | 1 << w.K_UNMAP
+MAP = 1 << w.K_MAP
 UNMAPS = 1 << w.K_UNMAP
 OWN = 1 << w.K_INV_PAGE | 1 << w.K_INV_RANGE | 1 << w.K_INV_ALL
 TOLD = 1 << w.K_BCAST_RANGE | 1 << w.K_BCAST_ALL

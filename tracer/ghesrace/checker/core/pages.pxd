@@ -14,7 +14,6 @@ cimport ghesrace.checker.core.words as w
 
 cdef class Pages(Invalidations):
     cdef public long long index
-    cdef public long long orphans
     cdef public long long open_ends
     @cython.locals(hold=Hold, episode=Episode, place=Place)
     cdef void close(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *

@@ -16,7 +16,6 @@ class Pages(Invalidations):
     def __init__(self, facts: Facts, slots: list[SlotState], edits: Edits) -> None:
         super().__init__(facts, slots, edits)
         self.index = 0  # of the event, in the stream
-        self.orphans = 0  # unmaps without a map, the start's aside
         self.open_ends = 0  # maps without an unmap
 
     def close(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
@@ -309,6 +308,5 @@ class Pages(Invalidations):
         episode.map_last = ts
         episode.read_first, episode.read_last = episode.map_first, ts
         episode.map_pos = cpu.pos
-        self.orphans += not start
         cpu.cells[slot].seen = True
         return episode

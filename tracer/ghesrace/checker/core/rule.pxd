@@ -46,6 +46,7 @@ cdef class Judge(Threatening):
     cdef void split(self, SlotState state, long long at) except *
     @cython.locals(other=Hold, cell=Cell, episode=Episode, one=Judged, index="long long", others=list)
     cdef void judge(self, SlotState state, Hold hold, list later, list judged) except *
+    cdef bint wanted(self, Episode episode) except *
     @cython.locals(a=Episode, b=Episode, error="long long", met="long long", proven="long long")
     cdef void meet(self, Hold one, Hold other) except *
     cdef bint known(self, Episode use) except *

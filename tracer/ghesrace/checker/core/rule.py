@@ -17,6 +17,7 @@ from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.losses import (
     COPIES,
     HANDLER,
+    MAP,
     MAPS,
     OWN,
     TOLD,
@@ -33,7 +34,7 @@ MOST_IN_DOUBT = 128  # holds whose order with one other is open; beyond: uncerta
 
 
 class Judged:
-    """One episode, judged. `threat` is the one that matters most, or None."""
+    """One episode, judged; or one whose map is hidden (`episode.judged` is false). `threat` is the one that matters most, or None."""
 
     def __init__(self, episode: Episode) -> None:
         self.episode = episode
@@ -168,15 +169,10 @@ class Judge(Threatening):
         if not cell.mapped:
             self.inherit(state, cell)
         for index, episode in enumerate(hold.episodes):
-            if episode.at_start:
-                # A loss may have hidden its map, which then was no earlier than the start.
-                hides_map = 1 << w.K_MAP
-                lost = self.losses.hidden_between(hides_map, hold.cpu, 0, episode.unmap_first)
-                self.reader.orphans += lost
-            if episode.judged and self.complete(hold, episode):
+            if self.wanted(episode) and self.complete(hold, episode):
                 one = self.judge_episode(state, hold, index, cell, others)
-                one.handoff, one.before = handoff, before
-                handoff = False
+                one.handoff, one.before = handoff and episode.judged, before
+                handoff = handoff and not episode.judged
                 judged.append(one)
             episode.before = None  # else each would keep all that came before it
             self.remember_own(state, hold, episode, cell)
@@ -184,6 +180,14 @@ class Judge(Threatening):
         cell.last_ctx = hold.ctx
         self.uses += len(hold.episodes)
         hold.done = True
+
+    def wanted(self, episode: Episode) -> bool:
+        """Whether an episode is to be judged: of a map that lies before the start nothing is said,
+        and one that is hidden matters only if it may be unsafe."""
+        if episode.judged or not episode.at_start:
+            return True
+        # A loss may have hidden its map, which then was no earlier than the start.
+        return self.losses.hidden_between(MAP, episode.hold.cpu, 0, episode.unmap_first)
 
     def meet(self, one: Hold, other: Hold) -> None:
         """Which uses of two holds overlap, and of which is that open?"""
