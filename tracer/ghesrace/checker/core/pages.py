@@ -294,6 +294,7 @@ class Pages(Invalidations):
                 inner.outer = outer
                 outer.hold.nests = inner.hold
             return outer
+        last = place.episode if place.episode is not None else place.inner
         start = not cpu.cells[slot].seen and not level.in_handler and level.copy_depth == 0
         hold = place.hold
         if hold is not None and self.lock_page(slot):
@@ -303,6 +304,8 @@ class Pages(Invalidations):
             hold = self.open_hold(cpu, level, ctx, ts, seq, slot)
         episode = self.open_episode(hold, level, w.UNKNOWN_FRAME, seq, pid, slot)
         episode.judged = False
+        if last is not None and last.unmapped and last.index_map > level.edge_index:
+            episode.before = last
         episode.at_start = start
         episode.map_first = 0 if start else max(level.edge_t, level.last_t)
         episode.map_last = ts

@@ -237,6 +237,8 @@ class Threatening(Leaving):
         tellers: list[Hold],
     ) -> None:
         """Take what a loss may have mapped unseen since the last sure invalidation."""
+        if not episode.judged and episode.before is not None:
+            t.unknown(w.LOSS)  # The flush behind the unmap before it may lie behind its map.
         for loss in self.losses.within():
             if self.may_lie_between(loss, state, hold, episode, cell):
                 t.unknown(w.LOSS)
