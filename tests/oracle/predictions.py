@@ -163,6 +163,10 @@ def _shot_down(built: Effects, rows: worlds.Rows, episode: Episode) -> bool:
 def _bare(built: Effects, rows: worlds.Rows, h: Episode) -> bool:
     """Whether the hold of *h* surely has no invalidation before the access of *h*."""
     implied = built.implied
+    record = built.code.record
+    if h.hold.begin is None and h.copy is None:
+        if record.traced(Kind.NOTIFY) or record.traced(Kind.COPY):
+            return False  # It began before the record does, and may have invalidated there.
     earlier = _perhaps_one_hold(built, h)
     earlier = earlier[: earlier.index(h)]
     if (id(h.map), "page-after-set", h.cpu) in implied:

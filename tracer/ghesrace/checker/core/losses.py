@@ -137,7 +137,7 @@ class Losses:
                     one.late = min(one.late, run.first if run.first > one.end else run.last)
                     break
             else:
-                if cpu is not None and one.late > mark:
+                if one.cpu >= 0 and one.late > mark:
                     left.append(one)
         self.open = left
         old = mark - w.FORCE_CLOSE_NS

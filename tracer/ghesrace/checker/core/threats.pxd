@@ -28,8 +28,8 @@ cdef class Threatening(Leaving):
     cdef void maybe(self, Threats t, SlotState state, Hold hold, Episode episode, Threat threat, bint own, list tellers) except *
     @cython.locals(teller=Hold, left=Episode, error="long long", lucky=bint, last="long long")
     cdef void surely(self, Threats t, SlotState state, Hold hold, Episode episode, Threat threat, bint own, Cell cell, list tellers) except *
-    @cython.locals(own="long long", told="long long", error="long long")
-    cdef long long in_flight(self, Hold hold, long long begin, long long end) except *
+    @cython.locals(late="long long", error="long long")
+    cdef bint told_late(self, Hold hold, long long begin, long long end) except *
     cdef bint stands(self, SlotState state, Hold hold, Episode episode, Cell cell, Episode left, long long cls) except *
     @cython.locals(x=Hold, other=Hold, own=bint, t=Threats, threat=Threat)
     cdef bint unsafe(self, SlotState state, Hold hold, Episode episode, Cell cell, Episode left, long long cls) except *

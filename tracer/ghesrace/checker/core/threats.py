@@ -162,11 +162,12 @@ class Threatening(Leaving):
             ):
                 t.loss = True
                 return
-            last = self.in_flight(hold, begin, end)
-            if last != w.NOWHERE:
+            last = self.losses.in_flight(OWN | TOLD, hold.cpu, begin, end)
+            if last != w.NOWHERE and not (hold.in_handler and hold.entry > last):
+                t.loss = True  # It may be this hold's own flush before the map.
+                return
+            if last != w.NOWHERE or self.told_late(hold, begin, end):
                 t.loss = lucky = True
-                if not hold.in_handler or hold.entry <= last:
-                    return  # It may be this hold's own flush before the map.
         t.harmful_surely = True
         if not lucky and not self.luck_maybe(state, hold, threat, own, episode, cell):
             t.unlucky = True
@@ -175,16 +176,15 @@ class Threatening(Leaving):
         if left.unmap_flush == w.NO:
             t.threat_flushed = False
 
-    def in_flight(self, hold: Hold, begin: int, end: int) -> int:
-        """The end of the latest loss of which a hidden flush of this CPU, or a broadcast of any,
-        may have been interrupted and yet have fallen between these stamps (NOWHERE: none)."""
+    def told_late(self, hold: Hold, begin: int, end: int) -> bool:
+        """Whether a broadcast of another CPU that was hidden before may have been interrupted, and
+        yet have fallen between these stamps."""
         error = self.facts.error
-        own = self.losses.in_flight(OWN, hold.cpu, begin, end)
-        told = w.NOWHERE
         for cpu in self.facts.cpus:
-            late = 0 if cpu == hold.cpu else error
-            told = max(told, self.losses.in_flight(TOLD, cpu, begin - late, end + late))
-        return max(own, told)
+            late = self.losses.in_flight(TOLD, cpu, begin - error, end + error)
+            if cpu != hold.cpu and late != w.NOWHERE:
+                return True
+        return False
 
     def stands(
         self, state: SlotState, hold: Hold, episode: Episode, cell: Cell, left: Episode, cls: int
