@@ -129,7 +129,7 @@ def _completed(seen: Code, gap: Gap, bundle: list[Ev]) -> Iterator[Code]:
             continue
         for slot, ctx in open_uses:
             for more in ((UNMAP,), (UNMAP, INV)):
-                if _paid(seen.record, other, (*kinds, *more), []):
+                if _paid(seen.record, other, (*kinds, *more), _handlers(other)):
                     hidden = _made(seen.record, other, more, slot, ctx, None)
                     made = code.read(insert(seen.record, other, hidden))
                     if not made.faults:
@@ -178,7 +178,7 @@ def _gaps(record: Record) -> Iterator[Gap]:
 
 def _bundles(record: Record, gap: Gap) -> Iterator[list[Ev]]:
     """Everything that may be hidden at *gap*."""
-    handlers = [one for one in gap.losses if one.cause == Cause.NMI_UNMATCHED]
+    handlers = _handlers(gap)
     events = record.cpus[gap.cpu]
     for slot in range(len(record.plan.slots)):
         frames = _frames(record, slot)
@@ -209,6 +209,11 @@ def _bundles(record: Record, gap: Gap) -> Iterator[list[Ev]]:
                             yield _made(record, gap, whole, slot, ctx, frame)
 
 
+def _handlers(gap: Gap) -> list[Loss]:
+    """The losses at *gap* of whole NMI handlers: these pay for nothing else."""
+    return [one for one in gap.losses if one.cause == Cause.NMI_UNMATCHED]
+
+
 def _away(record: Record, gap: Gap, slot: int, frames: list[int | None]) -> Iterator[list[Ev]]:
     """A task's luck between two handlers that look like one."""
     events = record.cpus[gap.cpu]
@@ -218,7 +223,7 @@ def _away(record: Record, gap: Gap, slot: int, frames: list[int | None]) -> Iter
     if ctx == Context.TASK:
         return
     for left, luck, back in product(LEFT, ((ALL,), (BCAST,)), BACK):
-        if not _paid(record, gap, (*left, *luck, *back), []):
+        if not _paid(record, gap, (*left, *luck, *back), _handlers(gap)):
             continue
         for frame in frames if MAP in back else (None,):
             first = _made(record, gap, left, slot, ctx, None)

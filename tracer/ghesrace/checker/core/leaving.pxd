@@ -27,6 +27,7 @@ cdef class Leaving:
     cdef bint apart(self, Hold one, Hold other) except *
     cdef void inherit(self, SlotState state, Cell cell) except *
     cdef bint lost_flush(self, Episode episode) except *
+    cdef bint unflushed(self, Episode episode) except *
     @cython.locals(episode=Episode)
     cdef void missed_unmap(self, Hold hold) except *
     @cython.locals(mine=Threat)

@@ -58,6 +58,11 @@ class Leaving:
         first, last = episode.unmap_first, episode.flush_first
         return self.losses.hidden_between(OWN | TOLD, episode.hold.cpu, first, last)
 
+    def unflushed(self, episode: Episode) -> bool:
+        """Whether neither a flush nor a broadcast of an unmap was seen."""
+        flushed = episode.flush_first != w.NEVER or episode.told_first != w.NEVER
+        return episode.unmapped and not flushed
+
     def missed_unmap(self, hold: Hold) -> None:
         """A map that another one replaced: a loss may have hidden its unmap, so that what was
         taken for luck is that one's flush."""
@@ -302,4 +307,4 @@ def latest(hold: Hold) -> int:
             found = max(found, episode.flush_last)
         if episode.told_first != w.NEVER and episode.told_last != w.NEVER:
             found = max(found, episode.told_last)
-    return min(found, hold.close)
+    return hold.close if hold.open_end else min(found, hold.close)

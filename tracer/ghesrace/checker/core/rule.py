@@ -117,10 +117,13 @@ class Judge(Threatening):
 
     def prepare(self, hold: Hold) -> None:
         """Where a loss may have hidden the last unmap's own flush, what is taken for that may be
-        another's, and lie outside of the hold."""
+        another's, and lie outside of the hold; if none was seen, the hold may end with that."""
         last = hold.episodes[-1]
         if self.lost_flush(last):
             hold.end_first = last.unmap_first
+        elif self.losses.all and self.unflushed(last):
+            first = last.unmap_first
+            hold.open_end = self.losses.hidden_between(OWN | TOLD, hold.cpu, first, hold.close)
 
     def split(self, state: SlotState, at: int) -> None:
         """Where a loss may have hidden that a handler was left, one hold may be several."""

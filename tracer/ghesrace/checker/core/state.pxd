@@ -94,6 +94,7 @@ cdef class Hold:
     cdef public bint closed
     cdef public bint done
     cdef public bint prepared
+    cdef public bint open_end
     cdef public bint inconsistent
     cdef public bint touched
     cdef public Hold nests

@@ -115,6 +115,7 @@ class Hold:
         self.closed = False
         self.done = False  # judged
         self.prepared = False
+        self.open_end = False  # whether a loss may have hidden the flush with which it ends
         self.inconsistent = False
         self.touched = False  # a loss may have hidden what says otherwise of it
         self.nests: Hold | None = None  # one inside of it, in the same context
