@@ -164,7 +164,8 @@ def _bare(built: Effects, rows: worlds.Rows, h: Episode) -> bool:
     """Whether the hold of *h* surely has no invalidation before the access of *h*."""
     implied = built.implied
     record = built.code.record
-    if h.hold.begin is None and h.copy is None:
+    mine = [e for e in built.code.episodes if (e.slot, e.cpu) == (h.slot, h.cpu)]
+    if h.hold.begin is None and h.copy is None and mine[0].hold is h.hold:
         if record.traced(Kind.NOTIFY) or record.traced(Kind.COPY):
             return False  # It began before the record does, and may have invalidated there.
     earlier = _perhaps_one_hold(built, h)
