@@ -165,9 +165,9 @@ def _bare(built: Effects, rows: worlds.Rows, h: Episode) -> bool:
     implied = built.implied
     record = built.code.record
     mine = [e for e in built.code.episodes if (e.slot, e.cpu) == (h.slot, h.cpu)]
-    if h.hold.begin is None and h.copy is None and mine[0].hold is h.hold:
-        if record.traced(Kind.NOTIFY) or record.traced(Kind.COPY):
-            return False  # It began before the record does, and may have invalidated there.
+    traced = record.traced(Kind.NOTIFY) or record.traced(Kind.COPY)
+    if traced and h.hold.begin is None and h.copy is None and mine[0].hold is h.hold:
+        return False  # It began before the record does, and may have invalidated there.
     earlier = _perhaps_one_hold(built, h)
     earlier = earlier[: earlier.index(h)]
     if (id(h.map), "page-after-set", h.cpu) in implied:

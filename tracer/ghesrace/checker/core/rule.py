@@ -34,7 +34,8 @@ MOST_IN_DOUBT = 128  # holds whose order with one other is open; beyond: uncerta
 
 
 class Judged:
-    """One episode, judged; or one whose map is hidden (`episode.judged` is false). `threat` is the one that matters most, or None."""
+    """One episode, judged, or one whose map is hidden (`episode.judged` is false). `threat` is the
+    one that matters most, or None."""
 
     def __init__(self, episode: Episode) -> None:
         self.episode = episode
