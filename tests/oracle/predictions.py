@@ -80,8 +80,10 @@ def _apart(g: Episode, h: Episode) -> bool:
 
 
 def _together(g: Episode, h: Episode) -> bool:
-    """Whether they surely are of one notification, or under one hold."""
-    return g.hold is h.hold or (g.hold.handler is not None and g.hold.handler == h.hold.handler)
+    """Whether they surely are of one notification, in one copy or under one hold."""
+    if g.hold is h.hold or (g.copy is not None and g.copy is h.copy):
+        return True
+    return g.hold.handler is not None and g.hold.handler == h.hold.handler
 
 
 def _touched(record: Record, episode: Episode) -> bool:

@@ -165,7 +165,7 @@ class Leaving:
             newest(state.told_begin, hold.cpu, hold.begin_last)
         elif self.told_behind(state, hold):
             sure = []
-        if hold.told == w.SURE:
+        if hold.all_told:
             state.told_end = max(state.told_end, hold.end_first)
         for cpu in self.cpus.values():
             cell = cpu.cells[state.number]

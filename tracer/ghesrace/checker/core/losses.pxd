@@ -3,6 +3,7 @@
 cimport cython
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Cpu
+from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.state cimport Run
 from ghesrace.checker.core.state cimport SlotState
@@ -13,6 +14,7 @@ cdef class Loss:
     cdef public long long cpu
     cdef public long long begin
     cdef public long long end
+    cdef public long long idle
     cdef public long long late
     cdef public long long kinds
     cdef public long long count
@@ -37,8 +39,8 @@ cdef class Losses:
     cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
     @cython.locals(one=Loss, cpu=Cpu, run=Run, r=Run, old="long long")
     cdef void settle(self, dict cpus, list slots, long long mark) except *
-    @cython.locals(state=SlotState, hold=Hold, mine=bint)
-    cdef bint inside(self, Loss one, list slots) except *
+    @cython.locals(state=SlotState, hold=Hold, episode=Episode, until="long long")
+    cdef void leaves(self, Loss one, list slots) except *
     @cython.locals(one=Loss, found="long long")
     cdef long long in_flight(self, long long kinds, long long cpu, long long begin, long long end) except *
     @cython.locals(one=Loss)

@@ -22,13 +22,14 @@ MOST = 256  # windows that are told apart; older ones become one
 
 class Loss:
     """Up to `count` (0: any number of) events of these kinds, hidden on `cpu` (-1: any) between
-    `begin` and `end` (ns). By `late` an invalidation that it hid is over: what was interrupted may
-    take effect after the interruption."""
+    `begin` and `end` (ns). From `idle` on a task can have run in it; by `late` an invalidation that
+    it hid is over: what was interrupted may take effect after the interruption."""
 
     def __init__(self, cpu: int, begin: int, end: int, kinds: int, count: int) -> None:
         self.cpu = cpu
         self.begin = begin
         self.end = end
+        self.idle = begin
         self.late = end + w.FORCE_CLOSE_NS
         self.kinds = kinds
         self.count = count
@@ -129,9 +130,7 @@ class Losses:
         left = []
         for one in self.open:
             cpu = cpus.get(one.cpu)
-            if self.inside(one, slots):
-                one.late = one.end
-                continue
+            self.leaves(one, slots)
             for run in cpu.runs if cpu is not None else ():
                 if run.last > one.end:
                     one.late = min(one.late, run.first if run.first > one.end else run.last)
@@ -145,17 +144,21 @@ class Losses:
             if cpu.runs and cpu.runs[0].last < old:
                 cpu.runs[:] = [r for r in cpu.runs[:-1] if r.last > old] + cpu.runs[-1:]
 
-    def inside(self, one: Loss, slots: list[SlotState]) -> bool:
-        """Whether a loss lies in a hold that it may not have hidden the end and the begin of: then
-        what it hid was in that hold, too."""
-        if one.kinds & (MAPS | COPIES | HANDLER) and not 0 < one.count <= 2:
-            return False
+    def leaves(self, one: Loss, slots: list[SlotState]) -> None:
+        """Note when a task can have run first in a loss that begins while its CPU has a page mapped
+        and that may not have hidden more than one event of a page: behind the unmap."""
+        if one.kinds & (MAPS | COPIES | HANDLER) and one.count != 1:
+            return
         for state in slots:
             for hold in state.holds:
-                mine = hold.cpu == one.cpu and hold.ctx != w.TASK
-                if mine and hold.map_first <= one.begin and one.end <= hold.end_first:
-                    return True
-        return False
+                if hold.cpu != one.cpu or hold.ctx == w.TASK:
+                    continue
+                for episode in hold.episodes:
+                    until = hold.close if episode.left_open else w.NEVER
+                    if episode.unmapped:
+                        until = episode.unmap_first
+                    if episode.map_first <= one.begin < until:
+                        one.idle = until if until < one.end else w.NEVER
 
     def in_flight(self, kinds: int, cpu: int, begin: int, end: int) -> int:
         """Whether one of these kinds that was hidden on this CPU before *begin* may take effect
@@ -163,7 +166,7 @@ class Losses:
         that may have hidden it (NOWHERE: none has)."""
         found = w.NOWHERE
         for one in self.all:
-            meets = one.begin <= end and begin <= one.late
+            meets = one.idle <= end and begin <= one.late
             if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
                 found = max(found, one.end)
         return found

@@ -240,11 +240,17 @@ class Threatening(Leaving):
         if not episode.judged and episode.before is not None:
             t.unknown(w.LOSS)  # The flush behind the unmap before it may lie behind its map.
         for loss in self.losses.within():
-            if self.may_lie_between(loss, state, hold, episode, cell):
+            if self.may_lie_between(loss, state, hold, episode, cell, tellers):
                 t.unknown(w.LOSS)
 
     def may_lie_between(
-        self, loss: Loss, state: SlotState, hold: Hold, episode: Episode, cell: Cell
+        self,
+        loss: Loss,
+        state: SlotState,
+        hold: Hold,
+        episode: Episode,
+        cell: Cell,
+        tellers: list[Hold],
     ) -> bool:
         """Whether an episode that *loss* hid may lie behind the last sure own invalidation, and
         before this episode: on this CPU by its buffer, on another by the lock and the clocks."""
@@ -254,6 +260,11 @@ class Threatening(Leaving):
             return True
         if loss.cpu == hold.cpu or loss.begin - error > hold.begin_last:
             return False
+        if loss.end + error < state.told_end:
+            return False
+        for teller in tellers:
+            if teller.all_told and loss.end + error < teller.end_first:
+                return False  # Its last unmap told everybody, behind all that this loss hid.
         if since.known:
             return since.hold is not hold and loss.end + error >= since.end_first
         return cell.start_open or loss.end + self.facts.error >= state.told_end
