@@ -171,6 +171,8 @@ class _Reader:
                 self.sending.setdefault(event.ctx, []).append(event)
         elif kind == Kind.BCAST_END and self.sending.get(event.ctx):
             self.code.ends[id(self.sending[event.ctx].pop())] = event
+        if kind == Kind.MAP_END:
+            self.returned(here, event)
         for slot, stack in here.open.items():
             for episode in stack:
                 episode.last = event
@@ -192,6 +194,15 @@ class _Reader:
                 episode.unmap_end = episode.window_end = event
             elif event is not episode.unmap and event.kind != Kind.BCAST_END and direct:
                 here.flushing[slot] = (episode, False)
+
+    def returned(self, here: _Context, event: Ev) -> None:
+        """A map returns before its page is unmapped: no hidden unmap lies inside of it."""
+        for episode in reversed(self.code.episodes):
+            if (episode.slot, episode.cpu, episode.ctx) == (event.slot, self.cpu, here.ctx):
+                inside = episode.unmap is not None and episode.unmap.hidden
+                if inside and episode.map_end is None and not here.open.get(event.slot):
+                    self.code.faults.append("a map returns behind its hidden unmap")
+                return
 
     def nests(self, here: _Context, at: int) -> bool:
         """Whether this copy is inside another one: two contexts that the record can't tell."""

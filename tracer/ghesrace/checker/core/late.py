@@ -27,8 +27,7 @@ def pull_back(slots: list[SlotState], cpu: Cpu, ts: int) -> None:
         for shot in state.shots:
             if shot.cpu == cpu.number:
                 clamp(shot, ("first", "last"), ts)
-    for run in cpu.runs:
-        clamp(run, ("first", "last"), ts)
+    cpu.tasks[:] = [min(at, ts) for at in cpu.tasks]
     for cell in cpu.cells:
         clamp(cell, ("inv_first", "inv_last"), ts)
     for level in cpu.levels:

@@ -5,7 +5,6 @@ from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Hold
-from ghesrace.checker.core.state cimport Run
 from ghesrace.checker.core.state cimport SlotState
 cimport ghesrace.checker.core.words as w
 
@@ -37,7 +36,7 @@ cdef class Losses:
     cpdef list within(self)
     @cython.locals(one=Loss)
     cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
-    @cython.locals(one=Loss, cpu=Cpu, run=Run, r=Run, old="long long")
+    @cython.locals(one=Loss, cpu=Cpu, at="long long", old="long long")
     cdef void settle(self, dict cpus, list slots, long long mark) except *
     @cython.locals(state=SlotState, hold=Hold, episode=Episode, until="long long")
     cdef void leaves(self, Loss one, list slots) except *

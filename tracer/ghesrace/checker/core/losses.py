@@ -131,9 +131,9 @@ class Losses:
         for one in self.open:
             cpu = cpus.get(one.cpu)
             self.leaves(one, slots)
-            for run in cpu.runs if cpu is not None else ():
-                if run.last > one.end:
-                    one.late = min(one.late, run.first if run.first > one.end else run.last)
+            for at in cpu.tasks if cpu is not None else ():
+                if at > one.end:
+                    one.late = min(one.late, at)
                     break
             else:
                 if one.cpu >= 0 and one.late > mark:
@@ -141,8 +141,8 @@ class Losses:
         self.open = left
         old = mark - w.FORCE_CLOSE_NS
         for cpu in cpus.values():
-            if cpu.runs and cpu.runs[0].last < old:
-                cpu.runs[:] = [r for r in cpu.runs[:-1] if r.last > old] + cpu.runs[-1:]
+            if cpu.tasks and cpu.tasks[0] < old:
+                cpu.tasks[:] = [at for at in cpu.tasks if at >= old]
 
     def leaves(self, one: Loss, slots: list[SlotState]) -> None:
         """Note when a task can have run first in a loss that begins while its CPU has a page mapped

@@ -6,7 +6,6 @@ from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.pages cimport Pages
 from ghesrace.checker.core.state cimport Place
-from ghesrace.checker.core.state cimport Run
 cimport ghesrace.checker.core.words as w
 
 
@@ -28,7 +27,6 @@ cdef class Reader(Pages):
     cdef void event(self, long long ts, unsigned long long addr, unsigned long long phys, unsigned long long size, long long seq, long long pid, long long point, long long number, long long slot, long long kind, long long ctx, long long flags, long long index) except *
     @cython.locals(cpu=Cpu)
     cdef Cpu new_cpu(self, long long number)
-    @cython.locals(run=Run)
     cdef void in_task(self, Cpu cpu, long long ts) except *
     @cython.locals(place=Place)
     cdef void edge(self, Cpu cpu, Level level, long long ts, long long seq) except *

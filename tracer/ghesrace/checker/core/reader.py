@@ -12,7 +12,9 @@ from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.late import pull_back
 from ghesrace.checker.core.pages import Pages
-from ghesrace.checker.core.state import Cpu, Level, Run, SlotState
+from ghesrace.checker.core.state import Cpu, Level, SlotState
+
+TASKS_APART_NS = 1000  # of those that are noted
 
 
 class Sent:
@@ -148,11 +150,9 @@ class Reader(Pages):
 
     def in_task(self, cpu: Cpu, ts: int) -> None:
         """A task goes on: nothing that the CPU interrupted is under way."""
-        if cpu.top != w.TASK:
-            cpu.runs.append(Run(ts))
-        else:
-            run: Run = cpu.runs[-1]
-            run.last = ts
+        if cpu.top != w.TASK or ts - cpu.last_task >= TASKS_APART_NS:
+            cpu.tasks.append(ts)
+            cpu.last_task = ts
 
     def edge(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """A handler is entered or left here, or the context is."""

@@ -203,13 +203,6 @@ cdef class Shot:
     cdef public long long last
 
 
-@cython.freelist(64)
-@cython.no_gc
-cdef class Run:
-    cdef public long long first
-    cdef public long long last
-
-
 cdef class Cpu:
     cdef public long long number
     cdef public long long pos
@@ -217,7 +210,8 @@ cdef class Cpu:
     cdef public object top
     cdef public list levels
     cdef public list cells
-    cdef public list runs
+    cdef public long long last_task
+    cdef public list tasks
 
 
 @cython.freelist(64)

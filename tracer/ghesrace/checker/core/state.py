@@ -244,15 +244,6 @@ class Shot:
         self.last = NEVER
 
 
-class Run:
-    """Events of a CPU's tasks with none of a context above between: the first one's stamp, and
-    the last one's."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.last = first
-
-
 class Cpu:
     """One CPU's stream."""
 
@@ -263,7 +254,8 @@ class Cpu:
         self.top = -1
         self.levels = [Level(ctx, slots) for ctx in range(LEVELS)]
         self.cells = [Cell(number, slot) for slot in range(slots)]
-        self.runs: list[Run] = []  # of its tasks, as far as a loss may still be told
+        self.last_task = NOWHERE
+        self.tasks: list[int] = []  # when its tasks went on, as far as a loss may still be told
 
 
 class Threat:
