@@ -84,7 +84,7 @@ def pieces(stream: Events, *stamps: int) -> list[Events]:
     """The *stream*, cut by a MARK at each of these *stamps* (ns), its own MARK at the end.
 
     A piece has what each CPU's buffer holds up to its last event below the stamp, and every loss
-    that ended below it: what a source would have delivered by then.
+    that began below it: a source delivers a loss before the MARK that passes its begin.
     """
     parts = []
     events = stream[~np.isin(stream["kind"], (Kind.LOSS, Kind.MARK))]
@@ -95,7 +95,7 @@ def pieces(stream: Events, *stamps: int) -> list[Events]:
             mine = np.flatnonzero(events["cpu"] == cpu)
             below = np.flatnonzero(events["ts"][mine] < stamp)
             now[mine[: below[-1] + 1 if len(below) else 0]] = True
-        over = losses["ts"] < stamp
+        over = losses["addr"] < stamp
         parts.append(np.concatenate([losses[over], events[now], mark(stamp)]))
         events, losses = events[~now], losses[~over]
     return [*parts, np.concatenate([losses, events, stream[stream["kind"] == Kind.MARK]])]

@@ -35,7 +35,7 @@ cdef class Threatening(Leaving):
     cdef bint unsafe(self, SlotState state, Hold hold, Episode episode, Cell cell, Episode left, long long cls) except *
     @cython.locals(loss=Loss)
     cdef void hidden(self, Threats t, SlotState state, Hold hold, Episode episode, Cell cell, list tellers) except *
-    @cython.locals(since=Since, error="long long", teller=Hold)
+    @cython.locals(since=Since, error="long long", teller=Hold, late="long long")
     cdef bint may_lie_between(self, Loss loss, SlotState state, Hold hold, Episode episode, Cell cell, list tellers) except *
     @cython.locals(loss=Loss)
     cdef bint whole_between(self, long long cpu, long long begin, long long end) except *

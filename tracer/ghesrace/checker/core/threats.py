@@ -260,10 +260,11 @@ class Threatening(Leaving):
             return True
         if loss.cpu == hold.cpu or loss.begin - error > hold.begin_last:
             return False
-        if loss.end + error < state.told_end:
+        if loss.end + self.facts.error < state.told_end:
             return False
         for teller in tellers:
-            if teller.all_told and loss.end + error < teller.end_first:
+            late = self.clocks.error(loss.cpu, teller.cpu)
+            if teller.all_told and loss.end + late < teller.end_first:
                 return False  # Its last unmap told everybody, behind all that this loss hid.
         if since.known:
             return since.hold is not hold and loss.end + error >= since.end_first
