@@ -16,12 +16,12 @@ from ghesrace.checker.core.state import Episode
 class Decided:
     """One step decided this.
 
-        `overlaps` are pairs of uses of one slot that surely overlap, and whether that assumes that the
-        clocks agree; `not_ordered` counts the uses, of all `uses`, that the clocks leave open. `met`
-        are GHES writes that met, or may have met, a page-table edit, and `sent` are shootdowns from
-        where none may be sent. `open_ends` counts maps without an unmap; in `every` are also episodes
-        whose map is hidden. `hid` tells whether losses may have hidden a whole episode, and `hid_kinds`
-        (bits by Kind) what any of them may have hidden.
+    `overlaps` are pairs of uses of one slot that surely overlap, and whether that assumes that the
+    clocks agree; `not_ordered` counts the uses, of all `uses`, that the clocks leave open. `met`
+    are GHES writes that met, or may have met, a page-table edit, and `sent` are shootdowns from
+    where none may be sent. `open_ends` counts maps without an unmap; in `every` are also episodes
+    whose map is hidden. `hid` tells whether losses may have hidden a whole episode, and `hid_kinds`
+    (bits by Kind) what any of them may have hidden.
     """
 
     judged: list[Judged]
