@@ -63,7 +63,7 @@ class Answer:
             found.add("loss")
         if (self.started | self.hiding_started) - seen:
             found.add("start")
-        if self.pti and "none" in self.worlds:
+        if self.pti and "none" in seen:  # What only the start leaves open is the start's.
             found.add("pti")
         return found
 
