@@ -15,7 +15,16 @@ import numpy as np
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
-from ghesrace.checker.core.losses import ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, Losses
+from ghesrace.checker.core.losses import (
+    ACCESSES,
+    COPIES,
+    HANDLER,
+    MAPS,
+    OWN,
+    TOLD,
+    TOLD_END,
+    Losses,
+)
 from ghesrace.checker.core.rule import Judged
 from ghesrace.checker.core.state import Episode, Hold
 from ghesrace.errors import InputError
@@ -166,13 +175,13 @@ class Digest:
 
     def hidden(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether a loss may have hidden an event of these kinds, on a CPU (-1: on any), between
-        stamps that may be of other CPUs. A hidden invalidation of its own may take effect late."""
+        stamps that may be of other CPUs. A hidden invalidation may take effect late."""
         error = self.facts.error
         return any(
             one.kinds & kinds
             and (cpu == -1 or one.cpu in (-1, cpu))
             and one.begin - error <= end
-            and begin <= (one.late if one.kinds & kinds & OWN else one.end) + error
+            and begin <= (one.late if one.kinds & kinds & (OWN | TOLD) else one.end) + error
             for one in self.losses.all
         )
 
@@ -221,7 +230,7 @@ class Digest:
 
     def samples(self, records: Events, found: Digested) -> None:
         """Take episodes that stand for all of their kind in a prediction."""
-        rests_on = MAPS | OWN | TOLD | HANDLER | COPIES
+        rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         for record in records:
             one = Judged(episode_of(record))
             one.exposes = record["sample"] == Sample.EXPOSES

@@ -122,9 +122,23 @@ LESS = {
     "loss-hides-an-episode": "what a loss hid is asked of all episodes since the last read",
     "loss-with-fix": "the same",
     "cpu-online": "without the stamps of its hold a sample counts as touched by a loss",
+    **dict.fromkeys(
+        (
+            "loss-of-the-last-unmap-that-broadcasts",
+            "luck-behind-a-lost-unmap",
+            "loss-inside-a-copy",
+            "loss-of-a-broadcast-under-way",
+            "loss-of-a-handlers-entry-in-safe-episodes",
+            "loss-of-a-map-before-the-flush",
+            "loss-of-a-map-of-a-safe-episode",
+        ),
+        "nobody stamped what lies around the loss",
+    ),
+    "prediction-shootdown-under-way": "without copies nobody knows where a hold begins",
     "clock-does-not-matter": f"{_LOCK}, so fewer are latent",
     "race-untraced-write": "the copy's direction is not probed, only the write itself",
 }
+UNSEEN_HANDLERS = ("prediction-of-two-contexts", "prediction-loss-of-a-broadcasts-end")
 # Here it is sure of more, and may be.
 MORE = {
     **dict.fromkeys(
@@ -136,6 +150,10 @@ MORE = {
             "luck-within-clock-error",
         ),
         _LOCK,
+    ),
+    **dict.fromkeys(
+        UNSEEN_HANDLERS,
+        "no summary is made where handlers can't be seen, as in this record",
     ),
     "overlap-before-the-unmap-is-over": "the first episode was counted when its flush showed that"
     " the second one overlaps; that one is uncertain",
@@ -153,7 +171,8 @@ def test_litmus(path: Path, compiled: Path) -> None:
     same = facts(ours) == facts(theirs)
     assert same == (path.stem not in LESS and path.stem not in MORE), (facts(ours), facts(theirs))
     assert says_more(ours, theirs) == (path.stem in MORE), (facts(ours), facts(theirs))
-    assert ours.verdict.word != "clean" or theirs.verdict.word == "clean"
+    clean = ours.verdict.word == "clean" and path.stem not in UNSEEN_HANDLERS
+    assert not clean or theirs.verdict.word == "clean"
 
 
 def test_what_is_listed_exists() -> None:
