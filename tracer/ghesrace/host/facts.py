@@ -19,7 +19,7 @@ from ghesrace import points
 from ghesrace.errors import InputError
 from ghesrace.events import PAGE_SIZE
 
-from . import hest, kallsyms
+from . import code, hest, kallsyms
 from .btf import Btf
 from .cpus import parse_cpus
 from .kallsyms import Symbol
@@ -69,7 +69,7 @@ class Facts:
     `tracefs` is where it is mounted, `features` what its README and files offer ("kprobe-events",
     "fprobe-events", "arg", "retval", "instances"), and `tracepoints` the events present and their
     ids. `hest` is None without a readable table. `host` holds those points.HOST_FEATURES that
-    apply. `problems` maps a subject (a file, a table) to why it could not be read.
+    apply. `code` reads the kernel's code, and is None if it is unreadable. `problems` maps a subject (a file, a table) to why it could not be read.
     """
 
     arch: str
@@ -89,6 +89,7 @@ class Facts:
     clocks: tuple[str, ...] = ()
     clocksource: str | None = None
     areas: tuple[Area, ...] = ()
+    code: code.Code | None = field(default=None, compare=False)
     problems: dict[str, str] = field(default_factory=dict)
 
     def arity(self, symbol: Symbol) -> int | None:
@@ -171,6 +172,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
         lockdown=_selected(_text(root / "sys/kernel/security/lockdown")),
         clocks=_clocks(tracefs),
         clocksource=_text(root / "sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        code=attempt("kernel code", lambda: code.Kcore(root / "proc/kcore"), None),
         areas=attempt("vmallocinfo", lambda: _areas(root / "proc/vmallocinfo"), ()),
         problems=problems,
     )

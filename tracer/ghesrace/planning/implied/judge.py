@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This says of what a function's paths do whether an invalidation of a page lies behind the write
+of its page-table entry, on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .paths import ALL, Act, Acts, Value
+
+_PAGE_SHIFTS = (12, 14, 16)  # of arm64's granules; x86 has the first
+_ENTRY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`held` is true if the code does it, false if it does not, and None if that can't be read.
+    `at` is the address of the instruction that says so (0: none does), and `text` what it is or
+    why. `early` says that the invalidation lies before the write."""
+
+    held: bool | None
+    at: int = 0
+    text: str = ""
+    early: bool = False
+
+
+def of_paths(paths: Iterable[Acts], address: Value, *, everywhere: bool, arm64: bool) -> Answer:
+    """Return whether each path that writes a page-table entry invalidates the page at *address*
+    (None: whichever it is) behind that, on all CPUs if *everywhere*.
+
+    >>> write, flush = Act("write", 8), Act("flush", 12, 0xfff000, "invlpg")
+    >>> of_paths([(write, flush)], 0xfff000, everywhere=False, arm64=False).held
+    True
+    >>> of_paths([(flush, write)], 0xfff000, everywhere=False, arm64=False).text
+    'invlpg lies before the write of the entry'
+    """
+    answers = [(acts, _of_path(acts, address, everywhere, arm64)) for acts in paths]
+    before = {at for acts, one in answers if one and one.held for at in _calls_before_write(acts)}
+    found = [one for acts, one in answers if one and not _gives_up(acts, before)]
+    for held in (False, None):
+        for answer in found:
+            if answer.held is held:
+                return answer
+    return found[0] if found else Answer(None, 0, "no path writes a page-table entry")
+
+
+def _calls_before_write(acts: Acts) -> list[int]:
+    last = max((n for n, act in enumerate(acts) if act.kind == "write"), default=0)
+    return [act.at for act in acts[:last] if act.kind == "call"]
+
+
+def _gives_up(acts: Acts, before: set[int]) -> bool:
+    """Say whether a path prints a message and writes nothing: what it calls is called by those that
+    write, too, *before* they do."""
+    kinds = {act.kind for act in acts}
+    if "message" not in kinds or kinds & {"write", "flush"}:
+        return False
+    return all(act.at in before for act in acts if act.kind == "call")
+
+
+def _of_path(acts: Acts, address: Value, everywhere: bool, arm64: bool) -> Answer | None:
+    """Return the answer of one path; None if it writes nothing."""
+    pages = [a.value for a in acts if a.kind == "flush"] if address is None else [address]
+    acts = _without_others(acts, [page for page in pages if page not in (None, ALL)])
+    writes = [n for n, act in enumerate(acts) if act.kind == "write"]
+    changes = [n for n, act in enumerate(acts) if act.kind in ("write", "call")]
+    if not changes:
+        return None
+    why: list[Answer] = []
+    for number, act in enumerate(acts):
+        if act.kind != "flush":
+            continue
+        reason = _useless(acts, number, address, everywhere, arm64, changes)
+        if not reason:
+            return Answer(True, act.at, act.text)
+        open_ = act.value is None and reason == _WHERE
+        held = None if open_ else False
+        why.append(Answer(held, act.at, f"{act.text} {reason}", reason == _EARLY))
+    behind = [act for act in acts[writes[0] + 1 :] if act.kind == "call"] if writes else []
+    if any(answer.held is None for answer in why):
+        return next(answer for answer in why if answer.held is None)
+    if not writes or behind:
+        call = behind[0] if behind else acts[changes[-1]]
+        return Answer(None, call.at, "a call that is not followed may do it")
+    if any(_could(acts, n, writes, address, everywhere, arm64) for n in range(len(acts))):
+        return Answer(None, acts[writes[-1]].at, "which write is that of the entry is not known")
+    if why:
+        return why[-1]
+    return Answer(False, acts[writes[-1]].at, "nothing behind this write invalidates the page")
+
+
+_WHERE = "is of an address that is not known"
+_EARLY = "lies before the write of the entry"
+
+
+def _could(
+    acts: Acts, number: int, writes: list[int], address: Value, everywhere: bool, arm64: bool
+) -> bool:
+    """Say whether a flush would do if one of several writes before it were the entry's."""
+    if acts[number].kind != "flush" or number < writes[0]:
+        return False
+    return not _useless(acts, number, address, everywhere, arm64, writes[:1])
+
+
+def _useless(
+    acts: Acts,
+    number: int,
+    address: Value,
+    everywhere: bool,
+    arm64: bool,
+    changes: list[int],
+) -> str:
+    """Return why the flush *number* does not end what the last of *changes* left, or ""."""
+    act = acts[number]
+    if act.value is None:
+        return _WHERE
+    if act.value != ALL and address is not None and act.value >> 12 != address >> 12:
+        return f"is of another page ({act.value:#x})"
+    if everywhere and not act.everywhere:
+        return "tells this CPU alone"
+    if number < changes[-1]:
+        return _EARLY
+    if not arm64:
+        return ""
+    between = {a.kind for a in acts[changes[-1] : number]}
+    if not between & {"barrier", "store-barrier"}:
+        return "has no DSB between it and the write"
+    if not any(a.kind == "barrier" and (a.everywhere or not everywhere) for a in acts[number:]):
+        return "has no DSB behind it"
+    return ""
+
+
+def _without_others(acts: Acts, pages: list[Value]) -> Acts:
+    """Leave out writes to known addresses that are no entry of the *pages*, if one remains."""
+
+    def other(act: Act) -> bool:
+        if act.kind != "write" or act.value is None or not pages:
+            return False
+        return not any(_is_entry(act.value, page) for page in pages if page is not None)
+
+    kept = tuple(act for act in acts if not other(act))
+    return kept if any(act.kind in ("write", "call") for act in kept) else acts
+
+
+def _is_entry(place: int, page: int) -> bool:
+    """Say whether *place* can be the entry of *page*: where in its table an entry is, the address
+    says."""
+    return any(
+        place >> 3 & (1 << shift - 3) - 1 == page >> shift & (1 << shift - 3) - 1
+        and place % _ENTRY == 0
+        for shift in _PAGE_SHIFTS
+    )
