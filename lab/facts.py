@@ -4,12 +4,14 @@
     python -m lab.facts --suite bookworm --arch arm64   # Debian's newest kernel of a suite
     python -m lab.facts linux-image-….deb vmlinuz-…     # a package or an image
     python -m lab.facts build/facts/*.tar.gz            # cut again what was taken before
+    python -m lab.facts --code linux-image-….deb        # take the code anew, without a boot
     python -m lab.facts --plans                         # write the expected plans again
 
 The image is booted under QEMU with nothing but busybox, and every fact is what the kernel's own
 files say. A boot is needed because only then does the kernel decide which functions ftrace can
-hook, and part of what kprobes refuse. RELEASE.json and RELEASE.plan are written to
-tests/unit/fixtures/kernels.
+hook, and part of what kprobes refuse. The code is that of the image, which boot changes in places:
+there alternatives are their default, and paravirt's and ftrace's calls are still calls.
+RELEASE.json and RELEASE.plan are written to tests/unit/fixtures/kernels.
 """
 
 from __future__ import annotations
@@ -30,12 +32,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from ghesrace.errors import GhesraceError, HostError, InputError, TransientError
+from ghesrace.host.code import Blocks
 from ghesrace.host.facts import Facts, read_facts
 from ghesrace.plan import Plan, Probe
 from ghesrace.planning.mechanism import no_bpf
 from ghesrace.planning.resolve import resolve
 from lab.kernels import kernelfile
+from lab.kernels.corefile import Recording, core
 from lab.kernels.debian import Apt, unpack
+from lab.kernels.image import Image
 from lab.paths import REPO
 
 KERNELS = REPO / "tests/unit/fixtures/kernels"
@@ -145,16 +150,24 @@ def _silent(image: Path, console: Path) -> str:
     return "\n  | ".join([f"{image} did not give its facts; its console says last:", *last])
 
 
-def cut(taken: bytes, arch: str, package: str) -> dict[str, object]:
+def cut(
+    taken: bytes, arch: str, package: str, image: bytes = b"", code: dict[int, bytes] | None = None
+) -> dict[str, object]:
     """Return the kernel file, ready for `kernelfile.save`, of what `take` returned.
 
-    *package* says where the kernel came from. Raises InputError if the kernel file leads to other
-    plans than the whole files.
+    *package* says where the kernel came from; its code is in *image*, or is *code*, by address,
+    as it was taken from there before. Raises InputError if the kernel file leads to other plans
+    than the whole files.
     """
     with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
         whole, planted = Path(folder, "whole"), Path(folder, "planted")
         with tarfile.open(fileobj=io.BytesIO(taken)) as archive:
             _unpack(archive, whole)
+        if image:
+            (whole / "proc/sys/kernel/arch").write_text({"arm64": "aarch64"}.get(arch, "x86_64"))
+            code = code_of(read_facts(whole), image)
+        if code:
+            (whole / "proc/kcore").write_bytes(core(code))
         kernel = kernelfile.cut(whole, ARCHES[arch], package)
         kernelfile.plant(kernel, planted)
         shutil.copy(planted / "proc/sys/kernel/arch", whole / "proc/sys/kernel/arch")
@@ -183,7 +196,23 @@ def facts_of(kernel: dict[str, object]) -> Facts:
     """
     with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
         facts = read_facts(kernelfile.plant(kernel, Path(folder)))
-    return replace(facts, tracefs=Path("/", kernelfile.TRACEFS))
+    code = Blocks(kernelfile.blocks(kernel)) if kernel["code"] else None
+    return replace(facts, tracefs=Path("/", kernelfile.TRACEFS), code=code)
+
+
+def code_of(facts: Facts, image: bytes) -> dict[int, bytes]:
+    """Return the code in *image* that planning for *facts* reads, by address.
+
+    Raises InputError if *image* is no kernel's, HostError if no slot can be observed.
+
+        code_of(facts_of(kernel), Path("vmlinuz-6.1.0-9-amd64").read_bytes())
+    """
+    found = [facts.symbols[name][0] for name in ("_text", "_stext") if name in facts.symbols]
+    # arm64's _stext follows a head of SEGMENT_ALIGN, which is 64 KiB.
+    begin = found[0].address - (0x10000 if found[0].name == "_stext" else 0) if found else 0
+    recording = Recording(Image(image, begin))
+    plans(replace(facts, code=recording))
+    return recording.blocks
 
 
 def render(kernel: dict[str, object]) -> str:
@@ -216,6 +245,8 @@ def _lines(ftrace: Plan, bpf: Plan) -> Iterator[str]:
             " ".join(probe.implies),
         )
     yield ""
+    for one in ftrace.implications:
+        yield f"{one.state}: {one.symbol} {one.what}: {one.where}"
     if (ftrace.unseen, ftrace.not_checked) == (bpf.unseen, bpf.not_checked):
         yield from _blind("unseen", ftrace)
     else:
@@ -248,12 +279,14 @@ def _mechanism(mine: Probe | None, probe: Probe) -> str:
     return mine.mechanism if mine.symbol == probe.symbol else f"{mine.mechanism} {mine.symbol}"
 
 
-def add(taken: bytes, arch: str, package: str) -> None:
+def add(
+    taken: bytes, arch: str, package: str, image: bytes = b"", code: dict[int, bytes] | None = None
+) -> None:
     """Write the kernel file and the expected plans of what `take` returned.
 
     Raises InputError as `cut` does.
     """
-    kernel = cut(taken, arch, package)
+    kernel = cut(taken, arch, package, image, code)
     KERNELS.mkdir(parents=True, exist_ok=True)
     release = str(kernel["release"])
     kernelfile.save(kernel, KERNELS / f"{release}.json")
@@ -315,10 +348,26 @@ def _busybox(arch: str, suite: str) -> Path:
 def _boot(path: Path, arch: str, package: str, suite: str) -> None:
     with _image(path) as image:
         taken = take(image, arch, _busybox(arch, suite))
-    kernel = cut(taken, arch, package)
+        data = image.read_bytes()
+    kernel = cut(taken, arch, package, data)
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / f"{kernel['release']}.tar.gz").write_bytes(taken)
-    add(taken, arch, package)
+    add(taken, arch, package, data)
+
+
+def _take_code(path: Path, package: str) -> None:
+    """Take the code of a kernel whose file is there anew, from its image at *path*."""
+    for place in sorted(KERNELS.glob("*.json")):
+        kernel = kernelfile.load(place)
+        if str(kernel["package"]).removeprefix("Debian ").replace("_", " ").startswith(package):
+            with _image(path) as image:
+                found = code_of(facts_of(kernel), image.read_bytes())
+            kernel["code"] = {f"{at:016x}": code.hex() for at, code in sorted(found.items())}
+            kernelfile.save(kernel, place)
+            write_plan(kernel)
+            print(f"{place}: {len(found)} blocks of code")
+            return
+    raise InputError(f"no kernel file is of {package}", "boot it: python -m lab.facts DEB")
 
 
 def _apt(suite: str, arch: str) -> Apt:
@@ -348,16 +397,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, metavar="DEB_OR_IMAGE")
     parser.add_argument("--suite", default="", help="a Debian suite: its newest generic kernel")
     parser.add_argument("--arch", choices=list(ARCHES), help="default: as the file's name ends")
+    parser.add_argument("--code", action="store_true", help="of known kernels: take only the code")
     parser.add_argument("--plans", action="store_true", help="write the expected plans again")
     args = parser.parse_args(argv)
     if not (args.files or args.plans or (args.suite and args.arch)):
         parser.error("name a package or an image, or --suite and --arch, or --plans")
     try:
         for path in args.files:
+            if args.code:
+                _take_code(path, _package(path))
+                continue
             arch = args.arch or _arch(path)
             if path.name.endswith(".tar.gz"):
                 known = kernelfile.load(KERNELS / f"{path.name.removesuffix('.tar.gz')}.json")
-                add(path.read_bytes(), arch, str(known["package"]))
+                code = kernelfile.blocks(known)
+                add(path.read_bytes(), arch, str(known["package"]), code=code)
             else:
                 _boot(path, arch, _package(path), args.suite or _SUITE)
         if args.suite and not args.files:

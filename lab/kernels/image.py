@@ -8,8 +8,8 @@ addresses are those of a kernel without KASLR.
 from __future__ import annotations
 
 import io
+import lzma
 import struct
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -19,7 +19,6 @@ _SETUP_SECTORS, _PAYLOAD = 0x1F1, 0x248  # Documentation/arch/x86/boot.rst
 _SECTOR = 512
 _ARM64_MAGIC = 0x38  # Documentation/arch/arm64/booting.rst
 _ZBOOT = 4  # drivers/firmware/efi/libstub/zboot-header.S
-_ALIGNED = 1 << 16  # arm64 aligns what _stext follows to SEGMENT_ALIGN
 _MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 _XZ = b"\xfd7zXZ\x00"
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -29,8 +28,8 @@ _PT_LOAD = 1
 class Image:
     """An image gives the bytes at the virtual addresses at which it is linked.
 
-    *begin* is the address of its first byte, which only arm64's image does not say (`begin`). Raises InputError if it is no image that we
-    know.
+    *begin* is the address of its first byte, which only arm64's image does not say itself. Raises
+    InputError if it is no image that we know.
 
         Image(Path("vmlinuz-6.1.0-9-amd64").read_bytes()).read(0xffffffff81089ec0, 64)
     """
@@ -71,8 +70,6 @@ def unpacked(data: bytes) -> bytes:
 
 
 def _decompressed(data: bytes) -> bytes:
-    import lzma
-
     if data.startswith(_XZ):
         return lzma.LZMADecompressor().decompress(data)
     for magic, codec in _MAGICS.items():
@@ -106,6 +103,3 @@ def _loads(elf: bytes) -> list[tuple[int, int, int]]:
         if kind == _PT_LOAD:
             found.append((address, at, size))
     return found
-
-
-__all__ = ["Image", "unpacked"]

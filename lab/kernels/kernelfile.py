@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cut what a plan needs to know of one kernel from its own files to a few kilobytes of JSON.
 
-`cut` takes what the kernel itself says in a tree of its files (/proc/kallsyms, tracefs, BTF).
+`cut` takes what the kernel itself says in a tree of its files (/proc/kallsyms, tracefs, BTF), and
+the code that planning reads from a /proc/kcore there, which `lab.facts` makes of its image.
 `plant` writes such a tree again, so the code that reads a live kernel's files reads it too.
 """
 
@@ -15,11 +16,13 @@ from typing import Any
 
 from ghesrace.errors import InputError
 from ghesrace.host.btf import Btf
+from ghesrace.host.code import Kcore
 from ghesrace.host.facts import wanted_symbols, wanted_tracepoints
 from ghesrace.planning.mechanism import STRUCT_ARGS
 from ghesrace.points import families
 
 from .btfwriter import btf
+from .corefile import core
 
 TRACEFS = "sys/kernel/tracing"
 EVENT_IDS = "event-ids"  # `PATH/SYSTEM/EVENT/id:NUMBER`, as grep prints it; ours, not the kernel's
@@ -136,7 +139,23 @@ def cut(tree: Path, arch: str, package: str) -> dict[str, Any]:
         ],
         "tracepoints": _ids((tree / EVENT_IDS).read_text(), want["tracepoints"]),
         "btf": _types(tree / "sys/kernel/btf/vmlinux", want, plain),
+        "code": _code(tree / "proc/kcore"),
     }
+
+
+def _code(path: Path) -> dict[str, str]:
+    """Return what a core file, if there is one, holds: hexadecimal bytes by address."""
+    blocks = Kcore(path).blocks() if path.exists() else {}
+    return {f"{address:016x}": block.hex() for address, block in blocks.items()}
+
+
+def blocks(kernel: Mapping[str, Any]) -> dict[int, bytes]:
+    """Return the code of *kernel* by address, of which `plant` makes its /proc/kcore.
+
+    >>> blocks({"code": {"ffffffff81000000": "c3cc"}})
+    {18446744071578845184: b'\\xc3\\xcc'}
+    """
+    return {int(at, 16): bytes.fromhex(code) for at, code in kernel["code"].items()}
 
 
 def _ids(text: str, names: Sequence[str]) -> dict[str, int]:
@@ -196,6 +215,8 @@ def plant(kernel: Mapping[str, Any], root: Path) -> Path:
         files[f"{TRACEFS}/{name}" + ("/.keep" if name == "instances" else "")] = ""
     for name, number in kernel["tracepoints"].items():
         files[f"{TRACEFS}/events/{name.replace(':', '/')}/id"] = f"{number}\n"
+    if kernel["code"]:
+        files["proc/kcore"] = core(blocks(kernel))
     if kernel["btf"] is not None:
         files["sys/kernel/btf/vmlinux"] = btf(**kernel["btf"])
     return write_files(root, files)
@@ -223,7 +244,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read what `save` wrote. Raises OSError, or InputError if *path* is no kernel file."""
     try:
         kernel: dict[str, Any] = json.loads(path.read_text())
-        return {**kernel, "asked": dict(kernel["asked"])}
+        return {**kernel, "asked": dict(kernel["asked"]), "code": dict(kernel["code"])}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no kernel file: {error!r}", "take it again") from error
 

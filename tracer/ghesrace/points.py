@@ -30,6 +30,8 @@ IMPLIES = (
     "may-free",  # page-table pages
     "unmaps-status",  # the status word that a source's NMI handler reads
 )
+# Of these the kernel's code says whether they hold (planning/implied).
+PROVABLE = IMPLIES[:4]
 FILTERS = (
     "slot-index",  # the fixmap indices of the slots
     "slot-address",  # addr is in a slot
@@ -49,13 +51,17 @@ class Implication:
     """An implication says that the symbol does `what` besides (one of IMPLIES).
 
     It does not hold if one of the points `unless` is resolved, as that shows it by itself, nor if
-    points are `given` of which none is resolved.
+    points are `given` of which none is resolved. One of PROVABLE is looked for in the kernel's
+    code, where a call of what a `given` point watches is that point's event. With `instead` it is
+    what remains where the code contradicts that other one, and is believed only if the code holds
+    it.
     """
 
     what: str
     arch: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,8 @@ class Candidate:
     BTF. `raw_fields` are a tracepoint's fields as arguments of its raw form, for BPF. `sdei_path`
     marks code that runs in an SDEI handler, where arm64 allows no kprobe, and `needs_flags` a point
     that must know whether interrupts are off. Where BTF has no `member` (`struct.member`), the
-    point cannot matter. `callbacks` are the functions that the filter `tlb-flush`
-    passes.
+    point cannot matter. `callbacks` are the functions that the filter `tlb-flush` passes, and
+    `through` are those through which the symbol does what it `implies`.
     """
 
     symbol: str = ""
@@ -119,12 +125,13 @@ class Candidate:
     needs_flags: bool = False
     member: str = ""
     callbacks: tuple[str, ...] = ()
+    through: tuple[str, ...] = ()
     why: str = ""
 
-    def implied(self, arch: str, present: Collection[str]) -> tuple[str, ...]:
+    def implied(self, arch: str, present: Collection[str]) -> tuple[Implication, ...]:
         """Return what the symbol does besides on *arch* if the points *present* are resolved."""
         return tuple(
-            implication.what
+            implication
             for implication in self.implies
             if (not implication.arch or arch in implication.arch)
             and not any(name in present for name in implication.unless)
@@ -293,6 +300,7 @@ def _symbols(loaded: tuple[Family, ...]) -> Iterator[str]:
                 yield from candidate.with_
                 yield from candidate.callbacks
                 yield from candidate.without
+                yield from candidate.through
 
 
 def _family(file: str, text: str) -> Family:
@@ -351,6 +359,7 @@ def _candidate(where: str, raw: dict[str, Any]) -> Candidate:
     _known(f"{where}: arch", candidate.arch, ARCHES)
     _known(f"{where}: when", [w.removeprefix("!") for w in candidate.when], HOST_FEATURES)
     _known(f"{where}: implies", [i.what for i in implied], IMPLIES)
+    _known(f"{where}: implies: instead", [i.instead for i in implied], ("", *PROVABLE))
     if candidate.filter:
         _known(f"{where}: filter", [candidate.filter], FILTERS)
     return candidate

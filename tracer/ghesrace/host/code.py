@@ -15,7 +15,7 @@ from ghesrace.errors import InputError
 _EHDR, _PHDR = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ")
 _PT_LOAD = 1
 _MOST_SEGMENTS = 4096
-_BLOCK = 256  # bytes that are read at a time
+BLOCK = 128  # bytes that are read at a time
 
 
 class Code(Protocol):
@@ -34,7 +34,13 @@ class Blocks:
     """
 
     def __init__(self, blocks: Mapping[int, bytes]) -> None:
-        self._blocks = sorted(blocks.items())
+        self._blocks: list[tuple[int, bytes]] = []
+        for address, block in sorted(blocks.items()):
+            if self._blocks and sum((self._blocks[-1][0], len(self._blocks[-1][1]))) == address:
+                begin, before = self._blocks.pop()
+                self._blocks.append((begin, before + block))
+            else:
+                self._blocks.append((address, block))
 
     def read(self, address: int, size: int) -> bytes:
         """Return up to *size* bytes at *address*."""
@@ -65,7 +71,7 @@ class Kcore:
         found = b""
         while len(found) < size:
             at = address + len(found)
-            begin = at - at % _BLOCK
+            begin = at - at % BLOCK
             if begin not in self._known:
                 self._known[begin] = self._block(begin)
             part = self._known[begin][at - begin :]
@@ -80,12 +86,16 @@ class Kcore:
                 try:
                     with self._path.open("rb") as file:
                         file.seek(offset + begin - address)
-                        block = file.read(_BLOCK) or b""
+                        block = file.read(BLOCK) or b""
                 except OSError:
                     return b""
                 # The kernel hands out zeros for pages that it can't read.
                 return block if any(block) else b""
         return b""
+
+    def blocks(self) -> dict[int, bytes]:
+        """Return all that a small core file holds, by address (the tests' is one)."""
+        return {a: self.read(a, length) for a, _, length in self._segments}
 
 
 def _segments(head: bytes, file: BinaryIO) -> list[tuple[int, int, int]]:

@@ -69,7 +69,8 @@ class Facts:
     `tracefs` is where it is mounted, `features` what its README and files offer ("kprobe-events",
     "fprobe-events", "arg", "retval", "instances"), and `tracepoints` the events present and their
     ids. `hest` is None without a readable table. `host` holds those points.HOST_FEATURES that
-    apply. `code` reads the kernel's code, and is None if it is unreadable. `problems` maps a subject (a file, a table) to why it could not be read.
+    apply. `code` reads the kernel's code, and is None if it is unreadable.
+    `problems` maps a subject (a file, a table) to why it could not be read.
     """
 
     arch: str

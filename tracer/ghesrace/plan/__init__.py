@@ -47,6 +47,7 @@ __all__ = [
     "Fetch",
     "Fetched",
     "FieldOf",
+    "Implied",
     "InContext",
     "InTask",
     "LockUnit",
@@ -137,6 +138,23 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Implied:
+    """This says on what the plan believes, or does not, that the function `symbol` of the probe
+    point `point` does `what` besides.
+
+    It is "proven" if this kernel's code does it on every path, and `where` says by which
+    instruction; "contradicted" if a path does not, and then no probe implies it; and "assumed",
+    from Linux's source, if the code can't be read or followed, and then `where` says why.
+    """
+
+    point: str
+    symbol: str
+    what: str
+    state: Literal["proven", "contradicted", "assumed"]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unseen:
     """This names something that the plan cannot see, and says why, and which patterns and slots
     that affects."""
@@ -164,7 +182,9 @@ class Plan:
     BPF only. With `summary` the kernel judges and keeps no events (sources/bpf/summary). With
     `numbered_arguments` tracefs knows `$argN`; before Linux 4.20 a probe event has to name the
     registers instead. `unknowns` names what the recording can't tell, on which the verdict rests
-    (`unknowns.UNKNOWNS`); a recording of ours tells everything.
+    (`unknowns.UNKNOWNS`); a recording of ours tells everything but what the code of its kernel
+    does where that could not be read. `implications` says of what probes imply whether the kernel's code holds it;
+    of what it does not name nothing was read.
     """
 
     arch: str
@@ -187,6 +207,18 @@ class Plan:
     summary: bool = False
     numbered_arguments: bool = True
     unknowns: tuple[str, ...] = ()
+    implications: tuple[Implied, ...] = ()
+
+    def proves(self, probe: Probe, what: str) -> bool:
+        """Return whether the kernel's code holds that *probe*'s function does *what*.
+
+        >>> Plan("arm64", "6.12", (), ()).proves(Probe("p", "MAP", "f", "kprobe"), "flush-inside")
+        False
+        """
+        return any(
+            (i.point, i.symbol, i.what, i.state) == (probe.point, probe.symbol, what, "proven")
+            for i in self.implications
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready form that plan.schema.json describes; `from_dict` reads it."""
@@ -216,6 +248,9 @@ class Plan:
             )
             rest["cpus"] = _listed(rest["cpus"])
             rest["unknowns"] = _listed(rest.get("unknowns", ()))
+            rest["implications"] = tuple(
+                Implied(**i) for i in _listed(rest.get("implications", ()))
+            )
             rest["pair_errors_ns"] = tuple(map(_listed, _listed(rest.get("pair_errors_ns", ()))))
             plan = cls(**rest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -227,7 +262,7 @@ class Plan:
 
     def _refuse_nonsense(self) -> None:
         """Raise InputError unless every value is one that `resolve` could have made."""
-        for part in (*self.slots, *self.probes, *self.unseen, self):
+        for part in (*self.slots, *self.probes, *self.unseen, *self.implications, self):
             wrong = misfit(part)
             if wrong is None:
                 wrong = part._nonsense(self) if isinstance(part, Slot | Probe) else None

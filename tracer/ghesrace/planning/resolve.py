@@ -17,6 +17,7 @@ from ghesrace.plan import Backend, Fetched, Mechanism, Plan, Probe, Slot, Unseen
 from ghesrace.points import Blind, Candidate, Family, Member, Never, Point, SlotRule, families
 
 from . import mechanism as mechanisms
+from .implications import Implications
 from .mechanism import place
 from .slots import Slots
 
@@ -73,21 +74,22 @@ def resolve(
     if not slots.all:
         raise _no_slot(facts, refused, {point.name for point in all_points if point.role})
     probes: list[Probe] = []
+    implications = Implications(facts, slots)
     for choice in _useful(chosen, slots):
-        made, why_not = _probes(facts, choice, chosen, slots, loaded)
+        made, why_not = _probes(facts, choice, chosen, slots, loaded, implications)
         probes += made
         if why_not:
             del chosen[choice.point.name, choice.scope]
             refused[choice.point.name, choice.scope] = why_not
     unseen += _unseen(facts, loaded, chosen, refused, slots)
-    unseen += _skipped(probes, slots) + _inside_modules(probes, slots)
+    unseen += _skipped(probes, slots) + _inside_modules(probes, slots) + implications.unseen
     return Plan(
         arch=facts.arch,
         release=facts.release,
         slots=tuple(slots.all),
         probes=tuple(probes),
         unseen=tuple(unseen),
-        not_checked=_not_checked(facts, loaded, chosen, refused, slots),
+        not_checked=_not_checked(facts, loaded, chosen, refused, slots) | implications.not_checked,
         pti="pti" in facts.host,
         forced_broadcast=any(b.forced_broadcast for b in _blind(facts, loaded, chosen)),
         cpus=facts.cpus,
@@ -98,6 +100,7 @@ def resolve(
         # Linux 4.20 brought $argN (a1303af5d79e, "tracing: probeevent: Add $argN for accessing
         # function args").
         numbered_arguments="arg" in facts.features,
+        implications=tuple(implications.all),
     )
 
 
@@ -282,7 +285,12 @@ def _useful(chosen: Choices, slots: Slots) -> list[Choice]:
 
 
 def _probes(
-    facts: Facts, choice: Choice, chosen: Choices, slots: Slots, loaded: tuple[Family, ...]
+    facts: Facts,
+    choice: Choice,
+    chosen: Choices,
+    slots: Slots,
+    loaded: tuple[Family, ...],
+    implications: Implications,
 ) -> tuple[list[Probe], str]:
     """Return the entry probe of a choice and, if asked for, its return probe; or why there is
     none."""
@@ -300,7 +308,7 @@ def _probes(
         clear_kind=point.clear_kind,
         filter=None if choice.bare else condition,
         slot=slots.number(choice.scope, point.slot),
-        implies=_implied(facts, choice, chosen),
+        implies=_implied(facts, choice, chosen, implications),
         why=_why(facts, choice, loaded),
     )
     if not point.returns:
@@ -332,10 +340,18 @@ def _fetch(facts: Facts, choice: Choice) -> dict[str, Fetched]:
     }
 
 
-def _implied(facts: Facts, choice: Choice, chosen: Choices) -> tuple[str, ...]:
+def _implied(
+    facts: Facts, choice: Choice, chosen: Choices, implications: Implications
+) -> tuple[str, ...]:
     # A module can't call vmlinux's flushes, which are not exported: it brings or inlines one.
-    present = {name for name, scope in chosen if scope == choice.scope}
-    return choice.candidate.implied(facts.arch, present)
+    present = {name: other for (name, scope), other in chosen.items() if scope == choice.scope}
+    said = choice.candidate.implied(facts.arch, present)
+    if choice.symbol is None:
+        return tuple(implication.what for implication in said)
+    watched = {name: other.symbol for name, other in present.items() if other.symbol}
+    return implications.believed(
+        choice.point, choice.candidate, choice.symbol, _named(facts, choice), said, watched
+    )
 
 
 def _named(facts: Facts, choice: Choice) -> str:

@@ -290,10 +290,9 @@ def _arithmetic(state: State, one: Instruction) -> State:
     wide = one.wide if op & 1 else 1
     if op in (0x84, 0x85, 0xA8, 0xA9):
         if op >= 0xA8:
-            pair = (_get(state, RAX, wide), one.immediate)
-        else:
-            pair = (_byte(state, one, one.reg, wide), _operand(state, one, wide))
-        return _result(state, 4, *pair, wide)[1]
+            return _result(state, 4, _get(state, RAX, wide), one.immediate, wide)[1]
+        mine, other = _byte(state, one, one.reg, wide), _operand(state, one, wide)
+        return _result(state, 4, mine, other, wide)[1]
     if op >= 0x80:
         wide = 1 if op == 0x80 else one.wide
         kind, right = one.reg & 7, one.immediate

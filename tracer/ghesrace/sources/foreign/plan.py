@@ -205,7 +205,8 @@ def _probe(use: Use, arch: str, present: set[str], slot: int | None) -> Probe:
     symbol = f"{rule.scope}:{rule.symbol}" if rule.scope else rule.symbol
     implies = rule.implies
     if rule.candidate is not None:
-        implies += rule.candidate.implied(arch, present)
+        said = rule.candidate.implied(arch, present)
+        implies += tuple(one.what for one in said if not one.instead)
     return Probe(
         point=rule.point or use.event.label,
         kind=rule.kind,
