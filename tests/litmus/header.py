@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from ghesrace.events import PAGE_SIZE
-from ghesrace.plan import Plan, Probe, Slot
+from ghesrace.plan import Implied, Plan, Probe, Slot
 from ghesrace.points import ARCHES, IMPLIES
 
 from .words import (
@@ -100,11 +100,17 @@ class Header:
         """The plan under which the case was recorded."""
         untraced = [KINDS[word] for word in self.words("untraced", tuple(KINDS))]
         implied: dict[str, tuple[str, ...]] = {}
+        proven = []
         for line, value in self.values("implies"):
             event, *what = value.split()
             self.place.choice(event, tuple(KINDS), line)
+            known = what[-1:] == ["proven"]
+            what = what[:-1] if known else what
             for word in what:
                 self.place.choice(word, IMPLIES, line)
+                if known:
+                    name = KINDS[event].name.lower()
+                    proven.append(Implied(name, "f", word, "proven", "the case says so"))
             implied[KINDS[event].name] = (*implied.get(KINDS[event].name, ()), *what)
         probes = [
             Probe(kind.name.lower(), kind.name, "f", "kprobe", implies=implied.get(kind.name, ()))
@@ -123,6 +129,7 @@ class Header:
             pair_errors_ns=self.pair_errors(),
             clock_drift_ns=self.integer("clock-drift", 0),
             contexts=not self.contexts_unknown,
+            implications=tuple(proven),
         )
 
     @property

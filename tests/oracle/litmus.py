@@ -49,8 +49,11 @@ def text(record: Record, truth: Judgement, about: list[str], source: str) -> str
     if missing:
         lines.append(f"untraced: {' '.join(missing)}")
     for probe in plan.probes:
-        if probe.implies:
-            lines.append(f"implies: {WORDS[Kind[probe.kind]]} {' '.join(probe.implies)}")
+        proven = [what for what in probe.implies if plan.proves(probe, what)]
+        assumed = [what for what in probe.implies if what not in proven]
+        for words in (assumed, proven and [*proven, "proven"]):
+            if words:
+                lines.append(f"implies: {WORDS[Kind[probe.kind]]} {' '.join(words)}")
     if plan.pti:
         lines.append("pti: yes")
     columns = max([*(cpu for cpu, events in record.cpus.items() if events), 0]) + 1

@@ -105,9 +105,9 @@ def variants(record: Record) -> Iterator[tuple[Code, bool]]:
 
 
 def _doing_less(record: Record, hidden: list[Ev]) -> Iterator[list[Ev]]:
-    """The same hidden events with unmaps that invalidate nothing, if their symbol is taken to: no
-    plan says yet that this was proven of this kernel's code, and nobody saw these unmaps."""
-    if any(event.kind == UNMAP and record.implied(event) for event in hidden):
+    """The same hidden events with unmaps that invalidate nothing, if their symbol is only taken to:
+    nobody saw these unmaps, nor that this kernel's code invalidates there."""
+    if any(event.kind == UNMAP and record.assumed(event) for event in hidden):
         yield [replace(e, point=NO_POINT) if e.kind == UNMAP else e for e in hidden]
 
 

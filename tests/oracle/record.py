@@ -139,6 +139,18 @@ class Record:
             return self.plan.probes[event.point].implies
         return ()
 
+    def assumed(self, event: Ev) -> tuple[str, ...]:
+        """What the symbol of *event* does besides, says the plan, without a proof."""
+        if event.point >= len(self.plan.probes):
+            return ()
+        probe = self.plan.probes[event.point]
+        proven = {
+            i.what
+            for i in self.plan.implications
+            if (i.point, i.symbol, i.state) == (probe.point, probe.symbol, "proven")
+        }
+        return tuple(what for what in probe.implies if what not in proven)
+
     def point(self, kind: int) -> int:
         """The number of the first probe of *kind*; NO_POINT if there is none."""
         name = Kind(kind).name

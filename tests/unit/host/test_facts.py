@@ -33,7 +33,7 @@ def test_facts_of_a_whole_host(tmp_path: Path):
     assert [s.notification for s in facts.hest or ()][:1] == ["NMI"]
     # Hashed addresses (%pK) and other GHES areas are not the slots' pages.
     assert facts.areas == (kernel.Area(0xFFFFC90000004000, 0xFFFFC90000006000, "ghes_init", "m"),)
-    assert set(facts.problems) == {"kprobe blacklist", "BTF of m"}
+    assert set(facts.problems) == {"kprobe blacklist", "BTF of m", "kernel code"}
     host = facts.to_host()
     assert host["hest"][0]["notification"] == "NMI"
     assert host["release"] == "6.1.0-test"

@@ -182,9 +182,9 @@ class Plan:
     BPF only. With `summary` the kernel judges and keeps no events (sources/bpf/summary). With
     `numbered_arguments` tracefs knows `$argN`; before Linux 4.20 a probe event has to name the
     registers instead. `unknowns` names what the recording can't tell, on which the verdict rests
-    (`unknowns.UNKNOWNS`); a recording of ours tells everything but what the code of its kernel
-    does where that could not be read. `implications` says of what probes imply whether the kernel's code holds it;
-    of what it does not name nothing was read.
+    (`unknowns.UNKNOWNS`); a recording of ours tells everything, but for what its kernel's code does
+    where that could not be read. `implications` says of what probes imply whether the code holds
+    it; of what it does not name nothing was read.
     """
 
     arch: str

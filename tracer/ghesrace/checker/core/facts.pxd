@@ -19,6 +19,7 @@ cdef class Facts:
     cdef public list hides
     cdef public long long traced
     cdef public object hidden_unmap
+    cdef public object proven_unmap
     cdef public object hidden_map
     cdef public list handlers
     cdef public list symbols

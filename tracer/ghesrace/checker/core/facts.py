@@ -52,6 +52,12 @@ class Facts:
         self.hidden_unmap = self.implies[unmaps[0]] if unmaps else 0
         for i in unmaps:
             self.hidden_unmap &= self.implies[i]
+        # What the code of each does for sure, so that an unmap that nobody saw did it, too.
+        self.proven_unmap = self.hidden_unmap
+        for i in unmaps:
+            for word, bit in _BITS.items():
+                if not plan.proves(probes[i], word):
+                    self.proven_unmap &= ~bit
         maps = [i for i in range(len(probes)) if self.hides[i] >> w.K_MAP & 1]
         self.hidden_map = self.implies[maps[0]] if maps else 0
         for i in maps:

@@ -57,7 +57,9 @@ class Pages(Invalidations):
         if episode.unmapped:
             return
         episode.left_open = True
-        self.open_ends += 1
+        self.open_ends += not self.facts.proven_unmap & (
+            w.BROADCAST_AFTER_CLEAR | w.PAGE_AFTER_CLEAR
+        )
         episode.unmap_first = episode.read_first if episode.read_seen else episode.map_first
         episode.clear_pos_first = episode.map_pos
         episode.clear_last, episode.clear_pos_last = ts, cpu.pos
@@ -69,8 +71,14 @@ class Pages(Invalidations):
             episode.unmap_flush = w.MAYBE
         if episode.tell_seen:
             episode.broadcast = w.MAYBE
-        if self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR:
-            episode.broadcast = w.MAYBE  # nobody saw that unmap: the plan only assumes it
+        if self.facts.proven_unmap & w.BROADCAST_AFTER_CLEAR:
+            episode.broadcast = (
+                w.SURE
+            )  # nobody saw that unmap, but the code of all of them was read
+        elif self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR:
+            episode.broadcast = w.MAYBE  # the plan only assumes it
+        elif self.facts.proven_unmap & w.PAGE_AFTER_CLEAR:
+            episode.unmap_flush = w.SURE
         elif self.facts.hidden_unmap & w.PAGE_AFTER_CLEAR:
             episode.unmap_flush = w.MAYBE
 
