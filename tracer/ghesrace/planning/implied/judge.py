@@ -74,7 +74,7 @@ def _of_path(acts: Acts, address: Value, everywhere: bool, arm64: bool) -> Answe
         reason = _useless(acts, number, address, everywhere, arm64, changes)
         if not reason:
             return Answer(True, act.at, act.text)
-        open_ = act.value is None and reason == _WHERE
+        open_ = reason == _WHERE
         held = None if open_ else False
         why.append(Answer(held, act.at, f"{act.text} {reason}", reason == _EARLY))
     behind = [act for act in acts[writes[0] + 1 :] if act.kind == "call"] if writes else []
@@ -116,7 +116,13 @@ def _useless(
     if act.value is None:
         return _WHERE
     if act.value != ALL and address is not None and act.value >> 12 != address >> 12:
-        return f"is of another page ({act.value:#x})"
+        return "is of another page"
+    if act.value != ALL and address is None:
+        written = [acts[n].value for n in changes if n < number and acts[n].value is not None]
+        if not written:
+            return _WHERE
+        if not any(_is_entry(place, act.value) for place in written if place is not None):
+            return "is of another page than the entry"
     if everywhere and not act.everywhere:
         return "tells this CPU alone"
     if number < changes[-1]:

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What real kernels' code says, and what it says when it is changed."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+
+import pytest
+
+from ghesrace.host.code import Blocks
+from ghesrace.host.kallsyms import Symbol
+from ghesrace.plan import Fetch, Slot
+from ghesrace.planning.implied.prove import Question, prove
+from ghesrace.points import Candidate
+from tests.build.kernelcode import ARM64, NOP_ARM64, RET_X86, X86, facts, implied, planned
+
+BROADCAST, INSIDE = "broadcast-after-clear", "flush-inside"
+# Where 6.1 on arm64 does it: the store, DSB ISHST, TLBI VAALE1IS, DSB ISH.
+STORE, STORED, TLBI, DONE = (f"__set_fixmap+{at}" for at in ("0x7c", "0x94", "0xa0", "0xb0"))
+LOCAL_TLBI, OTHER_PAGE = bytes.fromhex("e08708d5"), bytes.fromhex("e28308d5")
+# Where 6.1 on x86 does it: call *pv_ops.mmu.set_pte; mov %rbp,%rdi; pop; pop; jmp.
+SET, ADDRESS, FLUSH = (f"set_pte_vaddr_p4d+{at}" for at in ("0x45", "0x4b", "0x50"))
+WRITE_X86 = bytes.fromhex("488937666690")  # mov %rsi,(%rdi), as boot patches the call
+
+
+@pytest.mark.parametrize(
+    ("release", "where"),
+    [
+        (X86[0], "set_pte_vaddr+0x58: jmp flush_tlb_one_kernel"),
+        (X86[1], "set_pte_vaddr_p4d+0x50: jmp flush_tlb_one_kernel"),
+        (X86[2], "set_pte_vaddr_p4d+0x54: jmp flush_tlb_one_kernel"),
+        (X86[3], "set_pte_vaddr_p4d+0x54: jmp flush_tlb_one_kernel"),
+        (ARM64[0], "__set_fixmap+0xa0: tlbi vaale1is"),
+        (ARM64[1], "__set_fixmap+0xa0: tlbi vaale1is"),
+        (ARM64[2], "__set_fixmap+0xa4: tlbi vaale1is"),
+        (ARM64[3], "__set_fixmap+0xc8: tlbi vaale1is"),
+    ],
+)
+def test_every_kernel_of_the_matrix_is_proven(release: str, where: str):
+    """If this fails, a kernel that does what is said of it is only assumed to, or worse."""
+    found = implied(planned(release), INSIDE if release in X86 else BROADCAST)
+    assert (found.state, found.where) == ("proven", where)
+
+
+@pytest.mark.parametrize(
+    ("changed", "state", "where"),
+    [
+        ({TLBI: LOCAL_TLBI}, "contradicted", f"{TLBI}: tlbi vaale1 tells this CPU alone"),
+        ({TLBI: NOP_ARM64}, "contradicted", f"{STORE}: nothing behind this write invalidates"),
+        ({DONE: NOP_ARM64}, "contradicted", f"{TLBI}: tlbi vaale1is has no DSB behind it"),
+        ({STORED: NOP_ARM64}, "contradicted", f"{TLBI}: tlbi vaale1is has no DSB between it"),
+        # tlbi vaale1is, x2: x2 is the protection bits, which are 0.
+        ({TLBI: OTHER_PAGE}, "contradicted", f"{TLBI}: tlbi vaale1is is of another page"),
+        # b: the TLBI is always left out.
+        ({"__set_fixmap+0x9c": bytes.fromhex("05000014")}, "contradicted", "nothing behind this"),
+        # a kprobe, and BUG() in the way
+        ({TLBI: bytes.fromhex("800020d4")}, "assumed", f"{TLBI}: a kprobe hides an instruction"),
+        ({TLBI: bytes.fromhex("000020d4")}, "assumed", "no path writes a page-table entry"),
+        ({TLBI: bytes.fromhex("00000000")}, "assumed", f"{TLBI}: no instruction is 00000000"),
+        # tlbi rvaale1is: a range is not read
+        ({TLBI: bytes.fromhex("e08208d5")}, "assumed", f"{TLBI}: a tlbi that is not read is of"),
+    ],
+)
+def test_arm64_that_is_wrong(changed: dict[str, bytes], state: str, where: str):
+    """If this fails, an arm64 kernel that no longer broadcasts is called clean."""
+    found = implied(planned(ARM64[1], changed), BROADCAST)
+    assert found.state == state, found
+    assert where in found.where
+
+
+def test_a_local_tlbi_is_what_remains():
+    """If this fails, a kernel with a local TLBI seems to have none: its own episodes seem unsafe."""
+    made = planned(ARM64[1], {TLBI: LOCAL_TLBI})
+    assert [(i.what, i.state) for i in made.implications] == [
+        (BROADCAST, "contradicted"),
+        ("page-after-clear", "proven"),
+    ]
+    assert next(p for p in made.probes if p.point == "fixmap-set").implies == ("page-after-clear",)
+    assert any("all CPUs after the clear" in unseen.what for unseen in made.unseen)
+
+
+@pytest.mark.parametrize(
+    ("changed", "state", "where"),
+    [
+        ({SET: WRITE_X86}, "proven", f"{FLUSH}: jmp flush_tlb_one_kernel"),
+        ({FLUSH: RET_X86}, "contradicted", "nothing behind this write"),
+        ({SET: WRITE_X86, FLUSH: RET_X86}, "contradicted", f"{SET}: nothing behind this write"),
+        ({SET: WRITE_X86, ADDRESS: bytes.fromhex("4889df")}, "assumed", "address that is not"),
+        # lea 0x1000(%rbp) does not fit; mov %rsp,%rdi does: the stack is another page.
+        ({SET: WRITE_X86, ADDRESS: bytes.fromhex("4889e7")}, "contradicted", "another page"),
+        ({FLUSH: b"\xcc"}, "assumed", f"{FLUSH}: a breakpoint hides an instruction"),
+        ({SET: b"\x0f\x0b"}, "assumed", "no path writes a page-table entry"),
+        ({SET: b"\x06"}, "assumed", f"{SET}: no instruction begins with 06"),
+        # ftrace's NOP in place of the call at the entry
+        ({"native_set_fixmap": bytes.fromhex("0f1f440000")}, "proven", FLUSH),
+        # a hook at the entry, and the path of set_pte_vaddr() that only prints
+        ({"native_set_fixmap": b"\xe8\xff\xff\xff\x7f"}, "proven", FLUSH),
+    ],
+)
+def test_x86_that_is_wrong(changed: dict[str, bytes], state: str, where: str):
+    """If this fails, a flush that is not there, or of another page, is taken to be inside."""
+    found = implied(planned(X86[1], changed), INSIDE)
+    assert found.state == state, found
+    assert where in found.where
+
+
+def test_a_flush_before_the_write_takes_the_verdict_away():
+    """If this fails, the events of a kernel that flushes too early look like those of a sound one."""
+    # mov %rbp,%rdi; call flush; mov %rbx,(%rax); pop; pop; ret, where the call of set_pte was.
+    begin = facts(X86[1]).symbols["set_pte_vaddr_p4d"][0].address + 0x45
+    flush = facts(X86[1]).symbols["flush_tlb_one_kernel"][0].address
+    call = b"\xe8" + (flush - begin - 8).to_bytes(4, "little", signed=True)
+    made = planned(X86[1], {SET: b"\x48\x89\xef" + call + bytes.fromhex("4889195b5dc3")})
+    found = implied(made, INSIDE)
+    assert found.state == "contradicted"
+    assert found.where.endswith("call flush_tlb_one_kernel lies before the write of the entry")
+    assert "lies before the write" in made.not_checked["stale"]
+    assert next(p for p in made.probes if p.point == "fixmap-set").implies == ()
+
+
+def test_without_the_code_all_is_assumed():
+    """If this fails, an unreadable kernel passes for one that was read."""
+    known = replace(facts(ARM64[1]), code=None, problems={"kernel code": "Permission denied"})
+    candidate = Candidate("__set_fixmap", fields={"index": Fetch(1)})
+    question = Question(candidate, known.symbols["__set_fixmap"][0], BROADCAST, (), {})
+    assert prove(known, question).held is None
+    assert prove(known, question).text == "the kernel's code can't be read: Permission denied"
+    hidden = replace(question, symbol=Symbol("__set_fixmap", 0, ""))
+    assert "kptr_restrict" in prove(facts(ARM64[1]), hidden).text
+    assert "no BTF" in prove(facts(ARM64[1]), question).text
+    assert "riscv" in prove(replace(facts(ARM64[1]), arch="riscv"), question).text
+
+
+@pytest.mark.parametrize("release", [X86[1], ARM64[1]])
+@pytest.mark.parametrize("seed", range(60))
+def test_any_bytes_get_an_answer(release: str, seed: int):
+    """If this fails, planning as root crashes or hangs on code that nobody thought of."""
+    dice = random.Random(seed)
+    known = facts(release)
+    symbol = known.symbols["native_set_fixmap" if release in X86 else "__set_fixmap"][0]
+    size = dice.choice((1, 7, 64, 4096))
+    kind = dice.randrange(3)
+    if kind == 0:
+        code = dice.randbytes(size)
+    elif kind == 1:  # real code with some bytes changed
+        code = bytearray(known.code.read(symbol.address, 256) if known.code else b"")
+        for _ in range(dice.randint(1, 6)):
+            code[dice.randrange(len(code))] = dice.randrange(256)
+    else:  # branches that lead anywhere near
+        words = (b"\x74", b"\x75", b"\xeb", b"\x7c") if release in X86 else (b"\x54", b"\x17")
+        code = b"".join(
+            dice.choice(words) + dice.randbytes(1)
+            if release in X86
+            else dice.randbytes(3) + dice.choice(words)
+            for _ in range(size)
+        )
+    slots = (Slot("a", 644, None, "report"),)
+    candidate = Candidate(symbol.name, fields={"index": Fetch(1), "phys": Fetch(2)})
+    begin = time.monotonic()
+    for what in (BROADCAST, INSIDE, "page-after-set"):
+        question = Question(candidate, symbol, what, slots, {symbol.address + 32: "flush"})
+        found = prove(replace(known, code=Blocks({symbol.address: bytes(code)})), question)
+        assert found.held in (True, False, None)
+        assert found.text
+    assert time.monotonic() - begin < 20
