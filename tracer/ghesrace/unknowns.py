@@ -19,6 +19,7 @@ UNKNOWNS = {
     "arguments": "that arguments are what they were taken for: the file leaves that open",
     "architecture": "that it was recorded on the architecture that its addresses look like",
     "clock": "that the CPUs' clocks are no further apart than is assumed: the file does not tell",
+    "implications": "that the kernel's code invalidates where Linux's source does: it was not read",
 }
 
 

@@ -65,6 +65,7 @@ def run(
     yield _ghes(facts)
     yield _hest(facts)
     yield _resolved(plan, no_plan)
+    yield from _implications(plan)
     if plan and facts.tracefs:
         yield _accepted(facts.tracefs, plan, attempts)
     yield _btf(facts)
@@ -266,6 +267,32 @@ def _resolved(plan: Plan | None, error: GhesraceError | None) -> Check:
         reasons = "; ".join(f"{name}: {why}" for name, why in plan.not_checked.items())
         return Check("plan", "degraded", f"{found}; not checked: {reasons}", needed=True)
     return Check("plan", "ok", f"{found}; see `ghesrace plan`", needed=True)
+
+
+def _implications(plan: Plan | None) -> Iterator[Check]:
+    """What the plan believes that functions do besides, and where their code says so."""
+    said = plan.implications if plan else ()
+    if not said:
+        return
+    found = "; ".join(f"{i.symbol}: {i.what} is {i.state} ({i.where})" for i in said)
+    states = {one.state for one in said}
+    if "contradicted" in states:
+        yield Check(
+            "implications",
+            "degraded",
+            found,
+            "this kernel's code does not do what Linux's does: it is judged by what it does",
+        )
+    elif "assumed" in states:
+        yield Check(
+            "implications",
+            "degraded",
+            found,
+            "a clean verdict rests on `implications` (--accept-unknown)",
+            "run as root on a kernel with CONFIG_PROC_KCORE=y, not locked down for confidentiality",
+        )
+    else:
+        yield Check("implications", "ok", found)
 
 
 def _accepted(where: Path, plan: Plan, attempts: Attempts) -> Check:

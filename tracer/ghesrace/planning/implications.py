@@ -43,6 +43,11 @@ class Implications:
         self.unseen: list[Unseen] = []
         self.not_checked: dict[str, str] = {}
 
+    @property
+    def assumed(self) -> bool:
+        """This is true if some implication is believed that the code could not be asked about."""
+        return any(one.state == "assumed" for one in self.all)
+
     def believed(
         self,
         point: Point,

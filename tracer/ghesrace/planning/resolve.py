@@ -101,6 +101,7 @@ def resolve(
         # function args").
         numbered_arguments="arg" in facts.features,
         implications=tuple(implications.all),
+        unknowns=("implications",) if implications.assumed else (),
     )
 
 

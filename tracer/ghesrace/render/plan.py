@@ -80,13 +80,22 @@ def _probe(plan: Plan, group: list[Probe]) -> Iterator[str]:
     text = f"{probe.symbol} ({probe.mechanism}{' and return' * (len(group) > 1)})"
     yield from _wrapped(f"{text} -> {', '.join(kinds)}", "  ", "      ")
     yield from _wrapped(probe.why, "      ", "      ")
-    notes = [_IMPLIED.get(what, what) for what in probe.implies]
+    notes = [_implied(plan, probe, what) for what in probe.implies]
     if probe.slot is not None:
         notes.append(f"always slot {plan.slots[probe.slot].name}")
     if probe.filter is not None:
         notes.append(f"in-kernel filter: {shown_condition(probe)}")
     for note in notes:
         yield from _wrapped(note, "      - ", "        ")
+
+
+def _implied(plan: Plan, probe: Probe, what: str) -> str:
+    """Say what the function does besides, and on what that is believed."""
+    text = _IMPLIED.get(what, what)
+    for one in plan.implications:
+        if (one.point, one.symbol, one.what) == (probe.point, probe.symbol, what):
+            return f"{text}; {one.state}: {one.where}"
+    return text
 
 
 def _unseen(plan: Plan, unseen: Unseen) -> Iterator[str]:

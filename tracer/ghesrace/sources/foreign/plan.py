@@ -41,6 +41,10 @@ def attached(survey: Survey, plan: Plan) -> list[Attached]:
     ]
 
 
+# What nobody has recorded, and no code of the kernel was read for.
+_UNSEEN_FLUSHES = {"page-after-set", "page-after-clear", "broadcast-after-clear"}
+
+
 def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     """Return the plan of the trace that *reader* reads and *survey* describes; *given* is its map
     file. Raises InputError if nothing in the trace maps a slot, or if it maps too many.
@@ -109,7 +113,11 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         clock_proven_ns=proven_ns,
         contexts=reader.contexts and not survey.mistaken,
         unknowns=unknowns(
-            survey, reader, given, guessed_arch=bool(told and not proven) and _matters(survey)
+            survey,
+            reader,
+            given,
+            guessed_arch=bool(told and not proven) and _matters(survey),
+            implied=any(_UNSEEN_FLUSHES & {*probe.implies} for probe in probes),
         ),
     )
 

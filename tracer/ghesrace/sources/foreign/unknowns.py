@@ -16,13 +16,14 @@ from .scan import Survey
 
 
 def unknowns(
-    survey: Survey, reader: Reader, given: EventMap, *, guessed_arch: bool
+    survey: Survey, reader: Reader, given: EventMap, *, guessed_arch: bool, implied: bool
 ) -> tuple[str, ...]:
     """Return the names (unknowns.UNKNOWNS) of what the trace that *reader* reads and *survey*
     describes cannot tell. *given* is its map file, and *guessed_arch* says that only addresses tell
-    its architecture, and that it matters.
+    its architecture, and that it matters. *implied* says that functions are taken to invalidate
+    where nothing is recorded.
 
-    unknowns(Survey.of(reader, given), reader, given, guessed_arch=False)
+    unknowns(Survey.of(reader, given), reader, given, guessed_arch=False, implied=False)
     """
     found = set(reader.unknowns)
     if survey.mistaken or not reader.contexts:
@@ -31,6 +32,8 @@ def unknowns(
         found.add("arguments")
     if guessed_arch:
         found.add("architecture")
+    if implied:
+        found.add("implications")
     # One clock is in step with itself, and a map file may say how far several are apart.
     if given.clock_error_ns is not None or len(survey.cpus) < 2:
         found.discard("clock")
