@@ -100,7 +100,7 @@ def _could(
     """Say whether a flush would do if one of several writes before it were the entry's."""
     if acts[number].kind != "flush" or number < writes[0]:
         return False
-    return not _useless(acts, number, address, everywhere, arm64, writes[:1])
+    return _useless(acts, number, address, everywhere, arm64, writes[:1]) in ("", _WHERE)
 
 
 def _useless(
@@ -115,6 +115,8 @@ def _useless(
     act = acts[number]
     if act.value is None:
         return _WHERE
+    if number < changes[-1]:
+        return _EARLY
     if act.value != ALL and address is not None and act.value >> 12 != address >> 12:
         return "is of another page"
     if act.value != ALL and address is None:
@@ -125,8 +127,6 @@ def _useless(
             return "is of another page than the entry"
     if everywhere and not act.everywhere:
         return "tells this CPU alone"
-    if number < changes[-1]:
-        return _EARLY
     if not arm64:
         return ""
     between = {a.kind for a in acts[changes[-1] : number]}

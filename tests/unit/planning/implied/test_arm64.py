@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What arm64 instructions do to registers, and which of them matter."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghesrace.host.code import Blocks
+from ghesrace.planning.implied.arm64 import entry, step
+from ghesrace.planning.implied.paths import ALL, Acts, State, Surroundings, ends
+
+AT = 0xFFFF800080000000
+RET = 0xD65F03C0
+
+
+def run(*words: int, **registers: int | None) -> State:
+    """The state behind *words*, with x0, x1, ... as they are given."""
+    code = b"".join(word.to_bytes(4, "little") for word in words)
+    around = Surroundings(Blocks({AT: code}))
+    state = entry(AT, {})
+    for name, value in registers.items():
+        state = state.put(int(name[1:]), value)
+    for _ in words:
+        (state,) = step(state, around)
+    return state
+
+
+def acts(*words: int, **registers: int | None) -> Acts:
+    return run(*words, **registers).acts
+
+
+# As objdump shows them in the kernels' __set_fixmap(), with what they make of x0 to x5.
+@pytest.mark.parametrize(
+    ("words", "given", "register", "value"),
+    [
+        ([0xB2679BE4], {}, 4, 0xFFFFFFFFFE000000),  # mov x4, #-33554432
+        ([0xB2679BE4, 0xF2DF7FE4], {}, 4, 0xFFFFFBFFFE000000),  # movk x4, #0xfbff, lsl #32
+        ([0x53144C00], {"x0": 0xFFFF_0000_0403}, 0, 0x403000),  # lsl w0, w0, #12
+        ([0xCB000084], {"x0": 1, "x4": 0}, 4, 2**64 - 1),  # sub x4, x4, x0
+        ([0xD34CFC83], {"x4": 0x12345678}, 3, 0x12345),  # lsr x3, x4, #12
+        ([0xD34C5084], {"x4": 0x3FE000}, 4, 0x1FE),  # ubfx x4, x4, #12, #9
+        ([0x9000F9C5], {}, 5, 0xFFFF800081F38000),  # adrp x5, +0x1f38000
+        ([0x929DFFE1], {}, 1, 0xFFFFFFFFFFFF1000),  # mov x1, #-61440
+        ([0x9240AC60], {"x3": 2**64 - 1}, 0, 0xFFFFFFFFFFF),  # and x0, x3, #0xfffffffffff
+        ([0x51000403], {"x0": 0}, 3, 0xFFFFFFFF),  # sub w3, w0, #1
+        ([0x8B5356B5], {"x19": 3 << 21, "x21": 5}, 21, 8),  # add x21, x21, x19, lsr #21
+        ([0xAA41A861], {"x1": 1 << 42, "x3": 2}, 1, 3),  # orr x1, x3, x1, lsr #42
+        ([0x8A000021], {"x0": None, "x1": 0}, 1, 0),  # and x1, x1, x0
+        ([0xEB00001F, 0x9A9F17E2], {"x0": 3}, 2, 1),  # cmp x0, x0; cset x2, eq
+        ([0xEB01001F, 0x1A800421], {"x0": 7, "x1": 4}, 1, 8),  # cmp; csinc w1, w1, w0, eq
+    ],
+)
+def test_registers(words, given, register: int, value: int | None):
+    """If this fails, the address of the page or of its entry comes out wrong."""
+    assert run(*words, **given).get(register) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "everywhere"),
+    [
+        (0xD50883E0, "flush", True),  # vaale1is
+        (0xD50887E0, "flush", False),  # vaale1
+        (0xD50881E0, "flush", True),  # vaale1os
+        (0xD50893E0, "flush", True),  # vaale1isnxs
+        (0xD508831F, "flush", True),  # vmalle1is
+        (0xD508871F, "flush", False),  # vmalle1
+        (0xD5033B9F, "barrier", True),  # dsb ish
+        (0xD5033F9F, "barrier", True),  # dsb sy
+        (0xD503379F, "barrier", False),  # dsb nsh
+        (0xD5033A3F, "barrier", True),  # dsb ishnxs
+        (0xD5033A9F, "store-barrier", False),  # dsb ishst
+    ],
+)
+def test_what_ends_translations(word: int, kind: str, everywhere: bool):
+    """If this fails, a local TLBI passes for a broadcast, or the other way round."""
+    (act,) = acts(word, x0=0xFFFFFFFF5FB)
+    assert (act.kind, act.everywhere) == (kind, everywhere)
+    if kind == "flush":
+        page = ALL if "vmalle1" in act.text else 0xFFFFFFFFFF5FB000
+        assert act.value == page
+
+
+@pytest.mark.parametrize("word", [0xD50B7520, 0xD5033BBF, 0xD5033FDF, 0xD508835F, 0xD503201F])
+def test_what_does_not(word: int):
+    """If this fails, a DMB, an ISB or an invalidation by ASID counts."""
+    assert acts(word, x0=1) == ()
+
+
+def test_stores():
+    """If this fails, the write of the entry is not seen, or the stack's is taken for it."""
+    assert [a.value for a in acts(0xF82478BF, x4=3, x5=AT)] == [AT + 24]  # str xzr, [x5,x4,lsl 3]
+    assert acts(0xB90000A1, x1=0, x5=AT) == ()  # str w1, [x5]
+    assert acts(0xA9BE7BFD) == ()  # stp x29, x30, [sp, #-32]!
+    assert [a.value for a in acts(0xF8008441, x1=0, x2=AT)] == [AT]  # str x1, [x2], #8
+    assert acts(0xF800865E) == ()  # str x30, [x18], #8: the shadow call stack
+    assert len(acts(0xC8DFFC41, x2=AT)) == 0  # ldar x1, [x2]
+    assert len(acts(0xC89FFC41, x2=AT)) == 1  # stlr x1, [x2]
+    assert len(acts(0xF8208041, x2=AT)) == 1  # swp x0, x1, [x2]
+
+
+def test_branches_on_what_is_known_go_one_way():
+    """If this fails, the set is judged by the clear's path, or the clear by the set's."""
+    code = (0xB4000042, RET, 0xD5033B9F, RET)  # cbz x2, +8; ret; dsb ish; ret
+    around = Surroundings(Blocks({AT: b"".join(w.to_bytes(4, "little") for w in code)}))
+    found = [len(ends(entry(AT, {3: value}), around, step)) for value in (0, 1, None)]
+    assert found == [1, 1, 2]
+    assert ends(entry(AT, {3: 0}), around, step)[0][0].kind == "barrier"
