@@ -55,7 +55,7 @@ def test_what_cannot_be_read_is_assumed_and_said():
 
 
 def test_what_is_not_about_invalidations_is_not_asked(tmp_path: Path):
-    """If this fails, an edit that may allocate costs a host without /proc/kcore its verdict twice."""
+    """If this fails, an edit that may allocate is looked for in the code."""
     made = plan_of(tmp_path, vmlinux_btf=trees.x86_btf())
     assert one(made, "edit-map", "EDIT").implies == ("may-allocate", "may-free")
     assert {i.what for i in made.implications} == {"flush-inside"}

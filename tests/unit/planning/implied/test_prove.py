@@ -71,7 +71,7 @@ def test_arm64_that_is_wrong(changed: dict[str, bytes], state: str, where: str):
 
 
 def test_a_local_tlbi_is_what_remains():
-    """If this fails, a kernel with a local TLBI seems to have none: its own episodes seem unsafe."""
+    """If this fails, a CPU that invalidates its own TLB alone seems to invalidate none."""
     made = planned(ARM64[1], {TLBI: LOCAL_TLBI})
     assert [(i.what, i.state) for i in made.implications] == [
         (BROADCAST, "contradicted"),
@@ -107,7 +107,7 @@ def test_x86_that_is_wrong(changed: dict[str, bytes], state: str, where: str):
 
 
 def test_a_flush_before_the_write_takes_the_verdict_away():
-    """If this fails, the events of a kernel that flushes too early look like those of a sound one."""
+    """If this fails, a kernel that flushes too early looks like a sound one."""
     # mov %rbp,%rdi; call flush; mov %rbx,(%rax); pop; pop; ret, where the call of set_pte was.
     begin = facts(X86[1]).symbols["set_pte_vaddr_p4d"][0].address + 0x45
     flush = facts(X86[1]).symbols["flush_tlb_one_kernel"][0].address
