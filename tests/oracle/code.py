@@ -176,6 +176,8 @@ class _Reader:
         for slot, stack in here.open.items():
             for episode in stack:
                 episode.last = event
+                if kind == Kind.UNMAP_END and event.slot == slot and episode is stack[-1]:
+                    self.code.faults.append("an unmap returned that was not entered")
                 mapped = kind == Kind.MAP_END and event.slot in (slot, NO_SLOT)
                 if not mapped or episode is not stack[-1]:
                     continue

@@ -240,7 +240,8 @@ def _conclude(made: Judgement, built: effects.Effects, stands: effects.Effects) 
             reasons.append(f"losses: {one.cause.name.lower()}")
         elif one.kinds is None and any(map(record.traced, OTHER_PATTERNS)):
             reasons.append("losses: an edit or a shootdown may be hidden")
-    if any("ended without an unmap" in fault for fault in built.code.faults):
+    missed = any("ended without an unmap" in fault for fault in built.code.faults)
+    if missed and not record.unmaps_are_proven:
         reasons.append("missed: a map without an unmap")
     if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")

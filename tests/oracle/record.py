@@ -151,6 +151,15 @@ class Record:
         }
         return tuple(what for what in probe.implies if what not in proven)
 
+    @property
+    def unmaps_are_proven(self) -> bool:
+        """Whether this kernel's code was read to invalidate at every unmap, seen or not."""
+        unmaps = [p for p in self.plan.probes if Kind.UNMAP.name in (p.kind, p.clear_kind)]
+        after_clear = ("broadcast-after-clear", "page-after-clear")
+        return bool(unmaps) and any(
+            all(self.plan.proves(probe, what) for probe in unmaps) for what in after_clear
+        )
+
     def point(self, kind: int) -> int:
         """The number of the first probe of *kind*; NO_POINT if there is none."""
         name = Kind(kind).name
