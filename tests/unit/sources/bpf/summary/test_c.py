@@ -106,6 +106,7 @@ _WIDE = "more than the page right behind the unmap may follow the copy's end, wh
 _LOCK = "the kernel needs no clock: the lock orders holds"
 # What a summary says otherwise, and why. It is sure of no more than the rule is.
 LESS = {
+    "loss-of-an-unmap-that-broadcasts-proven": "the kernel is not told what is proven of its code",
     "broadcast-of-a-range": _WIDE,
     "herd-coRR-pte9+VMALL": _WIDE,
     "herd-coRR-pte3": _REPLACED,
