@@ -99,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     _report_options(check)
 
+    _show_command(commands)
+
     plan = commands.add_parser("plan", help="show what would be attached on this kernel, and why")
     plan.add_argument("--format", choices=("text", "json", "trace-cmd"), default="text")
     _backend_option(plan)
@@ -116,6 +118,62 @@ def parser() -> argparse.ArgumentParser:
         "--clean-up", action="store_true", help="remove what killed runs left in the kernel and end"
     )
     return top
+
+
+_SHOW_EPILOG = """\
+Times: a stamp is in seconds, as `trace-cmd report` prints it (--ns: as `trace-cmd report -t`), and
+since counts us from the first event, or from the first step of the finding. 321.624551 is a stamp,
++150.5 is us from the first event; ns, us, ms and s may follow.
+
+formats:
+  text  for people; a line of losses stands where they end
+  json  one object a line, times in ns, addresses in hexadecimal
+  csv   the same columns, with a head
+
+exit codes:
+  0    shown
+  2    bad usage (no such finding or slot) or bad input
+  3    shown, but the file is truncated
+  4    internal error
+  141  whoever read the output has seen enough
+
+example:
+  ghesrace show --around 1:20,100 --format csv host.arrows
+"""
+
+
+def _show_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    show = commands.add_parser(
+        "show",
+        help="print the events of a capture or trace, one a line",
+        description="Print the events of FILE, which is anything that `check` reads, one a line, "
+        "in the order of time; each CPU's own order is that of its buffer.",
+        epilog=_SHOW_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_argument("file", type=Path, metavar="FILE")
+    show.add_argument("--cpu", type=_cpus, metavar="LIST", help="of these CPUs: 0,2-3")
+    show.add_argument(
+        "--slot",
+        type=_names,
+        metavar="NAME,...",
+        help="that concern these slots: name them, cover their page, or the whole TLB",
+    )
+    show.add_argument("--kind", type=_names, metavar="KIND,...", help="map, inv-page, loss, ...")
+    show.add_argument("--context", type=_names, metavar="NAME,...", help="task, softirq, irq, nmi")
+    show.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="not before it")
+    show.add_argument("--to", dest="end", type=_time, metavar="TIME", help="not after it")
+    show.add_argument(
+        "--around",
+        metavar="FINDING[:BEFORE,AFTER]",
+        help="about a finding by its number in `check`: 1, or 1.2; 50 us before and after",
+    )
+    show.add_argument("--ns", action="store_true", help="stamps with nine digits, in text")
+    show.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    show.add_argument(
+        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
+    )
+    show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
 
 
 def _backend_option(command: argparse.ArgumentParser) -> None:
@@ -184,6 +242,30 @@ def _size(text: str) -> int:
     if found is None or not int(found[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 500M or 8G")
     return int(found[1]) << units[found[2].upper()]
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = first, last if dash else first
+        if not all(end.isdecimal() and len(end) < 6 for end in ends):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of CPUs like 0,2-3")
+        found += range(int(ends[0]), int(ends[1]) + 1)
+    return tuple(found)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _time(text: str) -> tuple[bool, int]:
+    from .render.selection import nanoseconds
+
+    try:
+        return nanoseconds(text, "s")
+    except GhesraceError as error:
+        raise argparse.ArgumentTypeError(str(error).replace("\n ", ":")) from error
 
 
 def _kilobytes(text: str) -> int:
