@@ -97,9 +97,14 @@ def parser() -> argparse.ArgumentParser:
         help="expand no file, and read no pipe, beyond this (default: 8G)",
     )
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
+    check.add_argument("-q", "--quiet", action="store_true", help="one line per file, in text")
     _report_options(check)
 
     _show_command(commands)
+
+    explain = commands.add_parser("explain", help="say what a word of a report means")
+    explain.add_argument("word", nargs="*", metavar="WORD", help="default: list all words")
+    _colour_option(explain)
 
     plan = commands.add_parser("plan", help="show what would be attached on this kernel, and why")
     plan.add_argument("--format", choices=("text", "json", "trace-cmd"), default="text")
@@ -207,7 +212,19 @@ def _report_options(command: argparse.ArgumentParser) -> None:
         + ", ".join(UNKNOWNS),
     )
     command.add_argument(
-        "--all", action="store_true", help="list every occurrence of a finding, not ten"
+        "--all",
+        action="store_true",
+        help="leave nothing out: every occurrence, variant, and thing that was not seen",
+    )
+    _colour_option(command)
+
+
+def _colour_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colours in text (default: on a terminal)",
     )
 
 

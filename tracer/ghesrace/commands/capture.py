@@ -20,7 +20,8 @@ from ghesrace.commands import provoke
 from ghesrace.errors import EXIT_OK, UsageError
 from ghesrace.events import Kind
 from ghesrace.render import as_json
-from ghesrace.render.text import new_console, print_report
+from ghesrace.render.layout import new_console
+from ghesrace.render.text import print_report
 from ghesrace.sources.capture.file import CaptureWriter
 
 from .check import exit_code
@@ -114,7 +115,8 @@ def capture(args: argparse.Namespace) -> int:
         file = None if output is None else str(output)
         print(json.dumps(as_json.report(result, host, file), indent=1))
     else:
-        print_report(new_console(), result, host, str(output) if output else "live")
+        title = str(output) if output else "live"
+        print_report(new_console(colour=args.color), result, host, title, args.all)
     return exit_code(result, args.fail_on, args.accept_unknown)
 
 

@@ -25,7 +25,8 @@ from ghesrace.errors import (
     UsageError,
 )
 from ghesrace.render import as_json
-from ghesrace.render.text import new_console, print_report
+from ghesrace.render.layout import new_console
+from ghesrace.render.text import print_report, print_short
 from ghesrace.sources import Source
 from ghesrace.sources.files import open_file
 
@@ -72,7 +73,7 @@ def _check(args: argparse.Namespace) -> int:
         out: Any = sys.stdout
         if args.output is not None:
             out = stack.enter_context(_open_report(args.output))
-        console = new_console(out)
+        console = new_console(out, args.color)
         for i, path in enumerate(args.files):
             try:
                 result, host, warnings = _judge_file(path, args)
@@ -86,9 +87,12 @@ def _check(args: argparse.Namespace) -> int:
             if args.format == "json":
                 documents.append(as_json.report(result, host, str(path)))
                 continue
+            if args.quiet:
+                print_short(console, result, str(path))
+                continue
             if i:
-                console.rule(characters="=")
-            print_report(console, result, host, str(path))
+                console.print("=" * console.width)
+            print_report(console, result, host, str(path), args.all)
         if args.format == "json" and (documents or len(args.files) > 1):
             answer = documents if len(args.files) > 1 else documents[0]
             print(json.dumps(answer, indent=1), file=out)

@@ -7,7 +7,7 @@ import argparse
 import json
 
 from ghesrace.errors import EXIT_OK
-from ghesrace.render.text import new_console
+from ghesrace.render.layout import new_console
 
 
 def doctor(args: argparse.Namespace) -> int:

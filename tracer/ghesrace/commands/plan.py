@@ -19,6 +19,7 @@ def plan(args: argparse.Namespace) -> int:
     from ghesrace import backends
     from ghesrace.host.facts import read_facts
     from ghesrace.render import tracecmd
+    from ghesrace.render.layout import new_console
     from ghesrace.render.plan import render_plan_text
 
     if args.format == "trace-cmd" and (args.backend == "bpf" or args.summary):
@@ -30,5 +31,5 @@ def plan(args: argparse.Namespace) -> int:
     elif args.format == "trace-cmd":
         print(tracecmd.script(found), end="")
     else:
-        print(render_plan_text(found))
+        print(render_plan_text(found, new_console().width))
     return EXIT_OK

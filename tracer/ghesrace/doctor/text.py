@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This prints the doctor's checks as text of 80 columns, in colour only on a terminal."""
+"""This prints the doctor's checks as text, as wide as the console, in colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from rich.text import Text
 
 from .checks import Check
 
-WIDTH = 80
 _NAME, _STATE = 19, 10
 _COLOUR = {"ok": "green", "degraded": "yellow", "missing": "red"}
 
@@ -19,7 +18,7 @@ def print_check(check: Check, console: Console) -> None:
     A missing thing that no capture needs is not shown as an alarm.
 
         for check in checks.run():
-            print_check(check, Console(width=WIDTH))
+            print_check(check, Console(width=80))
     """
     alarm = check.state != "missing" or check.needed
     head = Text(check.name.ljust(_NAME), "bold")
@@ -27,7 +26,10 @@ def print_check(check: Check, console: Console) -> None:
     indent = _NAME + _STATE
     rest = [(check.found, ""), (check.meaning, ""), (check.remedy, "-> ")]
     lines = [
-        line for text, mark in rest if text for line in _wrap(mark + text, WIDTH - indent, console)
+        line
+        for text, mark in rest
+        if text
+        for line in _wrap(mark + text, console.width - indent, console)
     ]
     for number, line in enumerate(lines):
         prefix = head if number == 0 else Text(" " * indent)
@@ -37,7 +39,7 @@ def print_check(check: Check, console: Console) -> None:
 def print_summary(ready: bool, console: Console) -> None:
     """Print the last line, which says whether a capture can run here.
 
-    >>> print_summary(True, Console(width=WIDTH))
+    >>> print_summary(True, Console(width=80))
     A capture can run here.
     """
     if ready:

@@ -4,14 +4,15 @@ stays unseen."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
 from ghesrace.plan import Plan, Probe, Slot, Unseen
 from ghesrace.sources.tracefs_text import shown_condition
 
-WIDTH = 80
+from .layout import wrapped
+
+Paragraph = tuple[str, str, str]  # the text, what its first line begins with, and what the others
 _IMPLIED = {
     "page-after-set": "implies a local invalidation of the page after the set",
     "page-after-clear": "implies a local invalidation of the page after the clear",
@@ -27,38 +28,45 @@ _PERF = (
 )
 
 
-def render_plan_text(plan: Plan) -> str:
-    """Return the plan as text that ends in a newline, with no line wider than 80 columns.
+def render_plan_text(plan: Plan, width: int = 80) -> str:
+    """Return the plan as text that ends in a newline, with no line wider than *width*.
 
     >>> print(render_plan_text(Plan("x86_64", "6.12", (), (), cpus=(0, 1))).splitlines()[0])
     Plan for Linux 6.12 (x86_64), 2 CPUs online
     """
-    return "\n".join(_lines(plan)) + "\n"
+    lines = (
+        line for text, first, rest in _lines(plan) for line in wrapped(text, width, first, rest)
+    )
+    return "\n".join(lines) + "\n"
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: Plan) -> Iterator[Paragraph]:
     cpus = len(plan.cpus)
-    yield f"Plan for Linux {plan.release} ({plan.arch}), {cpus} CPU{'s' * (cpus != 1)} online"
+    yield (
+        f"Plan for Linux {plan.release} ({plan.arch}), {cpus} CPU{'s' * (cpus != 1)} online",
+        "",
+        "",
+    )
     pages = "not global (PTI): a CR3 write may drop them" if plan.pti else "global"
-    yield from _wrapped(f"clock {plan.clock}; kernel TLB entries are {pages}", "", "  ")
+    yield f"clock {plan.clock}; kernel TLB entries are {pages}", "", "  "
     if plan.transport == "perf":
-        yield from _wrapped(_PERF, "", "  ")
-    yield ""
-    yield "Slots"
+        yield _PERF, "", "  "
+    yield "", "", ""
+    yield "Slots", "", ""
     for slot in plan.slots:
-        yield from _wrapped(_slot(slot), "  ", "      ")
-    yield ""
-    yield "Probes"
+        yield _slot(slot), "  ", "      "
+    yield "", "", ""
+    yield "Probes", "", ""
     for _, group in groupby(plan.probes, key=lambda probe: (probe.point, probe.symbol)):
         yield from _probe(plan, list(group))
     if plan.unseen:
-        yield ""
-        yield "Unseen"
+        yield "", "", ""
+        yield "Unseen", "", ""
         for unseen in plan.unseen:
             yield from _unseen(plan, unseen)
     for pattern, reason in plan.not_checked.items():
-        yield ""
-        yield from _wrapped(f"Not checked: the pattern {pattern}. {reason}", "", "  ")
+        yield "", "", ""
+        yield f"Not checked: the pattern {pattern}. {reason}", "", "  "
 
 
 def _slot(slot: Slot) -> str:
@@ -73,20 +81,21 @@ def _slot(slot: Slot) -> str:
     return f"{slot.name}: {', '.join(where)}; its lock covers {unit}"
 
 
-def _probe(plan: Plan, group: list[Probe]) -> Iterator[str]:
+def _probe(plan: Plan, group: list[Probe]) -> Iterator[Paragraph]:
     """Yield one paragraph for a function: its entry probe, with its return probe if it has one."""
     probe = group[0]
     kinds = [k for p in group for k in (p.kind, p.clear_kind) if k]
     text = f"{probe.symbol} ({probe.mechanism}{' and return' * (len(group) > 1)})"
-    yield from _wrapped(f"{text} -> {', '.join(kinds)}", "  ", "      ")
-    yield from _wrapped(probe.why, "      ", "      ")
+    yield f"{text} -> {', '.join(kinds)}", "  ", "      "
+    if probe.why:
+        yield probe.why, "      ", "      "
     notes = [_implied(plan, probe, what) for what in probe.implies]
     if probe.slot is not None:
         notes.append(f"always slot {plan.slots[probe.slot].name}")
     if probe.filter is not None:
         notes.append(f"in-kernel filter: {shown_condition(probe)}")
     for note in notes:
-        yield from _wrapped(note, "      - ", "        ")
+        yield note, "      - ", "        "
 
 
 def _implied(plan: Plan, probe: Probe, what: str) -> str:
@@ -98,15 +107,11 @@ def _implied(plan: Plan, probe: Probe, what: str) -> str:
     return text
 
 
-def _unseen(plan: Plan, unseen: Unseen) -> Iterator[str]:
+def _unseen(plan: Plan, unseen: Unseen) -> Iterator[Paragraph]:
     text = f"{unseen.what}. {unseen.why[:1].upper()}{unseen.why[1:]}."
     affected = [f"pattern {name}" for name in unseen.patterns]
     if unseen.slots and len(unseen.slots) < len(plan.slots):
         affected.append("slots " + ", ".join(unseen.slots))
     if affected:
         text += f" Affects: {'; '.join(affected)}."
-    yield from _wrapped(text, "  ", "      ")
-
-
-def _wrapped(text: str, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest)
+    yield text, "  ", "      "

@@ -1,209 +1,221 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This prints a report as text: the verdict, the episodes by class, what was not seen, and each
-finding once."""
+"""This prints a report as text, in the order in which a reader asks: the verdict and what it rests
+on, each fault once, what protected the episodes, and what could change the verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from ghesrace.checker.findings import Finding
 from ghesrace.checker.model import Class, class_word
-from ghesrace.checker.report import Report, Verdict
+from ghesrace.checker.report import PatternResult, Report, SlotCounts, Verdict
+from ghesrace.plan import Unseen
 from ghesrace.unknowns import UNKNOWNS
 
-from .names import frame_source, slot_sources
+from .faults import faults
+from .findings import counts, print_fault
+from .layout import Page
+from .names import slot_sources
+from .words import meanings
 
-WIDTH = 80
 _STYLE = {
     Verdict.OBSERVED: "bold red",
     Verdict.PREDICTED: "bold yellow",
     Verdict.INCONCLUSIVE: "bold magenta",
     Verdict.CLEAN: "bold green",
 }
-_MEANING = {
-    Verdict.OBSERVED: (
-        '"Observed" means that the unprotected window was observed: a CPU accessed the slot '
-        "while nothing had dropped an older translation that it may have held. It does not "
-        "prove that junk was read: whether the CPU had loaded that translation cannot be traced."
-    ),
-    Verdict.PREDICTED: (
-        '"Predicted" means that the unprotected window did not occur here, but would in another '
-        "order of these very notifications, or without an invalidation that came by luck."
-    ),
-    Verdict.INCONCLUSIVE: "Nothing unsafe was seen, but that proves nothing: see the reasons.",
-    Verdict.CLEAN: (
-        "Every access was protected by the kernel's own invalidations, and nothing that could "
-        "have said otherwise was lost."
-    ),
-}
 _CLEAN_AS_FAR = (
     "As far as the file tells, every access was protected by the kernel's own invalidations. That "
     "rests on what it can't tell:"
 )
+_SHORT = 3  # things unseen that are listed without --all
+_LEGEND = "x unmapped p, which y may still use for q. Words: ghesrace explain WORD"
 
 
 def print_report(
-    console: Console, result: Report, host: dict[str, Any], title: str | None = None
+    console: Console,
+    result: Report,
+    host: dict[str, Any],
+    title: str | None = None,
+    every: bool = False,
 ) -> None:
-    """Print the report *result* to *console* (see `new_console`). *host* holds the facts of a
-    capture's metadata, and *title* goes beside the verdict.
+    """Print the report *result* to *console* (`layout.new_console`). *host* holds the facts of a
+    capture's metadata, and *title* goes beside the verdict. *every* leaves nothing out.
 
         print_report(new_console(), engine.report(), source.host, "host.arrows")
     """
-    head = Text(result.verdict.word, style=_STYLE[result.verdict])
+    page = Page(console)
+    found = faults(result.findings)
+    _verdict(page, result, host, title)
+    for fault in found:
+        page.line()
+        print_fault(page, fault, len(found), host, every)
+    page.line()
+    _slots(page, result, host, every)
+    page.line()
+    _patterns(page, result)
+    _unseen(page, result, every)
+    page.line()
+    page.say(_LEGEND, style="dim")
+
+
+def print_short(console: Console, result: Report, title: str) -> None:
+    """Print the report *result* on *title* as one line.
+
+    print_short(new_console(), engine.report(), "host.arrows")
+    """
+    found = faults(result.findings)
+    parts = [head(result), title]
+    parts += [f"{counts(fault)} at {fault.worst.slot or fault.worst.pattern}" for fault in found]
+    if not found:
+        parts += result.reasons[:1]
+    console.print("  ".join(parts), style=_STYLE[result.verdict], soft_wrap=True)
+
+
+def matter(unseen: Iterable[Unseen], slots: Iterable[SlotCounts]) -> list[Unseen]:
+    """Return those things *unseen* that could change a verdict, in the order of how much: those
+    that name the pattern `stale`, those that touch everything, those of other patterns. What only
+    names slots is true of every recording, and what names slots without traffic changes nothing.
+
+    >>> always = Unseen("fills", "no event exists", (), ("irq",))
+    >>> flush = Unseen("a flush", "it is inlined", ("stale",), ("irq",))
+    >>> [one.what for one in matter([always, flush], [SlotCounts("irq", None, episodes=1)])]
+    ['a flush']
+    """
+    used = {slot.name for slot in slots if slot.episodes}
+    found = [u for u in unseen if not u.slots or used & set(u.slots)]
+    found = [u for u in found if u.patterns or not u.slots]
+    return sorted(found, key=lambda u: ("stale" not in u.patterns, bool(u.patterns)))
+
+
+def head(result: Report) -> str:
+    """Return the verdict of *result*, with what it rests on and assumes.
+
+    >>> from ghesrace.checker.engine import Engine
+    >>> from ghesrace.plan import Plan
+    >>> head(Engine(Plan("x86_64", "6.12", (), (), unknowns=("clock",))).report())
+    'inconclusive, resting on clock'
+    """
+    text = result.verdict.word
     if result.qualified_by:
-        head.append(f", resting on {', '.join(result.qualified_by)}")
-    if title:
-        head.append(f"  {title}", style="default")
+        text += f", resting on {', '.join(result.qualified_by)}"
     if result.assumed_clock_ns is not None:
-        ns = result.assumed_clock_ns
-        head.append(f", assuming that clocks agree within {ns:,} ns", style="default")
-    console.print(head)
-    if host.get("release"):
-        console.print(f"{host.get('arch', '')} Linux {host['release']}".strip(), style="dim")
-    meaning = _MEANING[result.verdict]
+        text += f", assuming that clocks agree within {result.assumed_clock_ns:,} ns"
+    return text
+
+
+def _verdict(page: Page, result: Report, host: dict[str, Any], title: str | None) -> None:
+    page.say(head(result) + (f"  {title}" if title else ""), style=_STYLE[result.verdict])
+    lost = "an unknown number" if result.lost is None else f"{result.lost:,}"
+    release = f"{host.get('arch') or ''} Linux {host['release']}, " if host.get("release") else ""
+    page.say(f"{release.strip()} {result.events:,} events, {lost} lost".strip(), style="dim")
+    meaning = meanings(result.verdict.word)[0].what
     if result.verdict is Verdict.CLEAN and result.qualified_by:
         meaning = _CLEAN_AS_FAR
-    console.print(meaning)
+    page.say(meaning)
     for name in result.qualified_by:
-        console.print(Padding(f"- {name}: {UNKNOWNS[name]}", (0, 0, 0, 2)))
+        page.say(f"{name}: {UNKNOWNS[name]}", "  - ")
     for reason in result.reasons:
-        console.print(f"- {reason}")
+        page.say(reason, "- ")
     if result.truncated:
-        console.print("The file is truncated: only its intact prefix was judged.")
-    console.print()
-    _slots(console, result, host)
-    _patterns(console, result)
-    _unseen(console, result)
-    for i, finding in enumerate(result.findings, 1):
-        _finding(console, finding, i, len(result.findings), host)
+        page.say("The file is truncated: only its intact prefix was judged.")
 
 
-def new_console(file: Any = None) -> Console:
-    """Return a console of at most 80 columns that writes to *file* (by default to stdout), in
-    colour only on a terminal.
-
-    >>> new_console().print("race-observed")
-    race-observed
-    """
-    console = Console(file=file, highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
-    return console
-
-
-def _slots(console: Console, result: Report, host: dict[str, Any]) -> None:
-    lost = "an unknown number" if result.lost is None else f"{result.lost:,}"
-    console.print(f"{result.events:,} events, {lost} lost. Episodes by what protected them:")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("class")
-    for slot in result.slots:
-        table.add_column(slot.name, justify="right")
-    for cls in Class:
-        numbers = [slot.classes[cls] for slot in result.slots]
-        table.add_row(class_word(cls), *(f"{n:,}" if n else "." for n in numbers))
-    table.add_section()
-    table.add_row("episodes", *(f"{slot.episodes:,}" for slot in result.slots))
-    table.add_row("hand-offs", *(f"{slot.handoffs:,}" for slot in result.slots))
-    table.add_row("latent", *(f"{slot.latent:,}" for slot in result.slots))
-    console.print(table)
-    for slot in result.slots:
+def _slots(page: Page, result: Report, host: dict[str, Any], every: bool) -> None:
+    used = [slot for slot in result.slots if slot.episodes or every]
+    idle = [slot.name for slot in result.slots if slot not in used]
+    if used:
+        page.line("Episodes by what protected them:", "bold")
+    for part in _that_fit(used, page.width):
+        _table(page, part, every)
+    for slot in used:
         where = "address unknown" if slot.address is None else f"{slot.address:#x}"
-        sources = slot_sources(host, slot.name)
-        used_by = f", {', '.join(sources)}" if sources else ""
-        console.print(Padding(f"{slot.name}: {where}{used_by}", (0, 0, 0, 2)), style="dim")
-    latent = sum(slot.latent for slot in result.slots)
-    if latent:
-        console.print(
-            f"\n{latent:,} episodes began while their CPU might still hold another frame's "
-            "translation (latent: an unmap that only flushes its own CPU leaves them behind); "
-            "the class says what protected each."
-        )
-    console.print()
+        sources = "".join(f", {source}" for source in slot_sources(host, slot.name))
+        page.say(f"{slot.name}: {where}{sources}", "  ", "    ", style="dim")
+    if idle:
+        page.say(f"no episodes: {', '.join(idle)}", "  ", "    ", style="dim")
 
 
-def _patterns(console: Console, result: Report) -> None:
-    console.print("Patterns:")
+def _that_fit(slots: list[SlotCounts], width: int) -> Iterable[list[SlotCounts]]:
+    """Yield the slots in parts whose columns fit beside each other."""
+    part: list[SlotCounts] = []
+    taken = start = 2 + len("same-frame")
+    for slot in slots:
+        wide = 2 + max(len(_short(slot.name, width)), len(f"{slot.episodes:,}"))
+        if part and taken + wide > width:
+            yield part
+            part, taken = [], start
+        part.append(slot)
+        taken += wide
+    if part:
+        yield part
+
+
+def _short(name: str, width: int) -> str:
+    most = width - 16
+    return name if len(name) <= most else name[: most - 3] + "..."
+
+
+def _table(page: Page, slots: list[SlotCounts], every: bool) -> None:
+    rows = [["class", *(_short(slot.name, page.width) for slot in slots)]]
+    for cls in Class:
+        numbers = [slot.classes[cls] for slot in slots]
+        if every or any(numbers):
+            rows.append([class_word(cls), *(f"{n:,}" if n else "." for n in numbers)])
+    rows.append(["episodes", *(f"{slot.episodes:,}" for slot in slots)])
+    rows.append(["hand-offs", *(f"{slot.handoffs:,}" for slot in slots)])
+    rows.append(["latent", *(f"{slot.latent:,}" for slot in slots)])
+    page.table(rows, right=set(range(1, len(slots) + 1)))
+
+
+def _patterns(page: Page, result: Report) -> None:
+    page.line("Patterns:", "bold")
     for name, pattern in result.patterns.items():
-        if not pattern.checked:
-            text = f"not checked: {pattern.not_checked_because}"
-        else:
-            text = f"{pattern.observed:,} observed, {pattern.predicted:,} predicted"
-            counts = dict(pattern.harmless)
-            uses, open_ones = counts.pop("uses", 0), counts.pop("not ordered", 0)
-            if open_ones:
-                text += f"; not ordered by the clocks: {open_ones:,} of {uses:,} uses"
-            harmless = [f"{n:,} of {what}" for what, n in counts.items() if n]
-            if harmless:
-                text += f"; overlaps that are no hazard: {', '.join(harmless)}"
-        console.print(Padding(f"{name.replace('_', ' ')}: {text}", (0, 0, 0, 2)))
-    console.print()
+        page.say(f"{name.replace('_', ' ')}: {pattern_text(pattern)}", "  ", "    ")
 
 
-def _unseen(console: Console, result: Report) -> None:
+def pattern_text(pattern: PatternResult) -> str:
+    """Return what one *pattern* found, in a line.
+
+    >>> pattern_text(PatternResult(True, 1, 0, None, {"uses": 9, "not ordered": 2}, []))
+    '1 observed, 0 predicted; not ordered by the clocks: 2 of 9 uses'
+    """
+    if not pattern.checked:
+        return f"not checked: {pattern.not_checked_because}"
+    text = f"{pattern.observed:,} observed, {pattern.predicted:,} predicted"
+    counts = dict(pattern.harmless)
+    uses, open_ones = counts.pop("uses", 0), counts.pop("not ordered", 0)
+    if open_ones:
+        of = f" of {uses:,}" if uses else ""
+        text += f"; not ordered by the clocks: {open_ones:,}{of} uses"
+    harmless = [f"{n:,} of {what}" for what, n in counts.items() if n]
+    if harmless:
+        text += f"; overlaps that are no hazard: {', '.join(harmless)}"
+    return text
+
+
+def _unseen(page: Page, result: Report, every: bool) -> None:
     if not result.unseen:
         return
-    console.print("Not seen:")
-    for unseen in result.unseen:
-        affected = ", ".join((*unseen.patterns, *unseen.slots))
+    page.line()
+    first = matter(result.unseen, result.slots)
+    shown = first if every else first[:_SHORT]
+    if shown:
+        page.line("Could change this verdict:", "bold")
+        _listed(page, shown)
+    others = [u for u in result.unseen if u not in shown]
+    if every and others:
+        page.line("Not seen either:", "bold")
+        _listed(page, others)
+    elif others:
+        count = f"{len(others):,} more thing{'s' * (len(others) > 1)}"
+        page.say(f"Not seen: {count}; --all lists {'them' if len(others) > 1 else 'it'}.")
+
+
+def _listed(page: Page, unseen: list[Unseen]) -> None:
+    for one in unseen:
+        affected = ", ".join((*one.patterns, *one.slots))
         affects = f" (affects {affected})" if affected else ""
-        console.print(Padding(f"- {unseen.what}: {unseen.why}{affects}", (0, 0, 0, 2)))
-    console.print()
-
-
-def _finding(
-    console: Console, finding: Finding, number: int, of: int, host: dict[str, Any]
-) -> None:
-    style = _STYLE[Verdict.OBSERVED if finding.severity == "observed" else Verdict.PREDICTED]
-    console.print(
-        Text(
-            f"Finding {number} of {of}: {_title(finding)}, {finding.severity}",
-            style,
-        )
-    )
-    times = "once" if finding.count == 1 else f"{finding.count:,} times"
-    where = f" at slot {finding.slot}" if finding.slot is not None else ""
-    console.print(f"{times}{where}: {finding.explanation}.")
-    if finding.assumed_clock_ns is not None:
-        ns = finding.assumed_clock_ns
-        console.print(f"It assumes that the clocks of two CPUs agree within {ns:,} ns.")
-    for name, frame in zip("pq", finding.frames or (), strict=False):
-        source = frame_source(host, frame)
-        console.print(f"  {name} = {frame:#x}{f' of {source}' if source else ''}", style="dim")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("")
-    table.add_column("us", justify="right", no_wrap=True)
-    for heading in _headings(finding):
-        table.add_column(heading, ratio=1)
-    begins = [s.ts for s in finding.steps if s.ts is not None]
-    begin = begins[0] if begins else 0
-    for step in finding.steps:
-        when = "" if step.ts is None or finding.reordered else f"{(step.ts - begin) / 1000:,.1f}"
-        columns = (step.text, "") if step.side == "x" else ("", step.text)
-        table.add_row("" if step.n is None else str(step.n), when, *columns)
-    console.print(table)
-
-
-def _title(finding: Finding) -> str:
-    words = finding.pattern.replace("_", " ")
-    return f"{words} {finding.access}" if finding.access else words
-
-
-def _headings(finding: Finding) -> tuple[str, str]:
-    """Return the heads of the columns: the CPU, its letter in the explanation, and its context."""
-    x, y = finding.cpus
-    another = " (another CPU)" if x == y and finding.reordered else ""
-    contexts = _context(finding, "x"), _context(finding, "y")
-    if x == y and contexts[1] == "any":  # Nothing of y was traced, so it is any other CPU.
-        return f"CPU {x} = x, {contexts[0]}", "any other CPU = y"
-    return f"CPU {x} = x{another}, {contexts[0]}", f"CPU {y} = y, {contexts[1]}"
-
-
-def _context(finding: Finding, side: str) -> str:
-    """Return the context of one column, which all traced steps of an episode share."""
-    return next((s.context for s in finding.steps if s.side == side and s.ts is not None), "any")
+        page.say(f"{one.what}: {one.why}{affects}", "  - ")
