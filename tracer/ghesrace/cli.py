@@ -72,7 +72,12 @@ def parser() -> argparse.ArgumentParser:
     )
     _report_options(capture)
 
-    check = commands.add_parser("check", help="judge captures, and traces of other tools")
+    check = commands.add_parser(
+        "check",
+        help="judge captures, and traces of other tools",
+        epilog=_CHECK_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     check.add_argument(
         "files",
         nargs="+",
@@ -98,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     check.add_argument("-q", "--quiet", action="store_true", help="one line per file, in text")
-    _report_options(check)
+    _report_options(check, "junit")
 
     _show_command(commands)
 
@@ -125,6 +130,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+_CHECK_EPILOG = """\
+formats:
+  text   for people: verdict, findings, table, what could change the verdict
+  json   check.schema.json documents it; of several FILEs an array
+  junit  for CI: a suite per file, a test per pattern, and one for the verdict
+
+exit codes, the same for every format; of several FILEs the first of 4, 2, 1, 3, 0 that occurred:
+  0    clean
+  1    a finding at or above --fail-on
+  2    bad usage or bad input
+  3    inconclusive, truncated, or clean only if something holds that the recording can't tell
+  4    internal error
+  141  whoever read the output has seen enough
+
+example:
+  ghesrace check --format json -o report.json host.arrows trace.dat
+"""
 _SHOW_EPILOG = """\
 Times: a stamp is in seconds, as `trace-cmd report` prints it (--ns: as `trace-cmd report -t`), and
 since counts us from the first event, or from the first step of the finding. 321.624551 is a stamp,
@@ -178,6 +200,7 @@ def _show_command(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     show.add_argument(
         "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
     )
+    _redact_option(show)
     show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
 
 
@@ -195,8 +218,8 @@ def _backend_option(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _report_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--format", choices=("text", "json"), default="text")
+def _report_options(command: argparse.ArgumentParser, *formats: str) -> None:
+    command.add_argument("--format", choices=("text", "json", *formats), default="text")
     command.add_argument(
         "--fail-on",
         choices=("observed", "predicted"),
@@ -216,7 +239,16 @@ def _report_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave nothing out: every occurrence, variant, and thing that was not seen",
     )
+    _redact_option(command)
     _colour_option(command)
+
+
+def _redact_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--redact",
+        action="store_true",
+        help="hand on no addresses (they become relative) and no name of host or file",
+    )
 
 
 def _colour_option(command: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ghesrace import cli
 from tests.build.captures import capture, check
-from tests.build.trace import A, B, Trace
+from tests.build.trace import A, B, Trace, V
 
 
 def test_exit_codes(observed: Path, clean: Path, predicted: Path, quiet: Path) -> None:
@@ -40,13 +40,62 @@ def test_bad_input_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_several_files_take_the_worst_code(
     observed: Path, clean: Path, quiet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """2 before 1 before 3 before 0, and JSON is an array of what could be read."""
+    """2 before 1 before 3 before 0, and JSON is an array with an entry for each file."""
     assert check(clean, quiet) == 3
     assert check(clean, quiet, observed) == 1
     capsys.readouterr()
     assert check(observed, tmp_path / "absent", clean, "--format", "json") == 2
     answer = json.loads(capsys.readouterr().out)
-    assert [r["verdict"] for r in answer] == ["race-observed", "clean"]
+    assert [r.get("verdict") for r in answer] == ["race-observed", None, "clean"]
+    assert [r["exit_code"] for r in answer] == [1, 2, 0]
+    assert answer[1]["file"] == str(tmp_path / "absent")
+    assert "No such file" in answer[1]["error"]["what"]
+    assert check(tmp_path / "absent", "--format", "json") == 2
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+@pytest.mark.parametrize("form", ["text", "json", "junit"])
+@pytest.mark.parametrize("more", [(), ("--fail-on", "observed"), ("--redact", "--all", "-q")])
+def test_exit_codes_do_not_depend_on_the_format(
+    observed: Path,
+    clean: Path,
+    predicted: Path,
+    quiet: Path,
+    tmp_path: Path,
+    form: str,
+    more: tuple[str, ...],
+) -> None:
+    """If this fails, a job that changes the format passes where it failed, or fails where not."""
+    expected = {observed: 1, clean: 0, quiet: 3, tmp_path / "absent": 2}
+    expected[predicted] = 0 if "observed" in more else 1
+    for path, code in expected.items():
+        assert check(path, "--format", form, *more) == code
+
+
+def test_redacted_output_names_neither_host_nor_addresses(
+    tmp_path: Path, everything: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, somebody who sends a report hands on where things lie in their kernel."""
+    named = everything.rename(tmp_path / "host-of-mine.arrows")
+    secrets = {f"{V:#x}"[:12], f"{A:#x}"[:5], str(A), "host-of-mine", tmp_path.name}
+    for command in (
+        ["check", "--format", "text", "--all"],
+        ["check", "--format", "json", "--all"],
+        ["check", "--format", "junit"],
+        ["show", "--format", "text"],
+        ["show", "--format", "json"],
+        ["show", "--format", "csv", "--around", "1"],
+    ):
+        cli.main([*command, str(named)])
+        plain = capsys.readouterr().out
+        cli.main([*command, "--redact", str(named)])
+        out = capsys.readouterr().out
+        assert not [secret for secret in secrets if secret in out]
+        assert any(secret in plain for secret in secrets)
+    assert check(tmp_path / "host-of-mine.txt", "--format", "json", "--redact") == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["error"]["what"].startswith("can't read file 1: ")
+    assert "host-of-mine" not in json.dumps(answer)
 
 
 def test_truncated_is_never_0(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from ghesrace import __version__
+from ghesrace.render.as_json import SCHEMA, SCHEMA_VERSION
 from tests.build.captures import check
 from tests.build.trace import A, B
 
@@ -23,6 +25,43 @@ def test_json_keeps_its_schema(
     for path in (observed, clean, predicted, quiet):
         check(path, "--format", "json")
         validator.validate(json.loads(capsys.readouterr().out))
+
+
+def test_a_file_that_failed_and_a_redacted_one_keep_the_schema(
+    observed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who reads the JSON by its schema would stumble over the one bad file in a hundred."""
+    text = resources.files("ghesrace").joinpath("check.schema.json").read_text()
+    schema = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    check(observed, tmp_path / "absent", "--format", "json", "--redact")
+    good, bad = json.loads(capsys.readouterr().out)
+    validator.validate(good)
+    validator.validate(bad)
+    assert schema["$id"] == good["schema"]["id"] == SCHEMA
+    assert good["schema"]["version"] == SCHEMA_VERSION
+    assert SCHEMA_VERSION in schema["description"]
+    assert good["tool"] == {"name": "ghesrace", "version": __version__}
+    for broken in ({**bad, "verdict": "clean"}, {**good, "error": {"what": "", "hint": ""}}):
+        assert not validator.is_valid(broken)
+    good.pop("host")
+    assert not validator.is_valid(good)
+
+
+def test_findings_name_their_group(observed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that counts findings would count one fault once per pair of CPUs."""
+    check(observed, "--format", "json")
+    report = json.loads(capsys.readouterr().out)
+    assert [(f["group"], f["name"]) for f in report["findings"]] == [("1", "1.1"), ("1", "1.2")]
+    assert report["host"]["release"] == "6.1.0-test"
+    assert report["recording"] == {
+        "backend": "ftrace",
+        "summary": False,
+        "clock": "mono",
+        "clock_error_ns": 1000,
+        "contexts": True,
+    }
 
 
 def test_json_of_every_pattern_keeps_the_schema(

@@ -13,6 +13,7 @@ import pytest
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report, SlotCounts
 from ghesrace.plan import UNPROVEN_NS, Slot, Unseen
+from ghesrace.render.judgement import Judgement
 from ghesrace.render.layout import new_console
 from ghesrace.render.text import matter, print_report, print_short
 from tests.build.captures import HOST, capture, check
@@ -23,7 +24,8 @@ from tests.build.trace import STEP, Trace, V, bounce, plan
 
 def text(result: Report, width: int = 80, every: bool = False) -> str:
     out = io.StringIO()
-    print_report(new_console(out, width=width), result, HOST, "host.arrows", every)
+    judged = Judgement("host.arrows", result, plan(), HOST)
+    print_report(new_console(out, width=width), judged, every)
     return out.getvalue()
 
 
@@ -121,7 +123,7 @@ def test_a_verdict_that_rests_on_something_says_so_at_once(
     assert first == "clean, resting on losses, clock  host.arrows"
     assert "As far as the file tells" in text(result)
     out = io.StringIO()
-    print_short(new_console(out), result, "a.txt")
+    print_short(new_console(out), Judgement("a.txt", result, plan()))
     assert out.getvalue() == "clean, resting on losses, clock  a.txt\n"
 
 

@@ -20,7 +20,9 @@ from ghesrace.commands import provoke
 from ghesrace.errors import EXIT_OK, UsageError
 from ghesrace.events import Kind
 from ghesrace.render import as_json
+from ghesrace.render.judgement import Judgement
 from ghesrace.render.layout import new_console
+from ghesrace.render.redact import Redactor
 from ghesrace.render.text import print_report
 from ghesrace.sources.capture.file import CaptureWriter
 
@@ -111,13 +113,15 @@ def capture(args: argparse.Namespace) -> int:
     else:
         write_metrics(args.textfile, watch, plan.backend)
     result = engine.report()
+    code = exit_code(result, args.fail_on, args.accept_unknown)
+    one = Judgement(str(output) if output else None, result, plan, host, code)
+    if args.redact:
+        one = one.redact(Redactor(), "live")
     if args.format == "json":
-        file = None if output is None else str(output)
-        print(json.dumps(as_json.report(result, host, file), indent=1))
+        print(json.dumps(as_json.document(one), indent=1))
     else:
-        title = str(output) if output else "live"
-        print_report(new_console(colour=args.color), result, host, title, args.all)
-    return exit_code(result, args.fail_on, args.accept_unknown)
+        print_report(new_console(colour=args.color), one, args.all)
+    return code
 
 
 def _agree_to_provoke(args: argparse.Namespace, nmi_source: bool) -> None:

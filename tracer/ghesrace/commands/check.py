@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -25,7 +26,10 @@ from ghesrace.errors import (
     UsageError,
 )
 from ghesrace.render import as_json
+from ghesrace.render.judgement import Failure, Judgement
+from ghesrace.render.junit import junit
 from ghesrace.render.layout import new_console
+from ghesrace.render.redact import Redactor
 from ghesrace.render.text import print_report, print_short
 from ghesrace.sources import Source
 from ghesrace.sources.files import open_file
@@ -68,35 +72,44 @@ def check(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """Do what `check` does. Raises OSError too, if the report can't be written."""
-    codes, documents = [], []
+    judged: list[Judgement | Failure] = []
+    codes = []
+    redactor = Redactor()  # One for all, so that equal addresses stay equal.
     with ExitStack() as stack:
         out: Any = sys.stdout
         if args.output is not None:
             out = stack.enter_context(_open_report(args.output))
         console = new_console(out, args.color)
-        for i, path in enumerate(args.files):
-            try:
-                result, host, warnings = _judge_file(path, args)
-            except GhesraceError as error:
-                print(f"ghesrace: {error}", file=sys.stderr)
-                codes.append(error.exit_code)
-                continue
-            for warning in warnings:
-                print(f"ghesrace: warning: {warning}", file=sys.stderr)
-            codes.append(exit_code(result, args.fail_on, args.accept_unknown))
-            if args.format == "json":
-                documents.append(as_json.report(result, host, str(path)))
-                continue
-            if args.quiet:
-                print_short(console, result, str(path))
-                continue
-            if i:
-                console.print("=" * console.width)
-            print_report(console, result, host, str(path), args.all)
-        if args.format == "json" and (documents or len(args.files) > 1):
+        for number, path in enumerate(args.files, 1):
+            one = _judge_file(path, args)
+            codes.append(one.code)
+            if args.redact:
+                one = one.redact(redactor, f"file {number}")
+            if args.format == "text":
+                _print(console, one, args, first=number == 1)
+            else:
+                judged.append(one)
+        if args.format == "json":
+            documents = [as_json.document(one) for one in judged]
             answer = documents if len(args.files) > 1 else documents[0]
             print(json.dumps(answer, indent=1), file=out)
+        elif args.format == "junit":
+            print(junit(judged, args.fail_on), file=out)
     return next(code for code in _PRECEDENCE if code in codes)
+
+
+def _print(
+    console: Console, one: Judgement | Failure, args: argparse.Namespace, first: bool
+) -> None:
+    """Print one file's report as text. Why a file could not be judged was told on stderr."""
+    if isinstance(one, Failure):
+        return
+    if args.quiet:
+        print_short(console, one)
+        return
+    if not first:
+        console.print("=" * console.width)
+    print_report(console, one, args.all)
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
@@ -110,16 +123,26 @@ def _open_report(path: Path) -> Any:
         raise _unwritable(path, error) from error
 
 
-def _judge_file(path: Path, args: argparse.Namespace) -> tuple[Report, dict[str, Any], list[str]]:
-    source = open_file(path, args.map, max_bytes=args.max_size, run=args.run)
-    engine = Engine(source.plan, all_occurrences=args.all)
+def _judge_file(path: Path, args: argparse.Namespace) -> Judgement | Failure:
+    """Judge one file, and tell on stderr what is wrong with it."""
     try:
-        _judge(source, engine, path.name)
-    except InputError as error:
-        if str(path) in error.what:
-            raise
-        raise InputError(f"{path}: {error.what}", error.hint) from error
-    return engine.report(), source.host, source.warnings
+        source = open_file(path, args.map, max_bytes=args.max_size, run=args.run)
+        engine = Engine(source.plan, all_occurrences=args.all)
+        try:
+            _judge(source, engine, path.name)
+        except InputError as error:
+            if str(path) in error.what:
+                raise
+            raise InputError(f"{path}: {error.what}", error.hint) from error
+    except GhesraceError as error:
+        print(f"ghesrace: {error}", file=sys.stderr)
+        return Failure.of(str(path), error)
+    for warning in source.warnings:
+        print(f"ghesrace: warning: {warning}", file=sys.stderr)
+    result = engine.report()
+    code = exit_code(result, args.fail_on, args.accept_unknown)
+    host = source.host if isinstance(source.host, dict) else {}
+    return Judgement(str(path), result, source.plan, host, code)
 
 
 def _judge(source: Source, engine: Engine, name: str) -> None:

@@ -17,6 +17,7 @@ from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_OK, InputError, UsageError
 from ghesrace.events import Context, Events, Kind
 from ghesrace.render.faults import faults, named
 from ghesrace.render.lines import Lines, numbered
+from ghesrace.render.redact import Redactor
 from ghesrace.render.selection import (
     KINDS,
     Addresses,
@@ -88,8 +89,13 @@ def _lines(
             zero = min((step[0] for step in steps), default=first)
             _limit(selection, args, first)
             digits: Any = 9 if args.ns else 6
+            hidden = Redactor() if args.redact else None
             lines = Lines(
-                source.plan, addresses, args.format, zero=zero, steps=steps, digits=digits
+                *(source.plan, addresses, args.format),
+                zero=zero,
+                steps=steps,
+                digits=digits,
+                redactor=hidden,
             )
             if lines.head():
                 yield lines.head()

@@ -5,24 +5,53 @@ from __future__ import annotations
 
 from typing import Any
 
+from ghesrace import __version__
 from ghesrace.checker.findings import Finding, Occurrence
 from ghesrace.checker.model import Class, class_word
-from ghesrace.checker.report import Report, SlotCounts
+from ghesrace.checker.report import SlotCounts
+from ghesrace.plan import Plan
 
+from .faults import faults
+from .judgement import Failure, Judgement
 from .names import frame_source, slot_sources
 
+# check.schema.json has the same `$id`. The first number grows when something goes or changes its
+# meaning, the second when something comes.
+SCHEMA = "urn:ghesrace:check:2"
+SCHEMA_VERSION = "2.0"
 
-def report(result: Report, host: dict[str, Any], file: str | None = None) -> dict[str, Any]:
-    """Return the JSON-ready form of the report *result*, with times in ns, and addresses and frames
-    as hexadecimal strings. *host* holds the facts of a capture's metadata, *file* its name.
+
+def document(judged: Judgement | Failure) -> dict[str, Any]:
+    """Return the JSON-ready form of what was *judged*, with times in ns, and addresses and frames
+    as hexadecimal strings.
 
     >>> from ghesrace.checker.engine import Engine
-    >>> from ghesrace.plan import Plan
-    >>> report(Engine(Plan("x86_64", "6.12", (), ())).report(), host={})["verdict"]
+    >>> plan = Plan("x86_64", "6.12", (), ())
+    >>> document(Judgement(None, Engine(plan).report(), plan))["verdict"]
     'inconclusive'
     """
+    head = {
+        "schema": {"id": SCHEMA, "version": SCHEMA_VERSION},
+        "tool": {"name": "ghesrace", "version": __version__},
+        "redacted": judged.redacted,
+        "file": judged.file,
+        "exit_code": judged.code,
+    }
+    if isinstance(judged, Failure):
+        return {**head, "error": {"what": judged.what, "hint": judged.hint}}
+    return {**head, "error": None, **_report(judged)}
+
+
+def _report(judged: Judgement) -> dict[str, Any]:
+    result, host = judged.report, judged.host
+    names = {
+        id(finding): (fault.name, f"{fault.name}.{number}")
+        for fault in faults(result.findings)
+        for number, finding in enumerate(fault.variants, 1)
+    }
     return {
-        "file": file,
+        "host": host,
+        "recording": _recording(judged.plan, host),
         "verdict": result.verdict.word,
         "qualified_by": list(result.qualified_by),
         "reasons": result.reasons,
@@ -43,7 +72,7 @@ def report(result: Report, host: dict[str, Any], file: str | None = None) -> dic
             }
             for name, p in result.patterns.items()
         },
-        "findings": [_finding(f, host) for f in result.findings],
+        "findings": [_finding(f, host, *names[id(f)]) for f in result.findings],
         "unseen": [
             {
                 "what": u.what,
@@ -67,8 +96,20 @@ def _slot(slot: SlotCounts, host: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, host: dict[str, Any]) -> dict[str, Any]:
+def _recording(plan: Plan, host: dict[str, Any]) -> dict[str, Any]:
     return {
+        "backend": None if "source" in host else plan.backend,
+        "summary": plan.summary,
+        "clock": plan.clock,
+        "clock_error_ns": plan.clock_error_ns,
+        "contexts": plan.contexts,
+    }
+
+
+def _finding(finding: Finding, host: dict[str, Any], group: str, name: str) -> dict[str, Any]:
+    return {
+        "group": group,
+        "name": name,
         "pattern": finding.pattern,
         "severity": finding.severity,
         "access": finding.access,

@@ -7,12 +7,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from ghesrace.checker.findings import Finding
 from ghesrace.events import ALL_CPUS, Context, Events, Flag, Kind
 from ghesrace.plan import Plan
 
+from .redact import Redactor
 from .selection import Addresses
 from .sentences import NO_EVENT, Row, Sentences, cause_word, rows
 
@@ -57,9 +59,23 @@ def numbered(finding: Finding) -> dict[StepKey, int]:
     return {(s.ts, s.cpu, s.event): s.n for s in finding.steps if s.n and s.ts is not None}
 
 
+def _as_it_is(address: int) -> int:
+    return address
+
+
+def _redacted(plan: Plan, redactor: Redactor | None) -> Plan:
+    """Return *plan* with names of slots and symbols that hold no addresses."""
+    if redactor is None:
+        return plan
+    slots = tuple(replace(slot, name=redactor.text(slot.name)) for slot in plan.slots)
+    probes = tuple(replace(probe, symbol=redactor.text(probe.symbol)) for probe in plan.probes)
+    return replace(plan, slots=slots, probes=probes)
+
+
 class Lines:
     """This writes the events of one plan in one form. *zero* (ns) is what times are relative to,
-    *steps* are the numbers of a witness (`numbered`), *digits* those of a stamp in text.
+    *steps* are the numbers of a witness (`numbered`), *digits* those of a stamp in text. With a
+    *redactor* addresses are relative.
 
     >>> from ghesrace.events import Cause, loss
     >>> plan = Plan("x86_64", "6.12", (), ())
@@ -77,14 +93,22 @@ class Lines:
         zero: int,
         steps: dict[StepKey, int] | None = None,
         digits: Literal[6, 9] = 6,
-        virtual: Callable[[int], str] = hex,
-        physical: Callable[[int], str] = hex,
+        redactor: Redactor | None = None,
     ) -> None:
         self._form, self._zero, self._digits = form, zero, digits
         self._steps = steps or {}
         self._contexts = plan.contexts
-        self._virtual, self._physical = virtual, physical
-        self._say = Sentences(plan, addresses, virtual, physical, lambda ns: seconds(ns, digits))
+        virtual = _as_it_is if redactor is None else redactor.virtual
+        physical = _as_it_is if redactor is None else redactor.physical
+        self._virtual: Callable[[int], str] = lambda address: hex(virtual(address))
+        self._physical: Callable[[int], str] = lambda address: hex(physical(address))
+        self._say = Sentences(
+            _redacted(plan, redactor),
+            addresses,
+            self._virtual,
+            self._physical,
+            lambda ns: seconds(ns, digits),
+        )
 
     def head(self) -> str:
         """Return the line above all others, or "" if the form has none."""

@@ -16,6 +16,7 @@ from ghesrace.unknowns import UNKNOWNS
 
 from .faults import faults
 from .findings import counts, print_fault
+from .judgement import Judgement
 from .layout import Page
 from .names import slot_sources
 from .words import meanings
@@ -31,24 +32,24 @@ _CLEAN_AS_FAR = (
     "rests on what it can't tell:"
 )
 _SHORT = 3  # things unseen that are listed without --all
+_REDACTED = (
+    "Redacted: addresses are relative to numbered regions of 2 MiB, and names of host and file are "
+    "left out."
+)
 _LEGEND = "x unmapped p, which y may still use for q. Words: ghesrace explain WORD"
 
 
-def print_report(
-    console: Console,
-    result: Report,
-    host: dict[str, Any],
-    title: str | None = None,
-    every: bool = False,
-) -> None:
-    """Print the report *result* to *console* (`layout.new_console`). *host* holds the facts of a
-    capture's metadata, and *title* goes beside the verdict. *every* leaves nothing out.
+def print_report(console: Console, judged: Judgement, every: bool = False) -> None:
+    """Print what was *judged* to *console* (`layout.new_console`). *every* leaves nothing out.
 
-        print_report(new_console(), engine.report(), source.host, "host.arrows")
+    print_report(new_console(), Judgement("host.arrows", engine.report(), plan))
     """
     page = Page(console)
+    result, host = judged.report, judged.host
     found = faults(result.findings)
-    _verdict(page, result, host, title)
+    _verdict(page, result, host, judged.file or "live")
+    if judged.redacted:
+        page.say(_REDACTED, style="dim")
     for fault in found:
         page.line()
         print_fault(page, fault, len(found), host, every)
@@ -61,13 +62,11 @@ def print_report(
     page.say(_LEGEND, style="dim")
 
 
-def print_short(console: Console, result: Report, title: str) -> None:
-    """Print the report *result* on *title* as one line.
-
-    print_short(new_console(), engine.report(), "host.arrows")
-    """
+def print_short(console: Console, judged: Judgement) -> None:
+    """Print what was *judged* as one line: print_short(new_console(), judged)."""
+    result = judged.report
     found = faults(result.findings)
-    parts = [head(result), title]
+    parts = [head(result), judged.file or "live"]
     parts += [f"{counts(fault)} at {fault.worst.slot or fault.worst.pattern}" for fault in found]
     if not found:
         parts += result.reasons[:1]
@@ -106,8 +105,8 @@ def head(result: Report) -> str:
     return text
 
 
-def _verdict(page: Page, result: Report, host: dict[str, Any], title: str | None) -> None:
-    page.say(head(result) + (f"  {title}" if title else ""), style=_STYLE[result.verdict])
+def _verdict(page: Page, result: Report, host: dict[str, Any], title: str) -> None:
+    page.say(f"{head(result)}  {title}", style=_STYLE[result.verdict])
     lost = "an unknown number" if result.lost is None else f"{result.lost:,}"
     release = f"{host.get('arch') or ''} Linux {host['release']}, " if host.get("release") else ""
     page.say(f"{release.strip()} {result.events:,} events, {lost} lost".strip(), style="dim")
