@@ -13,7 +13,7 @@ BUILD_PACKAGES := python3-venv gcc libc6-dev python3-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) acpica-tools openssl
 # What ghesrace needs where `make install` puts it.
 RUN_PACKAGES := python3-bpfcc python3-psutil python3-prometheus-client python3-bcrypt python3-yaml \
-	python3-rich
+	python3-rich python3-jinja2
 PACKAGES := $(TEST_PACKAGES) $(RUN_PACKAGES) qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
 	build-essential kmod udev iproute2 file busybox-static trace-cmd prometheus
 # For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/kernels/arm64.py.

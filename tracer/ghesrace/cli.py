@@ -27,8 +27,14 @@ exit codes:
      --accept-unknown), or this host can't
   4  internal error
 """
-# What setup.cfg's extra "daemon" brings, by the names that are imported.
-_OF_THE_DAEMON = ("bcrypt", "msgspec", "prometheus_client", "psutil", "yaml")
+# What setup.cfg's extras bring, by the names that are imported, and what needs them.
+_EXTRAS = {
+    ("bcrypt", "msgspec", "prometheus_client", "psutil", "yaml"): (
+        "daemon",
+        "the daemon and --textfile need",
+    ),
+    ("jinja2", "markupsafe"): ("html", "--format html needs"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     check.add_argument("-q", "--quiet", action="store_true", help="one line per file, in text")
-    _report_options(check, "junit")
+    _report_options(check, "junit", "html")
 
     _show_command(commands)
 
@@ -135,6 +141,7 @@ formats:
   text   for people: verdict, findings, table, what could change the verdict
   json   check.schema.json documents it; of several FILEs an array
   junit  for CI: a suite per file, a test per pattern, and one for the verdict
+  html   one file with pictures, to attach to a bug report; needs Jinja2
 
 exit codes, the same for every format; of several FILEs the first of 4, 2, 1, 3, 0 that occurred:
   0    clean
@@ -324,16 +331,17 @@ def _kilobytes(text: str) -> int:
 
 
 def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run *command*. Raises HostError where a package is missing that only the daemon needs."""
+    """Run *command*. Raises HostError where a package is missing that only an extra brings."""
     try:
         return command(args)
     except ModuleNotFoundError as error:
-        if error.name not in _OF_THE_DAEMON:
-            raise
-        raise HostError(
-            f"the daemon and --textfile need the Python package {error.name!r}",
-            "install ghesrace with its extra: pip install '.[daemon]' in a clone",
-        ) from error
+        for names, (extra, needs) in _EXTRAS.items():
+            if error.name in names:
+                raise HostError(
+                    f"{needs} the Python package {error.name!r}",
+                    f"install ghesrace with its extra: pip install '.[{extra}]' in a clone",
+                ) from error
+        raise
 
 
 def _main(argv: Sequence[str] | None) -> int:

@@ -26,6 +26,7 @@ from ghesrace.errors import (
     UsageError,
 )
 from ghesrace.render import as_json
+from ghesrace.render.html.timeline import Timeline
 from ghesrace.render.judgement import Failure, Judgement
 from ghesrace.render.junit import junit
 from ghesrace.render.layout import new_console
@@ -73,6 +74,7 @@ def check(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     """Do what `check` does. Raises OSError too, if the report can't be written."""
     judged: list[Judgement | Failure] = []
+    timelines: list[Timeline | None] = []
     codes = []
     redactor = Redactor()  # One for all, so that equal addresses stay equal.
     with ExitStack() as stack:
@@ -81,7 +83,8 @@ def _check(args: argparse.Namespace) -> int:
             out = stack.enter_context(_open_report(args.output))
         console = new_console(out, args.color)
         for number, path in enumerate(args.files, 1):
-            one = _judge_file(path, args)
+            timeline = _timeline() if args.format == "html" else None
+            one = _judge_file(path, args, timeline)
             codes.append(one.code)
             if args.redact:
                 one = one.redact(redactor, f"file {number}")
@@ -89,13 +92,26 @@ def _check(args: argparse.Namespace) -> int:
                 _print(console, one, args, first=number == 1)
             else:
                 judged.append(one)
+                timelines.append(timeline)
         if args.format == "json":
             documents = [as_json.document(one) for one in judged]
             answer = documents if len(args.files) > 1 else documents[0]
             print(json.dumps(answer, indent=1), file=out)
         elif args.format == "junit":
             print(junit(judged, args.fail_on), file=out)
+        elif args.format == "html":
+            from ghesrace.render.html.page import page
+
+            print(page(judged, timelines, args.all), file=out)
     return next(code for code in _PRECEDENCE if code in codes)
+
+
+def _timeline() -> Timeline:
+    # Jinja2 is imported here: who asks for no HTML need not have it, and who does and lacks it is
+    # told before anything is judged.
+    import ghesrace.render.html.page  # noqa: F401
+
+    return Timeline()
 
 
 def _print(
@@ -123,13 +139,15 @@ def _open_report(path: Path) -> Any:
         raise _unwritable(path, error) from error
 
 
-def _judge_file(path: Path, args: argparse.Namespace) -> Judgement | Failure:
+def _judge_file(
+    path: Path, args: argparse.Namespace, timeline: Timeline | None
+) -> Judgement | Failure:
     """Judge one file, and tell on stderr what is wrong with it."""
     try:
         source = open_file(path, args.map, max_bytes=args.max_size, run=args.run)
         engine = Engine(source.plan, all_occurrences=args.all)
         try:
-            _judge(source, engine, path.name)
+            _judge(source, engine, path.name, timeline)
         except InputError as error:
             if str(path) in error.what:
                 raise
@@ -145,13 +163,18 @@ def _judge_file(path: Path, args: argparse.Namespace) -> Judgement | Failure:
     return Judgement(str(path), result, source.plan, host, code)
 
 
-def _judge(source: Source, engine: Engine, name: str) -> None:
+def _judge(source: Source, engine: Engine, name: str, timeline: Timeline | None) -> None:
     """Feed everything to the engine, and say on a terminal how far it is."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     console = new_console(sys.stderr)
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(name)
         for batch in source.batches():
-            engine.feed(batch)
+            judged = engine.feed(batch)
+            if timeline is not None:
+                timeline.note(batch)
+                timeline.add(judged)
             bar.update(task, description=f"{name}: {engine.events:,} events")
-        engine.finish()
+        judged = engine.finish()
+        if timeline is not None:
+            timeline.add(judged)
