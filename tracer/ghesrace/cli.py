@@ -84,29 +84,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=_CHECK_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help="a capture, a trace.dat, or text of ftrace, trace-cmd or perf; also compressed (gzip, "
-        "xz, zstd), a pipe, or - for standard input",
-    )
-    check.add_argument(
-        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
-    )
-    check.add_argument(
-        "--run",
-        type=_number,
-        metavar="N",
-        help="judge only this run, or buffer, of a trace that has several; the report lists them",
-    )
-    check.add_argument(
-        "--max-size",
-        type=_size,
-        metavar="SIZE",
-        help="expand no file, and read no pipe, beyond this (default: 8G)",
-    )
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help=_FILE)
+    _file_options(check)
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     check.add_argument("-q", "--quiet", action="store_true", help="one line per file, in text")
     _report_options(check, "junit", "html")
@@ -136,6 +115,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+_FILE = (
+    "a capture, a trace.dat, or text of ftrace, trace-cmd or perf; also compressed (gzip, xz, "
+    "zstd), a pipe, or - for standard input"
+)
 _CHECK_EPILOG = """\
 formats:
   text   for people: verdict, findings, table, what could change the verdict
@@ -185,7 +168,7 @@ def _show_command(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         epilog=_SHOW_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    show.add_argument("file", type=Path, metavar="FILE")
+    show.add_argument("file", type=Path, metavar="FILE", help=_FILE)
     show.add_argument("--cpu", type=_cpus, metavar="LIST", help="of these CPUs: 0,2-3")
     show.add_argument(
         "--slot",
@@ -204,11 +187,27 @@ def _show_command(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     show.add_argument("--ns", action="store_true", help="stamps with nine digits, in text")
     show.add_argument("--format", choices=("text", "json", "csv"), default="text")
-    show.add_argument(
-        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
-    )
+    _file_options(show)
     _redact_option(show)
     show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
+
+
+def _file_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
+    )
+    command.add_argument(
+        "--run",
+        type=_number,
+        metavar="N",
+        help="read only this run, or buffer, of a trace that has several; the report lists them",
+    )
+    command.add_argument(
+        "--max-size",
+        type=_size,
+        metavar="SIZE",
+        help="expand no file, and read no pipe, beyond this (default: 8G)",
+    )
 
 
 def _backend_option(command: argparse.ArgumentParser) -> None:

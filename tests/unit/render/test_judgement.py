@@ -25,4 +25,4 @@ def test_a_failure_keeps_its_reason_without_the_path() -> None:
     failure = Failure.of("/srv/mine.txt", error)
     assert (failure.what, failure.code) == (error.what, 2)
     made = failure.redact(Redactor(), "file 2")
-    assert (made.what, made.hint) == ("file 2: an event at 0x2de000", "look at file 2")
+    assert (made.what, made.hint) == ("file 2: an event at 0x4de000", "look at file 2")

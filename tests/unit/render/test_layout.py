@@ -34,6 +34,18 @@ def test_wrapping_loses_no_word(text: str, width: int) -> None:
     assert "".join("".join(wrapped(text, width)).split()) == "".join(text.split())
 
 
+def test_a_terminals_control_codes_are_escaped() -> None:
+    """If this fails, whoever wrote a trace recolours, retitles or overwrites the reader's
+    terminal."""
+    out = io.StringIO()
+    page = Page(new_console(out))
+    page.say("a\x1b]0;owned\x07 name\r\x9b1m\nnext")
+    page.table([["head"], ["\x1b[2J"]], right=set())
+    page.line("\u202eline")
+    assert out.getvalue().replace("\n", "").isprintable()
+    assert "\\x1b]0;owned\\x07 name\\x0d\\x9b1m next" in out.getvalue()
+
+
 @pytest.mark.parametrize(("colour", "codes"), [("auto", False), ("always", True), ("never", False)])
 def test_colours(colour: str, codes: bool) -> None:
     """If this fails, --color is ignored, or a log file fills with escape codes."""

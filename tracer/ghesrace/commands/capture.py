@@ -116,7 +116,7 @@ def capture(args: argparse.Namespace) -> int:
     code = exit_code(result, args.fail_on, args.accept_unknown)
     one = Judgement(str(output) if output else None, result, plan, host, code)
     if args.redact:
-        one = one.redact(Redactor(), "live")
+        one = one.redact(Redactor(), "file 1")
     if args.format == "json":
         print(json.dumps(as_json.document(one), indent=1))
     else:

@@ -40,7 +40,7 @@ def show(args: argparse.Namespace) -> int:
 
         ghesrace show --around 1 host.arrows
     """
-    source = open_file(args.file, args.map)
+    source = open_file(args.file, args.map, max_bytes=args.max_size, run=args.run)
     try:
         return _show(args, source)
     except InputError as error:

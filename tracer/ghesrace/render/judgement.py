@@ -37,7 +37,8 @@ class Judgement:
         {}
         """
         report, host = redactor.report(self.report), redactor.host(self.host)
-        return replace(self, file=name, report=report, host=host, redacted=True)
+        file = None if self.file is None else name
+        return replace(self, file=file, report=report, host=host, redacted=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ghesrace.errors import EXIT_FINDING, EXIT_OK
 from .faults import Fault, faults
 from .findings import counts, title
 from .judgement import Failure, Judgement
+from .layout import printable
 from .words import meanings
 
 
@@ -96,4 +97,4 @@ def _count(element: xml.Element, whats: tuple[str, ...]) -> None:
 
 def _plain(text: str) -> str:
     """Return *text* without the characters that XML 1.0 can't hold."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+    return "\n".join(printable(line) for line in text.split("\n"))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 NARROWEST, WIDEST = 60, 200
 _PIPE = 80
+_BLANKS = str.maketrans("\n\t", "  ")
 _GAP = 2  # blanks between columns
 _LAST = 8  # columns that the last cell of a table has at least, if it needs them
 
@@ -60,8 +61,9 @@ class Page:
         self.width = console.width
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Print *text* as it is, without blanks at its end."""
-        self._console.print(Text(text.rstrip(), style), soft_wrap=True)
+        """Print *text* as it is, without blanks at its end. What a terminal would obey is written
+        as an escape."""
+        self._console.print(Text(printable(text).rstrip(), style), soft_wrap=True)
 
     def say(self, text: str, first: str = "", rest: str | None = None, style: str = "") -> None:
         """Print a paragraph. Its first line begins with *first*, the others with *rest*, which by
@@ -95,6 +97,17 @@ class Page:
                 self.line(" " * before + line, style)
 
 
+def printable(text: str) -> str:
+    """Return *text* in which what can't be printed, such as a terminal's control codes, is escaped.
+
+    >>> printable("a\x1b[31m name")
+    'a\\\\x1b[31m name'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
     """Return *text* in lines of at most *width*; a word that is longer is cut. There is at least
     one line. *first* and *rest* are as in `Page.say`.
@@ -103,6 +116,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
     ['- maps', '  0x70000000', '  at irq']
     """
     indent = " " * len(first) if rest is None else rest
+    text = printable(text.translate(_BLANKS))
     lines = textwrap.wrap(
         text, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
     )

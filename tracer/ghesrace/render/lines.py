@@ -14,6 +14,7 @@ from ghesrace.checker.findings import Finding
 from ghesrace.events import ALL_CPUS, Context, Events, Flag, Kind
 from ghesrace.plan import Plan
 
+from .layout import printable
 from .redact import Redactor
 from .selection import Addresses
 from .sentences import NO_EVENT, Row, Sentences, cause_word, rows
@@ -128,14 +129,14 @@ class Lines:
         where = "all" if row.cpu == ALL_CPUS else str(row.cpu)
         symbol = self._say.symbol(row)
         by = "" if symbol is None else f"  ({symbol})"
-        return (
+        return printable(
             f"{seconds(row.ts, self._digits):>16} {microseconds(row.ts - self._zero):>14} "
             f"{where:>4} {self._context(row) or '':<7} {self._step(row) or '':1} "
             f"{self._say.of(row)}{by}"
         )
 
     def _json(self, row: Row) -> str:
-        return json.dumps(self._record(row), ensure_ascii=False)
+        return json.dumps(self._record(row), ensure_ascii=True)
 
     def _csv(self, row: Row) -> str:
         out = io.StringIO()

@@ -25,11 +25,11 @@ class Redactor:
     """A redactor makes addresses relative: the 2 MiB regions in which they lie are numbered as they
     come, and the place in the region stays. So what is near stays near, pages keep their order
     within a region, and equal addresses stay equal in one output. The first physical region begins
-    at 0x200000, the first virtual one at 0xffff800000200000.
+    at 0x400000, the first virtual one at 0xffff800000400000.
 
     >>> made = Redactor()
     >>> hex(made.physical(0x7C0DE000)), hex(made.physical(0x7C0DF010)), hex(made.physical(0x1000))
-    ('0x2de000', '0x2df010', '0x401000')
+    ('0x4de000', '0x4df010', '0x801000')
     """
 
     def __init__(self) -> None:
@@ -134,4 +134,5 @@ class Redactor:
             self._counts[virtual] += 1
             self._regions[region] = self._counts[virtual]
         low = address & ((1 << _REGION_SHIFT) - 1)
-        return (self._regions[region] << _REGION_SHIFT) + low
+        # Every other region stays empty, so that none seems to follow another.
+        return (self._regions[region] << (_REGION_SHIFT + 1)) + low

@@ -70,7 +70,7 @@ def print_short(console: Console, judged: Judgement) -> None:
     parts += [f"{counts(fault)} at {fault.worst.slot or fault.worst.pattern}" for fault in found]
     if not found:
         parts += result.reasons[:1]
-    console.print("  ".join(parts), style=_STYLE[result.verdict], soft_wrap=True)
+    Page(console).line("  ".join(parts), _STYLE[result.verdict])
 
 
 def matter(unseen: Iterable[Unseen], slots: Iterable[SlotCounts]) -> list[Unseen]:
