@@ -22,6 +22,19 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "exit codes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["check", "show", "explain"])
+def test_help_names_exit_codes_and_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who writes a script looks there, and not into a README that is not installed."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "exit codes" in out
+    assert f"example:\n  ghesrace {command} " in out
+
+
 @pytest.mark.parametrize("closed", [True, False])
 @pytest.mark.parametrize(
     "command",

@@ -92,7 +92,15 @@ def parser() -> argparse.ArgumentParser:
 
     _show_command(commands)
 
-    explain = commands.add_parser("explain", help="say what a word of a report means")
+    explain = commands.add_parser(
+        "explain",
+        help="say what a word of a report means",
+        description="Say what a word of a report means (class, pattern, verdict, cause, reason) "
+        "and what to do.",
+        epilog="exit codes: 0 explained; 2 no report uses the word\n\n"
+        "example:\n  ghesrace explain map-flush",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     explain.add_argument("word", nargs="*", metavar="WORD", help="default: list all words")
     _colour_option(explain)
 

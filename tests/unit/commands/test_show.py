@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -83,6 +84,12 @@ def test_around_a_finding_its_steps_are_numbered(capsys: pytest.CaptureFixture[s
     narrow = shown(capsys, CONTROL, "--around", "1:0,0")
     assert len(wide) > len(events) > len(narrow)
     assert (narrow[0]["step"], narrow[-1]["ts"]) == (1, max(e["ts"] for e in narrow))
+    begin, end = wide[0]["ts"], narrow[3]["ts"]
+    cut = shown(capsys, CONTROL, "--around", "1:0,0", "--to", f"{end}ns")
+    assert [event["ts"] for event in cut] == [event["ts"] for event in narrow[:4]]
+    late = shown(capsys, CONTROL, "--around", "1:0,0", "--from", f"{end}ns", "--to", "+999s")
+    assert [event["ts"] for event in late] == [event["ts"] for event in narrow[3:]]
+    assert shown(capsys, CONTROL, "--around", "1", "--to", f"{begin}ns") == []
     with pytest.raises(SystemExit):
         show(CONTROL, "--from", "soon")
     capsys.readouterr()
@@ -128,6 +135,29 @@ def test_csv_has_every_event_of_every_cpu(capsys: pytest.CaptureFixture[str]) ->
         of[row["cpu"]].append(int(row["seq"]))
     assert set(of) == {"0", "1"}
     assert all(sequence == sorted(sequence) for sequence in of.values())
+
+
+def test_a_file_without_events_has_a_head_all_the_same(
+    quiet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a spreadsheet that joins many files stumbles over the empty one."""
+    for form, lines in (("text", 1), ("csv", 1), ("json", 0)):
+        assert show(quiet, "--format", form) == 0
+        assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_pipes_compressed_files_and_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a file that `check` reads can't be looked at."""
+    packed = tmp_path / "v6.dat.gz"
+    packed.write_bytes(gzip.compress((CORPUS / "v6.dat").read_bytes()))
+    plain = shown(capsys, CORPUS / "v6.dat", "--around", "1")
+    assert shown(capsys, packed, "--around", "1") == plain
+    boots = CORPUS / "two-boots.txt"
+    second = shown(capsys, boots, "--run", "2", "--kind", "map")
+    assert 0 < len(second) < len(shown(capsys, boots, "--kind", "map"))
+    assert show(packed, "--max-size", "1K") == 2
 
 
 def test_output_goes_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,8 @@ def test_other_patterns_are_told_apart_by_what_happened() -> None:
     same = replace(one, cpus=(3, 3), explanation=words.format(3, "0x71", 3, "0x9"))
     other = replace(one, explanation=words.format(0, "0x70", 0, "0x5").replace("vmap", "ioremap"))
     assert [len(fault.variants) for fault in faults([one, same, other])] == [2, 1]
+    elsewhere = replace(same, slot="irq")
+    assert [len(fault.variants) for fault in faults([one, same, elsewhere])] == [2, 1]
 
 
 def test_a_name_finds_its_finding() -> None:

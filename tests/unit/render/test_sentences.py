@@ -57,6 +57,24 @@ def test_events(kind: Kind, fields: dict[str, int], words: str) -> None:
     assert said(event(kind, **fields)) == words
 
 
+def test_a_sentence_that_was_said_before_is_not_said_of_something_else() -> None:
+    """If this fails, one frame, size or direction is shown for all of them."""
+    sentences = Sentences(PLAN, Addresses(PLAN), hex, hex, str)
+    several = [
+        event(Kind.MAP, phys=A, slot=0),
+        event(Kind.MAP, phys=A + 4096, slot=0),
+        event(Kind.MAP, phys=A),
+        event(Kind.COPY, phys=A, size=20),
+        event(Kind.COPY, phys=A, size=24),
+        event(Kind.COPY, phys=A, size=24, flags=Flag.WRITE),
+        event(Kind.READ, addr=V, size=4),
+        event(Kind.READ, addr=V + 8, size=4),
+    ]
+    told = [sentences.of(row) for one in several for row in rows(one)]  # type: ignore[arg-type]
+    assert len(set(told)) == len(several)
+    assert told == [said(one) for one in several]
+
+
 def test_every_kind_has_words() -> None:
     """If this fails, a kind that is new ends `show` in a traceback."""
     for kind in Kind:

@@ -29,6 +29,24 @@ def test_a_cpu_keeps_the_order_of_its_buffer() -> None:
     assert shown(merged) == [(0, 10), (1, 20), (1, 37), (0, 40), (0, 35)]
 
 
+def test_a_cpu_keeps_its_order_across_batches_and_ties_go_to_the_lower_cpu() -> None:
+    """If this fails, the order is not that of `trace-cmd report` where batches meet."""
+    merger = InTime()
+    first = merger.feed(joined([stamped(0, 10, 40), mark(41)]))
+    second = merger.feed(joined([stamped(0, 35), stamped(1, 38, 50), stamped(0, 50), mark(60)]))
+    assert shown(joined([first, second])) == [
+        *((0, 10), (0, 40), (1, 38), (0, 35), (0, 50), (1, 50)),
+    ]
+
+
+def test_what_a_mark_names_itself_may_still_come() -> None:
+    """If this fails, an event of a mark's own time is shown after one of a higher CPU."""
+    merger = InTime()
+    first = merger.feed(joined([stamped(1, 20), mark(20)]))
+    second = merger.feed(joined([stamped(0, 20), mark(21)]))
+    assert shown(joined([first, second])) == [(0, 20), (1, 20)]
+
+
 def test_what_no_mark_has_passed_waits() -> None:
     """If this fails, an event of the next batch comes after one that happened later."""
     merger = InTime()
@@ -45,6 +63,8 @@ def test_a_loss_stands_where_it_ends_and_moves_no_event() -> None:
     merged = InTime().feed(joined([*parts, stamped(0, 30), stamped(1, 30, 80), mark(100)]))
     kinds = [(Kind(kind).name, ts) for kind, ts in zip(merged["kind"], merged["ts"], strict=True)]
     assert kinds == [("LOSS", 30), ("MAP", 30), ("MAP", 30), ("MAP", 80), ("LOSS", 90)]
+    late = [loss(0, 90, Cause.MISSED, cpu=0), stamped(0, 30), stamped(1, 40), mark(100)]
+    assert shown(InTime().feed(joined(late))) == [(0, 30), (1, 40), (0, 90)]
 
 
 def test_memory_is_bounded_where_marks_lag() -> None:

@@ -16,7 +16,7 @@ from ghesrace.checker.validate import validate
 from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_OK, InputError, UsageError
 from ghesrace.events import Context, Events, Kind
 from ghesrace.render.faults import faults, named
-from ghesrace.render.lines import Lines, numbered
+from ghesrace.render.lines import Lines, head, numbered
 from ghesrace.render.redact import Redactor
 from ghesrace.render.selection import (
     KINDS,
@@ -83,6 +83,8 @@ def _lines(
     addresses = Addresses(source.plan)
     steps = {} if finding is None else numbered(finding)
     lines = None
+    if head(args.format):
+        yield head(args.format)
     for events in _in_time(source):
         if lines is None:
             first = int(events["ts"][0])
@@ -97,8 +99,6 @@ def _lines(
                 digits=digits,
                 redactor=hidden,
             )
-            if lines.head():
-                yield lines.head()
         addresses.learn(events)
         yield from lines.of(events[selection.of(events, addresses)])
         # Even behind --to the rest is read: losses may be told at the end of the file only.

@@ -73,6 +73,20 @@ def _redacted(plan: Plan, redactor: Redactor | None) -> Plan:
     return replace(plan, slots=slots, probes=probes)
 
 
+def head(form: Form) -> str:
+    """Return the line above all others, or "" if the *form* has none.
+
+    >>> head("csv")[:18]
+    'ts,since,cpu,conte'
+    """
+    if form == "csv":
+        return ",".join(COLUMNS)
+    if form == "json":
+        return ""
+    stamp, since, cpu, context, step, what = _HEAD
+    return f"{'# ' + stamp:>16} {since:>14} {cpu:>4} {context:<7} {step:1} {what}"
+
+
 class Lines:
     """This writes the events of one plan in one form. *zero* (ns) is what times are relative to,
     *steps* are the numbers of a witness (`numbered`), *digits* those of a stamp in text. With a
@@ -110,15 +124,6 @@ class Lines:
             self._physical,
             lambda ns: seconds(ns, digits),
         )
-
-    def head(self) -> str:
-        """Return the line above all others, or "" if the form has none."""
-        if self._form == "csv":
-            return ",".join(COLUMNS)
-        if self._form == "json":
-            return ""
-        stamp, since, cpu, context, step, what = _HEAD
-        return f"{'# ' + stamp:>16} {since:>14} {cpu:>4} {context:<7} {step:1} {what}"
 
     def of(self, events: Events) -> Iterator[str]:
         """Yield one line for each of *events* (EVENT, shape (n,)), in their order."""

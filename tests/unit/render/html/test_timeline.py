@@ -7,6 +7,7 @@ import numpy as np
 
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
+from ghesrace.events import Kind
 from ghesrace.plan import Plan
 from ghesrace.render.html.timeline import Timeline
 from tests.build.trace import Trace, batches, bounce, plan
@@ -46,6 +47,11 @@ def test_time_is_divided_in_120_pieces_at_most() -> None:
         trace.now *= 2
     timeline, engine = fed(plan(), trace, *range(100, 1000, 100))
     pieces = timeline.pieces(0)
+    maps = trace.stream()
+    maps = maps[maps["kind"] == Kind.MAP]["ts"].tolist()
+    for begin, classes in pieces:
+        inside = [ts for ts in maps if begin <= ts < begin + timeline.width]
+        assert len(inside) == sum(classes)
     assert len(pieces) <= 120
     assert sum(map(sum, (classes for _, classes in pieces))) == engine.report().slots[0].episodes
     assert len(timeline.classes[0]) == 120
