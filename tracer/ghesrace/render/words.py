@@ -290,6 +290,7 @@ WORDS: tuple[Word, ...] = (
                 "Name the event's fields in a map file, or accept it.",
                 'Say arch = "x86_64" or "arm64" in a map file, or accept it.',
                 "Record with clock mono, or say clock_error_ns in a map file, or accept it.",
+                "Plan as root on the host itself, where /proc/kcore shows its code, or accept it.",
             ),
             strict=True,
         )
