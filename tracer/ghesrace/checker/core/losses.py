@@ -107,15 +107,18 @@ class Losses:
     def hide_page(self, losses: list[Loss], page: int) -> bool:
         """Whether these together may have hidden that many events of a page, its map and its unmap
         among them."""
-        kinds, number = 0, 0
+        kinds = number = pairs = 0
         for one in losses:
-            kinds |= one.kinds
-            number += one.count
+            here = one.kinds & (MAPS | ACCESSES)
+            if here:
+                kinds |= here
+                number += one.count or page
+                pairs += (one.count or page) if here & MAPS else 0
         if kinds & MAPS != MAPS & self.facts.traced:
             return False
         if page > 2 and not kinds & ACCESSES:
             return False
-        return number >= page or any(one.count == 0 for one in losses)
+        return number >= page and pairs >= 2
 
     def hidden_between(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden an event of these kinds on this CPU between its stamps."""
