@@ -4,6 +4,7 @@ cimport cython
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.state cimport Gap
 from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.state cimport SlotState
 cimport ghesrace.checker.core.words as w
@@ -17,6 +18,8 @@ cdef class Loss:
     cdef public long long late
     cdef public long long kinds
     cdef public long long count
+    cdef public long long explains
+    cdef public long long spent
 
 
 cdef class Losses:
@@ -26,6 +29,7 @@ cdef class Losses:
     cdef public list windows
     cdef public list splits
     cdef public bint changed
+    cdef public long long hold_back
     cdef public long long seen
     cdef public object page
     cdef public bint hid_episodes
@@ -34,9 +38,11 @@ cdef class Losses:
     @cython.locals(one=Loss)
     cpdef list pages(self)
     cpdef list within(self)
-    @cython.locals(one=Loss)
+    @cython.locals(one=Loss, by=Loss, others="long long", meets=bint, room=bint)
+    cdef bint spend(self, Gap gap) except *
+    @cython.locals(one=Loss, spent=bint, meets=bint)
     cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
-    @cython.locals(one=Loss, cpu=Cpu, at="long long", old="long long")
+    @cython.locals(one=Loss, cpu=Cpu, at="long long", old="long long", soon=bint)
     cdef void settle(self, dict cpus, list slots, long long mark) except *
     @cython.locals(state=SlotState, hold=Hold, episode=Episode, until="long long")
     cdef void leaves(self, Loss one, list slots) except *

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import ALL_CPUS, Facts
-from ghesrace.checker.core.state import Cpu, SlotState
+from ghesrace.checker.core.state import Cpu, Gap, SlotState
 
 C_NMI_UNMATCHED, C_CLOCK = 4, 7
 MAPS = 1 << w.K_MAP | 1 << w.K_UNMAP
@@ -33,6 +33,8 @@ class Loss:
         self.late = end + w.FORCE_CLOSE_NS
         self.kinds = kinds
         self.count = count
+        self.explains = 0  # missing maps and unmaps that it may have hidden
+        self.spent = 0  # ... and surely has
 
 
 class Losses:
@@ -45,6 +47,8 @@ class Losses:
         self.windows: list[Loss] = []
         self.splits: list[Loss] = []
         self.changed = False
+        # Holds that close from then on wait: what a counted loss hid there may be told yet.
+        self.hold_back = w.NEVER
         self.seen = 0  # kinds that any loss so far may have hidden
         # The fewest events of a hidden page: its map, its access if that is traced, its unmap.
         self.page = 3 if facts.traced & ACCESSES else 2
@@ -112,24 +116,49 @@ class Losses:
             here = one.kinds & (MAPS | ACCESSES)
             if here:
                 kinds |= here
-                number += one.count or page
-                pairs += (one.count or page) if here & MAPS else 0
+                left = one.count - one.spent if one.count else page
+                number += left
+                pairs += left if here & MAPS else 0
         if kinds & MAPS != MAPS & self.facts.traced:
             return False
         if page > 2 and not kinds & ACCESSES:
             return False
         return number >= page and pairs >= 2
 
+    def spend(self, gap: Gap) -> bool:
+        """Whether a loss may have hidden what is missing. Where only one can have, it hid that, and
+        so much less of anything else."""
+        by: Loss | None = None
+        others = 0
+        for one in self.all:
+            meets = one.begin <= gap.end and gap.begin <= one.end
+            room = one.count == 0 or one.explains < one.count
+            if one.kinds & gap.kinds and one.cpu in (-1, gap.cpu) and meets and room:
+                by, others = one, others + (by is not None)
+        if by is None:
+            return False
+        by.explains += 1
+        if not others and by.count and by.begin <= gap.begin and gap.end <= by.end:
+            by.spent += 1
+            self.changed = True
+        return True
+
     def hidden_between(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden an event of these kinds on this CPU between its stamps."""
         for one in self.all:
             meets = one.begin <= end and begin <= one.end
-            if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
+            spent = one.count and one.spent >= one.count
+            if one.kinds & kinds and one.cpu in (-1, cpu) and meets and not spent:
                 return True
         return False
 
     def settle(self, cpus: dict[int, Cpu], slots: list[SlotState], mark: int) -> None:
         """Note by when what each loss hid is over: as soon as its CPU's tasks go on."""
+        self.hold_back = w.NEVER
+        for one in self.all:
+            soon = mark <= one.end + self.facts.wait < mark + w.FORCE_CLOSE_NS
+            if one.count and one.kinds & MAPS and soon:
+                self.hold_back = min(self.hold_back, one.begin)
         left = []
         for one in self.open:
             cpu = cpus.get(one.cpu)

@@ -14,6 +14,7 @@ cimport ghesrace.checker.core.words as w
 
 cdef class Pages(Invalidations):
     cdef public long long index
+    cdef public list gaps
     cdef public long long open_ends
     @cython.locals(hold=Hold, episode=Episode, place=Place)
     cdef void close(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *

@@ -7,7 +7,7 @@ from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.invalidations import P_CLEAR, P_MAP, P_READ, Invalidations
-from ghesrace.checker.core.state import Cpu, Episode, Hold, Level, SlotState
+from ghesrace.checker.core.state import Cpu, Episode, Gap, Hold, Level, SlotState
 
 
 class Pages(Invalidations):
@@ -16,7 +16,8 @@ class Pages(Invalidations):
     def __init__(self, facts: Facts, slots: list[SlotState], edits: Edits) -> None:
         super().__init__(facts, slots, edits)
         self.index = 0  # of the event, in the stream
-        self.open_ends = 0  # maps without an unmap
+        self.gaps: list[Gap] = []  # maps and unmaps that must be there and were not recorded
+        self.open_ends = 0  # maps without an unmap, of which no loss tells
 
     def close(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
         """A hold is over."""
@@ -57,9 +58,7 @@ class Pages(Invalidations):
         if episode.unmapped:
             return
         episode.left_open = True
-        self.open_ends += not self.facts.proven_unmap & (
-            w.BROADCAST_AFTER_CLEAR | w.PAGE_AFTER_CLEAR
-        )
+        self.gaps.append(Gap(1 << w.K_UNMAP, cpu.number, episode.last_first, ts))
         episode.unmap_first = episode.read_first if episode.read_seen else episode.map_first
         episode.clear_pos_first = episode.map_pos
         episode.clear_last, episode.clear_pos_last = ts, cpu.pos
@@ -72,9 +71,7 @@ class Pages(Invalidations):
         if episode.tell_seen:
             episode.broadcast = w.MAYBE
         if self.facts.proven_unmap & w.BROADCAST_AFTER_CLEAR:
-            episode.broadcast = (
-                w.SURE
-            )  # nobody saw that unmap, but the code of all of them was read
+            episode.broadcast = w.SURE  # nobody saw it, but the code of all unmaps was read
         elif self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR:
             episode.broadcast = w.MAYBE  # the plan only assumes it
         elif self.facts.proven_unmap & w.PAGE_AFTER_CLEAR:
@@ -319,5 +316,7 @@ class Pages(Invalidations):
         episode.map_last = ts
         episode.read_first, episode.read_last = episode.map_first, ts
         episode.map_pos = cpu.pos
+        if not start:
+            self.gaps.append(Gap(1 << w.K_MAP, cpu.number, episode.map_first, ts))
         cpu.cells[slot].seen = True
         return episode

@@ -4,6 +4,7 @@ cimport cython
 from ghesrace.checker.core.state cimport Cell
 from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.state cimport Gap
 from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.state cimport Tell
@@ -38,8 +39,11 @@ cdef class Judge(Threatening):
     cdef public long long crowded
     @cython.locals(state=SlotState)
     cdef list step(self, long long mark)
+    @cython.locals(gap=Gap, proven="long long", left=list)
+    cdef void explain(self, long long mark) except *
     @cython.locals(hold=Hold, other=Hold, holds=list, i="long long", until="long long", error="long long", reach="long long")
     cdef void sweep(self, SlotState state, long long mark, list judged) except *
+    @cython.locals(until="long long")
     cdef bint ready(self, Hold hold, long long mark) except *
     cdef void prepare(self, Hold hold) except *
     @cython.locals(episode=Episode, hold=Hold)

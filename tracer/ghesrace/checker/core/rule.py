@@ -70,12 +70,25 @@ class Judge(Threatening):
     def step(self, mark: int) -> list[Judged]:
         """Judge what *mark* (ns) has passed by the clock error; NEVER at the end."""
         judged: list[Judged] = []
+        self.explain(mark)
         self.losses.settle(self.cpus, self.slots, mark)
         for state in self.slots:
             self.sweep(state, mark, judged)
             self.prune(state, mark)
         self.losses.forget(mark - w.FORCE_CLOSE_NS)
         return judged
+
+    def explain(self, mark: int) -> None:
+        """Ask which loss hid each map and unmap that is missing; one that none hid is a missed
+        probe that nobody counted."""
+        proven = self.facts.proven_unmap & (w.BROADCAST_AFTER_CLEAR | w.PAGE_AFTER_CLEAR)
+        left = []
+        for gap in self.reader.gaps:
+            if mark != w.NEVER and gap.end + self.facts.wait >= mark:
+                left.append(gap)
+            elif not self.losses.spend(gap) and gap.kinds == UNMAPS and not proven:
+                self.reader.open_ends += 1
+        self.reader.gaps = left
 
     def sweep(self, state: SlotState, mark: int, judged: list[Judged]) -> None:
         """Judge one slot's holds, as far as nothing that may precede them is missing."""
@@ -109,7 +122,8 @@ class Judge(Threatening):
         """Whether everything that bounds a hold has been delivered."""
         if not hold.closed:
             return False
-        if mark != w.NEVER and hold.close + self.facts.wait >= mark:
+        until = hold.close + self.facts.wait
+        if mark != w.NEVER and (until >= mark or until >= self.losses.hold_back):
             return False
         if not hold.prepared:
             hold.prepared = True

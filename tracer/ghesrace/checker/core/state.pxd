@@ -203,6 +203,15 @@ cdef class Shot:
     cdef public long long last
 
 
+@cython.freelist(64)
+@cython.no_gc
+cdef class Gap:
+    cdef public long long kinds
+    cdef public long long cpu
+    cdef public long long begin
+    cdef public long long end
+
+
 cdef class Cpu:
     cdef public long long number
     cdef public long long pos

@@ -244,6 +244,17 @@ class Shot:
         self.last = NEVER
 
 
+class Gap:
+    """An event of these kinds that the kernel's code must have made on *cpu* between two stamps,
+    and that was not recorded: the unmap of a map, or the map of an unmap."""
+
+    def __init__(self, kinds: int, cpu: int, begin: int, end: int) -> None:
+        self.kinds = kinds
+        self.cpu = cpu
+        self.begin = begin
+        self.end = end
+
+
 class Cpu:
     """One CPU's stream."""
 
