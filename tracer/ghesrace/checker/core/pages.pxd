@@ -38,6 +38,8 @@ cdef class Pages(Invalidations):
     cdef void access(self, Cpu cpu, Level level, long long ts, unsigned long long addr, long long seq, long long slot, long long kind) except *
     @cython.locals(episode=Episode, place=Place)
     cdef void unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except *
+    cdef bint done(self, Level level, Episode last) except *
+    cdef void stray_flush(self, Level level, Place place, Episode episode) except *
     @cython.locals(hold=Hold, episode=Episode, outer=Episode, inner=Episode, last=Episode, place=Place)
     cdef Episode orphan(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long slot)
 

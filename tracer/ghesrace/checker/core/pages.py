@@ -7,7 +7,7 @@ from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.invalidations import P_CLEAR, P_MAP, P_READ, Invalidations
-from ghesrace.checker.core.state import Cpu, Episode, Gap, Hold, Level, SlotState
+from ghesrace.checker.core.state import Cpu, Episode, Gap, Hold, Level, Place, SlotState
 
 
 class Pages(Invalidations):
@@ -78,6 +78,26 @@ class Pages(Invalidations):
             episode.unmap_flush = w.SURE
         elif self.facts.hidden_unmap & w.PAGE_AFTER_CLEAR:
             episode.unmap_flush = w.MAYBE
+
+    def done(self, level: Level, last: Episode) -> bool:
+        """Whether an unmap and its invalidation surely lie before the copy that runs now."""
+        if last.broadcast == w.SURE:
+            return True
+        began = level.copy_depth > 0 and level.copy_pos > last.clear_pos_first
+        return began and last.flush_first <= level.copy_t
+
+    def stray_flush(self, level: Level, place: Place, episode: Episode) -> None:
+        """A flush of the page before its access, where the map was not seen: behind the map it is
+        the map's own, before it one just before the map."""
+        if len(episode.hold.episodes) > 1:
+            episode.map_flush, episode.map_flush_first = w.SURE, place.pre_first
+            return
+        # Of the first page: the lock may have been taken behind the flush.
+        episode.pre_first, episode.pre_last = place.pre_first, min(place.pre_last, level.last_t)
+        episode.pre_pos = place.pre_pos
+        episode.pre_known = level.copy_pos >= level.edge_pos
+        if not self.lock_page(place.slot):
+            episode.pre_known = episode.pre_known or level.in_handler
 
     def last_access(self, cpu: Cpu, episode: Episode, ts: int) -> None:
         """An access that was not traced is over here at the latest."""
@@ -223,10 +243,12 @@ class Pages(Invalidations):
         page = addr >> w.PAGE_BITS << w.PAGE_BITS
         for place in level.places:
             number, episode = place.slot, place.episode
-            if episode is None or episode.unmapped:
-                continue
             state = self.slots[number]
             named = slot == number or (state.known and state.address == page)
+            if episode is None or episode.unmapped:
+                if named and place.stray_pos == w.NOWHERE:
+                    place.stray_pos = cpu.pos
+                continue
             if not named and (state.known or slot >= 0):
                 continue
             if not state.known:
@@ -310,7 +332,9 @@ class Pages(Invalidations):
         episode = self.open_episode(hold, level, w.UNKNOWN_FRAME, seq, pid, slot)
         episode.judged = False
         if last is not None and last.unmapped and last.index_map > level.edge_index:
-            episode.before = last
+            episode.before = None if self.done(level, last) else last
+        if place.pre_first != w.NEVER and place.stray_pos > place.pre_pos and not start:
+            self.stray_flush(level, place, episode)
         episode.at_start = start
         episode.map_first = 0 if start else max(level.edge_t, level.last_t)
         episode.map_last = ts

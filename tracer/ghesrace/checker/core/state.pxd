@@ -152,6 +152,7 @@ cdef class Place:
     cdef public long long pre_first
     cdef public long long pre_last
     cdef public long long pre_pos
+    cdef public long long stray_pos
     cdef public bint pre_in_map
     cdef public long long pre_since
     cdef public long long pre_luck_first

@@ -186,6 +186,7 @@ class Place:
         self.pre_first = NEVER
         self.pre_last = NEVER
         self.pre_pos = NOWHERE
+        self.stray_pos = NOWHERE  # of the first access since the copy began, without a map
         self.pre_in_map = False
         self.pre_since = 0
         self.pre_luck_first = NOWHERE

@@ -19,9 +19,8 @@ class Threatening(Leaving):
         self, state: SlotState, hold: Hold, episode: Episode, cell: Cell, others: list[Hold]
     ) -> int:
         """Whether the CPU invalidated the slot by structure in this hold, before the access."""
-        if not episode.judged:
-            # Nobody saw its map, but what that implies protects it.
-            return w.SURE if self.facts.hidden_map & w.PAGE_AFTER_SET else w.NO
+        if not episode.judged and self.facts.hidden_map & w.PAGE_AFTER_SET:
+            return w.SURE  # Nobody saw its map, but what that implies protects it.
         found = episode.map_flush
         seen = found == w.SURE and episode.map_flush_first != w.NEVER
         first, last = episode.map_first, episode.map_flush_first
