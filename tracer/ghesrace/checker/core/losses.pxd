@@ -18,7 +18,6 @@ cdef class Loss:
     cdef public long long late
     cdef public long long kinds
     cdef public long long count
-    cdef public long long explains
     cdef public long long spent
 
 
@@ -38,7 +37,7 @@ cdef class Losses:
     @cython.locals(one=Loss)
     cpdef list pages(self)
     cpdef list within(self)
-    @cython.locals(one=Loss, by=Loss, others="long long", meets=bint, room=bint)
+    @cython.locals(one=Loss, by=Loss, others="long long", meets=bint)
     cdef bint spend(self, Gap gap) except *
     @cython.locals(one=Loss, spent=bint, meets=bint)
     cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *

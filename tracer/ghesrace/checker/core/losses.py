@@ -33,8 +33,7 @@ class Loss:
         self.late = end + w.FORCE_CLOSE_NS
         self.kinds = kinds
         self.count = count
-        self.explains = 0  # missing maps and unmaps that it may have hidden
-        self.spent = 0  # ... and surely has
+        self.spent = 0  # on maps and unmaps that are missing and that no other can have hidden
 
 
 class Losses:
@@ -116,7 +115,7 @@ class Losses:
             here = one.kinds & (MAPS | ACCESSES)
             if here:
                 kinds |= here
-                left = one.count - one.spent if one.count else page
+                left = max(one.count - one.spent, 0) if one.count else page
                 number += left
                 pairs += left if here & MAPS else 0
         if kinds & MAPS != MAPS & self.facts.traced:
@@ -132,16 +131,15 @@ class Losses:
         others = 0
         for one in self.all:
             meets = one.begin <= gap.end and gap.begin <= one.end
-            room = one.count == 0 or one.explains < one.count
-            if one.kinds & gap.kinds and one.cpu in (-1, gap.cpu) and meets and room:
+            if one.kinds & gap.kinds and one.cpu in (-1, gap.cpu) and meets:
                 by, others = one, others + (by is not None)
         if by is None:
             return False
-        by.explains += 1
-        if not others and by.count and by.begin <= gap.begin and gap.end <= by.end:
-            by.spent += 1
-            self.changed = True
-        return True
+        if others or not by.count or by.begin > gap.begin or gap.end > by.end:
+            return True
+        by.spent += 1
+        self.changed = True
+        return by.spent <= by.count
 
     def hidden_between(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden an event of these kinds on this CPU between its stamps."""
