@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,9 +33,9 @@ class Reader(Protocol):
     truncated: list[str]
     missed: dict[str, int]  # event name -> hits that the kernel skipped, where told
     stats: list[dict[str, int]]  # per_cpu/*/stats, where told
-    # Losses of the whole file, whose time nothing tells: cause -> events. It is known after
-    # `blocks` was read once.
-    whole: Counter[Cause]
+    # Losses of the whole file, whose time nothing tells: the cause, and the number of events (0 if
+    # that is not known). They are known after `blocks` was read once.
+    whole: list[tuple[Cause, int]]
 
     @property
     def clock_error_ns(self) -> int:

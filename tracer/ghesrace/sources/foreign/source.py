@@ -89,7 +89,7 @@ class ForeignSource:
         matchers: dict[int, NmiMatcher] = {}
         blind = [n for n, use in enumerate(survey.uses.values()) if use.blind]
         promised = start
-        whole = dict(self._reader.whole)
+        whole = list(self._reader.whole)
         end = survey.last_ts + 1
         for block in self._reader.blocks():
             final = block.mark is None
@@ -97,10 +97,8 @@ class ForeignSource:
             events = blinded(events, blind)
             parts = [events]
             parts += [loss(g.begin, g.end, g.cause, g.cpu, g.count) for g in block.lost]
-            parts += [
-                loss(start, end, cause, count=min(n, 2**31)) for cause, n in whole.items() if n
-            ]
-            whole = {}
+            parts += [loss(start, end, cause, count=min(n, 2**31)) for cause, n in whole]
+            whole = []
             for cpu in block.chunks if references else ():
                 matcher = matchers.setdefault(cpu, NmiMatcher(start))
                 parts.append(matcher.feed(events[events["cpu"] == cpu], cpu))

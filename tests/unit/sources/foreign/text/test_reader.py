@@ -196,16 +196,20 @@ def test_a_cpu_of_which_nothing_can_be_read_is_lost_all_through(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "count"),
     [
-        "Processed 20 events and lost 3 chunks!",
-        "Processed 20 events and lost 3 events!",
-        "Processed 200 samples and lost 12.50%!",
-        "[ perf record: LOST 7 events! ]",
+        ("Processed 20 events and lost 3 chunks!", 0),
+        ("Processed 20 events and lost 1 chunks!", 0),
+        ("Processed 20 events and lost 3 events!", 3),
+        ("Processed 200 samples and lost 12.50%!", 0),
+        ("Processed 200 samples and lost 5%!", 0),
+        ("Processed 20 events and LOST 4!", 4),
+        ("[ perf record: LOST 7 events! ]", 7),
     ],
 )
-def test_perf_says_that_it_lost_something(tmp_path: Path, words: str) -> None:
-    """perf says so with no time, and before or behind the events."""
+def test_perf_says_that_it_lost_something(tmp_path: Path, words: str, count: int) -> None:
+    """perf says so with no time, and before or behind the events. A chunk is any number of events:
+    taken for one, it would hide no episode."""
     path = tmp_path / "perf.txt"
     silent = (CORPUS / "perf-silent.txt").read_text()
     for text in (words + "\n" + silent, silent + words + "\n"):
@@ -213,6 +217,7 @@ def test_perf_says_that_it_lost_something(tmp_path: Path, words: str) -> None:
         report, events = judged(path)
         assert report.verdict is Verdict.INCONCLUSIVE
         (loss,) = losses(events, Cause.OVERRUN)
+        assert loss["size"] == count
         assert loss["addr"] <= 1_000_000_000
         assert loss["ts"] > events["ts"][events["kind"] < Kind.LOSS].max()
 

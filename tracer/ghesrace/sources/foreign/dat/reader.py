@@ -6,7 +6,6 @@ and counters.
 from __future__ import annotations
 
 import mmap
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +74,7 @@ class DatReader:
             + (("clock",) if head.tsc or buffer.clock not in _IN_STEP else ())
         )
         self.contexts = True
-        self.whole: Counter[Cause] = Counter()
+        self.whole: list[tuple[Cause, int]] = []
         self.unseen = [*_clock_notes(buffer.clock, head.tsc)]
         self.clock_error_ns = _COARSE_NS.get(buffer.clock, _DEFAULT_ERROR_NS)
         if not told:

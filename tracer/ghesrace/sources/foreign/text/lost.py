@@ -24,8 +24,8 @@ LOST = (
 )
 # perf says so on stderr, with no time: `perf script 2>&1`.
 PERF_LOST = (
-    r"(?i)\band lost (?P<n>\d{1,9}) (?:chunk|event|sample)s?\b"
-    r"|\b(?:LOST|lost) (?P<m>\d{1,9}) (?:chunk|event|sample)s?\b|\band lost (?P<o>[\d.]{1,9})%"
+    r"(?i)\blost (?P<n>\d{1,9})(?: (?:event|sample)s?\b|!)"
+    r"|\blost (?:(?P<m>\d{1,9}) chunk|[\d.]{1,9}%)"
 )
 
 
@@ -43,6 +43,19 @@ def told(lines: Text) -> tuple[Ints, Ints, Ints]:
     count = sum(integers(found.field(name)) for name in "abc")
     count = np.where(count > 0, count, UNCOUNTED) if len(likely) else np.zeros(0, np.int64)
     return likely.astype(np.int64), cpu, count
+
+
+def told_by_perf(lines: Text) -> list[int]:
+    """Return the number of events for each line in which perf tells of a loss without a time (0 if
+    the line does not say how many). A chunk is any number of events, and so is a share of them.
+
+    >>> from ghesrace.sources.foreign.text.lines import lines_of
+    >>> told_by_perf(lines_of(b"[ perf record: LOST 7 events! ]\\nand lost 3 chunks!\\n"))
+    [7, 0]
+    """
+    found = pc.extract_regex(lines, pattern=PERF_LOST)
+    counts: list[int] = integers(found.filter(found.is_valid()).field("n")).tolist()
+    return counts
 
 
 def place(

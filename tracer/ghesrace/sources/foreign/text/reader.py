@@ -96,7 +96,7 @@ class TextReader:
         self._runs = Runs()
         self.unread = 0  # lines with a CPU and a stamp that can't be read
         self._unread: Counter[str] = Counter()  # what some of them look like
-        self.whole: Counter[Cause] = Counter()
+        self.whole: list[tuple[Cause, int]] = []
         self._surveyed = self._counted = False
         self._kept: list[Block] | None = None
 
@@ -160,7 +160,7 @@ class TextReader:
         self.truncated += entries.finish()
         self._counted = entries.told
         # Other orders of one run's lock holds must not take a part of another run's.
-        self.whole[Cause.CLOCK] += len(self._runs.starts)
+        self.whole += [(Cause.CLOCK, 0)] if self._runs.starts else []
         if waiting is not None:
             end = max(newest.values())
             for cpu, count in lost.items():
@@ -222,7 +222,7 @@ class TextReader:
         if not len(good):
             for number, count in zip(gone[1].tolist(), gone[2].tolist(), strict=True):
                 lost_lines.add(lost, number, count)
-                self.whole[Cause.OVERRUN] += max(count, 1) if number < 0 else 0
+                self.whole += [(Cause.OVERRUN, max(count, 0))] if number < 0 else []
             return None, gaps + lost_lines.gaps(good, cpu, ts, odd, odd_cpu, odd_ts, newest)
         ident = self._idents(part)
         values = np.zeros((len(good), FIELDS_PER_EVENT), np.uint64)
@@ -308,10 +308,7 @@ class TextReader:
             pc.match_substring_regex(text, HARMLESS),
         )
         text, bad = text.filter(pc.invert(told)), bad[~np.asarray(told, np.bool_)]
-        lost = pc.extract_regex(text, pattern=lost_lines.PERF_LOST)
-        lost = lost.filter(lost.is_valid())
-        for n, m in zip(integers(lost.field("n")), integers(lost.field("m")), strict=True):
-            self.whole[Cause.OVERRUN] += int(n or m or 1)
+        self.whole += [(Cause.OVERRUN, count) for count in lost_lines.told_by_perf(text)]
         found = pc.extract_regex(text, pattern=STAMPED)
         there = np.asarray(found.is_valid()).nonzero()[0]
         found = found.take(pa.array(there))
