@@ -89,7 +89,7 @@ class ForeignSource:
         matchers: dict[int, NmiMatcher] = {}
         blind = [n for n, use in enumerate(survey.uses.values()) if use.blind]
         promised = start
-        whole = list(self._reader.whole)
+        first = True
         end = survey.last_ts + 1
         for block in self._reader.blocks():
             final = block.mark is None
@@ -97,8 +97,9 @@ class ForeignSource:
             events = blinded(events, blind)
             parts = [events]
             parts += [loss(g.begin, g.end, g.cause, g.cpu, g.count) for g in block.lost]
-            parts += [loss(start, end, cause, count=min(n, 2**31)) for cause, n in whole]
-            whole = []
+            if first:
+                parts += self._of_the_whole(start, end)
+            first = False
             for cpu in block.chunks if references else ():
                 matcher = matchers.setdefault(cpu, NmiMatcher(start))
                 parts.append(matcher.feed(events[events["cpu"] == cpu], cpu))
@@ -110,6 +111,15 @@ class ForeignSource:
                 parts += self._unplaced(start, end)
             done = promised if joiner is None or final else min(promised, joiner.oldest)
             yield np.concatenate((*parts, mark(done)))
+
+    def _of_the_whole(self, start: int, end: int) -> Iterator[Events]:
+        """Yield losses that last from the begin of the trace to its end."""
+        for cause, count in self._reader.whole:
+            yield loss(start, end, cause, count=min(count, 2**31))
+        for point, use in enumerate(self._survey.uses.values()):
+            # No map of this function is known, and so none of its slot may be.
+            if use.blind and use.rule.kind == Kind.MAP.name:
+                yield loss(start, end, Cause.PROBE_GONE, point=point)
 
     def _unplaced(self, start: int, end: int) -> Iterator[Events]:
         """Yield losses that the trace counts or shows without saying when they happened."""
