@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -95,36 +96,52 @@ def place(
                 add(lost, number, count)
 
 
-def gaps(
-    good: npt.NDArray[np.intp],
-    cpu: Ints,
-    ts: Ints,
-    odd: npt.NDArray[np.intp],
-    odd_cpu: Ints,
-    odd_ts: Ints,
-    newest: dict[int, int],
-) -> list[Gap]:
-    """Return a gap for each row of lines that can't be read: the lines *odd* between two events
-    of their CPU. It lasts from the one to the other, and has their own stamps in it. *good* are
-    the lines of the events, on *cpu* at *ts* (ns); *odd_cpu* and *odd_ts* (-1 if impossible) are
-    those of the odd lines. *newest* is the last stamp of each CPU before these lines.
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """These lines can't be read: `at` are their indices, `cpu` their CPUs (ALL_CPUS if unknown),
+    `ts` their stamps (ns; -1 if impossible), and `count` how many events each is (0 if unknown)."""
 
-    gaps(good, cpu, ts, odd, odd_cpu, odd_ts, newest={0: 1_000})
+    at: npt.NDArray[np.intp]
+    cpu: Ints
+    ts: Ints
+    count: Ints
+
+    def plus(self, at: npt.NDArray[np.intp], cpu: Ints, ts: Ints, count: int) -> Odd:
+        """Return these and more such lines, each of which is *count* events.
+
+        odd.plus(np.array([7]), np.array([1]), np.array([-1]), count=1)
+        """
+        every = np.full(len(at), count, np.int64)
+        mine, more = (self.at, self.cpu, self.ts, self.count), (at, cpu, ts, every)
+        return Odd(*(np.concatenate(pair) for pair in zip(mine, more, strict=True)))
+
+
+def gaps(
+    good: npt.NDArray[np.intp], cpu: Ints, ts: Ints, odd: Odd, newest: dict[int, int]
+) -> list[Gap]:
+    """Return a gap for each row of lines that can't be read, between two events of their CPU. It
+    lasts from the one to the other, and has their own stamps in it. *good* are the lines of the
+    events, on *cpu* at *ts* (ns). *newest* is the last stamp of each CPU before these lines.
+
+    gaps(good, cpu, ts, odd, newest={0: 1_000})
     """
     found = []
-    latest = max([*newest.values(), *ts.tolist()[-1:], *odd_ts.tolist()], default=0)
-    for number in np.unique(odd_cpu).tolist():
+    latest = max([*newest.values(), *ts.tolist()[-1:], *odd.ts.tolist()], default=0)
+    for number in np.unique(odd.cpu).tolist():
         mine = np.flatnonzero(cpu == number)
-        rows = np.flatnonzero(odd_cpu == number)
-        spots = np.searchsorted(good[mine], odd[rows])
+        rows = np.flatnonzero(odd.cpu == number)
+        spots = np.searchsorted(good[mine], odd.at[rows])
         for at in np.unique(spots).tolist():  # This loops over gaps, not over events.
-            stamps = odd_ts[rows[spots == at]]
+            stamps = odd.ts[rows[spots == at]]
             stamps = stamps[stamps >= 0].tolist()
             before = int(ts[mine[at - 1]]) if at else newest.get(number)
+            if before is None and not stamps:
+                before = min([*newest.values(), *ts.tolist()[:1]], default=0)
             after = int(ts[mine[at]]) if at < len(mine) else latest
             begin = min([*stamps, *([] if before is None else [before]), after])
             end = max([*stamps, begin, after])
-            count = int((spots == at).sum())
+            counts = odd.count[rows[spots == at]]
+            count = int(counts.sum()) if counts.all() else 0
             found.append(Gap(begin, end, Cause.UNREAD, min(number, ALL_CPUS), count))
     return found
 

@@ -27,11 +27,15 @@ from ghesrace.sources.ring.pages import UNCOUNTED, EventFormat, Records
 
 from . import lost as lost_lines
 from .entries import Entries
+from .flags import Flags
 from .forms import FORMS, HARMLESS, HEAD, STAMPED, Style, read_begin
+from .joined import CUT, TWICE, pieces_of
 from .lines import Text, behind, integers, lines_of, numbers, pc, unix_lines
+from .notes import Found, unseen_of
 from .pages import FIELDS_PER_EVENT, LAYOUT, MAX_TS, Columns, pages, text_format
 from .parts import WHOLE, Buffers, Part, only, parts_of
 from .runs import Runs
+from .steps import Steps
 
 _CHUNK = 4 << 20
 _MAX_LINE = 1 << 20
@@ -49,9 +53,6 @@ _NAMED = re.compile(
     r"(?:^|[\s,({])([A-Za-z_]\w*)[=:]\s?"
     r"(?:0x[0-9a-fA-F]{1,16}|-?\d{1,20}\b|[0-9a-f]{1,16}\b|\(fault\))"
 )
-# These are the TRACE_FLAG_* that stand for what the letters show.
-_IRQS_OFF, _HARDIRQ, _SOFTIRQ, _NMI = 0x01, 0x08, 0x10, 0x40
-_WHERE = {"Z": _NMI | _HARDIRQ, "z": _NMI, "H": _HARDIRQ | _SOFTIRQ, "h": _HARDIRQ, "s": _SOFTIRQ}
 
 
 @dataclass(slots=True)
@@ -90,10 +91,11 @@ class TextReader:
         self._given = given
         self._known: dict[str, _Known] = {}
         self._ids: dict[str, int] = {}
-        self._flagged = self._nmis = self._micro = self._plain = False
+        self._micro = self._plain = False
         self._style = style
-        self._five_columns = False
+        self._flags = Flags(style)
         self._runs = Runs()
+        self._steps = Steps()
         self.unread = 0  # lines with a CPU and a stamp that can't be read
         self._unread: Counter[str] = Counter()  # what some of them look like
         self.whole: list[tuple[Cause, int]] = []
@@ -127,7 +129,8 @@ class TextReader:
         if not self._surveyed:
             self._surveyed = True
             self._kept = kept
-            self._note()
+            found = Found(self._form, self._style, self._plain, self.unread, list(self._unread))
+            self.unseen += unseen_of(found, self._flags, self._runs, self._steps.count)
 
     def _parsed(self) -> Iterator[Block]:
         self.truncated.clear()
@@ -135,6 +138,7 @@ class TextReader:
         self._unread.clear()
         self.unread = 0
         self._runs = Runs()
+        self._steps = Steps()
         self._buffers = Buffers()
         self._starts.clear()
         self._line, self._open_head, self._offset = self.part.first, None, 0
@@ -206,24 +210,28 @@ class TextReader:
         part = found.take(pa.array(good))
         ts, valid = self._stamps(part, self._form == "latency-format")
         bad = np.setdiff1d(np.arange(len(lines)), good[valid])
+        twice = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, TWICE)))
+        if len(twice):
+            valid = valid[~np.isin(good[valid], twice)]
+            bad = np.setdiff1d(bad, twice)
         good, part, ts = good[valid], part.take(pa.array(valid)), ts[valid]
-        odd, odd_cpu, odd_ts = self._stamped(lines, bad)
+        odd = self._odd(lines, bad, twice)
         gone = lost_lines.told(lines)
         heads = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, HEAD)))
         self._buffers.take(lines.take(pa.array(good)))
-        overwritten = entries.take(lines, np.union1d(good, odd))
+        overwritten = entries.take(lines, np.union1d(good, odd.at))
         cpu = integers(part.field("cpu"))
         before_runs = len(self._runs.gaps)
         offsets = self._runs.place(cpu, ts, np.searchsorted(good, heads).tolist())
         gaps = [Gap(b, e, Cause.CLOCK, ALL_CPUS, 0) for b, e in self._runs.gaps[before_runs:]]
         ts = ts + offsets
         self._note_starts(good, heads, offsets)
-        self.unread += len(odd)
+        self.unread += len(odd.at)
         if not len(good):
             for number, count in zip(gone[1].tolist(), gone[2].tolist(), strict=True):
                 lost_lines.add(lost, number, count)
                 self.whole += [(Cause.OVERRUN, max(count, 0))] if number < 0 else []
-            return None, gaps + lost_lines.gaps(good, cpu, ts, odd, odd_cpu, odd_ts, newest)
+            return None, gaps + lost_lines.gaps(good, cpu, ts, odd, newest)
         ident = self._idents(part)
         values = np.zeros((len(good), FIELDS_PER_EVENT), np.uint64)
         whole = np.ones(len(good), np.bool_)
@@ -243,7 +251,8 @@ class TextReader:
                 read, there = numbers(text, theirs, self._style.bare)
                 values[rows, order.index(theirs)] = read
                 whole[rows] &= there
-        flags = self._flags(part)
+        flags = self._flags.take(part.field("flags"))
+        gaps += self._steps.take(cpu, ts, flags)
         pid = integers(part.field("pid"))
         before = np.zeros(len(good), np.int64)
         lost_lines.place(
@@ -254,12 +263,11 @@ class TextReader:
             before[first] = UNCOUNTED if good[first] >= overwritten else before[first]
         # An event whose arguments can't be read ("(fault)") can't be read either.
         holes, keep = np.flatnonzero(~whole), np.flatnonzero(whole)
-        odd = np.concatenate((odd, good[holes]))
-        odd_cpu, odd_ts = np.append(odd_cpu, cpu[holes]), np.append(odd_ts, ts[holes])
+        odd = odd.plus(good[holes], cpu[holes], ts[holes], 1)
         self.unread += len(holes)
         for number in holes[:3].tolist():
             self._name(lines[int(good[number])].as_py())
-        gaps += lost_lines.gaps(good[keep], cpu[keep], ts[keep], odd, odd_cpu, odd_ts, newest)
+        gaps += lost_lines.gaps(good[keep], cpu[keep], ts[keep], odd, newest)
         if not len(keep):
             return None, gaps
         columns = Columns(
@@ -297,11 +305,22 @@ class TextReader:
             made.append(TextReader(self.path, form, style, self._given, part))
         return made
 
-    def _stamped(
-        self, lines: Text, bad: npt.NDArray[np.intp]
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return which of the lines *bad*, that no form fits, have a CPU and a stamp and may be a
-        probe's, their CPU, and their stamp (ns, put off as their run is; -1 if impossible)."""
+    def _odd(
+        self, lines: Text, bad: npt.NDArray[np.intp], twice: npt.NDArray[np.intp]
+    ) -> lost_lines.Odd:
+        """Return which of the lines *bad*, that no form fits, and of the lines *twice*, which are
+        several in one, have a CPU and may be a probe's."""
+        odd = self._stamped(lines, bad)
+        if not len(twice):
+            return odd
+        pieces, of = pieces_of(lines, twice)
+        more = self._stamped(pieces, np.arange(len(pieces)))
+        # Behind the end of a line that was lost there may have been more lines.
+        return odd.plus(of[more.at], more.cpu, more.ts, 0)
+
+    def _stamped(self, lines: Text, bad: npt.NDArray[np.intp]) -> lost_lines.Odd:
+        """Return which of the lines *bad* have a CPU and may be a probe's, and their stamps (ns,
+        put off as their run is; -1 if impossible, or if the line ends before it)."""
         text = lines.take(pa.array(bad))
         told = pc.or_(
             pc.match_substring_regex(text, lost_lines.LOST),
@@ -310,9 +329,12 @@ class TextReader:
         text, bad = text.filter(pc.invert(told)), bad[~np.asarray(told, np.bool_)]
         self.whole += [(Cause.OVERRUN, count) for count in lost_lines.told_by_perf(text)]
         found = pc.extract_regex(text, pattern=STAMPED)
-        there = np.asarray(found.is_valid()).nonzero()[0]
+        stamped = np.asarray(found.is_valid())
+        cut = pc.extract_regex(text, pattern=CUT)
+        ends = np.flatnonzero(np.asarray(cut.is_valid()) & ~stamped)
+        there = stamped.nonzero()[0]
         found = found.take(pa.array(there))
-        for number in there[:3].tolist():
+        for number in [*there[:3].tolist(), *ends[:3].tolist()]:
             self._name(text[int(number)].as_py())
         first = np.asarray(pc.not_equal(found.field("cpu"), b""))
         cpu = np.where(first, integers(found.field("cpu")), integers(found.field("cpu2")))
@@ -324,7 +346,9 @@ class TextReader:
             good = np.zeros(len(ts), np.bool_)
             good[valid] = True
             stamps.append(np.where(good, ts + self._runs.offset, -1))
-        return bad[there], cpu, np.where(first, *stamps)
+        odd = lost_lines.Odd(bad[there], cpu, np.where(first, *stamps), np.ones(len(there), "i8"))
+        on = integers(cut.take(pa.array(ends)).field("cpu"))
+        return odd.plus(bad[ends], on, np.full(len(ends), -1), 1)
 
     def _name(self, line: bytes) -> None:
         """Remember what a line that can't be read looks like."""
@@ -346,23 +370,6 @@ class TextReader:
         seconds = np.minimum(seconds, MAX_TS // whole)
         ts: npt.NDArray[np.int64] = seconds * whole + integers(fraction) * scale
         return ts, valid
-
-    def _flags(self, part: Text) -> npt.NDArray[np.int64]:
-        encoded = part.field("flags").dictionary_encode()
-        table = []
-        for raw in encoded.dictionary.to_pylist():
-            text = raw.decode("latin-1")
-            # The context is the third letter, or the fourth where a lazy resched is before it. What
-            # else may be the fourth is a number.
-            at = self._style.context if len(text) == self._style.columns else None
-            letters = text[at : at + 1] if at is not None else text[2:4]
-            where = next((c for c in letters if c in _WHERE), "")
-            self._flagged |= bool(text)
-            self._five_columns |= len(text) > 4
-            self._nmis |= where in "zZ" and bool(where)
-            table.append((_IRQS_OFF if text[:1] in ("d", "D") else 0) | _WHERE.get(where, 0))
-        flags: npt.NDArray[np.int64] = np.array(table, np.int64)[np.asarray(encoded.indices)]
-        return flags
 
     def _idents(self, part: Text) -> npt.NDArray[np.int64]:
         """Return the id of each event; an event of a new name gets a new id."""
@@ -424,7 +431,7 @@ class TextReader:
     @property
     def contexts(self) -> bool:
         """This is false if the text can't tell contexts, or takes an NMI for an interrupt."""
-        return self._flagged and (self._nmis or (self._style.kernel and self._five_columns))
+        return self._flags.contexts
 
     @property
     def unknowns(self) -> frozenset[str]:
@@ -435,50 +442,3 @@ class TextReader:
         if self._style.bare:
             found.add("arguments")
         return frozenset(found)
-
-    def _note(self) -> None:
-        """Add what the text can't contain to `unseen`, which is known after the first pass."""
-        every = ("stale", "torn_edit", "overlap")
-        if not self._flagged:
-            what = "contexts: in what (task, softirq, irq, NMI) each event happened"
-            why = "the text has no latency columns: use trace.dat, or ftrace's own `trace`"
-            self.unseen.append(Unseen(what, why, every))
-        elif not self.contexts:
-            what = "which events happened in NMIs"
-            why = (
-                "no event is marked as an NMI's, and neither kernels before 4.7 nor trace-cmd "
-                "(3.1.6, 3.2) mark them: use the trace.dat"
-            )
-            self.unseen.append(Unseen(what, why, every))
-        if self._form == "perf":
-            what = "the order of events of one CPU that have the same stamp"
-            why = "perf script sorts by time; --ns keeps the most of it"
-            self.unseen.append(Unseen(what, why, every))
-            what = "events that perf lost"
-            why = "perf script shows them only with --show-lost-events, or on stderr (2>&1)"
-            self.unseen.append(Unseen(what, why, every))
-        if self._plain:
-            what = "times in nanoseconds: some stamps have no fraction"
-            self.unseen.append(Unseen(what, "they are taken as they are", every))
-        if self._style.bare:
-            what = "which numbers are decimal: all are taken for hexadecimal"
-            why = "addresses have no 0x, as kernels before 3.14 print them"
-            self.unseen.append(Unseen(what, why, every))
-        if self.unread:
-            examples = "; ".join(self._unread)
-            what = f"{self.unread:,} lines with a CPU and a stamp, such as: {examples}"
-            self.unseen.append(Unseen(what, "they can't be read, and count as lost", every))
-        for number, first in enumerate(self._runs.starts, 2):
-            what = f"what happened between run {number - 1} and run {number} in the text"
-            why = (
-                f"its stamps begin anew at {first / 1e9:.6f} s, as after another boot or in a log "
-                f"that was appended to; they are shown {self._shift(number):.6f} s later. Judge "
-                f"each by itself: --run 1 to --run {len(self._runs.starts) + 1}"
-            )
-            self.unseen.append(Unseen(what, why, every))
-        what = "probe hits that the kernel skipped (kprobe_profile)"
-        self.unseen.append(Unseen(what, "not in a text", every))
-
-    def _shift(self, number: int) -> float:
-        """Return by how many seconds the stamps of the run *number* are put off."""
-        return (self._runs.gaps[number - 2][1] - self._runs.starts[number - 2]) / 1e9

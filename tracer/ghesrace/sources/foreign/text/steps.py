@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This module finds the lines of a text that stand elsewhere than they were recorded.
+
+Within a run the stamps of one CPU never go back, but by one event: an interrupt or an NMI that
+lands inside a probe's reading of the clock has the later stamp and stands first. Any other step
+back is of a line that was moved, and so nobody knows what stood where.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ghesrace.events import Cause
+from ghesrace.sources.foreign.reader import Gap
+
+from .flags import HARDIRQ, NMI, SOFTIRQ
+
+Ints = npt.NDArray[np.int64]
+
+
+class Steps:
+    """Steps take the events of a text, some at a time, and say where they were moved; `count` is
+    how often.
+
+    >>> steps = Steps()
+    >>> stamps, tasks = np.array([100, 300, 200]), np.zeros(3, np.int64)
+    >>> [(gap.begin, gap.end) for gap in steps.take(np.zeros(3, np.int64), stamps, tasks)]
+    [(200, 300)]
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last: dict[int, tuple[int, int, int]] = {}  # CPU -> newest, last stamp, its level
+
+    def take(self, cpu: Ints, ts: Ints, flags: Ints) -> list[Gap]:
+        """Return a gap of an unknown number of events for each step back of the events on *cpu* at
+        *ts* (ns, put off as their runs are) with *flags* (TRACE_FLAG_*), in the order of the text
+        (shape (n,)).
+
+        steps.take(cpu, ts, flags)
+        """
+        level = np.select([flags & NMI > 0, flags & HARDIRQ > 0, flags & SOFTIRQ > 0], [3, 2, 1], 0)
+        gaps = []
+        for number in np.unique(cpu).tolist():
+            mine = np.flatnonzero(cpu == number)
+            stamps, levels = ts[mine], level[mine]
+            newest, last, inner = self._last.get(number, (-1, -1, 0))
+            before = np.concatenate(([last], stamps[:-1]))
+            highest = np.maximum.accumulate(np.concatenate(([newest], stamps)))
+            inside = (np.append(inner, levels[:-1]) > levels) & (before == highest[:-1])
+            for row in np.flatnonzero((stamps < highest[:-1]) & ~inside).tolist():  # per step
+                gaps.append(Gap(int(stamps[row]), int(highest[row]), Cause.UNREAD, number, 0))
+            self._last[number] = (int(highest[-1]), int(stamps[-1]), int(levels[-1]))
+        self.count += len(gaps)
+        return gaps
