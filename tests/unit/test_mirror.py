@@ -50,6 +50,7 @@ WITHOUT = {
 ACROSS = {
     "checker/test_properties.py": "what holds for every stream, over all patterns",
     "sources/bpf/summary/test_c.py": "the C itself, run on this machine against the checker",
+    "sources/foreign/test_damage.py": "every kind of foreign trace, damaged",
     "sources/capture/test_old_files.py": "captures of earlier releases",
     "sources/capture/test_releases.py": "captures of earlier releases: summaries",
     "render/html/test_browser.py": "the HTML report as a browser shows it",

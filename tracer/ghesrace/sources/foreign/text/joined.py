@@ -14,9 +14,12 @@ from ghesrace.errors import InputError
 from .lines import Text
 
 _MOST = 100_000
-# A task, a CPU, and where the CPU is not in brackets the flags and the stamp's first digit. A task
-# that perf no longer knows is :-1 with the process -1.
-_TASK = r"-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?(?:\[\d{1,4}\]\s|\d{1,4}[dDbBX.][^\s:]{3,8}\s+\d)"
+# A task, a CPU, flags, and the stamp's first digit. A task that perf no longer knows is :-1 with
+# the process -1.
+_TASK = (
+    r"[^\s:]-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?"
+    r"(?:\[\d{1,4}\]\s+(?:[dDbBX.][^\s:]{3,8}\s+)?|\d{1,4}[dDbBX.][^\s:]{3,8}\s+)\d"
+)
 _PERF_TASK = r"\s\d{1,9}\s+\[\d{1,4}\]\s+\d{1,18}\.\d{6,9}:"
 TWICE = rf"[^\s:]-\d{{1,9}}\s.*{_TASK}|\[\d{{1,4}}\]\s.*{_PERF_TASK}"
 # A line ends behind its CPU, in its flags, or in its stamp.

@@ -35,12 +35,13 @@ from .notes import Found, unseen_of
 from .pages import FIELDS_PER_EVENT, LAYOUT, MAX_TS, Columns, pages, text_format
 from .parts import WHOLE, Buffers, Part, only, parts_of
 from .runs import Runs
-from .steps import Steps
+from .steps import Repeats, Steps
 
 _CHUNK = 4 << 20
 _MAX_LINE = 1 << 20
 _KEPT_BYTES = 96 << 20  # bytes of pages kept from the first pass for the second
 _MAX_TYPES = 4096
+_ONCE = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")  # No CPU does one of these twice at one time.
 
 _PLACE = re.compile(
     r"^\s*\((?P<at>\[[^\]]*\]|[\w.]+)(?:\+0x(?P<off>[0-9a-f]{1,16})(?:/0x[0-9a-f]+)?)?"
@@ -95,7 +96,7 @@ class TextReader:
         self._style = style
         self._flags = Flags(style)
         self._runs = Runs()
-        self._steps = Steps()
+        self._steps, self._repeats = Steps(), Repeats()
         self.unread = 0  # lines with a CPU and a stamp that can't be read
         self._unread: Counter[str] = Counter()  # what some of them look like
         self.whole: list[tuple[Cause, int]] = []
@@ -138,7 +139,7 @@ class TextReader:
         self._unread.clear()
         self.unread = 0
         self._runs = Runs()
-        self._steps = Steps()
+        self._steps, self._repeats = Steps(), Repeats()
         self._buffers = Buffers()
         self._starts.clear()
         self._line, self._open_head, self._offset = self.part.first, None, 0
@@ -251,6 +252,8 @@ class TextReader:
                 read, there = numbers(text, theirs, self._style.bare)
                 values[rows, order.index(theirs)] = read
                 whole[rows] &= there
+        once = [self._ids[n] for n, k in self._known.items() if k.rule and k.rule.kind in _ONCE]
+        whole &= ~(self._repeats.take(cpu, ts, ident, values) & np.isin(ident, once))
         flags = self._flags.take(part.field("flags"))
         gaps += self._steps.take(cpu, ts, flags)
         pid = integers(part.field("pid"))

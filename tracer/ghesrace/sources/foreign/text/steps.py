@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This module finds the lines of a text that stand elsewhere than they were recorded.
+"""This module finds the lines of a text that stand elsewhere than they were recorded, or twice.
 
 Within a run the stamps of one CPU never go back, but by one event: an interrupt or an NMI that
 lands inside a probe's reading of the clock has the later stamp and stands first. Any other step
-back is of a line that was moved, and so nobody knows what stood where.
+back is of a line that was moved, and so nobody knows what stood where. Nor does one CPU map or
+unmap one page twice at one time: the second line is a copy of the first, and may stand for another.
 """
 
 from __future__ import annotations
@@ -54,3 +55,32 @@ class Steps:
             self._last[number] = (int(highest[-1]), int(stamps[-1]), int(levels[-1]))
         self.count += len(gaps)
         return gaps
+
+
+class Repeats:
+    """Repeats find the events that are the same as the one of their CPU before them.
+
+    >>> repeats, one = Repeats(), np.ones(2, np.int64)
+    >>> repeats.take(one, one, one, np.ones((2, 1), np.uint64)).tolist()
+    [False, True]
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[int, ...]] = {}  # CPU -> stamp, id, and values
+
+    def take(
+        self, cpu: Ints, ts: Ints, ident: Ints, values: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which of the events on *cpu* at *ts* (ns), of the types *ident* and with *values*
+        (shape (n, fields)), have the same of all these as the event of their CPU before them.
+
+        repeats.take(cpu, ts, ident, values)
+        """
+        same = np.zeros(len(cpu), np.bool_)
+        for number in np.unique(cpu).tolist():
+            mine = np.flatnonzero(cpu == number)
+            rows = np.column_stack((ts[mine], ident[mine], values[mine].view(np.int64)))
+            same[mine[1:]] = (rows[1:] == rows[:-1]).all(axis=1)
+            same[mine[0]] = self._last.get(number) == tuple(rows[0].tolist())
+            self._last[number] = tuple(rows[-1].tolist())
+        return same
