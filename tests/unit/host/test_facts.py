@@ -27,7 +27,14 @@ def test_facts_of_a_whole_host(tmp_path: Path):
     trees.write_files(root, {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"})
     facts = kernel.read_facts(root)
     assert (facts.arch, facts.release, facts.cpus) == ("x86_64", "6.1.0-test", (0, 1))
-    assert facts.features == {"kprobe-events", "instances", "arg", "retval"}
+    assert facts.features == {
+        "kprobe-events",
+        "instances",
+        "arg",
+        "retval",
+        "x-types",
+        "maxactive",
+    }
     assert facts.tracepoints == {"nmi:nmi_handler": 97}
     assert (facts.lockdown, facts.clocksource) == ("integrity", "tsc")
     assert [s.notification for s in facts.hest or ()][:1] == ["NMI"]

@@ -17,6 +17,7 @@ def test_symbols_with_suffixes_and_modules(tmp_path: Path):
         "ffffffff81000030 t flush_tlb_all_nodes\n"
         "ffffffff81000040 t ghes_proc.isra.0\n"
         "ffffffff81000050 t ghes_proc.isra.0.cold\n"
+        "ffffffff81000058 t ghes_proc.cold.12\n"
         "ffffffff81000060 d flush_tlb_all\n"
         "ffffffffc0000070 t ghes_proc\t[ghes2015]\n"
         "rubbish\n"

@@ -15,10 +15,10 @@ from ghesrace.checker.model import Class
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.errors import HostError
 from ghesrace.host.facts import read_facts
-from ghesrace.plan import Fetch, Plan
+from ghesrace.plan import Fetch, Plan, Probe
 from ghesrace.planning.resolve import resolve
 from ghesrace.sources.files import open_file
-from ghesrace.sources.tracefs_text import body
+from ghesrace.sources.tracefs_text import body, definition
 from tests.build import trees
 from tests.build.judging import judge_source
 from tests.build.paths import FIXTURES, REPO
@@ -154,3 +154,52 @@ def test_the_page_probes_what_the_sources_have():
     assert before <= set(kernels()["linux-4_13-inlined"]["functions"])
     assert since == {"native_set_fixmap", "__set_fixmap"}
     assert "native_set_fixmap" in kernels()["linux-4_18-inlined"]["functions"]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "hexadecimal", "begins"),
+    [
+        (("x8/16/32/64", "r[maxactive]"), False, "r:g/e "),  # before 4.9
+        (("r[maxactive]",), True, "r:g/e "),  # before 4.12
+        ((), True, "r64:g/e "),
+    ],
+)
+def test_a_plan_has_no_word_that_its_kernel_does_not_know(
+    tmp_path: Path, lacks: tuple[str, ...], hexadecimal: bool, begins: str
+) -> None:
+    """The kernel refuses a type that it does not know, and takes a number for no name."""
+    readme = README
+    for words in lacks:
+        assert words in readme
+        readme = readme.replace(words, "")
+    names = ("_text", "register_kprobe", *kernels()["linux-4_8"]["functions"])
+    plan = resolve(read_facts(trees.tree(tmp_path, names, arch="x86_64", readme=readme)))
+    probes = [probe for probe in plan.probes if probe.mechanism != "tracepoint"]
+    fetched = " ".join(body(plan, probe) for probe in probes)
+    assert (":x64" in fetched, ":u64" in fetched) == (hexadecimal, True)
+    returning = Probe("e", "COPY_END", "f", "kretprobe", {})
+    assert definition(plan, returning, "g", "e").startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("copies", "taken"),
+    [
+        (("ghes_notify_nmi.constprop.0", "ghes_notify_nmi.constprop.1"), None),
+        (("ghes_notify_nmi", "ghes_notify_nmi.constprop.0"), None),
+        (("ghes_notify_nmi.constprop.0",), "ghes_notify_nmi.constprop.0"),
+        (("ghes_notify_nmi.lto_priv.0",), "ghes_notify_nmi.lto_priv.0"),
+        (("ghes_notify_nmi.llvm.77",), "ghes_notify_nmi.llvm.77"),
+        (("ghes_notify_nmi.cold.7", "ghes_notify_nmi"), "ghes_notify_nmi"),
+    ],
+)
+def test_of_two_copies_none_is_taken(
+    tmp_path: Path, copies: tuple[str, ...], taken: str | None
+) -> None:
+    """What the other copy did would be missing, and nothing would say so."""
+    functions = [f for f in kernels()["linux-4_8"]["functions"] if f != "ghes_notify_nmi"]
+    names = ("_text", "register_kprobe", *functions, *copies)
+    plan = resolve(read_facts(trees.tree(tmp_path, names, arch="x86_64", readme=README)))
+    used = [p.symbol for p in plan.probes if p.symbol.startswith("ghes_notify_nmi")]
+    assert set(used) == ({taken} if taken else set())
+    if taken is None:
+        assert any("copies" in u.why and copies[-1] in u.why for u in plan.unseen)

@@ -29,7 +29,10 @@ def plan(tmp_path: Path) -> Plan:
     return resolve(read_facts(root))
 
 
-def run(tmp_path: Path, plan: Plan, release: str) -> subprocess.CompletedProcess[str]:
+def run(
+    tmp_path: Path, plan: Plan, release: str, named: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the script, on a kernel that calls each probe *named* if that is given."""
     tracing = tmp_path / "tracing"
     tracing.mkdir()
     for name in ("trace_clock", "kprobe_events"):
@@ -40,6 +43,10 @@ def run(tmp_path: Path, plan: Plan, release: str) -> subprocess.CompletedProcess
         (commands / name).write_text(FAKE)
         (commands / name).chmod(0o755)
     text = tracecmd.script(plan).replace("/sys/kernel/tracing", str(tracing))
+    if named is not None:
+        ours = '"$1:$group/$2_$$ $3"'
+        assert text.count(ours) == 1
+        text = text.replace(ours, f'"$1:{named} $3"')
     return subprocess.run(
         ["sh", "-c", text, "script", "1", str(tmp_path / "out.dat")],
         env={
@@ -72,6 +79,18 @@ def test_defines_records_and_removes(tmp_path: Path, plan: Plan):
     left = (tmp_path / "tracing/kprobe_events").read_text().splitlines()[len(defined) :]
     made = [line.split()[0].partition(":")[2] for line in defined]
     assert [line.removeprefix("-:") for line in left] == made
+
+
+def test_removes_what_an_old_kernel_named_otherwise(tmp_path: Path, plan: Plan):
+    """A kernel before 4.12 takes `r64:g/e f` for a return probe without a name: it would stay
+    armed, and its events would be missing."""
+    done = run(tmp_path, plan, plan.release, "kprobes/p_native_set_fixmap_0")
+    assert done.returncode == 3
+    assert "named it otherwise (kprobes/p_native_set_fixmap_0)" in done.stderr
+    first, *rest = (tmp_path / "tracing/kprobe_events").read_text().splitlines()
+    assert first.startswith("p:kprobes/p_native_set_fixmap_0 native_set_fixmap ")
+    assert rest == ["-:kprobes/p_native_set_fixmap_0"]
+    assert not (tmp_path / "arguments").exists()
 
 
 def test_refuses_another_kernel(tmp_path: Path, plan: Plan):

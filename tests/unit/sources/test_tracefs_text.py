@@ -27,6 +27,7 @@ from ghesrace.sources.tracefs_text import body, condition, definition, shown_con
 FIELDS: dict[str, Fetched] = {"index": Fetch(1, 32), "phys": Fetch(2)}
 PLAN = Plan("x86_64", "t", (), ())
 OLD = replace(PLAN, numbered_arguments=False)
+OLDER = replace(OLD, hexadecimal_types=False, maxactive=False)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,13 @@ def test_definitions_follow_the_kernels_syntax(mechanism: str, line: str) -> Non
     assert definition(PLAN, probe, "g", "e") == line
 
 
+def test_an_old_kernel_is_not_told_how_many_calls_may_be_in_flight() -> None:
+    """Before 4.12 it takes `r64:g/e` for a probe without a name, and nobody finds the probe."""
+    probe = Probe("x", "EDIT_END", "f", "kretprobe", {})
+    assert definition(OLDER, probe, "g", "e") == "r:g/e f"
+    assert definition(OLD, probe, "g", "e") == "r64:g/e f"
+
+
 @pytest.mark.parametrize(
     ("plan", "name", "fetch", "text"),
     [
@@ -54,6 +62,8 @@ def test_definitions_follow_the_kernels_syntax(mechanism: str, line: str) -> Non
         (PLAN, "wait", Fetch(4, 8), "f wait=$arg4:u8"),
         (PLAN, "size", Fetch(3), "f size=$arg3:u64"),
         (PLAN, "size", Constant(4096), "f size=\\4096:u64"),
+        (OLDER, "addr", Fetch(1), "f addr=%di:u64"),
+        (OLDER, "from_phys", Fetch(4, 32, signed=True), "f from_phys=%cx:s32"),
         (OLD, "end", Fetch(1, offset=16), "f end=+16(%di):x64"),
         (OLD, "addr", Fetch("return"), "f addr=$retval:x64"),
         (replace(OLD, arch="arm64"), "phys", Fetch(2), "f phys=%x1:x64"),

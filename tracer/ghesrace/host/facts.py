@@ -43,6 +43,8 @@ _README = {
     "fprobe-events": "f[:[<group>/][<event>]] <func-name>",
     "arg": "$arg<N>",
     "retval": "$retval",
+    "x-types": "x8/16/32/64",
+    "maxactive": "r[maxactive]",
 }
 _UNREADABLE = (OSError, InputError)
 _V = TypeVar("_V")

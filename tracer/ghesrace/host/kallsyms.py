@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 _CODE = frozenset(b"tTwW")
+_COLD = re.compile(r"\.cold(\.\d+)?$")  # GCC 8 numbers them
+_UNIQUE = re.compile(r"\.(?:llvm|lto_priv)\.\d+")
 _ENDS = frozenset(b"\n\t .")  # what may follow a symbol's plain name
 
 
@@ -25,8 +28,19 @@ class Symbol(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """This is the name without what GCC appends (.isra.0, .constprop.0, .part.0)."""
+        """This is the name without what a compiler appends (.isra.0, .constprop.0, .part.0,
+        .llvm.123, .lto_priv.0)."""
         return self.name.partition(".")[0]
+
+    @property
+    def changed(self) -> bool:
+        """This is true if the compiler may have changed the function's arguments, or left a part of
+        it out. Clang's LTO (.llvm.N) and GCC's (.lto_priv.N) only make a name unique.
+
+        >>> [Symbol(name, 0, "").changed for name in ("f", "f.llvm.12", "f.isra.0")]
+        [False, False, True]
+        """
+        return bool(_UNIQUE.sub("", self.name) != self.plain)
 
     @property
     def place(self) -> str:
@@ -38,8 +52,8 @@ def read_symbols(path: Path, wanted: Iterable[str]) -> dict[str, tuple[Symbol, .
     """Return the functions whose plain name is in *wanted*, by plain name.
 
     *path* is /proc/kallsyms, whose lines are `address type name`, then `[module]`. The compiler's
-    `.cold` parts are left out, as they are no function's entry. Raises OSError if the file is
-    unreadable.
+    `.cold` and `.cold.N` parts are left out, as they are no function's entry. Raises OSError if the
+    file is unreadable.
     """
     return find_symbols(path.read_bytes(), wanted)
 
@@ -69,7 +83,7 @@ def _symbols(data: bytes, name: str) -> Iterator[Symbol]:
             address = int(fields[0], 16)
         except ValueError:
             continue
-        if not full.endswith(".cold"):
+        if not _COLD.search(full):
             yield Symbol(full, address, module)
 
 

@@ -181,9 +181,12 @@ class Plan:
     a task's, or an NMI's an interrupt's. `backend` attaches the probes, and `transport` matters to
     BPF only. With `summary` the kernel judges and keeps no events (sources/bpf/summary). With
     `numbered_arguments` tracefs knows `$argN`; before Linux 4.20 a probe event has to name the
-    registers instead. `unknowns` names what the recording can't tell, on which the verdict rests
-    (`unknowns.UNKNOWNS`); a recording of ours tells everything, but for what its kernel's code does
-    where that could not be read. `implications` says of what probes imply whether the code holds
+    registers instead. With `hexadecimal_types` it knows `x64` (4.9), and with `maxactive` a return
+    probe may say how many calls can be in flight (4.12); a kernel that can't takes `r64:NAME` for a
+    probe without a name, and names it as it likes. `unknowns` names what the recording can't tell,
+    on which the verdict rests (`unknowns.UNKNOWNS`); a recording of ours tells everything, but for
+    what its kernel's code does where that could not be read. `implications` says of what probes
+    imply whether the code holds
     it; of what it does not name nothing was read.
     """
 
@@ -206,6 +209,8 @@ class Plan:
     transport: Transport = "mapped"
     summary: bool = False
     numbered_arguments: bool = True
+    hexadecimal_types: bool = True
+    maxactive: bool = True
     unknowns: tuple[str, ...] = ()
     implications: tuple[Implied, ...] = ()
 

@@ -49,7 +49,7 @@ def choose(
     # An fprobe event finds its function by name in vmlinux and modules alike, so a name that is
     # in both needs a kprobe with its `module:`.
     alone = len(facts.symbols[symbol.plain]) == 1 and not symbol.module
-    if "fprobe-events" in facts.features and alone and symbol.name == symbol.plain:
+    if "fprobe-events" in facts.features and alone and not symbol.changed:
         return "fprobe", ""
     return _kprobe(facts, candidate, symbol)
 

@@ -38,7 +38,7 @@ class Choice:
     @property
     def bare(self) -> bool:
         """This is true if the compiler changed the function's arguments: none is fetched then."""
-        return self.symbol is not None and self.symbol.name != self.symbol.plain
+        return self.symbol is not None and self.symbol.changed
 
 
 Choices = dict[tuple[str, str], Choice]  # by (point, scope)
@@ -100,6 +100,9 @@ def resolve(
         # Linux 4.20 brought $argN (a1303af5d79e, "tracing: probeevent: Add $argN for accessing
         # function args").
         numbered_arguments="arg" in facts.features,
+        # Kernels that know $argN (4.20) know these, too.
+        hexadecimal_types=bool(facts.features & {"arg", "x-types"}),
+        maxactive=bool(facts.features & {"arg", "maxactive"}),
         implications=tuple(implications.all),
         unknowns=("implications",) if implications.assumed else (),
     )
@@ -161,11 +164,14 @@ def _symbol(
 ) -> tuple[Symbol | None, Mechanism | None, str]:
     name = candidate.symbol
     found = [s for s in facts.symbols.get(name, ()) if s.module == scope]
-    plain = [s for s in found if s.name == name]
+    plain = [s for s in found if not s.changed]
+    copies = [s.name for s in found if s.changed and ".part." not in s.name]
     if not found:
         return None, None, f"no {name}: not in this kernel, or inlined"
-    if len(found) > 1 and not plain and not point.bare:
-        return None, None, f"{len(found)} functions are called {name}"
+    # What one copy does would be seen and what the other does would not.
+    if copies and len(found) > 1:
+        names = ", ".join(sorted(s.name for s in found))
+        return None, None, f"the compiler made copies, of which one does not tell all: {names}"
     symbol = (plain or found)[0]
     if not plain and not point.bare:
         return None, None, f"only {symbol.name} exists, whose arguments the compiler changed"
@@ -179,7 +185,7 @@ def _symbol(
             return None, None, f"BTF does not say what {name} takes"
     if facts.traceable is not None and (scope, symbol.name) not in facts.traceable:
         return None, None, f"ftrace cannot hook {symbol.name}"
-    bare = symbol.name != symbol.plain
+    bare = symbol.changed
     mechanism, reason = mechanisms.choose(facts, candidate, symbol, backend, bare=bare)
     return symbol, mechanism, reason
 

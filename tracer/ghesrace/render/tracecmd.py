@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from shlex import quote
 
 from ghesrace.plan import Plan, Probe
-from ghesrace.sources.tracefs_text import LETTER, body, condition
+from ghesrace.sources.tracefs_text import body, condition, letter
 
 _HEAD = """\
 #!/bin/sh
@@ -55,6 +55,13 @@ trap 'exit 143' TERM HUP
 add() {{
     printf '%s\\n' "$1:$group/$2_$$ $3" >>$tracing/{control} ||
         {{ echo "$0: the kernel refused: $1 $3" >&2; exit 3; }}
+    if ! grep -q ":$group/$2_$$ " $tracing/{control}; then
+        # An old kernel gave it a name of its own, which stands last.
+        other=$(tail -n 1 $tracing/{control} | sed 's/^[^:]*:\\([^ ]*\\) .*/\\1/')
+        echo "-:$other" >>$tracing/{control} || :
+        echo "$0: the kernel named it otherwise ($other): $1 $3" >&2
+        exit 3
+    fi
     made="$made $2_$$"
 }}
 
@@ -94,7 +101,7 @@ def _definitions(plan: Plan) -> Iterator[str]:
     for number, probe in enumerate(plan.probes):
         if probe.mechanism == "tracepoint":
             continue
-        yield f"add {LETTER[probe.mechanism]} {_name(number, probe)} {quote(body(plan, probe))}"
+        yield f"add {letter(plan, probe)} {_name(number, probe)} {quote(body(plan, probe))}"
 
 
 def _records(plan: Plan) -> Iterator[str]:

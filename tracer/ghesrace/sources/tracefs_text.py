@@ -22,7 +22,7 @@ _REGISTERS = {
 }
 _AGAIN = "make a plan on this kernel: `ghesrace plan`"
 _RETURN_INSTANCES = 64  # So many calls may be in flight before a return probe misses one.
-LETTER = {"kprobe": "p", "kretprobe": f"r{_RETURN_INSTANCES}", "fprobe": "f", "fretprobe": "f"}
+_LETTER = {"kprobe": "p", "kretprobe": "r", "fprobe": "f", "fretprobe": "f"}
 
 
 def definition(plan: Plan, probe: Probe, group: str, event: str) -> str:
@@ -35,7 +35,17 @@ def definition(plan: Plan, probe: Probe, group: str, event: str) -> str:
     >>> definition(Plan("x86_64", "6.12", (), (probe,)), probe, "ghesrace_1_2", "p0_1_2_m")
     'p:ghesrace_1_2/p0_1_2_m __native_set_fixmap index=$arg1:u32'
     """
-    return f"{LETTER[probe.mechanism]}:{group}/{event} {body(plan, probe)}"
+    return f"{letter(plan, probe)}:{group}/{event} {body(plan, probe)}"
+
+
+def letter(plan: Plan, probe: Probe) -> str:
+    """Return what the definition of *probe* (not a tracepoint) begins with.
+
+    >>> letter(Plan("x86_64", "6.12", (), ()), Probe("e", "EDIT_END", "vunmap", "kretprobe"))
+    'r64'
+    """
+    made = _LETTER[probe.mechanism]
+    return f"{made}{_RETURN_INSTANCES}" if made == "r" and plan.maxactive else made
 
 
 def body(plan: Plan, probe: Probe) -> str:
@@ -76,8 +86,8 @@ def _fetched(plan: Plan, probe: Probe, name: str) -> str:
     value = _argument(plan, fetch)
     if fetch.offset is not None:
         value = f"+{fetch.offset}({value})"
-    letter = "s" if fetch.signed else "x" if name in HEXADECIMAL else "u"
-    return f"{value}:{letter}{fetch.bits}"
+    shown = "x" if name in HEXADECIMAL and plan.hexadecimal_types else "u"
+    return f"{value}:{'s' if fetch.signed else shown}{fetch.bits}"
 
 
 def _argument(plan: Plan, fetch: Fetch) -> str:

@@ -196,7 +196,9 @@ def _by_symbol(event: EventType) -> Rule | Unusable | None:
 def _symbol_names(event: EventType) -> Iterator[str]:
     """Yield the names that the probed function may have, the most certain first."""
     if event.symbol:
-        yield event.symbol.partition(".")[0]
+        # A .cold part is no function, and nobody knows how often the function itself was called.
+        if not re.search(r"\.cold(\.\d+)?$", event.symbol):
+            yield event.symbol.partition(".")[0]
         return
     yield f"{event.system}:{event.name}"
     # Unless told otherwise, the kernel names a kprobe event p_SYMBOL_OFFSET, and perf names it
