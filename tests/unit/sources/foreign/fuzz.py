@@ -12,6 +12,8 @@ case, which make the same bytes again.
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import random
 import resource
@@ -22,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.validate import validate
@@ -33,6 +36,11 @@ from ghesrace.sources.files import open_file
 from ghesrace.sources.foreign.eventmap import parse_map
 from tests.build import paths
 from tests.build.paths import EXAMPLES
+
+
+def _zstd(data: bytes) -> bytes:
+    return pa.compress(data, codec="zstd", asbytes=True)
+
 
 FILES = (
     "v6.dat",
@@ -47,6 +55,9 @@ FILES = (
     "long-decimals.txt",
     "flush-without-address.txt",
 )
+# A buffer's name stands before each line of a merged text, and a file may be compressed.
+MERGED = "two buffers"
+PACKED = {"trace.txt.gz": gzip.compress, "trace.txt.xz": lzma.compress, "v6.dat.zst": _zstd}
 CAPTURES = ("stock.arrows", "control.arrows")
 MAPS, RECORDS = "map file", "records"  # a map file's text; a capture's records, packed well
 SLOWEST_S, MOST_BYTES = 1.0, 512 << 20
@@ -143,9 +154,20 @@ def judge(path: Path, map_file: Path | None, whole: bool) -> str:
         return type(error).__name__
 
 
+def content(name: str) -> bytes:
+    """The bytes that are to be mutated: a fixture's, or what is made of one."""
+    if name in PACKED:
+        return PACKED[name]((paths.CORPUS / name.rpartition(".")[0]).read_bytes())
+    if name == MERGED:
+        lines = (paths.CORPUS / "perf-whole.txt").read_bytes().splitlines(keepends=True)
+        names = (b"  host.dat: ", b" guest.dat: ")
+        return b"".join(names[number % 2] + line for number, line in enumerate(lines))
+    return ((EXAMPLES if name in CAPTURES else paths.CORPUS) / name).read_bytes()
+
+
 def run_files(name: str, cases: int, seed: int, folder: Path) -> tuple[Counter[str], float]:
     """Outcomes of *cases* mutations of one fixture, and the slowest case in seconds."""
-    data = ((EXAMPLES if name in CAPTURES else paths.CORPUS) / name).read_bytes()
+    data = content(name)
     path, map_file = folder / "case", folder / "map.toml"
     map_file.write_text(PERF_MAP)
     outcomes: Counter[str] = Counter()
@@ -230,7 +252,7 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[3:] or (*FILES, *CAPTURES, RECORDS, MAPS):
+        for name in sys.argv[3:] or (*FILES, MERGED, *PACKED, *CAPTURES, RECORDS, MAPS):
             begin = time.monotonic()
             if name == MAPS:
                 outcomes, slowest = run_maps(cases, seed)
