@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
 from ghesrace.events import Kind
 from ghesrace.plan import UNPROVEN_NS, Plan
@@ -18,7 +19,7 @@ from ghesrace.sources.foreign.scan import Survey
 from ghesrace.sources.foreign.source import readers
 from tests.build.paths import CORPUS
 from tests.build.plans import unseen
-from tests.build.texts import line, race, visit
+from tests.build.texts import judged, line, race, visit
 
 
 def planned(tmp_path: Path, text: str, given: str | None = None) -> Plan:
@@ -199,3 +200,13 @@ def test_addresses_tell_the_architecture(tmp_path: Path, address: int, arch: str
     assert plan.arch == (arch or "x86_64")
     assert planned(tmp_path, text, 'arch = "arm64"\n').arch == "arm64"
     assert "stale" not in planned(tmp_path, text, 'arch = "arm64"\n').not_checked
+
+
+def test_a_slot_whose_address_nothing_tells_is_not_checked(tmp_path: Path) -> None:
+    """A flush of its page would be taken for another page's, and a clean trace for a race."""
+    text = (CORPUS / "flush-with-address.txt").read_text()
+    path = tmp_path / "trace"
+    path.write_text(re.sub(r" vaddr=\S+", "", text))
+    report, _ = judged(path)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert any("address of vmarea:irq" in unseen.what for unseen in report.unseen)

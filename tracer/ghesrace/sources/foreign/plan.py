@@ -15,7 +15,7 @@ from ghesrace.sources.ring.pages import EventFormat
 
 from .eventmap import EventMap, Rule
 from .reader import Reader
-from .scan import FLUSHES, MOST_SLOTS_OF_A_FILE, Survey, Use
+from .scan import FLUSHES, MAPPERS, MOST_SLOTS_OF_A_FILE, Survey, Use
 from .unknowns import unknowns
 
 # Documentation/arch/arm64/memory.rst and Documentation/arch/x86/x86_64/mm.rst. Before Linux 5.4
@@ -89,6 +89,11 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     incomplete = _incomplete(slots, probes)
     unseen += [Unseen(f"unmapping of {n}", why, ("stale",), (n,)) for n, why in incomplete.items()]
     not_checked = {}
+    nowhere = _nowhere(slots, probes)
+    if nowhere:
+        why = "no event says where it is, so no invalidation can be told to be of it"
+        unseen += [Unseen(f"the address of {name}", why, ("stale",), (name,)) for name in nowhere]
+        not_checked["stale"] = f"{', '.join(nowhere)}: {why}"
     if not told and _matters(survey):
         why = "the architecture is not known, and what an unmap does depends on it"
         unseen.append(Unseen("the architecture", 'say arch = "..." in a map file (--map)'))
@@ -239,6 +244,23 @@ def _incomplete(slots: tuple[Slot, ...], probes: tuple[Probe, ...]) -> dict[str,
         ):
             found[slot.name] = "no event in the trace unmaps it"
     return found
+
+
+def _nowhere(slots: tuple[Slot, ...], probes: tuple[Probe, ...]) -> list[str]:
+    """Return the slots that are mapped and whose address nothing in the trace tells, if it has
+    flushes that name theirs."""
+    if not any(p.kind.startswith(FLUSHES) and p.fields for p in probes):
+        return []
+    return [
+        slot.name
+        for number, slot in enumerate(slots)
+        if slot.address is None
+        and slot.index is None
+        and any(p.kind == Kind.MAP.name and p.slot in (None, number) for p in probes)
+        and not any(
+            p.kind in MAPPERS and p.slot in (None, number) and "addr" in p.fields for p in probes
+        )
+    ]
 
 
 def _absent(

@@ -19,7 +19,7 @@ from .eventmap import EventMap, EventType, Rule, Unusable, recognise
 from .reader import Reader
 
 MOST_SLOTS_OF_A_FILE = 64
-_MAPPERS = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")
+MAPPERS = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")
 FLUSHES = ("INV_", "BCAST_")
 _KERNEL = 0xFF00_0000_0000_0000  # Addresses are in the kernel from here on, on both architectures.
 # Of these an event without its argument is a loss. What others lack hides nothing.
@@ -198,7 +198,7 @@ class Survey:
                 self.indices.setdefault(value, set()).update(seen)
                 if rule.kind == "COPY":
                     self.copied.add(value)
-        if "addr" in rule.fields and rule.kind in _MAPPERS and not rule.role:
+        if "addr" in rule.fields and rule.kind in MAPPERS and not rule.role:
             pages = self._column(use, records, rows, "addr") >> np.uint64(PAGE_SHIFT)
             self.pages.update(
                 v << PAGE_SHIFT for v in np.unique(pages)[: MOST_SLOTS_OF_A_FILE + 1].tolist()

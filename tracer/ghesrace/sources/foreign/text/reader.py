@@ -58,8 +58,14 @@ _NAMED = re.compile(
 
 @dataclass(slots=True)
 class _Known:
+    label: str
     event: EventType
     rule: Rule | None
+
+
+def _place_of(event: EventType) -> tuple[str, str, str]:
+    """Return on what the probe of *event* sits, in words."""
+    return event.symbol, event.module, "return" if event.returns else "entry"
 
 
 class TextReader:
@@ -237,14 +243,14 @@ class TextReader:
         values = np.zeros((len(good), FIELDS_PER_EVENT), np.uint64)
         whole = np.ones(len(good), np.bool_)
         rest = part.field("rest")
+        self._tell_apart(ident, rest)
+        whole &= ident > 0
         for name, known in self._known.items():
             rule = known.rule
             rows = np.flatnonzero(ident == self._ids[name])
             if not len(rows):
                 continue
             text = rest.take(pa.array(rows))
-            if not self._given.rule(known.event)[0]:
-                whole[rows] &= ~self._others(known, text)
             if rule is None or not rule.fields:
                 continue
             order = [n for n in known.event.format.fields if not n.startswith("common_")]
@@ -388,12 +394,14 @@ class TextReader:
         named: npt.NDArray[np.int64] = np.array(ids, np.int64)[index]
         return named
 
-    def _meet(self, label: str, sample: str) -> None:
-        ident = self._ids[label] = len(self._ids) + 1
+    def _meet(self, label: str, sample: str, key: str | None = None) -> None:
+        key = key or label
+        ident = self._ids[key] = len(self._ids) + 1
         event = self._type(label, sample, ident)
+        event = replace(event, format=replace(event.format, name=key))
         rule = recognise(event, self._given)
         self.formats[ident] = (event.system, event.format)
-        self._known[label] = _Known(event, rule if isinstance(rule, Rule) else None)
+        self._known[key] = _Known(label, event, rule if isinstance(rule, Rule) else None)
 
     def _type(self, label: str, sample: str, ident: int) -> EventType:
         """Return what the event *label* is, by what stands behind its name."""
@@ -414,22 +422,28 @@ class TextReader:
         made = text_format(label, ident, fields)
         return EventType(system, name, made, symbol, module, returns)
 
-    def _others(self, known: _Known, text: Text) -> npt.NDArray[np.bool_]:
-        """Return which of the events in *text*, all of one name, are on another function than the
-        first one of that name was, and may concern us."""
-        places = pc.extract_regex(text, pattern=r"^(?P<p>\s*\([^)]*\))").field("p")
-        encoded = pc.fill_null(places, b"").dictionary_encode()
-        event = known.event
-        other = []
-        for raw in encoded.dictionary.to_pylist():
-            found = self._type(event.name, raw.decode("latin-1"), 0)
-            same = (found.symbol, found.module, found.returns) == (
-                (event.symbol, event.module, event.returns)
-            )
-            ours = known.rule is not None or recognise(found, self._given) is not None
-            other.append(bool(found.symbol) and not same and ours)
-        flags: npt.NDArray[np.bool_] = np.array(other, np.bool_)[np.asarray(encoded.indices)]
-        return flags
+    def _tell_apart(self, ident: npt.NDArray[np.int64], rest: Text) -> None:
+        """Give those events an *ident* of their own that share their name with events on another
+        function, and may concern us. *rest* is what stands behind the name."""
+        for name, known in list(self._known.items()):
+            rows = np.flatnonzero(ident == self._ids[name])
+            if not len(rows) or self._given.rule(known.event)[0]:
+                continue
+            places = pc.extract_regex(rest.take(pa.array(rows)), pattern=r"^(?P<p>\s*\([^)]*\))")
+            encoded = pc.fill_null(places.field("p"), b"").dictionary_encode()
+            which = np.asarray(encoded.indices)
+            for number, raw in enumerate(encoded.dictionary.to_pylist()):
+                found = self._type(known.label, raw.decode("latin-1"), 0)
+                if not found.symbol or _place_of(found) == _place_of(known.event):
+                    continue
+                if known.rule is None and recognise(found, self._given) is None:
+                    continue
+                key = " ".join((known.label, *_place_of(found)))
+                mine = rows[which == number]
+                if key not in self._ids and len(self._ids) < _MAX_TYPES:
+                    sample = rest[int(mine[0])].as_py().decode("latin-1")
+                    self._meet(known.label, sample, key)
+                ident[mine] = self._ids.get(key, 0)
 
     @property
     def contexts(self) -> bool:
