@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ghesrace.errors import InputError
 
-from .lines import Text
+from .lines import Text, pc
 
 _MOST = 100_000
 # A task, a CPU, flags, and the stamp's first digit. A task that perf no longer knows is :-1 with
@@ -22,12 +22,29 @@ _TASK = (
 )
 _PERF_TASK = r"\s\d{1,9}\s+\[\d{1,4}\]\s+\d{1,18}\.\d{6,9}:"
 TWICE = rf"[^\s:]-\d{{1,9}}\s.*{_TASK}|\[\d{{1,4}}\]\s.*{_PERF_TASK}"
+# This fits every line that TWICE fits, and takes a fraction of its time.
+_LIKELY = r"-\d+\s.*-\d+\s+[\[(\d]|\]\s.*\d\s+\[\d+\]\s+\d"
 # A line ends behind its CPU, in its flags, or in its stamp.
 CUT = (
     r"-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]"
     r"(?:\s+[dDbBX.][^\s:]{0,8})?(?:\s+\d{0,18}\.?\d{0,9})?\s*$"
 )
 _BEGIN = re.compile(rf"{_TASK}|{_PERF_TASK}".encode())
+
+
+def several(lines: Text) -> npt.NDArray[np.intp]:
+    """Return the indices of the lines that are several in one.
+
+    >>> from .lines import lines_of
+    >>> joined = lines_of(b"c\\n a-1 [000] d.h1.  1.0: x: y b-2 [001] d.h1.  2.000000: x: y\\n")
+    >>> several(joined).tolist()
+    [1]
+    """
+    likely = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, _LIKELY)))
+    if not len(likely):
+        return likely
+    there = pc.match_substring_regex(lines.take(pa.array(likely)), TWICE)
+    return likely[np.asarray(there, np.bool_)]
 
 
 def pieces_of(lines: Text, rows: npt.NDArray[np.intp]) -> tuple[Text, npt.NDArray[np.intp]]:

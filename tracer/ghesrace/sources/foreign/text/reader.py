@@ -29,7 +29,7 @@ from . import lost as lost_lines
 from .entries import Entries
 from .flags import Flags
 from .forms import FORMS, HARMLESS, HEAD, STAMPED, Style, read_begin
-from .joined import CUT, TWICE, pieces_of
+from .joined import CUT, pieces_of, several
 from .lines import Text, behind, integers, lines_of, numbers, pc, unix_lines
 from .notes import Found, unseen_of
 from .pages import FIELDS_PER_EVENT, LAYOUT, MAX_TS, Columns, pages, text_format
@@ -217,7 +217,7 @@ class TextReader:
         part = found.take(pa.array(good))
         ts, valid = self._stamps(part, self._form == "latency-format")
         bad = np.setdiff1d(np.arange(len(lines)), good[valid])
-        twice = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, TWICE)))
+        twice = several(lines)
         if len(twice):
             valid = valid[~np.isin(good[valid], twice)]
             bad = np.setdiff1d(bad, twice)
