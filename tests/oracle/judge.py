@@ -10,7 +10,7 @@ from ghesrace.events import Cause, Kind
 from . import code, effects, pairs, predictions, worlds
 from .classes import SAFE, combine
 from .classes import judge as classify
-from .code import Episode
+from .code import Code, Episode
 from .losses import variants
 from .record import Ev, Record
 
@@ -240,8 +240,7 @@ def _conclude(made: Judgement, built: effects.Effects, stands: effects.Effects) 
             reasons.append(f"losses: {one.cause.name.lower()}")
         elif one.kinds is None and any(map(record.traced, OTHER_PATTERNS)):
             reasons.append("losses: an edit or a shootdown may be hidden")
-    missed = any("ended without an unmap" in fault for fault in built.code.faults)
-    if missed and not record.unmaps_are_proven:
+    if not record.unmaps_are_proven and not _counted(record, built.code):
         reasons.append("missed: a map without an unmap")
     if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")
@@ -256,6 +255,29 @@ def _conclude(made: Judgement, built: effects.Effects, stands: effects.Effects) 
         made.verdict = "race-predicted"
     else:
         made.verdict = "inconclusive" if reasons else "clean"
+
+
+def _counted(record: Record, code: Code) -> bool:
+    """Whether a recorded loss has each unmap that is missing where a copy or handler ended."""
+    spent = dict.fromkeys(range(len(record.losses)), 0)
+    for one in code.episodes:
+        if one.over is None or one.unmap is not None or one.replaced is not None:
+            continue
+        begin = one.map.ts if one.map is not None else 0
+        by = [
+            number
+            for number, loss in enumerate(record.losses)
+            if loss.kinds is None or Kind.UNMAP in loss.kinds
+            if loss.cpu in (None, one.cpu) and loss.begin <= one.over.ts and begin <= loss.end
+        ]
+        if not by:
+            return False
+        if len(by) == 1:
+            spent[by[0]] += 1
+    return all(
+        loss.count is None or spent[number] <= loss.count
+        for number, loss in enumerate(record.losses)
+    )
 
 
 def judged_kinds(record: Record) -> bool:
