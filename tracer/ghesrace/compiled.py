@@ -22,6 +22,8 @@ from types import ModuleType
 
 # The list: setup.py builds these, `import` guards them, tests compare them with their source.
 MODULES = (
+    "ghesrace.checker.account",
+    "ghesrace.checker.columns",
     "ghesrace.checker.core.classes",
     "ghesrace.checker.core.clocks",
     "ghesrace.checker.core.edits",
@@ -30,11 +32,13 @@ MODULES = (
     "ghesrace.checker.core.leaving",
     "ghesrace.checker.core.losses",
     "ghesrace.checker.core.pages",
+    "ghesrace.checker.core.predict",
     "ghesrace.checker.core.reader",
     "ghesrace.checker.core.rule",
     "ghesrace.checker.core.run",
     "ghesrace.checker.core.state",
     "ghesrace.checker.core.threats",
+    "ghesrace.checker.core.uses",
     "ghesrace.sources.bpf.order",
     "ghesrace.sources.ring.records",
 )
@@ -66,9 +70,10 @@ def source_of(name: str, root: Path = _ROOT) -> Path:
 
 
 def digest(source: Path) -> str:
-    """What an extension made from *source* carries: a hash of it and of its folder's .pxd."""
+    """What an extension made from *source* carries: a hash of it and of the .pxd in and below its
+    folder."""
     made = hashlib.sha256(source.read_bytes())
-    for declared in sorted(source.parent.glob("*.pxd")):
+    for declared in sorted(source.parent.rglob("*.pxd")):
         made.update(declared.read_bytes())
     return made.hexdigest()
 

@@ -75,6 +75,16 @@ def cclass(kind: _T) -> _T:
     return kind
 
 
+def no_gc(kind: _T) -> _T:
+    """A class that the garbage collector need not look at: no circle of its things is left."""
+    return kind
+
+
+def freelist(size: int) -> Callable[[_T], _T]:
+    """How many dead things of a class wait for the next one."""
+    return lambda kind: kind
+
+
 def locals(**types: object) -> Callable[[_T], _T]:
     """C types of parameters and local names."""
     return lambda function: function

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ghesrace.checker.core.rule import Judged as One
-from ghesrace.checker.core.state import Episode
 
-from .model import EPISODE, Judged, Mark, Table
+from .model import EPISODE, Judged, Mark
+
+WRITE, ACCESS_SEEN, UNMAPPED = int(Mark.WRITE), int(Mark.ACCESS_SEEN), int(Mark.UNMAPPED)
 
 
 def columns(judged: list[One]) -> list[Judged]:
@@ -18,43 +21,40 @@ def columns(judged: list[One]) -> list[Judged]:
     []
     """
     by_slot: dict[int, list[One]] = {}
+    mine: list[One] = []
+    slot = -1
     for one in judged:
-        by_slot.setdefault(one.episode.hold.slot, []).append(one)
-    return [
-        Judged(
-            slot,
-            _rows([one.episode for one in mine]),
-            np.array([one.cls for one in mine], np.int64),
-            np.array([one.why for one in mine], np.int64),
-            np.array([one.latent for one in mine], np.bool_),
-            np.array([one.handoff for one in mine], np.bool_),
-            np.array([one.before for one in mine], np.int64),
+        if one.episode.hold.slot != slot:
+            slot = one.episode.hold.slot
+            mine = by_slot.setdefault(slot, [])
+        mine.append(one)
+    return [_of_slot(slot, mine) for slot, mine in sorted(by_slot.items())]
+
+
+def _of_slot(slot: int, judged: list[One]) -> Judged:
+    count = len(judged)
+    table = np.zeros(count, EPISODE)
+    numbers = np.empty((3, count), np.int64)
+    flags = np.empty((2, count), np.uint8)
+    _fill(table.view(np.recarray), numbers, flags, judged)
+    known = flags.view(np.bool_)
+    return Judged(slot, table, numbers[0], numbers[1], known[0], known[1], numbers[2])
+
+
+def _fill(rows: Any, numbers: Any, flags: Any, judged: list[One]) -> None:
+    """Write episodes into rows of EPISODE, and what was judged of them into the columns."""
+    for i in range(len(judged)):
+        one = judged[i]
+        numbers[0, i], numbers[1, i], numbers[2, i] = one.cls, one.why, one.before
+        flags[0, i], flags[1, i] = one.latent, one.handoff
+        episode = one.episode
+        hold = episode.hold
+        rows[i].slot, rows[i].cpu, rows[i].ctx = hold.slot, hold.cpu, hold.ctx
+        rows[i].frame, rows[i].pid, rows[i].seq_map = episode.frame, episode.pid, episode.seq_map
+        rows[i].t_map, rows[i].t_read = episode.map_first, episode.read_first
+        rows[i].t_unmap = episode.unmap_first
+        rows[i].marks = (
+            (WRITE if episode.writes else 0)
+            | (ACCESS_SEEN if episode.read_seen else 0)
+            | (UNMAPPED if episode.unmapped else 0)
         )
-        for slot, mine in sorted(by_slot.items())
-    ]
-
-
-def _rows(episodes: list[Episode]) -> Table:
-    table = np.zeros(len(episodes), EPISODE)
-    if not episodes:
-        return table
-    holds = [episode.hold for episode in episodes]
-    for name in ("slot", "cpu", "ctx"):
-        table[name] = [getattr(hold, name) for hold in holds]
-    for name, of in _COLUMNS.items():
-        table[name] = [getattr(episode, of) for episode in episodes]
-    for of, mark in _MARKS.items():
-        seen = np.array([getattr(episode, of) for episode in episodes], np.bool_)
-        table["marks"] |= np.where(seen, int(mark), 0).astype(np.uint8)
-    return table
-
-
-_COLUMNS = {
-    "frame": "frame",
-    "pid": "pid",
-    "seq_map": "seq_map",
-    "t_map": "map_first",
-    "t_read": "read_first",
-    "t_unmap": "unmap_first",
-}
-_MARKS = {"writes": Mark.WRITE, "read_seen": Mark.ACCESS_SEEN, "unmapped": Mark.UNMAPPED}

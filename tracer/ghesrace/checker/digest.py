@@ -15,18 +15,10 @@ import numpy as np
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
-from ghesrace.checker.core.losses import (
-    ACCESSES,
-    COPIES,
-    HANDLER,
-    MAPS,
-    OWN,
-    TOLD,
-    TOLD_END,
-    Losses,
-)
+from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.rule import Judged
 from ghesrace.checker.core.state import Episode, Hold
+from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, TOLD_END
 from ghesrace.errors import InputError
 from ghesrace.events import SUMMARY_KINDS, Events, Kind, Sample, Trait, empty, joined, pick, select
 from ghesrace.events import of_kind as are_of

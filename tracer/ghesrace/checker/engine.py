@@ -12,11 +12,12 @@ from ghesrace.errors import InputError
 from ghesrace.events import NEVER, Cause, Events, Kind, Trait, select
 from ghesrace.plan import Plan
 
+from .account import Account
 from .columns import columns
 from .digest import Count, Digest, Digested
 from .event_store import EventStore
 from .findings import ranked
-from .model import Class, Judged, Why
+from .model import Judged, Why
 from .patterns import Pattern
 from .patterns.overlap import Overlap
 from .patterns.shootdown import Shootdown
@@ -68,10 +69,7 @@ class Engine:
         self._last: tuple[Decided, Digested] | None = None
         self._open_ends = self._hid_kinds = 0
         self._hid = False
-        self._at_start: dict[tuple[int, int], int] = {}  # (slot, cpu) -> not forgiven yet
-        # Episodes whose map is hidden and which may be unsafe; those that the start alone makes so.
-        self._orphans = 0
-        self._orphans_at_start: dict[tuple[int, int], int] = {}
+        self._account = Account(self.slots)
 
     def feed(self, batch: Events) -> list[Judged]:
         """Take one batch (EVENT, shape (n,)), and return the episodes that it decided, slot by
@@ -134,7 +132,10 @@ class Engine:
         return columns(self._last[0].judged + [one for one, n in digested.judged for _ in range(n)])
 
     def _take(self, step: Decided, digested: Digested) -> None:
-        self._account(step.every)
+        self._account.take(step.every)
+        for state in self.core.slots:
+            if state.known:
+                self.slots[state.number].address = state.address
         for pattern in self.patterns:
             pattern.take(step)
         self._take_digested(digested)
@@ -158,54 +159,23 @@ class Engine:
         # Of one read of the state, what is open for the start comes before all that is safe, but
         # for flushes just before a map: those say nothing of the CPU's next map.
         for more in digested.counts:
-            self.stale.predictions.seen.setdefault(more.slot, set()).add(more.cpu)
+            self.stale.predictions.of(more.slot, more.cpu)
             if more.traits & Trait.FLUSHED:
                 self._count_more(more)
         for one, n in digested.judged:
             self.stale.add(one, n)
-            self._count_one(one, n)
+            hold, traits = one.episode.hold, Trait.LATENT if one.latent else Trait(0)
+            traits |= Trait.HANDOFF if one.handoff else Trait(0)
+            self._count_more(Count(hold.slot, hold.cpu, one.cls, one.why, traits, n))
         for more in digested.counts:
             if not more.traits & Trait.FLUSHED:
                 self._count_more(more)
         for sample in digested.samples:
             self.stale.add(sample)
 
-    def _account(self, judged: list[One]) -> None:
-        for one in judged:
-            if one.episode.judged:
-                self._count_one(one, 1)
-            else:
-                self._account_hidden(one, (one.episode.hold.slot, one.episode.hold.cpu))
-        for state in self.core.slots:
-            if state.known:
-                self.slots[state.number].address = state.address
-
-    def _count_one(self, one: One, n: int) -> None:
-        """Count *n* episodes that were judged like this *one*."""
-        hold = one.episode.hold
-        traits = (Trait.LATENT if one.latent else 0) | (Trait.HANDOFF if one.handoff else 0)
-        self._count_more(Count(hold.slot, hold.cpu, one.cls, one.why, Trait(traits), n))
-
     def _count_more(self, more: Count) -> None:
-        counts, key = self.slots[more.slot], (more.slot, more.cpu)
-        counts.episodes += more.n
-        counts.handoffs += more.n if more.traits & Trait.HANDOFF else 0
-        counts.latent += more.n if more.traits & Trait.LATENT else 0
-        counts.classes[more.cls] += more.n
-        if more.cls == Class.UNCERTAIN:
-            counts.uncertain[more.why] += more.n
-            if more.why == Why.START:
-                self._at_start[key] = self._at_start.get(key, 0) + more.n
-        else:
-            counts.uncertain_at_start += self._at_start.pop(key, 0)
-            self._orphans_at_start.pop(key, None)
-
-    def _account_hidden(self, one: One, key: tuple[int, int]) -> None:
-        """Take an episode whose map was not seen: it matters if it may be unsafe."""
-        if one.cls == Class.UNCERTAIN and one.why == Why.START:
-            self._orphans_at_start[key] = self._orphans_at_start.get(key, 0) + 1
-        elif one.cls >= Class.INCIDENTAL:
-            self._orphans += 1
+        latent, handoff = bool(more.traits & Trait.LATENT), bool(more.traits & Trait.HANDOFF)
+        self._account.add(more.slot, more.cpu, more.cls, more.why, more.n, latent, handoff)
 
     def report(self) -> Report:
         """Return the verdict on everything fed so far, with what led to it."""
@@ -273,7 +243,7 @@ class Engine:
             reasons.append(f"losses: {causes}")
         if self._open_ends:
             reasons.append(f"missed: {self._open_ends:,} maps without an unmap")
-        if orphans := self._orphans + sum(self._orphans_at_start.values()):
+        if orphans := self._account.orphans + sum(self._account.orphans_at_start.values()):
             reasons.append(f"missed: {orphans:,} unmaps without a map")
         for name, result in patterns.items():
             reasons += [f"uncertain: {name}: {doubt}" for doubt in result.uncertain]

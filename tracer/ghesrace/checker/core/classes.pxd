@@ -5,8 +5,6 @@ from ghesrace.checker.core.state cimport Episode
 cimport ghesrace.checker.core.words as w
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Threats:
     cdef public unsigned long long frame
     cdef public bint any
@@ -28,8 +26,12 @@ cdef class Threats:
     cdef public Episode threat_surely
     cdef public long long threat_end
     cdef public bint threat_flushed
-    cdef void unknown(self, long long why) except *
+    @staticmethod
+    @cython.locals(made=Threats)
+    cdef Threats of(unsigned long long frame)
+    cdef int fill(self, unsigned long long frame) except -1
+    cdef int unknown(self, long long why) except -1
 
 
-cpdef long long class_of(Threats t) except *
-cpdef long long cause_of(Threats t) except *
+cpdef long long class_of(Threats t) except? -1
+cpdef long long cause_of(Threats t) except? -1

@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ghesrace import uncompiled as cython
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.state import Episode
 
+if not TYPE_CHECKING and cython.compiled:
+    import cython  # which Cython reads, and Python never does
 
+
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Threats:
     """What the questions about one episode found.
 
@@ -17,6 +26,16 @@ class Threats:
     """
 
     def __init__(self, frame: int) -> None:
+        self.fill(frame)
+
+    @staticmethod
+    def of(frame: int) -> Threats:
+        """The questions about an episode of this frame."""
+        made = Threats.__new__(Threats)
+        made.fill(frame)
+        return made
+
+    def fill(self, frame: int) -> None:
         self.frame = frame
         self.any = False
         self.uncovered = False

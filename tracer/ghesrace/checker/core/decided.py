@@ -16,16 +16,18 @@ from ghesrace.checker.core.state import Episode
 class Decided:
     """One step decided this.
 
-    `overlaps` are pairs of uses of one slot that surely overlap, and whether that assumes that the
-    clocks agree; `not_ordered` counts the uses, of all `uses`, that the clocks leave open. `met`
-    are GHES writes that met, or may have met, a page-table edit, and `sent` are shootdowns from
-    where none may be sent. `open_ends` counts maps without an unmap; in `every` are also episodes
-    whose map is hidden. `hid` tells whether losses may have hidden a whole episode, and `hid_kinds`
-    (bits by Kind) what any of them may have hidden.
+    `unsafe` are those of the episodes `judged` that are of class `incidental`, `none` or
+    `uncertain`; in `every` are also episodes whose map is hidden. `overlaps` are pairs of uses of
+    one slot that surely overlap, and whether that assumes that the clocks agree; `not_ordered`
+    counts the uses, of all `uses`, that the clocks leave open. `met` are GHES writes that met, or
+    may have met, a page-table edit, and `sent` are shootdowns from where none may be sent.
+    `open_ends` counts maps without an unmap. `hid` tells whether losses may have hidden a whole
+    episode, and `hid_kinds` (bits by Kind) what any of them may have hidden.
     """
 
     judged: list[Judged]
     every: list[Judged]
+    unsafe: list[Judged]
     overlaps: list[tuple[Episode, Episode, bool]]
     met: list[Meeting]
     sent: list[Sent]
@@ -40,9 +42,13 @@ class Decided:
 def gather(core: Core, judged: list[Judged]) -> Decided:
     """Take what *core* decided since the last time, beside the episodes *judged*."""
     judge, reader, losses = core.judge, core.reader, core.losses
+    seen = judged
+    if judge.hidden_maps:
+        seen = [one for one in judged if one.episode.judged]
     found = Decided(
-        [one for one in judged if one.episode.judged],
+        seen,
         judged,
+        judge.not_safe,
         judge.overlaps,
         core.met,
         reader.shootdowns,
@@ -53,6 +59,7 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         losses.seen,
         core.edits.truncated,
     )
+    judge.not_safe, judge.hidden_maps = [], 0
     judge.overlaps, core.met, reader.shootdowns = [], [], []
     judge.uses = judge.not_ordered = reader.open_ends = 0
     losses.seen, losses.hid_episodes = 0, False

@@ -37,37 +37,39 @@ cdef class Edits:
     cdef public bint wanted
     cdef public bint ends_traced
     @cython.locals(level=Level, span=Span, edit=Span, other=Span)
-    cdef void begin_write(self, long long kind, Cpu cpu, long long ctx, long long t, long long slot, long long point, unsigned long long phys) except *
+    cdef int begin_write(self, long long kind, Cpu cpu, long long ctx, long long t, long long slot, long long point, unsigned long long phys) except -1
     @cython.locals(span=Span)
-    cdef void end_write(self, Level level, long long t, bint ended) except *
+    cdef int end_write(self, Level level, long long t, bint ended) except -1
     @cython.locals(span=Span)
-    cdef void begin_edit(self, long long cpu, long long ctx, long long t, long long pos, unsigned long long addr, unsigned long long size, long long pid, long long point) except *
+    cdef int begin_edit(self, long long cpu, long long ctx, long long t, long long pos, unsigned long long addr, unsigned long long size, long long pid, long long point) except -1
     @cython.locals(span=Span)
-    cdef void end_edit(self, long long cpu, long long ctx, long long t, long long pid, long long point) except *
+    cdef int end_edit(self, long long cpu, long long ctx, long long t, long long pid, long long point) except -1
     cdef object name(self, long long cpu, long long ctx, long long pid, long long point)
     @cython.locals(span=Span)
     cdef void went_on(self, long long cpu, long long ctx, long long t) except *
     @cython.locals(span=Span)
     cdef void left(self, long long cpu, long long ctx, long long t) except *
-    cdef void close_edit(self, Span span, long long t, bint ended) except *
+    cdef int close_edit(self, Span span, long long t, bint ended) except -1
     @cython.locals(span=Span)
-    cdef void begin_call(self, long long cpu, long long ctx, long long t, long long pos, long long point) except *
+    cdef int begin_call(self, long long cpu, long long ctx, long long t, long long pos, long long point) except -1
     @cython.locals(span=Span)
     cdef void end_call(self, long long cpu, long long ctx, long long t, bint ended) except *
     @cython.locals(ghes=Span)
-    cdef void tell_inside(self, Span span) except *
+    cdef int tell_inside(self, Span span) except -1
     @cython.locals(span=Span, edit=Span, ghes=Span, call=Span)
     cdef list step(self, long long mark)
     @cython.locals(cpu=Cpu, level=Level, span=Span, ghes=Span)
-    cdef void give_up(self, long long mark) except *
+    cdef int give_up(self, long long mark) except -1
     @cython.locals(other=Span)
-    cdef void meet_writes(self, long long until) except *
-    cdef bint may_meet(self, Span ghes, Span edit) except *
+    cdef int meet_writes(self, long long until) except -1
+    cdef bint may_meet(self, Span ghes, Span edit) except -1
     @cython.locals(clocks=Clocks, error="long long")
-    cdef bint beside(self, Span ghes, Span edit, bint proven=*) except *
+    cdef bint beside(self, Span ghes, Span edit, bint proven=*) except -1
     cdef void tell(self, Span ghes, Span edit, bint inside, bint surely) except *
-    cdef void tell_status(self, Span call, Span edit) except *
-    cdef bint touched(self, Span span) except *
+    cdef int tell_status(self, Span call, Span edit) except -1
+    cdef bint touched(self, Span span) except -1
     cdef object danger(self, Span ghes, Span edit, bint inside)
 
 
+@cython.locals(span=Span, found=list)
+cdef list lasting(list spans, long long until)

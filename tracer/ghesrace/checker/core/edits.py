@@ -12,9 +12,6 @@ from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.state import Cpu, Level, SlotState, Span
 
-WRITE, EDIT, CALL = range(3)
-ENTRY, TABLE, STATUS = range(3)  # what both touch
-OBSERVED, PREDICTED, SAME_TABLE, OTHER_TABLE, UNDECIDED = range(5)
 TABLE_BITS = w.PAGE_BITS + 9
 EDIT_KINDS = 1 << w.K_EDIT | 1 << w.K_EDIT_END
 WRITE_KINDS = 1 << w.K_MAP | 1 << w.K_UNMAP | 1 << w.K_MAP_END | 1 << w.K_UNMAP_END
@@ -73,13 +70,13 @@ class Edits:
         phys: int,
     ) -> None:
         """A GHES function is about to write a PTE."""
-        span = Span(WRITE, kind, cpu.number, ctx, t, cpu.pos)
+        span = Span.of(w.WRITE, kind, cpu.number, ctx, t, cpu.pos)
         span.slot, span.point, span.phys = slot, self.facts.row(point), phys
         level = cpu.levels[ctx]
         level.writing = span
         if self.count:
             for edit in self.open.values():
-                status = self.facts.implies[edit.point] & w.UNMAPS_STATUS
+                status = self.facts.implied(edit.point) & w.UNMAPS_STATUS
                 if edit.cpu == cpu.number and edit.ctx < ctx and not status:
                     edit.inside = [*(edit.inside or ()), span]
         for lower in range(ctx):
@@ -110,7 +107,7 @@ class Edits:
         point: int,
     ) -> None:
         """A page-table edit begins."""
-        span = Span(EDIT, w.K_EDIT, cpu, ctx, t, pos)
+        span = Span.of(w.EDIT, w.K_EDIT, cpu, ctx, t, pos)
         span.addr, span.size, span.pid, span.point = addr, size, pid, self.facts.row(point)
         key = self.name(cpu, ctx, pid, point)
         before = self.open.pop(key, None)
@@ -159,7 +156,7 @@ class Edits:
     def begin_call(self, cpu: int, ctx: int, t: int, pos: int, point: int) -> None:
         """A handler runs in an NMI."""
         if self.status:
-            span = Span(CALL, w.K_NOTIFY, cpu, ctx, t, pos)
+            span = Span.of(w.CALL, w.K_NOTIFY, cpu, ctx, t, pos)
             span.point = self.facts.row(point)
             self.calls[cpu, ctx] = span
             self.handlers.append(span)
@@ -188,11 +185,11 @@ class Edits:
         earliest = until
         for span in self.open.values():
             earliest = min(earliest, span.t)
-        if len(self.writes) > 1:
-            self.writes.sort(key=_begin)
         over = [edit for edit in self.edits if edit.last < until]
+        if over or self.allocating or self.freeing or len(self.writes) > MOST:
+            self.writes.sort(key=_begin)
         for edit in over:
-            if self.status and self.facts.implies[edit.point] & w.UNMAPS_STATUS:
+            if self.status and self.facts.implied(edit.point) & w.UNMAPS_STATUS:
                 for call in self.handlers:
                     if call.cpu != edit.cpu and call.ctx == w.NMI and self.may_meet(call, edit):
                         self.tell_status(call, edit)
@@ -204,13 +201,13 @@ class Edits:
                     self.tell(ghes, edit, False, self.beside(ghes, edit))
         if self.allocating or self.freeing:
             self.meet_writes(until)
-        gone = set(map(id, over))
-        self.edits = [edit for edit in self.edits if id(edit) not in gone]
+        if over:
+            self.edits = lasting(self.edits, until)
         keep = earliest - 2 * error
         for edit in self.edits:
             keep = min(keep, edit.t - 2 * error)
-        self.writes = [s for s in self.writes if s.last >= keep]
-        self.handlers = [s for s in self.handlers if s.last >= keep]
+        self.writes = lasting(self.writes, keep)
+        self.handlers = lasting(self.handlers, keep)
         for spans in (self.writes, self.handlers, self.edits):
             if len(spans) > MOST:
                 self.truncated = True
@@ -260,23 +257,24 @@ class Edits:
         """Note one meeting, and what it is."""
         danger, hazard = self.danger(ghes, edit, inside)
         if hazard and not surely:
-            result = UNDECIDED
+            result = w.UNDECIDED
         elif not hazard:
             if not surely:
                 return
-            result = SAME_TABLE if danger == TABLE else OTHER_TABLE
+            result = w.SAME_TABLE if danger == w.TABLE else w.OTHER_TABLE
         elif self.touched(ghes) or self.touched(edit):
-            result = UNDECIDED
-        elif danger == ENTRY and (edit.ended or not inside):
-            result = OBSERVED
+            result = w.UNDECIDED
+        elif danger == w.ENTRY and (edit.ended or not inside):
+            result = w.OBSERVED
         else:
-            result = PREDICTED
+            result = w.PREDICTED
         assumes = not (inside or self.beside(ghes, edit, True))
-        self.meetings.append(Meeting(ghes, edit, max(danger, ENTRY), result, assumes))
+        self.meetings.append(Meeting(ghes, edit, max(danger, w.ENTRY), result, assumes))
 
     def tell_status(self, call: Span, edit: Span) -> None:
         known = not self.touched(call) and not self.touched(edit)
-        self.meetings.append(Meeting(call, edit, STATUS, PREDICTED if known else UNDECIDED, False))
+        result = w.PREDICTED if known else w.UNDECIDED
+        self.meetings.append(Meeting(call, edit, w.STATUS, result, False))
 
     def touched(self, span: Span) -> bool:
         """Whether a loss may have hidden where it ended."""
@@ -284,7 +282,7 @@ class Edits:
             return False
         kinds = (WRITE_KINDS, EDIT_KINDS, CALL_KINDS)[span.what]
         for loss in self.losses.all:
-            everywhere = span.what == EDIT or loss.cpu in (-1, span.cpu)
+            everywhere = span.what == w.EDIT or loss.cpu in (-1, span.cpu)
             meets = loss.begin <= span.last and span.t <= loss.end
             if loss.kinds & kinds and everywhere and meets:
                 return True
@@ -294,9 +292,9 @@ class Edits:
         """What both touch (-1: nothing), and whether that is a hazard."""
         state = self.slots[ghes.slot]
         v, known = state.address, state.known
-        mine, theirs = self.facts.implies[ghes.point], self.facts.implies[edit.point]
+        mine, theirs = self.facts.implied(ghes.point), self.facts.implied(edit.point)
         entry = table = False
-        if edit.what == WRITE:
+        if edit.what == w.WRITE:
             entry = edit.slot == ghes.slot
             other_state = self.slots[edit.slot]
             u = other_state.address
@@ -314,8 +312,17 @@ class Edits:
         unsafe = (allocates or beside) if inside else (allocates != beside)
         unsafe = unsafe or bool((mine | theirs) & w.MAY_FREE)
         if entry:
-            return ENTRY, True
-        return (TABLE if table else -1), table and unsafe
+            return w.ENTRY, True
+        return (w.TABLE if table else -1), table and unsafe
+
+
+def lasting(spans: list[Span], until: int) -> list[Span]:
+    """Those that are not over before *until* (ns)."""
+    found = []
+    for span in spans:
+        if span.last >= until:
+            found.append(span)
+    return found
 
 
 def _begin(span: Span) -> int:

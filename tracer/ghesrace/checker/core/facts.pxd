@@ -11,21 +11,24 @@ cdef class Facts:
     cdef public Clocks proven
     cdef public bint assumed
     cdef public long long wait
-    cdef public object pti
-    cdef public object forced_broadcast
+    cdef public bint pti
+    cdef public bint forced_broadcast
     cdef public list cpus
-    cdef public list implies
-    cdef public list nested
+    cdef public long long[::1] implies
+    cdef public long long[::1] nested
     cdef public list hides
     cdef public long long traced
-    cdef public object hidden_unmap
-    cdef public object proven_unmap
-    cdef public object hidden_map
-    cdef public list handlers
+    cdef public long long hidden_unmap
+    cdef public long long proven_unmap
+    cdef public long long hidden_map
+    cdef public long long[::1] handlers
     cdef public list symbols
     cdef public list groups
-    cdef public list returns
     cdef public bint bcast_end_traced
-    cdef long long row(self, long long point) except *
+    cdef long long rows
+    cdef long long row(self, long long point) noexcept
+    cdef long long implied(self, long long point) noexcept
+    cdef bint is_nested(self, long long point) noexcept
+    cdef bint has_handler(self, long long slot) noexcept
 
 

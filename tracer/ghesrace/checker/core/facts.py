@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from array import array
+
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.clocks import Clocks
-from ghesrace.events import ALL_CPUS, NO_POINT, Kind
+from ghesrace.events import ALL_CPUS, Kind
 from ghesrace.plan import Plan
 
 _BITS = {
@@ -36,8 +38,9 @@ class Facts:
         self.pti = plan.pti
         self.forced_broadcast = plan.forced_broadcast
         self.cpus = list(plan.cpus)
-        self.implies = [0] * (len(probes) + 1)
-        self.nested = [False] * (len(probes) + 1)
+        self.rows = len(probes)  # of all probe points; the one behind them stands for none
+        self.implies = array("q", [0] * (self.rows + 1))
+        self.nested = array("q", [0] * (self.rows + 1))
         self.hides = [0] * (len(probes) + 1)  # kinds that a loss of this probe hides, as bits
         self.traced = 0
         for i, probe in enumerate(probes):
@@ -62,22 +65,32 @@ class Facts:
         self.hidden_map = self.implies[maps[0]] if maps else 0
         for i in maps:
             self.hidden_map &= self.implies[i]
-        self.handlers = [
+        handled = [
             any(probe.kind == Kind.NOTIFY.name and probe.slot in (None, slot) for probe in probes)
             for slot in range(len(plan.slots))
         ]
+        self.handlers = array("q", handled)
         names = sorted({probe.symbol for probe in probes})
         self.symbols = [names.index(probe.symbol) for probe in probes] + [-1]
         groups = [(slot.family, slot.module) for slot in plan.slots]
         self.groups = [groups.index(group) for group in groups]
-        self.returns = [
-            bool(self.traced >> end & 1) for end in range(w.K_MARK + 1)
-        ]  # by the kind of an end: whether it is traced
         self.bcast_end_traced = bool(self.traced >> w.K_BCAST_END & 1)
 
     def row(self, point: int) -> int:
         """The row of a probe point in these tables."""
-        return point if point != NO_POINT and point < len(self.hides) - 1 else len(self.hides) - 1
+        return point if point < self.rows else self.rows
+
+    def implied(self, point: int) -> int:
+        """What the symbol of a probe point is known to do besides, as bits."""
+        return self.implies[self.row(point)]
+
+    def is_nested(self, point: int) -> bool:
+        """Whether a handler is one that another handler calls."""
+        return self.nested[self.row(point)] != 0
+
+    def has_handler(self, slot: int) -> bool:
+        """Whether the handlers that map a slot are traced."""
+        return self.handlers[slot] != 0
 
 
 __all__ = ["ALL_CPUS", "Facts"]

@@ -8,10 +8,6 @@ from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.state import Cell, Cpu, Episode, Level, Place, Shot, SlotState, Tell
 
-# What the next event of a context bounds (Level.pending).
-P_NOTHING, P_MAP, P_CLEAR, P_READ, P_INV = range(5)
-ROLE_MAP, ROLE_UNMAP = 1, 2
-
 
 class Invalidations:
     """The reader's part that knows which invalidation belongs to what, and settles effects."""
@@ -68,7 +64,7 @@ class Invalidations:
             place.inv_first, place.inv_pos, place.inv_structural = ts, cpu.pos, structural
             if not structural:
                 cell.opened += 1
-            level.pending = P_INV
+            level.pending = w.P_INV
 
     def claim(self, cpu: Cpu, level: Level, state: SlotState, ts: int, exact: bool) -> bool:
         """Whether an own invalidation is part of a map or an unmap, and note what it is."""
@@ -88,7 +84,7 @@ class Invalidations:
                 if episode.map_flush_first == w.NEVER:
                     episode.map_flush_first = ts
                 episode.waiting_flush = True
-                inside = self.facts.implies[self.facts.row(episode.point)] & w.FLUSH_INSIDE
+                inside = self.facts.implied(episode.point) & w.FLUSH_INSIDE
                 if inside and level.last_kind in (w.K_MAP, w.K_INV_PAGE, w.K_INV_RANGE):
                     episode.map_flush = w.SURE
             return True
@@ -135,11 +131,11 @@ class Invalidations:
                 if episode.read_seen:
                     episode.flush_first = ts  # of use only if the unmap is missed
                 else:
-                    tell.episode, tell.role = episode, ROLE_MAP
+                    tell.episode, tell.role = episode, w.ROLE_MAP
                     if episode.map_flush == w.NO:
                         episode.map_flush, episode.map_flush_first = w.MAYBE, ts
             elif episode is not None and self.unflushed(episode) and (exact or self.direct(level)):
-                tell.episode, tell.role = episode, ROLE_UNMAP
+                tell.episode, tell.role = episode, w.ROLE_UNMAP
                 episode.broadcast, episode.told_first = w.SURE, ts
                 episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
             elif exact:
@@ -152,7 +148,7 @@ class Invalidations:
                 cell.opened += 1
         level.telling = True
         if not self.facts.bcast_end_traced:
-            level.pending = P_INV
+            level.pending = w.P_INV
 
     def forget_tells(self, cpu: Cpu, level: Level, ctx: int) -> None:
         """A broadcast whose end was not seen may go on for ever."""
@@ -177,7 +173,7 @@ class Invalidations:
             episode = tell.episode
             if episode is None:
                 continue
-            if tell.role == ROLE_UNMAP:
+            if tell.role == w.ROLE_UNMAP:
                 episode.told_last = ts
             elif not episode.unmapped and not episode.read_seen:
                 episode.waiting_flush = True
@@ -225,24 +221,24 @@ class Invalidations:
         """The effect of this context's last event is over: the CPU went on, to an event of this
         *kind* of the same context (0: of another)."""
         pending, episode = level.pending, level.pending_episode
-        level.pending = P_NOTHING
-        if pending in (P_MAP, P_CLEAR) and self.edits.wanted and episode is not None:
-            end = w.K_MAP_END if pending == P_MAP else w.K_UNMAP_END
-            inside = self.facts.implies[self.facts.row(episode.point)] & w.FLUSH_INSIDE
-            ended = self.facts.returns[end] or (inside and kind == w.K_INV_PAGE)
+        level.pending = w.P_NOTHING
+        if pending in (w.P_MAP, w.P_CLEAR) and self.edits.wanted and episode is not None:
+            end = w.K_MAP_END if pending == w.P_MAP else w.K_UNMAP_END
+            inside = self.facts.implied(episode.point) & w.FLUSH_INSIDE
+            ended = self.facts.traced >> end & 1 or (inside and kind == w.K_INV_PAGE)
             self.edits.end_write(level, ts, bool(ended))
-        if pending == P_MAP and episode is not None:
+        if pending == w.P_MAP and episode is not None:
             episode.map_last = ts
             other = level.pending_other
             if other is not None:
                 other.clear_last, other.clear_pos_last = ts, cpu.pos
                 level.pending_other = None
-        elif pending == P_CLEAR and episode is not None:
+        elif pending == w.P_CLEAR and episode is not None:
             episode.clear_last, episode.clear_pos_last = ts, cpu.pos
-        elif pending == P_READ and episode is not None:
+        elif pending == w.P_READ and episode is not None:
             episode.read_last = ts
             self.luck_until(cpu, episode, ts)
-        elif pending == P_INV:
+        elif pending == w.P_INV:
             for place in level.places:
                 first = place.inv_first
                 if first == w.NEVER:

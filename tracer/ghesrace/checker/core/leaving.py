@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
-from ghesrace.checker.core.losses import OWN, TOLD, UNMAPS, Losses
+from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
+from ghesrace.checker.core.words import OWN, TOLD, UNMAPS
 
 
 class Leaving:
@@ -48,8 +49,11 @@ class Leaving:
             cell.other_maybe = list(untold.other_maybe)
             cell.other_surely = list(untold.other_surely)
             cell.start_open = untold.start_open
-            for number, begin in state.begun.items():
-                cell.any_other = max(cell.any_other, begin + self.clocks.error(cell.cpu, number))
+            for cpu in self.cpus.values():
+                other = cpu.cells[state.number]
+                if other.begun != w.NOWHERE:
+                    error = self.clocks.error(cell.cpu, other.cpu)
+                    cell.any_other = max(cell.any_other, other.begun + error)
 
     def lost_flush(self, episode: Episode) -> bool:
         """Whether a loss may have hidden the flush of an unmap, and its flush is another's."""
@@ -89,7 +93,7 @@ class Leaving:
             self.since_surely(hold, episode.map_flush_first, cell)
         if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
             self.since_maybe(hold, cell)
-        mine = Threat(episode, hold)
+        mine = Threat.of(episode, hold)
         cell.any_own = True
         add(cell.own_maybe, mine)
         if mine.frame != w.UNKNOWN_FRAME:
@@ -102,16 +106,12 @@ class Leaving:
             self.since_maybe(hold, cell)
 
     def since_surely(self, hold: Hold, at: int, cell: Cell, told: bool = False) -> None:
-        since, clocks = cell.surely, self.clocks
+        since = cell.surely
         since.known, since.hold, since.at = True, hold, at
         since.begin_last, since.end_first = hold.begin_last, hold.end_first
         cell.start_open = False
         cell.own_maybe.clear()
-        cell.other_maybe[:] = [
-            one
-            for one in cell.other_maybe
-            if hold.end_first <= one.begin_last + clocks.error(hold.cpu, one.cpu)
-        ]
+        self.drop_before(cell.other_maybe, hold)
         if told:
             return  # what it covers was a threat all the same
         cell.any_own = False
@@ -119,15 +119,11 @@ class Leaving:
             cell.any_other = w.NOWHERE
 
     def since_maybe(self, hold: Hold, cell: Cell) -> None:
-        since, clocks = cell.maybe, self.clocks
+        since = cell.maybe
         since.known, since.hold, since.end_pos = True, hold, hold.end_pos
         since.begin_last, since.end_first = hold.begin_last, hold.end_first
         cell.own_surely.clear()
-        cell.other_surely[:] = [
-            one
-            for one in cell.other_surely
-            if one.end_first > hold.begin_last + clocks.error(hold.cpu, one.cpu)
-        ]
+        self.keep_behind(cell.other_surely, hold)
 
     def retire(self, state: SlotState, following: Hold | None, mark: int) -> None:
         """Give every CPU what holds left that surely precede all that is not judged yet."""
@@ -153,39 +149,38 @@ class Leaving:
 
     def hand_out(self, state: SlotState, hold: Hold) -> None:
         """Every other CPU may hold now what this hold left."""
-        newest(state.ended, hold.cpu, latest(hold))
-        newest(state.began, hold.cpu, hold.end_first)
-        left = [Threat(one, hold) for one in hold.episodes[hold.told_index + 1 :]]
-        sure = [
-            Threat(one, hold)
-            for one in hold.episodes[hold.told_index_maybe + 1 :]
-            if one.frame != w.UNKNOWN_FRAME
-        ]
+        mine = self.cpus[hold.cpu].cells[state.number]
+        mine.ended = max(mine.ended, latest(hold))
+        mine.began = max(mine.began, hold.end_first)
         if hold.told != w.NO:
-            newest(state.told_begin, hold.cpu, hold.begin_last)
-        elif self.told_behind(state, hold):
-            sure = []
+            mine.told_begin = max(mine.told_begin, hold.begin_last)
+            state.told_begin = max(state.told_begin, hold.begin_last)
         if hold.all_told:
             state.told_end = max(state.told_end, hold.end_first)
+        surely = hold.told != w.NO or not self.told_behind(state, hold)
+        left: list[Threat] = []
+        for index in range(hold.told_index + 1, len(hold.episodes)):
+            left.append(Threat.of(hold.episodes[index], hold))
         for cpu in self.cpus.values():
             cell = cpu.cells[state.number]
-            if cell.cpu != hold.cpu and cell.mapped:
-                self.give(cell, hold, left, sure)
+            if cell.mapped and cell.cpu != hold.cpu:
+                self.give(cell, hold, left, surely)
         if state.untold is not None:
-            self.give(state.untold, hold, left, sure)
-        newest(state.begun, hold.cpu, hold.begin_last)
+            self.give(state.untold, hold, left, surely)
+        mine.begun = max(mine.begun, hold.begin_last)
         hold.episodes = []  # they know their hold: nothing else will ask, and no cycle is left
         hold.nests = None
 
-    def give(self, cell: Cell, hold: Hold, left: list[Threat], sure: list[Threat]) -> None:
-        """One CPU takes what another's hold left, and what that told it to drop."""
+    def give(self, cell: Cell, hold: Hold, left: list[Threat], surely: bool) -> None:
+        """One CPU takes what another's hold left, and what that told it to drop. *left* are of the
+        episodes that no broadcast surely covers; *surely*: nor may another hold's."""
         if hold.told == w.SURE:
             cell.start_open = False
-            for threats in (cell.own_maybe, cell.other_maybe):
-                threats[:] = [one for one in threats if not self.before(one, hold)]
+            self.drop_before(cell.own_maybe, hold)
+            self.drop_before(cell.other_maybe, hold)
         if hold.told != w.NO:
-            for threats in (cell.own_surely, cell.other_surely):
-                threats[:] = [one for one in threats if self.behind(one, hold)]
+            self.keep_behind(cell.own_surely, hold)
+            self.keep_behind(cell.other_surely, hold)
         error = self.clocks.error(cell.cpu, hold.cpu)
         since = cell.surely
         if not since.known or since.end_first <= hold.begin_last + error:
@@ -193,26 +188,38 @@ class Leaving:
             for one in left:
                 add(cell.other_maybe, one, self.clocks.pairs)
         since = cell.maybe
-        if not since.known or hold.end_first > since.begin_last + error:
-            for one in sure:
-                add(cell.other_surely, one, self.clocks.pairs)
+        if surely and (not since.known or hold.end_first > since.begin_last + error):
+            for i in range(hold.told_index_maybe - hold.told_index, len(left)):
+                one = left[i]
+                if one.frame != w.UNKNOWN_FRAME:
+                    add(cell.other_surely, one, self.clocks.pairs)
 
     def told_behind(self, state: SlotState, hold: Hold) -> bool:
         """Whether a hold that may have told all CPUs, and was handed out, may lie behind this."""
-        for cpu, begin in state.told_begin.items():
-            if hold.end_first <= begin + self.clocks.error(cpu, hold.cpu):
+        if hold.end_first > state.told_begin + self.clocks.largest:
+            return False  # as nearly always
+        for cpu in self.cpus.values():
+            cell = cpu.cells[state.number]
+            if cell.told_begin == w.NOWHERE:
+                continue
+            if hold.end_first <= cell.told_begin + self.clocks.error(cell.cpu, hold.cpu):
                 return True
         return False
 
-    def before(self, threat: Threat, hold: Hold) -> bool:
-        """Whether a threat was surely left before a hold."""
-        if threat.cpu == hold.cpu:
-            return True
-        return hold.end_first > threat.begin_last + self.clocks.error(threat.cpu, hold.cpu)
+    def drop_before(self, threats: list[Threat], hold: Hold) -> None:
+        """Drop what was surely left before a hold."""
+        for i in range(len(threats) - 1, -1, -1):
+            one = threats[i]
+            error = self.clocks.error(one.cpu, hold.cpu)
+            if one.cpu == hold.cpu or hold.end_first > one.begin_last + error:
+                del threats[i]
 
-    def behind(self, threat: Threat, hold: Hold) -> bool:
-        """Whether a threat was surely left after a hold."""
-        return threat.end_first > hold.begin_last + self.clocks.error(threat.cpu, hold.cpu)
+    def keep_behind(self, threats: list[Threat], hold: Hold) -> None:
+        """Keep only what was surely left after a hold."""
+        for i in range(len(threats) - 1, -1, -1):
+            one = threats[i]
+            if one.end_first <= hold.begin_last + self.clocks.error(one.cpu, hold.cpu):
+                del threats[i]
 
     def all_shot(self, state: SlotState, hold: Hold) -> None:
         """Note which of a hold's episodes were told to all, shootdowns by hand included."""
@@ -274,11 +281,6 @@ class Leaving:
         return result
 
 
-def newest(values: dict[int, int], cpu: int, value: int) -> None:
-    """Keep the greatest value of a CPU."""
-    values[cpu] = max(values.get(cpu, w.NOWHERE), value)
-
-
 def add(threats: list[Threat], one: Threat, pairs: bool = False) -> None:
     """Two distinct frames, the newest first, are all that can matter; with *pairs* two of each
     CPU: of two CPUs' threats the clocks may order the newer one surely, and not the older one."""
@@ -290,12 +292,14 @@ def add(threats: list[Threat], one: Threat, pairs: bool = False) -> None:
         mine = [old for old in threats if old.cpu == one.cpu and old.frame != one.frame]
         threats[:] = [one, *mine[:1], *others]
         return
-    if threats[0].frame == one.frame:
-        threats[0] = one
+    newest = threats[0]
+    threats[0] = one
+    if newest.frame == one.frame:
         return
-    threats[:] = [old for old in threats if old.frame != one.frame]
-    threats.insert(0, one)
-    del threats[2:]
+    if len(threats) == 1:
+        threats.append(newest)
+    else:
+        threats[1] = newest
 
 
 def latest(hold: Hold) -> int:

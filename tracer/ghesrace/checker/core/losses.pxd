@@ -7,6 +7,7 @@ from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Gap
 from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.state cimport SlotState
+from ghesrace.checker.core.words cimport ACCESSES, COPIES, HANDLER, MAPS, TOLD, UNMAPS
 cimport ghesrace.checker.core.words as w
 
 
@@ -30,24 +31,24 @@ cdef class Losses:
     cdef public bint changed
     cdef public long long hold_back
     cdef public long long seen
-    cdef public object page
+    cdef public long long page
     cdef public bint hid_episodes
     @cython.locals(loss=Loss)
-    cpdef void add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except *
+    cpdef int add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except -1
     @cython.locals(one=Loss)
     cpdef list pages(self)
     cpdef list within(self)
     @cython.locals(one=Loss, by=Loss, others="long long", meets=bint)
-    cdef bint spend(self, Gap gap) except *
+    cdef bint spend(self, Gap gap) except -1
     @cython.locals(one=Loss, spent=bint, meets=bint)
-    cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except *
+    cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except -1
     @cython.locals(one=Loss, cpu=Cpu, at="long long", old="long long", soon=bint)
-    cdef void settle(self, dict cpus, list slots, long long mark) except *
+    cdef int settle(self, dict cpus, list slots, long long mark) except -1
     @cython.locals(state=SlotState, hold=Hold, episode=Episode, until="long long")
     cdef void leaves(self, Loss one, list slots) except *
     @cython.locals(one=Loss, found="long long")
-    cdef long long in_flight(self, long long kinds, long long cpu, long long begin, long long end) except *
+    cdef long long in_flight(self, long long kinds, long long cpu, long long begin, long long end) except? -1
     @cython.locals(one=Loss)
-    cdef bint told_between(self, long long cpu, long long begin, long long end) except *
+    cdef bint told_between(self, long long cpu, long long begin, long long end) except -1
 
 

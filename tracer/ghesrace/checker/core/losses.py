@@ -6,17 +6,9 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import ALL_CPUS, Facts
 from ghesrace.checker.core.state import Cpu, Gap, SlotState
+from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, TOLD, UNMAPS
 
 C_NMI_UNMATCHED, C_CLOCK = 4, 7
-MAPS = 1 << w.K_MAP | 1 << w.K_UNMAP
-MAP = 1 << w.K_MAP
-UNMAPS = 1 << w.K_UNMAP
-OWN = 1 << w.K_INV_PAGE | 1 << w.K_INV_RANGE | 1 << w.K_INV_ALL
-TOLD = 1 << w.K_BCAST_RANGE | 1 << w.K_BCAST_ALL
-TOLD_END = 1 << w.K_BCAST_END
-COPIES = 1 << w.K_COPY | 1 << w.K_COPY_END
-HANDLER = 1 << w.K_NOTIFY | 1 << w.K_NOTIFY_END
-ACCESSES = 1 << w.K_READ | 1 << w.K_WRITE
 MOST = 256  # windows that are told apart; older ones become one
 
 

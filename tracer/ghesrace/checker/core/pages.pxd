@@ -19,26 +19,27 @@ cdef class Pages(Invalidations):
     @cython.locals(hold=Hold, episode=Episode, place=Place)
     cdef void close(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
     @cython.locals(state=SlotState)
-    cdef bint lock_page(self, long long slot) except *
+    cdef bint lock_page(self, long long slot) except -1
     @cython.locals(outer=Episode, place=Place)
     cdef void missed_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
     cdef void end(self, Cpu cpu, Level level, Episode episode, long long ts, long long seq) except *
-    cdef void last_access(self, Cpu cpu, Episode episode, long long ts) except *
+    cdef int last_access(self, Cpu cpu, Episode episode, long long ts) except -1
     @cython.locals(state=SlotState, cell=Cell, before=Episode, hold=Hold, episode=Episode, place=Place)
-    cdef void map(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long phys, long long seq, long long pid, long long point, long long slot) except *
+    cdef int map(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long phys, long long seq, long long pid, long long point, long long slot) except -1
+    cdef int take_shot(self, SlotState state, long long cpu, long long first) except -1
     @cython.locals(hold=Hold, place=Place)
     cdef Hold open_hold(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long slot)
     @cython.locals(episode=Episode, place=Place)
     cdef Episode open_episode(self, Hold hold, Level level, unsigned long long frame, long long seq, long long pid, long long slot)
     @cython.locals(episode=Episode, number="long long", place=Place)
-    cdef void map_end(self, Level level, long long slot) except *
+    cdef int map_end(self, Level level, long long slot) except -1
     @cython.locals(episode=Episode, number="long long", place=Place)
-    cdef void unmap_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
+    cdef int unmap_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except -1
     @cython.locals(episode=Episode, number="long long", state=SlotState, cell=Cell, place=Place)
     cdef void access(self, Cpu cpu, Level level, long long ts, unsigned long long addr, long long seq, long long slot, long long kind) except *
     @cython.locals(episode=Episode, place=Place)
-    cdef void unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except *
-    cdef bint done(self, Level level, Episode last) except *
+    cdef int unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except -1
+    cdef bint done(self, Level level, Episode last) except -1
     cdef void stray_flush(self, Level level, Place place, Episode episode) except *
     @cython.locals(hold=Hold, episode=Episode, outer=Episode, inner=Episode, last=Episode, place=Place)
     cdef Episode orphan(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long slot)

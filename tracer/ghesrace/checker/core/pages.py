@@ -6,7 +6,7 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
-from ghesrace.checker.core.invalidations import P_CLEAR, P_MAP, P_READ, Invalidations
+from ghesrace.checker.core.invalidations import Invalidations
 from ghesrace.checker.core.state import Cpu, Episode, Gap, Hold, Level, Place, SlotState
 
 
@@ -136,7 +136,7 @@ class Pages(Invalidations):
         hold = place.hold
         if hold is None and level.copy_depth < 2:
             self.missed_end(cpu, level, slot, ts, seq)
-        if hold is not None and (state.lock_page or not self.facts.handlers[slot]):
+        if hold is not None and (state.lock_page or not self.facts.has_handler(slot)):
             pre = place.pre_first
             self.close(cpu, level, slot, ts, seq)
             place.pre_first = pre
@@ -168,20 +168,22 @@ class Pages(Invalidations):
             episode.luck_map_first = place.pre_luck_first
             episode.luck_map_pos = place.pre_luck_pos
             if state.shots:
-                state.shots[:] = [
-                    s for s in state.shots if s.cpu != cpu.number or s.first != episode.pre_first
-                ]
+                self.take_shot(state, cpu.number, episode.pre_first)
             place.pre_first = w.NEVER
-        if self.facts.implies[self.facts.row(point)] & w.PAGE_AFTER_SET:
+        if self.facts.implied(point) & w.PAGE_AFTER_SET:
             episode.map_flush, episode.map_flush_first = w.SURE, ts
         hold.end_first, hold.end_pos = ts, cpu.pos
-        level.pending, level.pending_episode = P_MAP, episode
+        level.pending, level.pending_episode = w.P_MAP, episode
         if self.edits.wanted:
             self.edits.begin_write(w.K_MAP, cpu, ctx, ts, slot, point, phys)
 
+    def take_shot(self, state: SlotState, cpu: int, first: int) -> None:
+        """An own invalidation is part of a map: it is no answer to another CPU's unmap."""
+        state.shots[:] = [s for s in state.shots if s.cpu != cpu or s.first != first]
+
     def open_hold(self, cpu: Cpu, level: Level, ctx: int, ts: int, seq: int, slot: int) -> Hold:
         place = level.places[slot]
-        hold = Hold(cpu.number, ctx, slot)
+        hold = Hold.of(cpu.number, ctx, slot)
         hold.map_first, hold.begin_last, hold.pos_first = ts, ts, cpu.pos
         hold.entry = level.edge_t
         if level.in_handler:
@@ -200,12 +202,12 @@ class Pages(Invalidations):
         self, hold: Hold, level: Level, frame: int, seq: int, pid: int, slot: int
     ) -> Episode:
         place = level.places[slot]
-        episode = Episode(hold, frame, pid)
+        episode = Episode.of(hold, frame, pid)
         episode.seq_map = seq
         episode.index_entry, episode.index_before = level.edge_index, level.opening
         episode.index_map = self.index
         episode.entry_row, episode.before_row = level.edge_row, level.opening_row
-        if self.facts.handlers[slot]:
+        if self.facts.has_handler(slot):
             episode.seq_entry = level.edge_seq
         else:
             episode.seq_entry = level.copy_seq if level.copy_pos != w.NOWHERE else seq
@@ -265,7 +267,7 @@ class Pages(Invalidations):
             if episode.waiting_flush:
                 episode.map_flush = w.SURE
             episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
-            level.pending, level.pending_episode = P_READ, episode
+            level.pending, level.pending_episode = w.P_READ, episode
             return
 
     def unmap(
@@ -291,13 +293,13 @@ class Pages(Invalidations):
             episode.map_flush = w.MAYBE
         episode.flush_first = w.NEVER
         place.pre_first = w.NEVER
-        implied = self.facts.implies[self.facts.row(point)]
+        implied = self.facts.implied(point)
         if implied & w.PAGE_AFTER_CLEAR:
             episode.unmap_flush = w.SURE
         if implied & w.BROADCAST_AFTER_CLEAR:
             episode.broadcast = w.SURE
         episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
-        level.pending, level.pending_episode = P_CLEAR, episode
+        level.pending, level.pending_episode = w.P_CLEAR, episode
         if self.edits.wanted:
             self.edits.begin_write(w.K_UNMAP, cpu, ctx, ts, slot, point, 0)
 

@@ -11,11 +11,11 @@ that for each CPU and slot.
 from __future__ import annotations
 
 from ghesrace.checker.core.rule import Judged
-from ghesrace.checker.core.state import Episode
+from ghesrace.checker.core.state import Episode, Hold
 
 
 class Samples:
-    """A few episodes of a CPU that stand for all: four at most.
+    """A few episodes of a CPU and slot that stand for all of their kind: four at most.
 
     Two make a prediction if their frames differ and so do their notifications. An episode is only
     kept if it pairs with a frame and a notification that no kept one pairs with: with numbers for
@@ -23,28 +23,49 @@ class Samples:
     each is 0 at all that was kept before and not at i's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, touched: bool, writes: bool, bounded: bool) -> None:
+        self.touched = touched  # by a loss
+        self.writes = writes
+        self.bounded = bounded  # whether the record shows where their holds end
         self.kept: list[Episode] = []
         self.complete = False
 
     def add(self, episode: Episode) -> None:
         """Keep *episode* if it helps."""
-        if self.complete or not self.helps(episode.frame, call(episode)):
-            return
-        self.kept.append(episode)
-        self.complete = not self.helps(None, None)
+        if not self.complete and self.helps(episode):
+            self.kept.append(episode)
+            self.complete = not self.helps(None)
 
-    def helps(self, frame: int | None, name: tuple[int, int, int] | None) -> bool:
-        """Whether an episode of this frame and notification, or any at all, could help."""
-        known = [(one.frame, call(one)) for one in self.kept]
-        frames = {-1, *(f for f, _ in known)} - {frame}
-        calls = {(-1, -1, -1), *(c for _, c in known)} - {name}
-        return any(all(f == g or c == d for g, d in known) for f in frames for c in calls)
+    def helps(self, episode: Episode | None) -> bool:
+        """Whether this episode, or any at all, could help: whether it pairs with the frame of one
+        that is kept, or another, and with the notification of one, or another, and none does."""
+        if not self.kept:
+            return True
+        for i in range(-1, len(self.kept)):
+            x = self.kept[i] if i >= 0 else None
+            if x is not None and episode is not None and x.frame == episode.frame:
+                continue
+            for j in range(-1, len(self.kept)):
+                y = self.kept[j] if j >= 0 else None
+                if y is not None and episode is not None and one_call(y, episode):
+                    continue
+                if not self.paired(x, y):
+                    return True
+        return False
+
+    def paired(self, x: Episode | None, y: Episode | None) -> bool:
+        """Whether a kept one pairs with x's frame and y's notification (None: another)."""
+        for kept in self.kept:
+            apart = x is None or x.frame != kept.frame
+            if apart and (y is None or not one_call(y, kept)):
+                return True
+        return False
 
 
-def call(episode: Episode) -> tuple[int, int, int]:
-    """The run of the handler that an episode is part of."""
-    return episode.hold.cpu, episode.hold.ctx, episode.seq_entry
+def one_call(one: Episode, other: Episode) -> bool:
+    """Whether both are part of one run of a handler."""
+    a, b = one.hold, other.hold
+    return a.cpu == b.cpu and a.ctx == b.ctx and one.seq_entry == other.seq_entry
 
 
 def apart(x: Episode, y: Episode) -> bool:
@@ -52,7 +73,37 @@ def apart(x: Episode, y: Episode) -> bool:
     return x.hold.ctx != y.hold.ctx or (x.hold.in_handler and y.hold.in_handler)
 
 
-Key = tuple[int, int, bool, bool, bool]  # slot, CPU, touched by a loss, writes, bounded
+class Shown:
+    """What the episodes of one CPU and slot showed: by `key`, samples."""
+
+    def __init__(self, slot: int, cpu: int) -> None:
+        self.slot = slot
+        self.cpu = cpu
+        self.exposing: list[Samples | None] = [None] * 8
+        self.vulnerable: list[Samples | None] = [None] * 8
+        self.bare: list[Samples | None] = [None] * 8  # may not be, as nothing shows their holds
+
+    def add(self, one: Judged) -> None:
+        """Take one judged episode."""
+        episode = one.episode
+        bounded = episode.hold.bounded
+        if one.exposes:
+            keep(self.exposing, one.touched, False, bounded, episode)
+        if one.vulnerable:
+            keep(self.vulnerable, one.touched, episode.writes, bounded, episode)
+        elif one.bare:
+            keep(self.bare, one.touched, episode.writes, bounded, episode)
+
+
+def keep(
+    kinds: list[Samples | None], touched: bool, writes: bool, bounded: bool, episode: Episode
+) -> None:
+    """Add an episode to the samples of its kind."""
+    at = (4 if touched else 0) + (2 if writes else 0) + (1 if bounded else 0)
+    samples = kinds[at]
+    if samples is None:
+        samples = kinds[at] = Samples(touched, writes, bounded)
+    samples.add(episode)
 
 
 class Predictions:
@@ -60,45 +111,50 @@ class Predictions:
 
     def __init__(self, cpus: int) -> None:
         self.cpus = cpus
-        self.exposing: dict[Key, Samples] = {}
-        self.vulnerable: dict[Key, Samples] = {}
-        self.bare: dict[Key, Samples] = {}  # that may not be, as nothing shows their holds
+        self.shown: dict[tuple[int, int], Shown] = {}  # by slot and CPU
         self.told = False  # whether any hold told the others: where it ends may not be known
-        self.seen: dict[int, set[int]] = {}
 
-    def add(self, one: Judged) -> None:
-        """Take one judged episode."""
-        episode = one.episode
-        hold = episode.hold
-        self.seen.setdefault(hold.slot, set()).add(hold.cpu)
-        self.told = self.told or hold.told != 0
-        if one.exposes:
-            key = (hold.slot, hold.cpu, one.touched, False, hold.bounded)
-            self.exposing.setdefault(key, Samples()).add(episode)
-        if one.bare and not one.vulnerable:
-            key = (hold.slot, hold.cpu, one.touched, episode.writes, hold.bounded)
-            self.bare.setdefault(key, Samples()).add(episode)
-        if one.vulnerable:
-            key = (hold.slot, hold.cpu, one.touched, episode.writes, hold.bounded)
-            self.vulnerable.setdefault(key, Samples()).add(episode)
+    def take(self, judged: list[Judged]) -> None:
+        """Take judged episodes."""
+        shown: Shown | None = None
+        for one in judged:
+            hold: Hold = one.episode.hold
+            if shown is None or shown.cpu != hold.cpu or shown.slot != hold.slot:
+                shown = self.of(hold.slot, hold.cpu)
+            if hold.told:
+                self.told = True
+            shown.add(one)
+
+    def of(self, slot: int, cpu: int) -> Shown:
+        """What a CPU and slot showed; a new one's is empty."""
+        shown = self.shown.get((slot, cpu))
+        if shown is None:
+            shown = self.shown[slot, cpu] = Shown(slot, cpu)
+        return shown
 
     def alone(self, slot: int) -> bool:
         """Whether one CPU alone took all notifications of a slot, and others could have."""
-        return len(self.seen.get(slot, ())) == 1 and self.cpus != 1
+        return sum(key[0] == slot for key in self.shown) == 1 and self.cpus != 1
+
+    def here(self, slot: int) -> list[Shown]:
+        """What the CPUs showed at one slot, by their numbers."""
+        return [shown for (number, _), shown in sorted(self.shown.items()) if number == slot]
 
     def pairs(self, slot: int, writes: bool, touched: bool) -> list[tuple[Episode, Episode]]:
         """Episodes G and H that race in another order. *touched*: with those of a loss."""
-        alone = self.alone(slot)
+        alone, here = self.alone(slot), self.here(slot)
         return [
             (x, y)
-            for key_x, exposing in sorted(self.exposing.items())
-            for key_y, open_ones in sorted(self.vulnerable.items())
-            if key_x[0] == key_y[0] == slot and key_y[3] == writes
-            if alone or (key_x[1] != key_y[1] and (key_x[4] or not self.told))
-            if touched or not (key_x[2] or key_y[2])
+            for g in here
+            for exposing in given(g.exposing)
+            for h in here
+            for open_ones in given(h.vulnerable)
+            if open_ones.writes == writes
+            if alone or (g.cpu != h.cpu and (exposing.bounded or not self.told))
+            if touched or not (exposing.touched or open_ones.touched)
             for x in exposing.kept
             for y in open_ones.kept
-            if x.frame != y.frame and call(x) != call(y)
+            if x.frame != y.frame and not one_call(x, y)
             if not alone or apart(x, y)
         ]
 
@@ -106,10 +162,10 @@ class Predictions:
         """Whether two holds of the one CPU that took all notifications would race, if they are
         of two: their handlers were not seen."""
         return self.alone(slot) and any(
-            x.frame != y.frame and call(x) != call(y) and not (apart(x, y) and y.hold.bounded)
-            for key_x, exposing in self.exposing.items()
-            for key_y, open_ones in (*self.vulnerable.items(), *self.bare.items())
-            if key_x[0] == key_y[0] == slot
+            x.frame != y.frame and not one_call(x, y) and not (apart(x, y) and y.hold.bounded)
+            for shown in self.here(slot)
+            for exposing in given(shown.exposing)
+            for open_ones in given([*shown.vulnerable, *shown.bare])
             for x in exposing.kept
             for y in open_ones.kept
         )
@@ -118,6 +174,12 @@ class Predictions:
         """Every sample: its events may be needed."""
         return [
             episode
-            for samples in (*self.exposing.values(), *self.vulnerable.values())
+            for shown in self.shown.values()
+            for samples in given([*shown.exposing, *shown.vulnerable])
             for episode in samples.kept
         ]
+
+
+def given(kinds: list[Samples | None]) -> list[Samples]:
+    """The samples that there are."""
+    return [samples for samples in kinds if samples is not None]

@@ -24,19 +24,19 @@ cdef class Reader(Pages):
     cdef public dict cpus
     cdef public list by_number
     @cython.locals(cpu=Cpu, level=Level, episode=Episode, above="long long", place=Place)
-    cdef void event(self, long long ts, unsigned long long addr, unsigned long long phys, unsigned long long size, long long seq, long long pid, long long point, long long number, long long slot, long long kind, long long ctx, long long flags, long long index) except *
+    cdef int event(self, long long ts, unsigned long long addr, unsigned long long phys, unsigned long long size, long long seq, long long pid, long long point, long long number, long long slot, long long kind, long long ctx, long long flags, long long index) except -1
     @cython.locals(cpu=Cpu)
     cdef Cpu new_cpu(self, long long number)
     cdef void in_task(self, Cpu cpu, long long ts) except *
     @cython.locals(place=Place)
-    cdef void edge(self, Cpu cpu, Level level, long long ts, long long seq) except *
-    cdef void leave(self, Cpu cpu, Level level, long long ts, long long seq) except *
+    cdef int edge(self, Cpu cpu, Level level, long long ts, long long seq) except -1
+    cdef int leave(self, Cpu cpu, Level level, long long ts, long long seq) except -1
     @cython.locals(place=Place)
-    cdef void close_all(self, Cpu cpu, Level level, long long ts, long long seq) except *
+    cdef int close_all(self, Cpu cpu, Level level, long long ts, long long seq) except -1
     @cython.locals(slot="long long", outer=Episode, place=Place)
-    cdef void copy(self, Cpu cpu, Level level, long long ts, long long seq, long long flags) except *
+    cdef int copy(self, Cpu cpu, Level level, long long ts, long long seq, long long flags) except -1
     @cython.locals(slot="long long", episode=Episode, place=Place)
-    cdef void copy_end(self, Cpu cpu, Level level, long long ts, long long seq) except *
+    cdef int copy_end(self, Cpu cpu, Level level, long long ts, long long seq) except -1
     cdef void shootdown(self, Cpu cpu, Level level, long long ctx, long long ts, long long point, long long flags) except *
 
 

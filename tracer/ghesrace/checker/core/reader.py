@@ -122,7 +122,7 @@ class Reader(Pages):
             elif kind == w.K_NOTIFY_END:
                 self.edits.end_call(number, ctx, ts, True)
                 level.calls -= level.calls > 0
-            if not self.facts.nested[self.facts.row(point)]:
+            if not self.facts.is_nested(point):
                 self.close_all(cpu, level, ts, seq)
                 self.edge(cpu, level, ts, seq)
                 level.in_handler = kind == w.K_NOTIFY
@@ -191,7 +191,7 @@ class Reader(Pages):
                 # Inside of another copy: an end was missed, or a context is not told.
                 place.outer = outer
                 place.episode = place.hold = None
-            elif self.lock_page(slot) or not self.facts.handlers[slot]:
+            elif self.lock_page(slot) or not self.facts.has_handler(slot):
                 self.close(cpu, level, slot, ts, seq)
         level.copy_depth += 1
         level.copy_t, level.copy_seq, level.copy_pos = ts, seq, cpu.pos

@@ -10,12 +10,12 @@ from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.state cimport Tell
 from ghesrace.checker.core.state cimport Threat
 from ghesrace.checker.core.threats cimport Threatening
-from ghesrace.checker.core.classes cimport Threats
+from ghesrace.checker.core.classes cimport Threats, cause_of, class_of
+from ghesrace.checker.core.uses cimport meet, over
+from ghesrace.checker.core.words cimport COPIES, HANDLER, MAP, MAPS, MOST_IN_DOUBT, OWN, TOLD, TOLD_END, UNMAPS
 cimport ghesrace.checker.core.words as w
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Judged:
     cdef public Episode episode
     cdef public long long cls
@@ -30,9 +30,15 @@ cdef class Judged:
     cdef public bint exposes
     cdef public bint touched
     cdef public bint assumes
+    @staticmethod
+    @cython.locals(made=Judged)
+    cdef Judged of(Episode episode)
+    cdef int fill(self, Episode episode) except -1
 
 
 cdef class Judge(Threatening):
+    cdef public list not_safe
+    cdef public long long hidden_maps
     cdef public list overlaps
     cdef public long long uses
     cdef public long long not_ordered
@@ -42,22 +48,26 @@ cdef class Judge(Threatening):
     @cython.locals(gap=Gap, proven="long long", left=list)
     cdef void explain(self, long long mark) except *
     @cython.locals(hold=Hold, other=Hold, holds=list, i="long long", until="long long", error="long long", reach="long long")
-    cdef void sweep(self, SlotState state, long long mark, list judged) except *
+    cdef int sweep(self, SlotState state, long long mark, list judged) except -1
     @cython.locals(until="long long")
-    cdef bint ready(self, Hold hold, long long mark) except *
-    cdef void prepare(self, Hold hold) except *
+    cdef bint ready(self, Hold hold, long long mark) except -1
+    cdef int prepare(self, Hold hold) except -1
     @cython.locals(episode=Episode, hold=Hold)
     cdef void split(self, SlotState state, long long at) except *
     @cython.locals(other=Hold, cell=Cell, episode=Episode, one=Judged, index="long long", others=list)
-    cdef void judge(self, SlotState state, Hold hold, list later, list judged) except *
-    cdef bint wanted(self, Episode episode) except *
+    cdef int judge(self, SlotState state, Hold hold, list later, list judged) except -1
+    cdef int set_beside(self, SlotState state, Hold other, Hold hold, list others) except -1
+    cdef bint wanted(self, Episode episode) except -1
     @cython.locals(a=Episode, b=Episode, error="long long", met="long long", proven="long long")
     cdef void meet(self, Hold one, Hold other) except *
-    cdef bint known(self, Episode use) except *
-    cdef bint complete(self, Hold hold, Episode episode) except *
+    cdef bint known(self, Episode use) except -1
+    cdef bint complete(self, Hold hold, Episode episode) except -1
     @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, threat=Threat, left=Episode, unsafe=bint)
     cdef Judged judge_episode(self, SlotState state, Hold hold, long long index, Cell cell, list others)
     @cython.locals(cpu=Cpu, hold=Hold, tell=Tell)
     cdef void prune(self, SlotState state, long long mark) except *
 
 
+@cython.locals(i="long long", a=Hold, b=Hold)
+cdef bint in_order(list holds) except -1
+cdef object _place(Hold hold)

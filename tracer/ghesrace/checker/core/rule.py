@@ -10,34 +10,57 @@ and for luck.
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
+from ghesrace import uncompiled as cython
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats, cause_of, class_of
 from ghesrace.checker.core.facts import Facts
-from ghesrace.checker.core.losses import (
+from ghesrace.checker.core.losses import Losses
+from ghesrace.checker.core.reader import Reader
+from ghesrace.checker.core.state import (
+    Cell,
+    Episode,
+    Hold,
+    SlotState,
+    Threat,
+)
+from ghesrace.checker.core.threats import Threatening
+from ghesrace.checker.core.uses import meet, over
+from ghesrace.checker.core.words import (
     COPIES,
     HANDLER,
     MAP,
     MAPS,
+    MOST_IN_DOUBT,
     OWN,
     TOLD,
     TOLD_END,
     UNMAPS,
-    Losses,
 )
-from ghesrace.checker.core.reader import Reader
-from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
-from ghesrace.checker.core.threats import Threatening
-from ghesrace.checker.core.uses import meet, over
 
-MOST_IN_DOUBT = 128  # holds whose order with one other is open; beyond: uncertain
+if not TYPE_CHECKING and cython.compiled:
+    import cython  # which Cython reads, and Python never does
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Judged:
     """One episode, judged, or one whose map is hidden (`episode.judged` is false). `threat` is the
     one that matters most, or None."""
 
     def __init__(self, episode: Episode) -> None:
+        self.fill(episode)
+
+    @staticmethod
+    def of(episode: Episode) -> Judged:
+        """The answers on one episode."""
+        made = Judged.__new__(Judged)
+        made.fill(episode)
+        return made
+
+    def fill(self, episode: Episode) -> None:
         self.episode = episode
         self.cls = w.FRESH
         self.why = w.CERTAIN
@@ -60,6 +83,8 @@ class Judge(Threatening):
         self, facts: Facts, slots: list[SlotState], reader: Reader, losses: Losses
     ) -> None:
         super().__init__(facts, slots, reader, losses)
+        self.not_safe: list[Judged] = []  # of what was judged, what is not surely safe
+        self.hidden_maps = 0  # episodes that were judged and whose map is hidden
         self.overlaps: list[tuple[Episode, Episode, bool]] = []  # whether the clocks are assumed
         self.uses = 0
         self.not_ordered = 0  # of them, by the clocks or for want of what a loss hid
@@ -93,7 +118,8 @@ class Judge(Threatening):
     def sweep(self, state: SlotState, mark: int, judged: list[Judged]) -> None:
         """Judge one slot's holds, as far as nothing that may precede them is missing."""
         holds, error = state.holds, self.facts.error
-        holds.sort(key=_place)
+        if not in_order(holds):
+            holds.sort(key=_place)
         i = 0
         while i < len(holds):
             hold = holds[i]
@@ -133,7 +159,7 @@ class Judge(Threatening):
     def prepare(self, hold: Hold) -> None:
         """Where a loss may have hidden the last unmap's own flush, what is taken for that may be
         another's, and lie outside of the hold; if none was seen, the hold may end with that."""
-        last = hold.episodes[-1]
+        last = hold.episodes[len(hold.episodes) - 1]
         if self.lost_flush(last):
             hold.end_first = last.unmap_first
         elif self.losses.all and self.unflushed(last):
@@ -145,12 +171,12 @@ class Judge(Threatening):
         hold = state.holds[at]
         if len(hold.episodes) < 2 or not self.losses.all:
             return
-        first, last = hold.map_first, hold.episodes[-1].map_first
+        first, last = hold.map_first, hold.episodes[len(hold.episodes) - 1].map_first
         if not self.losses.hidden_between(HANDLER, hold.cpu, first, last):
             return
         pieces = []
         for episode in hold.episodes:
-            piece = Hold(hold.cpu, hold.ctx, hold.slot)
+            piece = Hold.of(hold.cpu, hold.ctx, hold.slot)
             piece.episodes = [episode]
             episode.hold = piece
             piece.map_first, piece.begin_last = episode.map_first, episode.map_last
@@ -161,21 +187,16 @@ class Judge(Threatening):
             pieces.append(piece)
         for before, after in itertools.pairwise(pieces):
             before.end_pos = before.pos_last = after.pos_first - 1
-        pieces[-1].end_pos = hold.end_pos
+        piece.end_pos = hold.end_pos
         state.holds[at : at + 1] = pieces
 
     def judge(self, state: SlotState, hold: Hold, later: list[Hold], judged: list[Judged]) -> None:
         """Judge the episodes of a hold, and note what they leave behind on their own CPU."""
         others: list[Hold] = []
-        for other in (*state.window, *later):
-            apart = self.apart(other, hold)
-            if other.done and (other.cpu != hold.cpu or not apart):
-                self.meet(other, hold)
-            if not apart:
-                other.inconsistent = hold.inconsistent = True
-            elif other.cpu != hold.cpu and self.may_precede(other, hold):
-                self.all_shot(state, other)
-                others.append(other)
+        for other in state.window:
+            self.set_beside(state, other, hold, others)
+        for other in later:
+            self.set_beside(state, other, hold, others)
         self.all_shot(state, hold)
         rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
@@ -192,12 +213,27 @@ class Judge(Threatening):
                 one.handoff, one.before = handoff and episode.judged, before
                 handoff = handoff and not episode.judged
                 judged.append(one)
+                if not episode.judged:
+                    self.hidden_maps += 1
+                elif one.cls >= w.INCIDENTAL:
+                    self.not_safe.append(one)
             episode.before = None  # else each would keep all that came before it
             self.remember_own(state, hold, episode, cell)
         cell.last_pos, cell.last_begin = hold.end_pos, hold.begin_last
         cell.last_ctx = hold.ctx
         self.uses += len(hold.episodes)
         hold.done = True
+
+    def set_beside(self, state: SlotState, other: Hold, hold: Hold, others: list[Hold]) -> None:
+        """Compare one hold with another that may lie before it; *others* takes those that may."""
+        apart = self.apart(other, hold)
+        if other.done and (other.cpu != hold.cpu or not apart):
+            self.meet(other, hold)
+        if not apart:
+            other.inconsistent = hold.inconsistent = True
+        elif other.cpu != hold.cpu and self.may_precede(other, hold):
+            self.all_shot(state, other)
+            others.append(other)
 
     def wanted(self, episode: Episode) -> bool:
         """Whether an episode is to be judged: of a map that lies before the start nothing is said,
@@ -243,15 +279,21 @@ class Judge(Threatening):
     ) -> Judged:
         """Ask every question of one episode."""
         episode = hold.episodes[index]
-        one = Judged(episode)
-        t = Threats(episode.frame)
+        one = Judged.of(episode)
+        t = Threats.of(episode.frame)
         t.flushed = self.flushed(state, hold, episode, cell, others)
         t.any = cell.any_own or cell.any_other != w.NOWHERE
         t.crowded = len(others) > MOST_IN_DOUBT
-        self.crowded += t.crowded
-        others = others[:MOST_IN_DOUBT]
-        sure_tellers = [k for k in others if k.told == w.SURE and not self.may_precede(hold, k)]
-        tellers = [k for k in others if k.told != w.NO]
+        if t.crowded:
+            self.crowded += 1
+            others = others[:MOST_IN_DOUBT]
+        tellers: list[Hold] = []
+        sure_tellers: list[Hold] = []
+        for other in others:
+            if other.told != w.NO:
+                tellers.append(other)
+            if other.told == w.SURE and not self.may_precede(hold, other):
+                sure_tellers.append(other)
         for threat in cell.own_maybe:
             self.maybe(t, state, hold, episode, threat, True, sure_tellers)
         for threat in cell.other_maybe:
@@ -265,11 +307,11 @@ class Judge(Threatening):
                 if other.told_index_maybe >= 0 or other.told_index >= 0:
                     t.any = True
                 for left in other.episodes[other.told_index + 1 :]:
-                    threat = Threat(left, other)
+                    threat = Threat.of(left, other)
                     self.maybe(t, state, hold, episode, threat, False, sure_tellers)
             if not self.may_precede(hold, other) and self.surely_since(other, cell, hold):
                 for left in other.episodes[other.told_index_maybe + 1 :]:
-                    threat = Threat(left, other)
+                    threat = Threat.of(left, other)
                     self.surely(t, state, hold, episode, threat, False, cell, tellers)
         self.hidden(t, state, hold, episode, cell, sure_tellers)
         t.inconsistent = hold.inconsistent
@@ -328,6 +370,15 @@ class Judge(Threatening):
                 newest = state.old_last.get(sender, w.NOWHERE)
                 state.old_last[sender] = max(newest, tell.last)
         state.tells[:] = keep
+
+
+def in_order(holds: list[Hold]) -> bool:
+    """Whether these are in the order of their first map already, as they nearly always are."""
+    for i in range(1, len(holds)):
+        a, b = holds[i - 1], holds[i]
+        if a.map_first > b.map_first or (a.map_first == b.map_first and _place(a) > _place(b)):
+            return False
+    return True
 
 
 def last_stamp(episode: Episode) -> int:

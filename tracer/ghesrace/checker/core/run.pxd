@@ -45,13 +45,13 @@ cdef class Core:
     cdef public long long seen
     cpdef list feed(self, object batch)
     @cython.locals(cpu=Cpu)
-    cdef long long walk(self, object batch) except *
+    cdef long long walk(self, object batch) except? -1
     @cython.locals(events="const Event[:]", e="const Event*", i="long long", mark="long long")
-    cdef long long scan(self, object batch) except *
+    cdef long long scan(self, object batch) except? -1
     @cython.locals(state=SlotState)
-    cdef void learn(self, object batch) except *
+    cdef int learn(self, object batch) except -1
     @cython.locals(state=SlotState, hold=Hold, cpu=Cpu, level=Level)
-    cdef void force(self, long long before) except *
+    cdef int force(self, long long before) except -1
     @cython.locals(cpu=Cpu, level=Level, place=Place)
     cpdef list finish(self)
     @cython.locals(hold=Hold, episode=Episode)

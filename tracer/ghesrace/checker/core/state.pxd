@@ -4,8 +4,6 @@ cimport cython
 from ghesrace.checker.core.words cimport LEVELS, NEVER, NO, NOWHERE
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Episode:
     cdef public Hold hold
     cdef public unsigned long long frame
@@ -60,18 +58,20 @@ cdef class Episode:
     cdef public long long luck_pos
     cdef public long long luck_last
     cdef public long long luck_pos_last
-    cdef public object index_entry
-    cdef public object index_before
+    cdef public long long index_entry
+    cdef public long long index_before
     cdef public long long index_map
     cdef public long long index_last
     cdef public list rows
     cdef public object entry_row
     cdef public object before_row
-    cdef public object kept_until
+    cdef public long long kept_until
+    @staticmethod
+    @cython.locals(made=Episode)
+    cdef Episode of(Hold hold, unsigned long long frame, long long pid)
+    cdef int fill(self, Hold hold, unsigned long long frame, long long pid) except -1
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Hold:
     cdef public long long cpu
     cdef public long long ctx
@@ -99,27 +99,31 @@ cdef class Hold:
     cdef public bint touched
     cdef public Hold nests
     cdef public long long told
-    cdef public object told_index
-    cdef public object told_index_maybe
+    cdef public long long told_index
+    cdef public long long told_index_maybe
     cdef public bint told_known
     cdef public bint all_told
+    @staticmethod
+    @cython.locals(made=Hold)
+    cdef Hold of(long long cpu, long long ctx, long long slot)
+    cdef int fill(self, long long cpu, long long ctx, long long slot) except -1
 
 
 cdef class Level:
     cdef public long long ctx
     cdef public long long calls
     cdef public long long call_t
-    cdef public object call_point
+    cdef public long long call_point
     cdef public Span writing
     cdef public bint active
     cdef public long long pid
     cdef public long long edge_seq
     cdef public long long edge_t
     cdef public long long edge_pos
-    cdef public object edge_index
+    cdef public long long edge_index
     cdef public object edge_row
     cdef public object opening_row
-    cdef public object opening
+    cdef public long long opening
     cdef public bint in_handler
     cdef public long long copy_depth
     cdef public long long copy_seq
@@ -165,8 +169,6 @@ cdef class Place:
     cdef public bint tell_structural
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Span:
     cdef public long long what
     cdef public long long kind
@@ -174,7 +176,7 @@ cdef class Span:
     cdef public long long ctx
     cdef public long long t
     cdef public long long pos
-    cdef public object slot
+    cdef public long long slot
     cdef public long long point
     cdef public long long pid
     cdef public unsigned long long addr
@@ -183,10 +185,12 @@ cdef class Span:
     cdef public long long last
     cdef public bint ended
     cdef public list inside
+    @staticmethod
+    @cython.locals(made=Span)
+    cdef Span of(long long what, long long kind, long long cpu, long long ctx, long long t, long long pos)
+    cdef int fill(self, long long what, long long kind, long long cpu, long long ctx, long long t, long long pos) except -1
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Tell:
     cdef public long long sender
     cdef public long long first
@@ -196,8 +200,6 @@ cdef class Tell:
     cdef public long long role
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Shot:
     cdef public long long cpu
     cdef public long long first
@@ -217,25 +219,25 @@ cdef class Cpu:
     cdef public long long number
     cdef public long long pos
     cdef public long long last_t
-    cdef public object top
+    cdef public long long top
     cdef public list levels
     cdef public list cells
     cdef public long long last_task
     cdef public list tasks
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Threat:
     cdef public Episode episode
-    cdef public object frame
-    cdef public object cpu
-    cdef public object begin_last
-    cdef public object end_first
+    cdef public unsigned long long frame
+    cdef public long long cpu
+    cdef public long long begin_last
+    cdef public long long end_first
+    @staticmethod
+    @cython.locals(made=Threat)
+    cdef Threat of(Episode episode, Hold hold)
+    cdef int fill(self, Episode episode, Hold hold) except -1
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Since:
     cdef public bint known
     cdef public Hold hold
@@ -267,24 +269,25 @@ cdef class Cell:
     cdef public long long last_pos
     cdef public long long last_begin
     cdef public long long last_ctx
+    cdef public long long begun
+    cdef public long long told_begin
+    cdef public long long ended
+    cdef public long long began
 
 
 cdef class SlotState:
     cdef public long long number
     cdef public bint lock_page
-    cdef public object known
-    cdef public object address
+    cdef public bint known
+    cdef public unsigned long long address
     cdef public list holds
     cdef public list window
     cdef public list tells
     cdef public list shots
     cdef public Cell untold
-    cdef public dict begun
-    cdef public dict told_begin
-    cdef public dict ended
-    cdef public dict began
-    cdef public object last_cpu
-    cdef public object last_unmap
+    cdef public long long told_begin
+    cdef public long long last_cpu
+    cdef public long long last_unmap
     cdef public dict old_first
     cdef public dict old_last
     cdef public long long told_end

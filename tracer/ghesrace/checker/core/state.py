@@ -7,9 +7,18 @@ bounds: `*_first` is the earliest, `*_last` the latest (NEVER while nothing boun
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ghesrace import uncompiled as cython
 from ghesrace.checker.core.words import LEVELS, NEVER, NO, NOWHERE
 
+if not TYPE_CHECKING and cython.compiled:
+    import cython  # which Cython reads, and Python never does
 
+
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Episode:
     """One map...unmap of one slot by one CPU in one context.
 
@@ -18,6 +27,16 @@ class Episode:
     """
 
     def __init__(self, hold: Hold, frame: int, pid: int) -> None:
+        self.fill(hold, frame, pid)
+
+    @staticmethod
+    def of(hold: Hold, frame: int, pid: int) -> Episode:
+        """An episode that begins."""
+        made = Episode.__new__(Episode)
+        made.fill(hold, frame, pid)
+        return made
+
+    def fill(self, hold: Hold, frame: int, pid: int) -> None:
         self.hold = hold
         self.frame = frame
         self.pid = pid
@@ -86,6 +105,9 @@ class Episode:
         self.kept_until = -1
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Hold:
     """The episodes of one CPU under one hold of the slot's lock.
 
@@ -94,6 +116,16 @@ class Hold:
     """
 
     def __init__(self, cpu: int, ctx: int, slot: int) -> None:
+        self.fill(cpu, ctx, slot)
+
+    @staticmethod
+    def of(cpu: int, ctx: int, slot: int) -> Hold:
+        """A hold that begins."""
+        made = Hold.__new__(Hold)
+        made.fill(cpu, ctx, slot)
+        return made
+
+    def fill(self, cpu: int, ctx: int, slot: int) -> None:
         self.cpu = cpu
         self.ctx = ctx
         self.slot = slot
@@ -200,6 +232,9 @@ class Place:
         self.tell_structural = False
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Span:
     """What lasts from one event to another: a GHES write, an edit, or a handler's run.
 
@@ -207,6 +242,16 @@ class Span:
     """
 
     def __init__(self, what: int, kind: int, cpu: int, ctx: int, t: int, pos: int) -> None:
+        self.fill(what, kind, cpu, ctx, t, pos)
+
+    @staticmethod
+    def of(what: int, kind: int, cpu: int, ctx: int, t: int, pos: int) -> Span:
+        """A span that begins."""
+        made = Span.__new__(Span)
+        made.fill(what, kind, cpu, ctx, t, pos)
+        return made
+
+    def fill(self, what: int, kind: int, cpu: int, ctx: int, t: int, pos: int) -> None:
         self.what = what
         self.kind = kind
         self.cpu = cpu
@@ -224,6 +269,9 @@ class Span:
         self.inside: list[Span] | None = None  # writes that interrupted it
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Tell:
     """One broadcast of a page of a slot: of no use to others before `last`."""
 
@@ -236,6 +284,9 @@ class Tell:
         self.role = NO  # 1: of the map, 2: of the unmap
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Shot:
     """One own invalidation of exactly the slot's page, outside of an episode."""
 
@@ -270,10 +321,23 @@ class Cpu:
         self.tasks: list[int] = []  # when its tasks went on, as far as a loss may still be told
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Threat:
     """A translation that a CPU may still hold, and when the hold that left it may have been."""
 
     def __init__(self, episode: Episode, hold: Hold) -> None:
+        self.fill(episode, hold)
+
+    @staticmethod
+    def of(episode: Episode, hold: Hold) -> Threat:
+        """What an episode of this hold left."""
+        made = Threat.__new__(Threat)
+        made.fill(episode, hold)
+        return made
+
+    def fill(self, episode: Episode, hold: Hold) -> None:
         self.episode = episode
         self.frame = episode.frame
         self.cpu = hold.cpu
@@ -281,6 +345,9 @@ class Threat:
         self.end_first = hold.end_first
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Since:
     """The hold in which a CPU last invalidated the slot by structure."""
 
@@ -323,6 +390,12 @@ class Cell:
         self.last_pos = NOWHERE  # where the effects of its last judged hold ended
         self.last_begin = NOWHERE
         self.last_ctx = NOWHERE  # the context of that
+        # Of its holds that were handed out: the newest begin of one, and of one that may have
+        # told all; the latest end of one, and the latest of the earliest ends.
+        self.begun = NOWHERE
+        self.told_begin = NOWHERE
+        self.ended = NOWHERE
+        self.began = NOWHERE
 
 
 class SlotState:
@@ -338,12 +411,7 @@ class SlotState:
         self.tells: list[Tell] = []
         self.shots: list[Shot] = []
         self.untold: Cell | None = None  # a CPU that has not mapped the slot yet
-        # By CPU, of the holds that were handed out: the newest begin of one, and of one that may
-        # have told all; the latest end of one, and the latest of the earliest ends.
-        self.begun: dict[int, int] = {}
-        self.told_begin: dict[int, int] = {}
-        self.ended: dict[int, int] = {}
-        self.began: dict[int, int] = {}
+        self.told_begin = NOWHERE  # the newest of all cells
         self.last_cpu = -1  # of the last hold in order
         self.last_unmap = NEVER  # ... and when it unmapped the slot last
         # Of broadcasts that are over for everybody: each sender's newest begin and end.

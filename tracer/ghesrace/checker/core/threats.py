@@ -6,10 +6,9 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats
 from ghesrace.checker.core.leaving import Leaving, latest
-from ghesrace.checker.core.losses import OWN, TOLD, UNMAPS, Loss
+from ghesrace.checker.core.losses import Loss
 from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
-
-BEGINS = 1 << w.K_NOTIFY | 1 << w.K_COPY
+from ghesrace.checker.core.words import BEGINS, OWN, TOLD, UNMAPS
 
 
 class Threatening(Leaving):
@@ -38,11 +37,14 @@ class Threatening(Leaving):
             surely = False
             first, last = episode.pre_since, episode.map_first
             maybe = self.losses.hidden_between(UNMAPS, hold.cpu, first, last)
-        for cpu, end in state.ended.items():
-            if cpu != hold.cpu and end + self.clocks.error(cpu, hold.cpu) >= episode.pre_first:
+        for cpu in self.cpus.values():
+            gone = cpu.cells[state.number]
+            if gone.cpu == hold.cpu or gone.ended == w.NOWHERE:
+                continue
+            error = self.clocks.error(gone.cpu, hold.cpu)
+            if gone.ended + error >= episode.pre_first:
                 surely = False
-        for cpu, end in state.began.items():
-            if cpu != hold.cpu and end - self.clocks.error(cpu, hold.cpu) > episode.pre_last:
+            if gone.began - error > episode.pre_last:
                 maybe = False
         for other in others:
             error = self.clocks.error(other.cpu, hold.cpu)
@@ -67,7 +69,8 @@ class Threatening(Leaving):
         episode = hold.episodes[index]
         if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
             return False
-        for before in hold.episodes[:index]:
+        for i in range(index):
+            before = hold.episodes[i]
             if before.map_flush != w.NO or before.unmap_flush != w.NO or before.broadcast != w.NO:
                 return False
         begin = max(hold.entry_pos, cell.last_pos)
@@ -222,7 +225,7 @@ class Threatening(Leaving):
                 continue
             if state.shots or any(one.broadcast != w.NO for one in other.episodes):
                 return False
-        t, threat = Threats(episode.frame), Threat(left, x)
+        t, threat = Threats.of(episode.frame), Threat.of(left, x)
         self.surely(t, state, hold, episode, threat, own, cell, tellers)
         return t.harmful_surely and (t.unlucky or cls != w.NONE)
 

@@ -24,9 +24,12 @@ def over(use: Episode) -> int:
     if not use.unmapped:
         return use.clear_last
     found = use.unmap_first
-    for t in (use.flush_first, use.told_first, use.unmap_over):
-        if t != w.NEVER:
-            found = max(found, t)
+    if use.flush_first != w.NEVER:
+        found = max(found, use.flush_first)
+    if use.told_first != w.NEVER:
+        found = max(found, use.told_first)
+    if use.unmap_over != w.NEVER:
+        found = max(found, use.unmap_over)
     return found
 
 

@@ -48,6 +48,41 @@ cdef extern from *:
     #define GHESRACE_K_SHOOTDOWN 21
     #define GHESRACE_K_LOSS 30
     #define GHESRACE_K_MARK 31
+    #define GHESRACE_P_NOTHING 0
+    #define GHESRACE_P_MAP 1
+    #define GHESRACE_P_CLEAR 2
+    #define GHESRACE_P_READ 3
+    #define GHESRACE_P_INV 4
+    #define GHESRACE_ROLE_MAP 1
+    #define GHESRACE_ROLE_UNMAP 2
+    #define GHESRACE_WRITE 0
+    #define GHESRACE_EDIT 1
+    #define GHESRACE_CALL 2
+    #define GHESRACE_ENTRY 0
+    #define GHESRACE_TABLE 1
+    #define GHESRACE_STATUS 2
+    #define GHESRACE_OBSERVED 0
+    #define GHESRACE_PREDICTED 1
+    #define GHESRACE_SAME_TABLE 2
+    #define GHESRACE_OTHER_TABLE 3
+    #define GHESRACE_UNDECIDED 4
+    #define GHESRACE_MAPS 10
+    #define GHESRACE_MAP 2
+    #define GHESRACE_UNMAPS 8
+    #define GHESRACE_OWN 224
+    #define GHESRACE_TOLD 768
+    #define GHESRACE_TOLD_END 1024
+    #define GHESRACE_COPIES 6144
+    #define GHESRACE_HANDLER 98304
+    #define GHESRACE_ACCESSES 24576
+    #define GHESRACE_BEGINS 34816
+    #define GHESRACE_N_HANDOFFS 1
+    #define GHESRACE_N_LATENT 2
+    #define GHESRACE_N_FORGIVEN 3
+    #define GHESRACE_N_CLASSES 4
+    #define GHESRACE_N_CAUSES 11
+    #define GHESRACE_COUNTS 17
+    #define GHESRACE_MOST_IN_DOUBT 128
     #define GHESRACE_PAGE_AFTER_SET 1
     #define GHESRACE_PAGE_AFTER_CLEAR 2
     #define GHESRACE_BROADCAST_AFTER_CLEAR 4
@@ -106,6 +141,41 @@ cdef extern from *:
     const long long K_SHOOTDOWN "GHESRACE_K_SHOOTDOWN"
     const long long K_LOSS "GHESRACE_K_LOSS"
     const long long K_MARK "GHESRACE_K_MARK"
+    const long long P_NOTHING "GHESRACE_P_NOTHING"
+    const long long P_MAP "GHESRACE_P_MAP"
+    const long long P_CLEAR "GHESRACE_P_CLEAR"
+    const long long P_READ "GHESRACE_P_READ"
+    const long long P_INV "GHESRACE_P_INV"
+    const long long ROLE_MAP "GHESRACE_ROLE_MAP"
+    const long long ROLE_UNMAP "GHESRACE_ROLE_UNMAP"
+    const long long WRITE "GHESRACE_WRITE"
+    const long long EDIT "GHESRACE_EDIT"
+    const long long CALL "GHESRACE_CALL"
+    const long long ENTRY "GHESRACE_ENTRY"
+    const long long TABLE "GHESRACE_TABLE"
+    const long long STATUS "GHESRACE_STATUS"
+    const long long OBSERVED "GHESRACE_OBSERVED"
+    const long long PREDICTED "GHESRACE_PREDICTED"
+    const long long SAME_TABLE "GHESRACE_SAME_TABLE"
+    const long long OTHER_TABLE "GHESRACE_OTHER_TABLE"
+    const long long UNDECIDED "GHESRACE_UNDECIDED"
+    const long long MAPS "GHESRACE_MAPS"
+    const long long MAP "GHESRACE_MAP"
+    const long long UNMAPS "GHESRACE_UNMAPS"
+    const long long OWN "GHESRACE_OWN"
+    const long long TOLD "GHESRACE_TOLD"
+    const long long TOLD_END "GHESRACE_TOLD_END"
+    const long long COPIES "GHESRACE_COPIES"
+    const long long HANDLER "GHESRACE_HANDLER"
+    const long long ACCESSES "GHESRACE_ACCESSES"
+    const long long BEGINS "GHESRACE_BEGINS"
+    const long long N_HANDOFFS "GHESRACE_N_HANDOFFS"
+    const long long N_LATENT "GHESRACE_N_LATENT"
+    const long long N_FORGIVEN "GHESRACE_N_FORGIVEN"
+    const long long N_CLASSES "GHESRACE_N_CLASSES"
+    const long long N_CAUSES "GHESRACE_N_CAUSES"
+    const long long COUNTS "GHESRACE_COUNTS"
+    const long long MOST_IN_DOUBT "GHESRACE_MOST_IN_DOUBT"
     const long long PAGE_AFTER_SET "GHESRACE_PAGE_AFTER_SET"
     const long long PAGE_AFTER_CLEAR "GHESRACE_PAGE_AFTER_CLEAR"
     const long long BROADCAST_AFTER_CLEAR "GHESRACE_BROADCAST_AFTER_CLEAR"

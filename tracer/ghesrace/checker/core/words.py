@@ -29,6 +29,35 @@ K_NOTIFY, K_NOTIFY_END, K_NMI_REF = 15, 16, 17
 K_EDIT, K_EDIT_END, K_SHOOTDOWN = 19, 20, 21
 K_LOSS, K_MARK = 30, 31
 
+# What the next event of a context bounds (Level.pending), and whose a broadcast is (Tell.role).
+P_NOTHING, P_MAP, P_CLEAR, P_READ, P_INV = range(5)
+ROLE_MAP, ROLE_UNMAP = 1, 2
+
+# Spans: what they are, what two touch, and what came of it.
+WRITE, EDIT, CALL = range(3)
+ENTRY, TABLE, STATUS = range(3)
+OBSERVED, PREDICTED, SAME_TABLE, OTHER_TABLE, UNDECIDED = range(5)
+
+# Kinds of events that go together, as bits.
+MAPS = 1 << K_MAP | 1 << K_UNMAP
+MAP = 1 << K_MAP
+UNMAPS = 1 << K_UNMAP
+OWN = 1 << K_INV_PAGE | 1 << K_INV_RANGE | 1 << K_INV_ALL
+TOLD = 1 << K_BCAST_RANGE | 1 << K_BCAST_ALL
+TOLD_END = 1 << K_BCAST_END
+COPIES = 1 << K_COPY | 1 << K_COPY_END
+HANDLER = 1 << K_NOTIFY | 1 << K_NOTIFY_END
+ACCESSES = 1 << K_READ | 1 << K_WRITE
+BEGINS = 1 << K_NOTIFY | 1 << K_COPY
+
+# Where a slot's counts lie in a row of COUNTS numbers; the first is that of all its episodes.
+N_HANDOFFS, N_LATENT, N_FORGIVEN, N_CLASSES = 1, 2, 3, 4
+N_CAUSES = N_CLASSES + UNCERTAIN + 1
+COUNTS = N_CAUSES + INCONSISTENT + 1
+
+# Bounds of what is remembered.
+MOST_IN_DOUBT = 128  # holds whose order with one other is open; beyond: uncertain
+
 # What a probe point implies, as bits.
 PAGE_AFTER_SET, PAGE_AFTER_CLEAR, BROADCAST_AFTER_CLEAR, FLUSH_INSIDE = 1, 2, 4, 8
 MAY_ALLOCATE, MAY_FREE, UNMAPS_STATUS = 16, 32, 64

@@ -71,12 +71,16 @@ class Stale(Pattern):
 
     def take(self, decided: Decided) -> None:
         """Take the episodes that were judged."""
-        for one in decided.judged:
-            self.add(one)
+        self.predictions.take(decided.judged)
+        for one in decided.unsafe:
+            self._add(one, 1)
 
     def add(self, one: Judged, times: int = 1) -> None:
         """Take an episode that happened so many *times* alike."""
-        self.predictions.add(one)
+        self.predictions.take([one])
+        self._add(one, times)
+
+    def _add(self, one: Judged, times: int) -> None:
         if one.cls == w.NONE:
             self.observed += times
         elif one.cls == w.INCIDENTAL:

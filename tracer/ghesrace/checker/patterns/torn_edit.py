@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from ghesrace.checker.core import edits as e
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.decided import Decided
 from ghesrace.checker.core.edits import Meeting
@@ -36,9 +35,9 @@ from ghesrace.plan import Plan
 
 SAME_TABLE, OTHER_TABLE = "same table, single entries", "other tables"
 _DANGER = {
-    e.ENTRY: "both write the same page-table entry",
-    e.TABLE: "both use one page-table page, which one of them may allocate or free",
-    e.STATUS: "the handler may read the status word of the source that is being removed",
+    w.ENTRY: "both write the same page-table entry",
+    w.TABLE: "both use one page-table page, which one of them may allocate or free",
+    w.STATUS: "the handler may read the status word of the source that is being removed",
 }
 
 
@@ -70,18 +69,18 @@ class TornEdit(Pattern):
         """Take the GHES writes and handlers that met an edit, or may have."""
         self._crowded |= decided.crowded_edits
         for met in decided.met:
-            if met.result == e.SAME_TABLE:
+            if met.result == w.SAME_TABLE:
                 self.harmless[SAME_TABLE] += 1
-            elif met.result == e.OTHER_TABLE:
+            elif met.result == w.OTHER_TABLE:
                 self.harmless[OTHER_TABLE] += 1
-            elif met.result == e.UNDECIDED:
+            elif met.result == w.UNDECIDED:
                 self.undecided += 1
             else:
                 self._add(met)
 
     def _add(self, met: Meeting) -> None:
         x, y = met.edit, met.ghes
-        severity: Severity = "observed" if met.result == e.OBSERVED else "predicted"
+        severity: Severity = "observed" if met.result == w.OBSERVED else "predicted"
         if severity == "observed":
             self.observed += 1
         else:
@@ -99,7 +98,7 @@ class TornEdit(Pattern):
         who = [f"CPU {side.cpu} ({context(side.ctx)})" for side in (x, y)]
         does = [self._does(side) for side in (x, y)]
         why = f"{who[1]} {does[1]}; it {verb} {who[0]}, which {does[0]}: {_DANGER[met.danger]}"
-        if met.danger == e.ENTRY and severity == "predicted":
+        if met.danger == w.ENTRY and severity == "predicted":
             why += ", unless the edit, whose end is not traced, was over"
         steps = []
         sides: tuple[tuple[Literal["x", "y"], Span, str], ...] = (

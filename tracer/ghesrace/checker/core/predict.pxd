@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# Types for the compiler; the source is predict.py, which also runs without them.
+cimport cython
+from ghesrace.checker.core.rule cimport Judged
+from ghesrace.checker.core.state cimport Episode, Hold
+
+
+cdef class Samples:
+    cdef public bint touched
+    cdef public bint writes
+    cdef public bint bounded
+    cdef public list kept
+    cdef public bint complete
+    cdef int add(self, Episode episode) except -1
+    @cython.locals(i="long long", j="long long", x=Episode, y=Episode)
+    cdef bint helps(self, Episode episode) except -1
+    @cython.locals(kept=Episode, apart="bint")
+    cdef bint paired(self, Episode x, Episode y) except -1
+
+
+cdef class Shown:
+    cdef public long long slot
+    cdef public long long cpu
+    cdef public list exposing
+    cdef public list vulnerable
+    cdef public list bare
+    @cython.locals(episode=Episode, bounded="bint")
+    cdef int add(self, Judged one) except -1
+
+
+cdef class Predictions:
+    cdef public long long cpus
+    cdef public dict shown
+    cdef public bint told
+    @cython.locals(one=Judged, hold=Hold, shown=Shown)
+    cpdef take(self, list judged)
+    cpdef Shown of(self, long long slot, long long cpu)
+
+
+@cython.locals(a=Hold, b=Hold)
+cdef bint one_call(Episode one, Episode other) except -1
+@cython.locals(at="long long", samples=Samples)
+cdef int keep(list kinds, bint touched, bint writes, bint bounded, Episode episode) except -1
