@@ -60,6 +60,8 @@ def validate(batch: Events, plan: Plan) -> None:
         known = np.isin(losses["cause"], list(Cause))
         if not known.all() or (losses["begin"] > losses["end"]).any():
             raise InputError("a loss record has no known cause or ends before it begins", _CORRUPT)
+        if losses["count"].max() >= _MOST:
+            raise InputError("a loss record with an impossible count", _CORRUPT)
     if present[list(SUMMARY_KINDS)].any():
         named = of_kind(kind, SUMMARY_KINDS)
         if not plan.summary:
