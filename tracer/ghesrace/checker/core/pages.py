@@ -164,7 +164,9 @@ class Pages(Invalidations):
             if state.lock_page:
                 episode.pre_known = level.copy_pos >= level.edge_pos
             else:
-                episode.pre_known = level.in_handler or level.copy_pos >= level.edge_pos
+                # Without a handler the copy's entry shows the hold, but not what came before it.
+                inside = level.edge_pos <= level.copy_pos < place.pre_pos
+                episode.pre_known = level.in_handler or inside
             episode.luck_map_first = place.pre_luck_first
             episode.luck_map_pos = place.pre_luck_pos
             if state.shots:
