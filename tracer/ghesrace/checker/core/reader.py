@@ -192,7 +192,9 @@ class Reader(Pages):
                 place.outer = outer
                 place.episode = place.hold = None
             elif self.lock_page(slot) or not self.facts.has_handler(slot):
+                pre = place.pre_first  # Under a lock per report it may be this copy's hold's.
                 self.close(cpu, level, slot, ts, seq)
+                place.pre_first = pre
         level.copy_depth += 1
         level.copy_t, level.copy_seq, level.copy_pos = ts, seq, cpu.pos
         level.copy_used = False
