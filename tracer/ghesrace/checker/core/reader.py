@@ -159,6 +159,7 @@ class Reader(Pages):
         level.edge_t, level.edge_seq, level.edge_pos = ts, seq, cpu.pos
         level.edge_index = self.index
         level.in_handler = False
+        level.opening = -1
         level.copy_depth = 0
         level.copy_pos = w.NOWHERE
         for place in level.places:
