@@ -65,8 +65,10 @@ class Pages(Invalidations):
         self.last_access(cpu, episode, ts)
         if episode.waiting_flush and episode.map_flush == w.NO:
             episode.map_flush = w.MAYBE
-        if episode.waiting_flush or episode.flush_first != w.NEVER:
-            # What was taken for a flush of the map, or for luck, may be the missed unmap's.
+        of_map = episode.waiting_flush and not episode.read_seen
+        if of_map or episode.flush_first != w.NEVER:
+            # What was taken for a flush of the map, or for luck, may be the missed unmap's: if
+            # it lies behind the access, which needs the page mapped.
             episode.unmap_flush = w.MAYBE
         if episode.tell_seen:
             episode.broadcast = w.MAYBE
@@ -95,9 +97,14 @@ class Pages(Invalidations):
         # Of the first page: the lock may have been taken behind the flush.
         episode.pre_first, episode.pre_last = place.pre_first, min(place.pre_last, level.last_t)
         episode.pre_pos = place.pre_pos
-        episode.pre_known = level.copy_pos >= level.edge_pos
-        if not self.lock_page(place.slot):
-            episode.pre_known = episode.pre_known or level.in_handler
+        episode.pre_known = self.in_hold(level, place)
+
+    def in_hold(self, level: Level, place: Place) -> bool:
+        """Whether a flush before the map is surely behind the begin of its hold: the copy where
+        the lock is taken per page; else the handler, which entered before its copy did."""
+        if level.in_handler and not self.lock_page(place.slot):
+            return True
+        return level.edge_pos <= level.copy_pos < place.pre_pos
 
     def last_access(self, cpu: Cpu, episode: Episode, ts: int) -> None:
         """An access that was not traced is over here at the latest."""
@@ -161,12 +168,7 @@ class Pages(Invalidations):
             episode.pre_pos = place.pre_pos
             episode.pre_in_map = place.pre_in_map
             episode.pre_since = place.pre_since
-            if state.lock_page:
-                episode.pre_known = level.copy_pos >= level.edge_pos
-            else:
-                # Without a handler the copy's entry shows the hold, but not what came before it.
-                inside = level.edge_pos <= level.copy_pos < place.pre_pos
-                episode.pre_known = level.in_handler or inside
+            episode.pre_known = self.in_hold(level, place)
             episode.luck_map_first = place.pre_luck_first
             episode.luck_map_pos = place.pre_luck_pos
             if state.shots:
