@@ -132,9 +132,15 @@ LESS = {
             "loss-of-a-handlers-entry-in-safe-episodes",
             "loss-of-a-map-before-the-flush",
             "loss-of-a-map-of-a-safe-episode",
+            "loss-of-a-handlers-bounds-and-the-witness",
+            "loss-of-an-unmap-leaves-no-flush",
+            "loss-of-an-unmap-without-any-flush",
+            "luck-before-the-copy-lost-handler",
         ),
         "nobody stamped what lies around the loss",
     ),
+    "flush-inside-the-copy-no-handlers": "without handlers nothing is in a hold before its map",
+    "loss-of-a-map-behind-luck-no-handlers": "the hidden map's hand-off was not seen",
     "prediction-shootdown-under-way": "without copies nobody knows where a hold begins",
     "clock-does-not-matter": f"{_LOCK}, so fewer are latent",
     "race-untraced-write": "the copy's direction is not probed, only the write itself",
@@ -152,6 +158,7 @@ MORE = {
         ),
         _LOCK,
     ),
+    "open-at-the-end": "an episode that is open when the state is read last is not told",
     **dict.fromkeys(
         UNSEEN_HANDLERS,
         "no summary is made where handlers can't be seen, as in this record",
@@ -172,7 +179,8 @@ def test_litmus(path: Path, compiled: Path) -> None:
     same = facts(ours) == facts(theirs)
     assert same == (path.stem not in LESS and path.stem not in MORE), (facts(ours), facts(theirs))
     assert says_more(ours, theirs) == (path.stem in MORE), (facts(ours), facts(theirs))
-    clean = ours.verdict.word == "clean" and path.stem not in UNSEEN_HANDLERS
+    excused = (*UNSEEN_HANDLERS, "open-at-the-end")
+    clean = ours.verdict.word == "clean" and path.stem not in excused
     assert not clean or theirs.verdict.word == "clean"
 
 
