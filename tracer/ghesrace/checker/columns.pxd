@@ -3,10 +3,12 @@
 cimport cython
 from ghesrace.checker.core.rule cimport Judged as One
 from ghesrace.checker.core.state cimport Episode, Hold
+from ghesrace.checker.core.words cimport NEVER
 
 cdef long long WRITE
 cdef long long ACCESS_SEEN
 cdef long long UNMAPPED
+cdef long long UNSEEN
 
 
 # model.EPISODE; where it is not, the compiled code refuses the table.
@@ -27,5 +29,6 @@ cdef packed struct Row:
 cpdef list columns(list judged)
 @cython.locals(count="long long")
 cdef object _of_slot(long long slot, list judged)
+cdef long long _stamp(long long at) noexcept
 @cython.locals(one=One, episode=Episode, hold=Hold, i="long long")
 cdef int _fill(Row[:] rows, long long[:, :] numbers, unsigned char[:, :] flags, list judged) except -1

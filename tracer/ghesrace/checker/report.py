@@ -71,9 +71,8 @@ class Report:
     `reasons` say why the verdict can't be clean. `truncated` says that the file ends too early.
     `events` counts the events, `lost` the lost ones (None where they could not be counted), and
     `losses` the lost ones by cause. `qualified_by` names what the recording can't tell, on which
-    the verdict rests (unknowns.UNKNOWNS).
-    `losses` the lost ones by cause. `assumed_clock_ns` is the clock error that is assumed, where
-    only a larger one was proven.
+    the verdict rests (unknowns.UNKNOWNS). `assumed_clock_ns` is the clock error that is assumed,
+    where only a larger one was proven.
     """
 
     verdict: Verdict

@@ -31,6 +31,7 @@ cdef class Edits:
     cdef public list handlers
     cdef public list meetings
     cdef public bint truncated
+    cdef public long long told_until
     cdef public bint allocating
     cdef public bint freeing
     cdef public bint status
@@ -60,7 +61,7 @@ cdef class Edits:
     cdef list step(self, long long mark)
     @cython.locals(cpu=Cpu, level=Level, span=Span, ghes=Span)
     cdef int give_up(self, long long mark) except -1
-    @cython.locals(other=Span)
+    @cython.locals(one=Span, other=Span, number="long long", after="long long", error="long long")
     cdef int meet_writes(self, long long until) except -1
     cdef bint may_meet(self, Span ghes, Span edit) except -1
     @cython.locals(clocks=Clocks, error="long long")

@@ -46,6 +46,7 @@ class Edits:
         self.handlers: list[Span] = []
         self.meetings: list[Meeting] = []
         self.truncated = False
+        self.told_until = 0  # which writes met before that was told by an earlier step
         self.allocating = False
         self.freeing = False
         self.status = False
@@ -201,6 +202,7 @@ class Edits:
                     self.tell(ghes, edit, False, self.beside(ghes, edit))
         if self.allocating or self.freeing:
             self.meet_writes(until)
+        self.told_until = until
         if over:
             self.edits = lasting(self.edits, until)
         keep = earliest - 2 * error
@@ -233,12 +235,16 @@ class Edits:
     def meet_writes(self, until: int) -> None:
         """Writes of two slots on two CPUs, where one may allocate."""
         error = self.facts.error
-        for number, one in enumerate(self.writes):
+        for number in range(len(self.writes)):
+            one = self.writes[number]
             if one.last >= until:
                 continue
-            for other in self.writes[number + 1 :]:
+            for after in range(number + 1, len(self.writes)):
+                other = self.writes[after]
                 if other.t > one.last + error:
                     break
+                if max(one.last, other.last) < self.told_until:
+                    continue  # told by an earlier step
                 if other.slot != one.slot and other.cpu != one.cpu and other.last < until:
                     self.tell(other, one, False, self.beside(other, one))
 

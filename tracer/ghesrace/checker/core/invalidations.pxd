@@ -29,7 +29,7 @@ cdef class Invalidations:
     cdef int note_pre(self, Cpu cpu, Level level, long long slot, long long ts) except -1
     @cython.locals(state=SlotState, cell=Cell, episode=Episode, tell=Tell, number="long long", place=Place)
     cdef int broadcast(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long addr, unsigned long long size, long long kind) except -1
-    @cython.locals(cell=Cell, place=Place)
+    @cython.locals(cell=Cell, place=Place, tell=Tell)
     cdef void forget_tells(self, Cpu cpu, Level level, long long ctx) except *
     @cython.locals(tell=Tell, episode=Episode, cell=Cell, place=Place)
     cdef int told(self, Cpu cpu, Level level, long long ctx, long long ts) except -1

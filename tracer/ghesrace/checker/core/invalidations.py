@@ -154,6 +154,8 @@ class Invalidations:
         """A broadcast whose end was not seen may go on for ever."""
         if not level.telling:
             return
+        for tell in level.tells:
+            tell.given_up = True
         level.tells = []
         level.telling = False
         for place in level.places:

@@ -9,7 +9,8 @@ from ghesrace.checker.core.state import Cpu, SlotState
 _EPISODE_TIMES = (
     "map_first", "map_last", "read_first", "read_last", "unmap_first", "clear_last",
     "map_flush_first", "pre_first", "pre_last", "flush_first", "flush_last", "told_first",
-    "told_last", "luck_map_first", "luck_first", "luck_last",
+    "told_last", "unmap_over", "last_first", "pre_since", "luck_map_first", "luck_first",
+    "luck_last",
 )  # fmt: skip
 
 
@@ -27,11 +28,14 @@ def pull_back(slots: list[SlotState], cpu: Cpu, ts: int) -> None:
         for shot in state.shots:
             if shot.cpu == cpu.number:
                 clamp(shot, ("first", "last"), ts)
-    cpu.tasks[:] = [min(at, ts) for at in cpu.tasks]
+    for i in range(len(cpu.tasks) - 1, -1, -1):
+        if cpu.tasks[i] <= ts:
+            break
+        cpu.tasks[i] = ts
     for cell in cpu.cells:
         clamp(cell, ("inv_first", "inv_last"), ts)
     for level in cpu.levels:
-        clamp(level, ("edge_t", "copy_t", "last_t"), ts)
+        clamp(level, ("edge_t", "copy_t", "last_t", "call_t"), ts)
         for place in level.places:
             clamp(place, ("pre_first", "pre_last", "inv_first", "tell_first"), ts)
 

@@ -29,6 +29,7 @@ cdef class Losses:
     cdef public list windows
     cdef public list splits
     cdef public bint changed
+    cdef public long long newest
     cdef public long long hold_back
     cdef public long long seen
     cdef public long long page

@@ -38,6 +38,7 @@ class Losses:
         self.windows: list[Loss] = []
         self.splits: list[Loss] = []
         self.changed = False
+        self.newest = w.NEVER  # the earliest begin of the losses that were told last
         # Holds that close from then on wait: what a counted loss hid there may be told yet.
         self.hold_back = w.NEVER
         self.seen = 0  # kinds that any loss so far may have hidden
@@ -54,6 +55,7 @@ class Losses:
             kinds, count = facts.traced, 0
         loss = Loss(-1 if cpu == ALL_CPUS else cpu, begin, end, kinds, count)
         self.all.append(loss)
+        self.newest = min(self.newest, begin)
         if nmi:
             loss.late = end  # All that it hid was over before the NMI was.
         else:
@@ -72,7 +74,9 @@ class Losses:
                 self.find_pages(cpu, self.windows, self.page)
                 self.find_pages(cpu, self.splits, 2)
             safe = self.facts.hidden_map & w.PAGE_AFTER_SET
-            self.hid_episodes = self.hid_episodes or (bool(self.windows) and not safe)
+            for one in self.windows:
+                if one.end >= self.newest and not safe:
+                    self.hid_episodes = True
         return self.windows
 
     def within(self) -> list[Loss]:

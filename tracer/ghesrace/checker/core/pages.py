@@ -51,6 +51,16 @@ class Pages(Invalidations):
         self.end(cpu, level, outer, outer.last_first, seq)
         outer.hold.close, outer.hold.pos_last, outer.hold.closed = ts, cpu.pos, True
 
+    def give_up(self, cpu: Cpu, level: Level, hold: Hold, ts: int) -> None:
+        """A hold that another copy in its context has hidden is over at *ts* (ns) at the latest."""
+        place = level.places[hold.slot]
+        if place.outer is not None and place.outer.hold is hold:
+            place.outer = None
+        last = hold.episodes[len(hold.episodes) - 1]
+        if not (last.unmapped or last.left_open):
+            self.end(cpu, level, last, last.last_first, w.NEVER)
+        hold.close, hold.pos_last, hold.closed = ts, cpu.pos, True
+
     def end(self, cpu: Cpu, level: Level, episode: Episode, ts: int, seq: int) -> None:
         """An episode is over; where no unmap was seen, one was missed."""
         if episode.index_last == w.NEVER:
@@ -315,15 +325,13 @@ class Pages(Invalidations):
         outer = place.outer
         if outer is not None:
             # The unmap of a copy in which another one mapped and unmapped the slot.
-            inner = place.episode
+            inner = place.episode if place.episode is not None else place.inner
+            hold = place.hold
+            if hold is not None and hold is not outer.hold:
+                hold.close, hold.pos_last, hold.closed = ts, cpu.pos, True
             place.outer = None
             place.episode, place.hold = outer, outer.hold
-            if inner is not None:
-                inner.outer = outer
-                outer.hold.nests = inner.hold
-                inner.hold.close, inner.hold.pos_last, inner.hold.closed = ts, cpu.pos, True
-            elif place.inner is not None:
-                inner = place.inner
+            if inner is not None and inner.map_pos > outer.map_pos:
                 inner.outer = outer
                 outer.hold.nests = inner.hold
             return outer

@@ -64,7 +64,7 @@ cdef class Judge(Threatening):
     cdef bint complete(self, Hold hold, Episode episode) except -1
     @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, threat=Threat, left=Episode, unsafe=bint)
     cdef Judged judge_episode(self, SlotState state, Hold hold, long long index, Cell cell, list others)
-    @cython.locals(cpu=Cpu, hold=Hold, tell=Tell)
+    @cython.locals(cpu=Cpu, hold=Hold, tell=Tell, lasts=bint)
     cdef void prune(self, SlotState state, long long mark) except *
 
 

@@ -184,11 +184,15 @@ class Judge(Threatening):
             piece.pos_first = piece.end_pos = episode.map_pos
             piece.end_first = last_stamp(episode)
             piece.pos_last, piece.closed = hold.pos_last, True
+            piece.prepared = True
+            self.prepare(piece)
             pieces.append(piece)
         for before, after in itertools.pairwise(pieces):
             before.end_pos = before.pos_last = after.pos_first - 1
         piece.end_pos = hold.end_pos
         state.holds[at : at + 1] = pieces
+        if not in_order(state.holds):  # other CPUs' holds may lie between
+            state.holds.sort(key=_place)
 
     def judge(self, state: SlotState, hold: Hold, later: list[Hold], judged: list[Judged]) -> None:
         """Judge the episodes of a hold, and note what they leave behind on their own CPU."""
@@ -350,7 +354,8 @@ class Judge(Threatening):
             oldest = min(oldest, hold.entry)
         for cpu in self.cpus.values():
             for level in cpu.levels:
-                if level.active and level.in_handler:
+                lasts = level.active and level.in_handler
+                if lasts and level.edge_t >= mark - w.FORCE_CLOSE_NS:
                     oldest = min(oldest, level.edge_t)
         oldest -= 2 * self.facts.wait
         if state.shots:
@@ -360,7 +365,9 @@ class Judge(Threatening):
             return
         keep = []
         for tell in state.tells:
-            if tell.last == w.NEVER or tell.last >= oldest:
+            if tell.last == w.NEVER and tell.given_up and tell.first < oldest:
+                state.old_last[tell.sender] = w.NEVER  # its end was missed: it may go on
+            elif tell.last == w.NEVER or tell.last >= oldest:
                 keep.append(tell)
             else:
                 sender = tell.sender

@@ -50,11 +50,11 @@ cdef class Core:
     cdef long long scan(self, object batch) except? -1
     @cython.locals(state=SlotState)
     cdef int learn(self, object batch) except -1
-    @cython.locals(state=SlotState, hold=Hold, cpu=Cpu, level=Level)
-    cdef int force(self, long long before) except -1
-    @cython.locals(cpu=Cpu, level=Level, place=Place)
+    @cython.locals(state=SlotState, hold=Hold, cpu=Cpu, level=Level, place=Place, over="long long", at="long long")
+    cdef int force(self, long long mark) except -1
+    @cython.locals(state=SlotState, hold=Hold)
     cpdef list finish(self)
-    @cython.locals(hold=Hold, episode=Episode)
-    cdef void cut(self, Cpu cpu, Place place) except *
+    @cython.locals(cpu=Cpu, episode=Episode)
+    cdef int cut(self, Hold hold) except -1
 
 

@@ -14,7 +14,7 @@ from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.rule import Judge, Judged
-from ghesrace.checker.core.state import Cpu, Place, SlotState
+from ghesrace.checker.core.state import Hold, SlotState
 from ghesrace.plan import Plan
 
 if not TYPE_CHECKING and cython.compiled:
@@ -48,7 +48,7 @@ class Core:
         if mark == self.mark:
             return []
         self.mark = mark
-        self.force(mark - w.FORCE_CLOSE_NS)
+        self.force(mark)
         self.met += self.edits.step(mark)
         return self.judge.step(mark)
 
@@ -110,33 +110,38 @@ class Core:
             else:
                 self.unknown = True
 
-    def force(self, before: int) -> None:
+    def force(self, mark: int) -> None:
         """No handler holds a slot's lock for a second: where it ended was not seen."""
         for state in self.slots:
             for hold in state.holds:
-                if not hold.closed and hold.map_first < before:
-                    cpu = self.reader.cpus[hold.cpu]
-                    level = cpu.levels[hold.ctx]
-                    self.reader.settle(cpu, level, hold.ctx, before)
-                    self.reader.close(cpu, level, hold.slot, before, w.NEVER)
+                over = hold.map_first + w.FORCE_CLOSE_NS
+                if hold.closed or over >= mark:
+                    continue
+                cpu = self.reader.cpus[hold.cpu]
+                level = cpu.levels[hold.ctx]
+                at = max(over, level.last_t)
+                place = level.places[hold.slot]
+                if place.hold is hold:
+                    self.reader.settle(cpu, level, hold.ctx, at)
+                    self.reader.close(cpu, level, hold.slot, at, w.NEVER)
+                else:
+                    self.reader.give_up(cpu, level, hold, at)
 
     def finish(self) -> list[Judged]:
         """The stream is over: judge what is left."""
-        for cpu in self.reader.cpus.values():
-            for level in cpu.levels:
-                for place in level.places:
-                    if place.hold is not None:
-                        self.cut(cpu, place)
+        for state in self.slots:
+            for hold in state.holds:
+                if not hold.closed:
+                    self.cut(hold)
         self.met += self.edits.step(w.NEVER)
         return self.judge.step(w.NEVER)
 
-    def cut(self, cpu: Cpu, place: Place) -> None:
+    def cut(self, hold: Hold) -> None:
         """The end of the stream leaves a hold open: that is no missed probe."""
-        episode, hold = place.episode, place.hold
-        if hold is None:
-            return
+        cpu = self.reader.cpus[hold.cpu]
+        episode = hold.episodes[len(hold.episodes) - 1]
         hold.closed, hold.close, hold.pos_last = True, w.NEVER, w.NEVER
-        if episode is not None and not episode.unmapped:
+        if not (episode.unmapped or episode.left_open):
             episode.unmap_first = max(episode.map_first, episode.read_first)
             episode.clear_pos_first = episode.map_pos
             if episode.waiting_flush and episode.map_flush == w.NO:

@@ -198,6 +198,7 @@ cdef class Tell:
     cdef public bint known
     cdef public Episode episode
     cdef public long long role
+    cdef public bint given_up
 
 
 cdef class Shot:
@@ -206,8 +207,6 @@ cdef class Shot:
     cdef public long long last
 
 
-@cython.freelist(64)
-@cython.no_gc
 cdef class Gap:
     cdef public long long kinds
     cdef public long long cpu

@@ -282,6 +282,7 @@ class Tell:
         self.known = True  # whether it surely covers the slot
         self.episode: Episode | None = None  # whose unmap or map it belongs to
         self.role = NO  # 1: of the map, 2: of the unmap
+        self.given_up = False  # its end was missed
 
 
 @cython.no_gc
@@ -296,6 +297,9 @@ class Shot:
         self.last = NEVER
 
 
+@cython.no_gc
+@cython.freelist(64)
+@cython.cclass
 class Gap:
     """An event of these kinds that the kernel's code must have made on *cpu* between two stamps,
     and that was not recorded: the unmap of a map, or the map of an unmap."""
