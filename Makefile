@@ -130,7 +130,8 @@ BUILD_REQUIRES = $$($(VENV)/bin/python -c \
 
 # What `make install` and `make deb` put beside Debian's own packages.
 build/bundle/.done: $(VENV)/.ghesrace setup.cfg setup.py | build-packages
-build/bundle/.done: $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c')
+build/bundle/.done: $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c' \
+	-o -name '*.pxd' -o -name '*.j2' -o -name '*.css' -o -name '*.js') packaging/bundle.sh
 	$(call say,bundle)
 	packaging/bundle.sh $(VENV)/bin/python build/bundle
 	touch $@
@@ -167,8 +168,6 @@ deb-arm64: test-venv arm64-packages
 soak: lab-venv
 	$(call say,soak: half an hour in a guest)
 	$(VENV)/bin/python -m tests.soak
-
-N := 10000
 
 # Goes on where it stopped; begins anew with `rm build/worlds.json`. Fails if anything is wrong.
 N := 20000

@@ -19,6 +19,7 @@ rm -rf "$folder"
 # shellcheck disable=SC2086
 "$python" -m pip install --quiet --no-compile --target "$folder" $wheels \
     'numpy>=1.26' 'pyarrow>=15' 'msgspec>=0.18'
+rm -rf build/lib build/lib.* build/bdist.*  # a module that was moved would be shipped twice
 GHESRACE_COMPILE=$compile "$python" -m pip install --quiet --no-compile --no-deps \
     --target "$folder" --upgrade .
 [ "$arch" = native ] || "$python" -m lab.kernels.extensions "$folder"

@@ -168,6 +168,9 @@ def test_standard_input_is_dash() -> None:
     done = subprocess.run(command, input=data, capture_output=True, env=os.environ)
     assert done.returncode == 3
     assert b'"verdict": "clean"' in done.stdout
+    with (CORPUS / "long-decimals.txt").open("rb") as file:  # `check - < FILE` is no pipe
+        done = subprocess.run(command, stdin=file, capture_output=True, env=os.environ)
+    assert b'"verdict": "clean"' in done.stdout
     closed = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
     done = subprocess.run(closed, capture_output=True, env=os.environ)
     assert done.returncode == 2

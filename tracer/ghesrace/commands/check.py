@@ -35,6 +35,8 @@ from ghesrace.render.text import print_report, print_short
 from ghesrace.sources import Source
 from ghesrace.sources.files import open_file
 
+from .output import spare_inputs
+
 # Of several files the worst one's code is returned, in this order.
 _PRECEDENCE = (4, 2, 1, 3, 0)
 
@@ -77,6 +79,7 @@ def _check(args: argparse.Namespace) -> int:
     timelines: list[Timeline | None] = []
     codes = []
     redactor = Redactor()  # One for all, so that equal addresses stay equal.
+    spare_inputs(args.output, [*args.files, args.map])
     with ExitStack() as stack:
         out: Any = sys.stdout
         if args.output is not None:
@@ -155,6 +158,10 @@ def _judge_file(
     except GhesraceError as error:
         print(f"ghesrace: {error}", file=sys.stderr)
         return Failure.of(str(path), error)
+    except OSError as error:
+        told = InputError(f"can't read {path}: {error.strerror or error}", "copy the file again")
+        print(f"ghesrace: {told}", file=sys.stderr)
+        return Failure.of(str(path), told)
     for warning in source.warnings:
         print(f"ghesrace: warning: {warning}", file=sys.stderr)
     result = engine.report()

@@ -31,6 +31,8 @@ from ghesrace.sources import FileSource
 from ghesrace.sources.files import open_file
 from ghesrace.sources.in_time import InTime
 
+from .output import spare_inputs
+
 _AROUND = 50_000  # ns before and after a finding
 
 
@@ -55,6 +57,7 @@ def _show(args: argparse.Namespace, source: FileSource) -> int:
     if args.around is not None:
         finding, around = _around(args.around, source)
         selection.windows = around
+    spare_inputs(args.output, [args.file, args.map])
     try:
         with ExitStack() as stack:
             out: Any = sys.stdout

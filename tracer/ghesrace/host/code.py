@@ -86,7 +86,7 @@ class Kcore:
                 try:
                     with self._path.open("rb") as file:
                         file.seek(offset + begin - address)
-                        block = file.read(BLOCK) or b""
+                        block = file.read(min(BLOCK, address + length - begin)) or b""
                 except OSError:
                     return b""
                 # The kernel hands out zeros for pages that it can't read.

@@ -37,6 +37,8 @@ class Judgement:
         {}
         """
         report, host = redactor.report(self.report), redactor.host(self.host)
+        if "source" in self.host:
+            host["source"] = name  # It says that the trace is another tool's.
         file = None if self.file is None else name
         return replace(self, file=file, report=report, host=host, redacted=True)
 

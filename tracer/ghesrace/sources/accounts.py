@@ -33,6 +33,13 @@ from ghesrace.points import families
 
 from .tracefs import Instance
 
+_MOST_COUNTED = 2**62  # no counter of a kernel gets there
+
+
+def _count(digits: str) -> int:
+    """Return a counter's value; in a file that somebody sent it may have any number of digits."""
+    return min(int(digits), _MOST_COUNTED) if len(digits) < 20 else _MOST_COUNTED
+
 
 def parse_stats(text: str) -> dict[str, int]:
     """Read the text of per_cpu/cpuN/stats into a dictionary from counter name to number. Lines
@@ -45,7 +52,7 @@ def parse_stats(text: str) -> dict[str, int]:
     for line in text.splitlines():
         name, _, value = line.partition(":")
         if value.strip().isdecimal():
-            stats[name] = int(value)
+            stats[name] = _count(value.strip())
     return stats
 
 
@@ -60,7 +67,7 @@ def parse_profile(text: str) -> dict[str, tuple[int, int]]:
     for line in text.splitlines():
         words = line.split()
         if len(words) == 3 and words[1].isdecimal() and words[2].isdecimal():
-            profile[words[0]] = int(words[1]), int(words[2])
+            profile[words[0]] = _count(words[1]), _count(words[2])
     return profile
 
 

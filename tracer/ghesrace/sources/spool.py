@@ -87,7 +87,8 @@ def spooled(path: Path, max_bytes: int = MAX_BYTES) -> Spool | None:
             begin = file.peek(8)[:8]
             how = next((name for magic, name in _MAGICS.items() if begin.startswith(magic)), "")
             # Files of /proc and tracefs have no size, and change while they are read.
-            if not how and stat.S_ISREG(state.st_mode) and (state.st_size or not begin):
+            named = path != STDIN and stat.S_ISREG(state.st_mode)
+            if not how and named and (state.st_size or not begin):
                 return None
             return _filled(path, file, how, max_bytes)
     except IsADirectoryError:

@@ -21,6 +21,7 @@ from ghesrace.checker.report import SlotCounts
 from ghesrace.render.faults import Fault, faults
 from ghesrace.render.findings import counts, explained, heads, title
 from ghesrace.render.judgement import Failure, Judgement
+from ghesrace.render.layout import printable
 from ghesrace.render.lines import seconds
 from ghesrace.render.names import frame_source
 from ghesrace.render.text import head, matter, pattern_text
@@ -97,6 +98,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters["seconds"] = seconds
+    environment.filters["printable"] = printable
     style, script = _resource("style.css"), _resource("script.js")
     shown = [
         one if isinstance(one, Failure) else _shown(one, timeline, every)
@@ -182,7 +184,7 @@ def _facts(judged: Judgement, timeline: Timeline | None) -> list[tuple[str, str]
         duration = f"{(timeline.end - timeline.begin) / 1e9:,.3f} s"
     lost = "an unknown number of" if result.lost is None else f"{result.lost:,}"
     return [
-        ("File", judged.file or "judged live"),
+        ("File", printable(judged.file or "judged live")),
         ("Host", str(name) if name else "not recorded"),
         ("Kernel", f"Linux {host.get('release') or plan.release} ({plan.arch})"),
         ("Firmware", "; ".join(sources) or "error sources (HEST) not recorded"),

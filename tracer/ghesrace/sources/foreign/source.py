@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ghesrace.errors import InputError, UsageError
-from ghesrace.events import Cause, Events, Kind, loss, mark
+from ghesrace.events import ALL_CPUS, Cause, Events, Kind, loss, mark
 from ghesrace.plan import Plan, Unseen
 from ghesrace.sources.foreign.dat.header import MAGIC
 from ghesrace.sources.foreign.dat.reader import DatReader, open_dat
@@ -125,19 +125,20 @@ class ForeignSource:
         """Yield losses that the trace counts or shows without saying when they happened."""
         for stats in self._reader.stats:
             cpu = stats.get("CPU", -1)
-            if cpu not in self._survey.cpus:
-                continue
             dropped = stats.get("dropped events", 0) + stats.get("commit overrun", 0)
             if dropped > 0:
-                yield loss(start, end, Cause.DROPPED, cpu, dropped)
+                known = cpu in self._survey.cpus
+                yield loss(
+                    start, end, Cause.DROPPED, cpu if known else ALL_CPUS, min(dropped, 2**31)
+                )
         told = sum(max(s.get("overrun", 0), 0) for s in self._reader.stats)
         more = told - self.counters["lost:overrun"]
         if more > 0 and not self.counters["uncounted losses"]:
-            yield loss(start, end, Cause.OVERRUN, count=more)
+            yield loss(start, end, Cause.OVERRUN, count=min(more, 2**31))
         for point, use in enumerate(self._survey.uses.values()):
             missed = self._reader.missed.get(use.event.name, 0)
             if missed > 0:
-                yield loss(start, end, Cause.MISSED, count=missed, point=point)
+                yield loss(start, end, Cause.MISSED, count=min(missed, 2**31), point=point)
         if self.truncated:
             yield loss(start, end, Cause.TRUNCATED)
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ghesrace.errors import InputError
+
 from .forms import STAMPED
 from .lines import Text, pc
 
@@ -57,8 +59,11 @@ class Buffers:
         found, first, counts = np.unique(names, return_index=True, return_counts=True)
         for at in np.argsort(first).tolist():  # in the order of the text
             name, count = found[at], counts[at]
-            if name in self.counts or len(self.counts) < _MOST:
-                self.counts[str(name)] += int(count)
+            if name not in self.counts and len(self.counts) >= _MOST:
+                raise InputError(
+                    f"its lines are of more than {_MOST} buffers", "give them one by one"
+                )
+            self.counts[str(name)] += int(count)
 
 
 def only(lines: Text, buffer: str) -> Text:

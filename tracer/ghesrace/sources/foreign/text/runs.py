@@ -64,9 +64,11 @@ class Runs:
                 break
             self._open(int(ts[begin]))
             known, start = set(), begin
-        for head in heads:
-            if head >= start:
-                self._closed |= known | set(cpu[start:head].tolist())
+        seen, at = set(known), start
+        for head in sorted({head for head in heads if head >= start}):
+            seen.update(cpu[at:head].tolist())
+            at = head
+            self._closed |= seen
         if len(ts):
             self._before = int(ts[-1])
         return offsets

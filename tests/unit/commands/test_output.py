@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a report is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ghesrace import cli
+from tests.build.paths import REPO
+
+EXAMPLE = REPO / "examples" / "stock.arrows"
+
+
+@pytest.mark.parametrize(
+    "command", [("check", "--format", "json"), ("show",), ("check", "--format", "html")]
+)
+def test_an_input_is_not_written_over(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a slip of the fingers empties the only evidence of a race."""
+    path = tmp_path / "host.arrows"
+    shutil.copy(EXAMPLE, path)
+    before = path.read_bytes()
+    link = tmp_path / "link.arrows"
+    link.symlink_to(path)
+    for output in (path, link):
+        assert cli.main([*command, "-o", str(output), str(path)]) == 2
+        assert "is an input" in capsys.readouterr().err
+    assert path.read_bytes() == before

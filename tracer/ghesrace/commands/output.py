@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This is about the file that a report is written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ghesrace.errors import UsageError
+
+
+def spare_inputs(output: Path | None, inputs: Iterable[Path | None]) -> None:
+    """Raise UsageError if *output* is one of the files that the report is about: it would be empty
+    before it was read.
+
+    >>> spare_inputs(Path("report.html"), [Path("host.arrows"), None])
+    """
+    for path in inputs:
+        if output is None or path is None or not (path.exists() and output.exists()):
+            continue
+        if path.samefile(output):
+            raise UsageError(f"{output} is an input", "choose another place with -o")
