@@ -14,7 +14,7 @@ from .parse import Case
 
 
 def judged(case: Case) -> Report:
-    """The report of today's engine. The stream comes in one piece."""
+    """The report of the engine. The stream comes in one piece."""
     engine = Engine(case.plan)
     engine.feed(case.stream)
     engine.finish()

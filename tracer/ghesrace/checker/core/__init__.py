@@ -12,7 +12,7 @@ How the bounds propagate
 **Effects.** An effect has an earliest time, its stamp, and a latest, the stamp of the next event in
 its context or in one that this interrupted (`Level.pending`, `Reader.settle`). A broadcast is over
 at its own end event. A stamp that the buffer shows to be late is pulled back to its successor's
-(`Reader.pull_back`). Within a CPU places in the buffer are compared, between CPUs times: an effect
+(`late.pull_back`). Within a CPU places in the buffer are compared, between CPUs times: an effect
 is surely before another if its latest time and the clock error are before the other's earliest.
 
 **Holds.** A hold begins before its first map's stamp (`begin_last`; under a report's lock before

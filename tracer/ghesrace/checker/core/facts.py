@@ -19,7 +19,6 @@ _BITS = {
     "may-free": w.MAY_FREE,
     "unmaps-status": w.UNMAPS_STATUS,
 }
-_EVERY_PAGE = (w.K_MAP, w.K_UNMAP, w.K_COPY, w.K_COPY_END)
 
 
 class Facts:

@@ -8,7 +8,7 @@ from ghesrace.checker.core.facts import ALL_CPUS, Facts
 from ghesrace.checker.core.state import Cpu, Gap, SlotState
 from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, TOLD, UNMAPS
 
-C_NMI_UNMATCHED, C_CLOCK = 4, 7
+C_NMI_UNMATCHED = 4
 MOST = 256  # windows that are told apart; older ones become one
 
 

@@ -16,7 +16,6 @@ cdef class Episode:
     cdef public long long map_first
     cdef public long long map_last
     cdef public long long map_pos
-    cdef public long long map_seen
     cdef public bint read_seen
     cdef public long long read_first
     cdef public long long read_last
@@ -86,7 +85,6 @@ cdef class Hold:
     cdef public long long map_first
     cdef public long long begin_last
     cdef public long long end_first
-    cdef public long long end_last
     cdef public long long close
     cdef public long long pos_first
     cdef public long long end_pos
@@ -137,7 +135,6 @@ cdef class Level:
     cdef public long long pending
     cdef public Episode pending_episode
     cdef public Episode pending_other
-    cdef public bint inv_slots
     cdef public bint telling
     cdef public long long tell_first
     cdef public long long tell_pos

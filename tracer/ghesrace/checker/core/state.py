@@ -48,7 +48,6 @@ class Episode:
         self.map_first = 0
         self.map_last = NEVER
         self.map_pos = 0
-        self.map_seen = NO  # whether the mapping function is known to be over before the access
         self.read_seen = False
         self.read_first = 0
         self.read_last = NEVER
@@ -112,7 +111,7 @@ class Hold:
     """The episodes of one CPU under one hold of the slot's lock.
 
     `begin_last` is the latest time at which it may have begun to have effects, `end_first` the
-    earliest at which all of them may be over, `end_last` the latest.
+    earliest at which all of them may be over.
     """
 
     def __init__(self, cpu: int, ctx: int, slot: int) -> None:
@@ -139,7 +138,6 @@ class Hold:
         self.map_first = 0
         self.begin_last = NEVER
         self.end_first = 0
-        self.end_last = NEVER
         self.close = NEVER
         self.pos_first = 0
         self.end_pos = 0  # of the last effect's event
@@ -190,7 +188,6 @@ class Level:
         self.pending = 0
         self.pending_episode: Episode | None = None
         self.pending_other: Episode | None = None
-        self.inv_slots = False
         # A broadcast that has not ended.
         self.telling = False
         self.tell_first = 0

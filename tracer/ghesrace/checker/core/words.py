@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The numbers that the core's states hold: bounds, classes, causes, kinds of events.
 
-Plain ints, equal to the enums that everybody else uses (`events.Kind`, `tlb.Class`, `tlb.Why`):
+Plain ints, equal to the enums that everybody else uses (`events.Kind`, `model.Class`, `model.Why`):
 the core is compiled, and an enum's member is an object. A test holds them equal.
 """
 
