@@ -165,9 +165,12 @@ def windows(both: Both, episodes: list[int], lost: int) -> Iterator[Events]:
     with another number of *episodes* of a slot than *lost* events explain."""
     ts, kind = both.full["ts"].astype(np.int64), both.full["kind"]
     maps, names = kind == Kind.MAP, np.arange(len(episodes))
-    # Just behind the one map or the other, and just before: between two all moments are alike.
-    # The compiler comes first, so the summary most likely began late.
-    begins = [both.began, *(t + 1 for t in maps_within(both.full, both.began, both.attached))][::-1]
+    # Just behind the one map or the other, and just before: who begins between a map and its flush
+    # sees an unmap without a map. The compiler comes first, so the summary most likely began late.
+    here = [int(t) for t in maps_within(both.full, both.began, both.attached)]
+    later = ts[maps & (ts > both.attached)]
+    before = [*here, *([int(later.min())] if len(later) else [])]
+    begins = [both.began, *sorted({*before, *(t + 1 for t in here)})][::-1]
     ends = [*maps_within(both.full, both.stopping, both.stopped), both.stopped]
     for begin in begins:
         for end in ends:

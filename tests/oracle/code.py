@@ -90,6 +90,7 @@ class _Context:
     # still waits for its flush.
     pre: dict[int, list[Ev]] = field(default_factory=dict)
     flushing: dict[int, tuple[Episode, bool]] = field(default_factory=dict)
+    flushed: dict[int, Episode] = field(default_factory=dict)  # by its own flush, in this hold
     symbol: dict[int, Episode] = field(default_factory=dict)
 
 
@@ -271,6 +272,7 @@ class _Reader:
         if hold is not None and hold.over is None:
             hold.over = event
         here.flushing.pop(slot, None)
+        here.flushed.pop(slot, None)
         here.pre.pop(slot, None)
 
     def end_without_unmap(self, episode: Episode, event: Ev) -> None:
@@ -314,6 +316,7 @@ class _Reader:
         stack.append(episode)
         here.symbol[slot] = episode
         here.flushing.pop(slot, None)
+        here.flushed.pop(slot, None)
 
     def episode(self, here: _Context, hold: Hold) -> Episode:
         made = Episode(hold.slot, self.cpu, here.ctx, len(self.code.episodes), hold)
@@ -340,6 +343,7 @@ class _Reader:
         episode.unmap = event
         here.pre.pop(slot, None)
         here.flushing[slot] = (episode, True)
+        here.flushed.pop(slot, None)
 
     def access(self, here: _Context, event: Ev) -> None:
         stack = here.open.get(event.slot)
@@ -367,9 +371,16 @@ class _Reader:
                         stack[-1].in_symbol.append(event)
                 continue
             flushing = here.flushing.get(slot)
+            flushed = here.flushed.get(slot)
+            told = event.kind in (Kind.BCAST_RANGE, Kind.BCAST_ALL)
             if flushing is not None and (flushing[1] or event.exactly(page)):
                 flushing[0].unmap_flush = event
+                if not told:
+                    here.flushed[slot] = flushing[0]
                 del here.flushing[slot]
+            elif flushed is not None and told and event.exactly(page):
+                flushed.unmap_flush = event  # of exactly the page, behind the unmap's own flush
+                del here.flushed[slot]
             elif event.exactly(page):
                 here.pre.setdefault(slot, []).append(event)
 

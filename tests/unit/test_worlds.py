@@ -32,13 +32,13 @@ def reasons(one: World) -> list[str]:
 # How many worlds of each mode `make test` judges, in so many tests that may run side by side:
 # 20,000, some two minutes of CPU time compiled.
 WORLDS = {
-    "plain": 100,
-    "order": 250,
-    "start": 200,
-    "loss": 300,
-    "many": 60,
-    "pairs": 60,
-    "unrecorded": 100,
+    "plain": 2000,
+    "order": 5000,
+    "start": 4000,
+    "loss": 5000,
+    "many": 1500,
+    "pairs": 1000,
+    "unrecorded": 1500,
 }
 PIECES = 4
 

@@ -97,6 +97,13 @@ class Invalidations:
             self.note_pre(cpu, level, number, ts)
         return False
 
+    def ends_unmap(self, level: Level, episode: Episode, exact: bool) -> bool:
+        """Whether a broadcast belongs to an unmap: the first of exactly the page, which code may
+        send behind its own flush, or what directly follows the unmap."""
+        if exact:
+            return episode.told_first == w.NEVER
+        return self.unflushed(episode) and self.direct(level)
+
     def unflushed(self, episode: Episode) -> bool:
         """Whether an unmap still waits for its flush: the first own one, or broadcast."""
         return episode.flush_first == w.NEVER and episode.told_first == w.NEVER
@@ -134,7 +141,7 @@ class Invalidations:
                     tell.episode, tell.role = episode, w.ROLE_MAP
                     if episode.map_flush == w.NO:
                         episode.map_flush, episode.map_flush_first = w.MAYBE, ts
-            elif episode is not None and self.unflushed(episode) and (exact or self.direct(level)):
+            elif episode is not None and self.ends_unmap(level, episode, exact):
                 tell.episode, tell.role = episode, w.ROLE_UNMAP
                 episode.broadcast, episode.told_first = w.SURE, ts
                 episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos

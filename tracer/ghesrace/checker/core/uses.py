@@ -57,6 +57,8 @@ def inside(one: Episode, other: Episode) -> int:
         return w.SURE if high.map_pos < low.last_pos else w.MAYBE
     if high.map_pos < low.clear_pos_first:
         return w.SURE
-    if high.map_pos >= low.clear_pos_last or high.hold.ctx < w.NMI:
-        return w.NO
-    return w.MAYBE
+    if high.hold.ctx < w.NMI:
+        return w.NO  # It found the lock free.
+    if high.map_first < over(low):
+        return w.SURE  # It lies inside the unmap, whose flush or return lies behind it.
+    return w.NO if high.map_pos >= low.clear_pos_last else w.MAYBE
