@@ -137,6 +137,12 @@ static inline void inv_range(u64 level, struct state *st, u64 k, struct slot *s,
 		inv_more(level, st, k, s, direct);
 }
 
+/* A broadcast of exactly the page behind the unmap's own flush: code may send both. */
+static inline u64 follows(struct state *st, struct own *o, struct slot *s, u64 level)
+{
+	return o->state == TAIL_FLUSHED && in_tail(st, o, level) && s->told_maybe <= o->number;
+}
+
 static inline void broadcast(u64 level, struct state *st, u64 k, struct slot *s, u64 exact,
 			     u64 direct)
 {
@@ -144,8 +150,9 @@ static inline void broadcast(u64 level, struct state *st, u64 k, struct slot *s,
 
 	o->telling_level = level;
 	__sync_fetch_and_add(&s->telling, 1); /* for ever, if its end is missed */
-	if ((exact || direct) && unflushed(st, o, level)) {
-		flushed(st, o, s);
+	if (((exact || direct) && unflushed(st, o, level)) || (exact && follows(st, o, s, level))) {
+		if (o->state == TAIL)
+			flushed(st, o, s);
 		o->telling = o->number | (exact ? 0 : DIRECT);
 		s->told_maybe = most(s->told_maybe, o->number + 1);
 		o->shapes[EXPOSING].known = o->shapes[EXPOSING].sure;

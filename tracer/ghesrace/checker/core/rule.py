@@ -190,9 +190,9 @@ class Judge(Threatening):
         for before, after in itertools.pairwise(pieces):
             before.end_pos = before.pos_last = after.pos_first - 1
         piece.end_pos = hold.end_pos
-        state.holds[at : at + 1] = pieces
-        if not in_order(state.holds):  # other CPUs' holds may lie between
-            state.holds.sort(key=_place)
+        # Other CPUs' holds may lie between the first piece, which is judged now, and the others.
+        behind = sorted((*pieces[1:], *state.holds[at + 1 :]), key=_place)
+        state.holds[at:] = (pieces[0], *behind)
 
     def judge(self, state: SlotState, hold: Hold, later: list[Hold], judged: list[Judged]) -> None:
         """Judge the episodes of a hold, and note what they leave behind on their own CPU."""

@@ -133,6 +133,7 @@ LESS = {
             "loss-of-a-map-before-the-flush",
             "loss-of-a-map-of-a-safe-episode",
             "loss-of-a-handlers-bounds-and-the-witness",
+            "copy-in-a-copy-that-never-ends",
             "loss-of-an-unmap-leaves-no-flush",
             "loss-of-an-unmap-without-any-flush",
             "luck-before-the-copy-lost-handler",
