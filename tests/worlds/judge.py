@@ -18,6 +18,7 @@ from ghesrace.checker.report import Report
 from ghesrace.events import Events, Kind
 from ghesrace.plan import Plan
 
+from .kernel import Does
 from .truth import Episode, Truth, reorders
 from .world import Played, World, maps, play
 
@@ -130,6 +131,26 @@ def judge(played: Played, engine: Any = Engine, turns: Sequence[str] = TURNS) ->
     return found
 
 
+def acts_late(played: Played) -> bool:
+    """Whether an invalidation that was recorded before the start, and so dropped, takes effect
+    behind it, because an interruption of its context comes between: nothing shows that."""
+    world, early = played.world, played.recording.early
+    if world.start is None:
+        return False
+    late = {
+        (effect.task, effect.page, effect.does, effect.part)
+        for effect in played.history.effects
+        if effect.does in (Does.FLUSH, Does.TELL) and effect.at >= world.start
+    }
+    return any(
+        (task, op.page, does, op.part) in late
+        for task, step in early
+        if task >= 0
+        for op in [world.kernel.ops(world.tasks[task])[step]]
+        for does in op.does
+    )
+
+
 def promised(played: Played) -> bool:
     """Whether the rules promise anything about this world's episodes.
 
@@ -137,6 +158,8 @@ def promised(played: Played) -> bool:
     missing, each the last of a copy whose begin and end were seen (DESIGN, "Losses").
     """
     world, recording = played.world, played.recording
+    if acts_late(played):
+        return False
     if world.told or not recording.lost:
         return True
     for task, step in recording.lost:
