@@ -148,7 +148,7 @@ deb: build/bundle/.done
 
 nightly: oracle worlds mutate sanitize matrix
 
-# Prints each kind of wrong answer; fails on one that tests/oracle/wrong-today.txt does not name.
+# Prints each kind of wrong answer; fails on one that tests/oracle/known.txt does not name.
 ORACLE_RECORDS := 1000000
 oracle: test-venv
 	$(call say,the checker beside every world of small records)

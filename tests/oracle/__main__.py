@@ -28,7 +28,7 @@ from .record import Record
 from .shrink import case
 
 SAVE_EVERY = 60.0  # seconds
-KNOWN = Path(__file__).parent / "wrong-today.txt"
+KNOWN = Path(__file__).parent / "known.txt"
 
 
 def main() -> int:
