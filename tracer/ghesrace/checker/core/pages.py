@@ -199,7 +199,7 @@ class Pages(Invalidations):
         place = level.places[slot]
         hold = Hold.of(cpu.number, ctx, slot)
         hold.map_first, hold.begin_last, hold.pos_first = ts, ts, cpu.pos
-        hold.entry = level.edge_t
+        hold.entry, hold.edge_pos = level.edge_t, level.edge_pos
         if level.in_handler:
             hold.entry_pos = level.edge_pos
         hold.in_handler = level.in_handler

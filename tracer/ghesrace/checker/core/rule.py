@@ -181,6 +181,7 @@ class Judge(Threatening):
             episode.hold = piece
             piece.map_first, piece.begin_last = episode.map_first, episode.map_last
             piece.entry, piece.close = hold.entry, hold.close
+            piece.edge_pos = hold.edge_pos
             piece.pos_first = piece.end_pos = episode.map_pos
             piece.end_first = last_stamp(episode)
             piece.pos_last, piece.closed = hold.pos_last, True

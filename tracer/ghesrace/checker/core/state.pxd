@@ -77,6 +77,7 @@ cdef class Hold:
     cdef public long long slot
     cdef public list episodes
     cdef public long long seq_entry
+    cdef public long long edge_pos
     cdef public long long entry_pos
     cdef public bint in_handler
     cdef public bint copied

@@ -130,6 +130,7 @@ class Hold:
         self.slot = slot
         self.episodes: list[Episode] = []
         self.seq_entry = 0
+        self.edge_pos = NOWHERE  # where its context began, or went on behind another handler
         self.entry_pos = NOWHERE  # where the lock was not taken yet, if that was seen
         self.in_handler = False  # whether its handler's entry was seen
         self.copied = False  # whether its copy's entry was seen

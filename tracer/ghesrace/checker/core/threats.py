@@ -76,7 +76,7 @@ class Threatening(Leaving):
         begin = max(hold.entry_pos, cell.last_pos)
         if begin == w.NOWHERE and self.facts.traced & BEGINS and not hold.copied:
             return False  # it lies before the start, and may have invalidated there
-        return episode.luck_pos_last <= begin
+        return episode.luck_pos_last <= max(begin, hold.edge_pos)
 
     def maybe_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
         """Whether a hold may lie behind the last sure invalidation of this CPU's own."""
