@@ -156,6 +156,9 @@ def _repairs(record: Record, faults: int, depth: int = 3) -> Iterator[Record]:
                                 yield insert(record, gap, less)
                         elif left < faults:
                             yield from _repairs(made, left, depth - 1)
+                        elif left == faults and kind == MAP:
+                            # An access without either: with its map, it still has no unmap.
+                            yield from _repairs(made, left, min(depth - 1, 1))
 
 
 def _gaps(record: Record) -> Iterator[Gap]:

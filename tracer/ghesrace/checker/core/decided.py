@@ -22,8 +22,9 @@ class Decided:
     one slot that surely overlap, and whether that assumes that the clocks agree; `not_ordered`
     counts the uses, of all `uses`, that the clocks leave open. `met` are GHES writes that met, or
     may have met, a page-table edit, and `sent` are shootdowns from where none may be sent.
-    `open_ends` counts maps without an unmap. `hid` tells whether losses may have hidden a whole
-    episode, and `hid_kinds` (bits by Kind) what any of them may have hidden.
+    `open_ends` counts maps without an unmap, and `strays` accesses without either. `hid` tells
+    whether losses may have hidden a whole episode, and `hid_kinds` (bits by Kind) what any of them
+    may have hidden.
     """
 
     judged: list[Judged]
@@ -35,6 +36,7 @@ class Decided:
     uses: int
     not_ordered: int
     open_ends: int
+    strays: int
     hid: bool
     hid_kinds: int
     crowded_edits: bool
@@ -56,12 +58,13 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         judge.uses,
         judge.not_ordered,
         reader.open_ends,
+        judge.strays,
         bool(losses.pages()) and losses.hid_episodes,
         losses.seen,
         core.edits.truncated,
     )
     judge.not_safe, judge.hidden_maps = [], 0
     judge.overlaps, core.met, reader.shootdowns = [], [], []
-    judge.uses = judge.not_ordered = reader.open_ends = 0
+    judge.uses = judge.not_ordered = judge.strays = reader.open_ends = 0
     losses.seen, losses.hid_episodes, losses.newest = 0, False, NEVER
     return found

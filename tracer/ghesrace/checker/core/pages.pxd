@@ -16,6 +16,7 @@ cdef class Pages(Invalidations):
     cdef public long long index
     cdef public list gaps
     cdef public long long open_ends
+    cdef public list strays
     @cython.locals(hold=Hold, episode=Episode, place=Place)
     cdef void close(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
     @cython.locals(state=SlotState)
@@ -42,6 +43,7 @@ cdef class Pages(Invalidations):
     cdef void access(self, Cpu cpu, Level level, long long ts, unsigned long long addr, long long seq, long long slot, long long kind) except *
     @cython.locals(episode=Episode, place=Place)
     cdef int unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except -1
+    cdef int drop_stray(self, Place place) except -1
     cdef bint done(self, Level level, Episode last) except -1
     cdef void stray_flush(self, Level level, Place place, Episode episode) except *
     @cython.locals(hold=Hold, episode=Episode, outer=Episode, inner=Episode, last=Episode, place=Place)

@@ -18,6 +18,7 @@ class Pages(Invalidations):
         self.index = 0  # of the event, in the stream
         self.gaps: list[Gap] = []  # maps and unmaps that must be there and were not recorded
         self.open_ends = 0  # maps without an unmap, of which no loss tells
+        self.strays: list[int] = []  # stamps of accesses without a map and an unmap
 
     def close(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
         """A hold is over."""
@@ -91,6 +92,12 @@ class Pages(Invalidations):
         elif self.facts.hidden_unmap & w.PAGE_AFTER_CLEAR:
             episode.unmap_flush = w.MAYBE
 
+    def drop_stray(self, place: Place) -> None:
+        """The copy of an access without a map is over: no unmap was seen either."""
+        if place.stray_pos != w.NOWHERE and place.stray_t != w.NEVER:
+            self.strays.append(place.stray_t)
+        place.stray_pos = w.NOWHERE
+
     def done(self, level: Level, last: Episode) -> bool:
         """Whether an unmap and its invalidation surely lie before the copy that runs now."""
         if last.broadcast == w.SURE:
@@ -137,6 +144,9 @@ class Pages(Invalidations):
         """A page is about to be mapped."""
         state, cell = self.slots[slot], cpu.cells[slot]
         place = level.places[slot]
+        if place.stray_pos != w.NOWHERE and place.stray_seq > seq:
+            place.stray_pos = w.NOWHERE  # that access is this map's, whose stamp is late
+        self.drop_stray(place)
         before = place.episode
         last = before if before is not None else place.inner
         if before is not None and not before.unmapped:
@@ -263,7 +273,10 @@ class Pages(Invalidations):
             named = slot == number or (state.known and state.address == page)
             if episode is None or episode.unmapped:
                 if named and place.stray_pos == w.NOWHERE:
-                    place.stray_pos = cpu.pos
+                    begun = level.in_handler or level.copy_depth > 0
+                    place.stray_pos, place.stray_seq = cpu.pos, seq
+                    # Where nothing was seen before, its map may lie before the start.
+                    place.stray_t = ts if begun or cpu.cells[number].seen else w.NEVER
                 continue
             if not named and (state.known or slot >= 0):
                 continue
@@ -349,6 +362,7 @@ class Pages(Invalidations):
             episode.before = None if self.done(level, last) else last
         if place.pre_first != w.NEVER and place.stray_pos > place.pre_pos and not start:
             self.stray_flush(level, place, episode)
+        place.stray_pos = w.NOWHERE  # this unmap is that access's
         episode.at_start = start
         episode.map_first = 0 if start else max(level.edge_t, level.last_t)
         episode.map_last = ts

@@ -164,7 +164,7 @@ class Reader(Pages):
         level.copy_pos = w.NOWHERE
         for place in level.places:
             place.pre_first = w.NEVER
-            place.stray_pos = w.NOWHERE
+            self.drop_stray(place)
 
     def leave(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """The CPU went on in another context: nothing that ran in this one is under way."""
@@ -201,7 +201,7 @@ class Reader(Pages):
         level.copy_used = False
         level.copy_writes = bool(flags & 2)
         for place in level.places:
-            place.stray_pos = w.NOWHERE
+            self.drop_stray(place)
             if self.lock_page(place.slot):
                 place.pre_first = w.NEVER
 

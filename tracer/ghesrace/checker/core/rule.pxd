@@ -42,10 +42,11 @@ cdef class Judge(Threatening):
     cdef public list overlaps
     cdef public long long uses
     cdef public long long not_ordered
+    cdef public long long strays
     cdef public long long crowded
     @cython.locals(state=SlotState)
     cdef list step(self, long long mark)
-    @cython.locals(gap=Gap, proven="long long", left=list)
+    @cython.locals(gap=Gap, proven="long long", left=list, safe="long long", waiting=list, at="long long")
     cdef void explain(self, long long mark) except *
     @cython.locals(hold=Hold, other=Hold, holds=list, i="long long", until="long long", error="long long", reach="long long")
     cdef int sweep(self, SlotState state, long long mark, list judged) except -1

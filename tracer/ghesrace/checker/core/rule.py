@@ -86,6 +86,7 @@ class Judge(Threatening):
         self.not_safe: list[Judged] = []  # of what was judged, what is not surely safe
         self.hidden_maps = 0  # episodes that were judged and whose map is hidden
         self.overlaps: list[tuple[Episode, Episode, bool]] = []  # whether the clocks are assumed
+        self.strays = 0  # accesses whose map and unmap are hidden
         self.uses = 0
         self.not_ordered = 0  # of them, by the clocks or for want of what a loss hid
         self.crowded = 0  # episodes that were not judged for want of room
@@ -114,6 +115,14 @@ class Judge(Threatening):
             elif not self.losses.spend(gap) and gap.kinds == UNMAPS and not proven:
                 self.reader.open_ends += 1
         self.reader.gaps = left
+        safe = self.facts.hidden_map & w.PAGE_AFTER_SET
+        waiting = []
+        for at in self.reader.strays:
+            if mark != w.NEVER and at + self.facts.wait >= mark:
+                waiting.append(at)
+            elif not safe:
+                self.strays += 1
+        self.reader.strays = waiting
 
     def sweep(self, state: SlotState, mark: int, judged: list[Judged]) -> None:
         """Judge one slot's holds, as far as nothing that may precede them is missing."""

@@ -52,7 +52,7 @@ cdef class Core:
     cdef int learn(self, object batch) except -1
     @cython.locals(state=SlotState, hold=Hold, cpu=Cpu, level=Level, place=Place, over="long long", at="long long")
     cdef int force(self, long long mark) except -1
-    @cython.locals(state=SlotState, hold=Hold)
+    @cython.locals(state=SlotState, hold=Hold, cpu=Cpu, level=Level, place=Place)
     cpdef list finish(self)
     @cython.locals(cpu=Cpu, episode=Episode)
     cdef int cut(self, Hold hold) except -1

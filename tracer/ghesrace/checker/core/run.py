@@ -133,6 +133,10 @@ class Core:
             for hold in state.holds:
                 if not hold.closed:
                     self.cut(hold)
+        for cpu in self.reader.cpus.values():
+            for level in cpu.levels:
+                for place in level.places:
+                    self.reader.drop_stray(place)
         self.met += self.edits.step(w.NEVER)
         return self.judge.step(w.NEVER)
 

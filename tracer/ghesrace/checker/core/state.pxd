@@ -155,6 +155,8 @@ cdef class Place:
     cdef public long long pre_last
     cdef public long long pre_pos
     cdef public long long stray_pos
+    cdef public long long stray_t
+    cdef public long long stray_seq
     cdef public bint pre_in_map
     cdef public long long pre_since
     cdef public long long pre_luck_first

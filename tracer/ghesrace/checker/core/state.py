@@ -217,6 +217,8 @@ class Place:
         self.pre_last = NEVER
         self.pre_pos = NOWHERE
         self.stray_pos = NOWHERE  # of the first access since the copy began, without a map
+        self.stray_t = NEVER
+        self.stray_seq = NEVER
         self.pre_in_map = False
         self.pre_since = 0
         self.pre_luck_first = NOWHERE

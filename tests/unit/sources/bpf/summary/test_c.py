@@ -137,6 +137,7 @@ LESS = {
             "loss-of-an-unmap-leaves-no-flush",
             "loss-of-an-unmap-without-any-flush",
             "luck-before-the-copy-lost-handler",
+            "loss-around-a-recorded-access",
         ),
         "nobody stamped what lies around the loss",
     ),
