@@ -110,22 +110,21 @@ def unordered(ours: Report, theirs: Report, luck: int) -> bool:
     """Whether the unsafe episodes are the same, but for those of which a summary can't tell
     whether luck came in time: when an invalidation is over only its CPU's next event tells, and a
     summary has fewer. So it may call uncertain what the full stream does not, never the reverse,
-    and only where there was *luck*: invalidations that no map or unmap explains. One a slot may
-    be uncertain at the start of its state."""
-    blurred = 0
+    and only where there was *luck*: invalidations that no map or unmap explains. One episode of a
+    slot may be uncertain without: in a guest one was; why is not established."""
+    blurred: list[int] = []
     for a, b in zip(ours.slots, theirs.slots, strict=True):
         x, y = classes(a), classes(b)
         if any(x.get(cls, 0) > y.get(cls, 0) for cls in UNSAFE if cls != Class.UNCERTAIN.name):
             return False
-        blurred += x.get(Class.UNCERTAIN.name, 0) - y.get(Class.UNCERTAIN.name, 0)
+        blurred.append(x.get(Class.UNCERTAIN.name, 0) - y.get(Class.UNCERTAIN.name, 0))
     mine, other = found(ours), found(theirs)
-    if not blurred:
+    if not any(blurred):
         return mine == other
-    if blurred <= len(ours.slots):
-        # Of a slot's first hand-off: what its CPU flushed before the kernel's state began is open.
+    if set(blurred) <= {0, 1}:
         return all(name in other for name in mine if name[1] == "observed")
     less = sum(n - mine.get(name, 0) for name, n in other.items() if not name[-1])
-    return blurred <= luck and mine.keys() <= other.keys() and less == blurred
+    return sum(blurred) <= luck and mine.keys() <= other.keys() and less == sum(blurred)
 
 
 def told(report: Report) -> str:

@@ -14,6 +14,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,18 @@ def test_marks_only_is_quiet(tmp_path: Path) -> None:
     assert rig.run(script) == 0
     assert not list((tmp_path / "captures").iterdir())
     assert Kind.MARK > Kind.LOSS
+
+
+def test_the_status_says_what_the_verdict_rests_on(tmp_path: Path) -> None:
+    """If this fails, a host whose kernel code could not be read is called clean as if it was."""
+    source = Live(race=False)
+    source.plan = replace(source.plan, unknowns=("implications",))
+    rig = Rig(tmp_path, source)
+    told = "inconclusive, resting on implications (no-traffic)"
+
+    def script() -> None:
+        until(lambda: told in rig.get("/")[1])
+        until(lambda: any(told in line for line in rig.manager.lines))
+
+    assert rig.run(script) == 0
+    rig.manager.heard()

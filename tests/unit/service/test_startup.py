@@ -32,3 +32,11 @@ def test_strict_refuses_what_only_warns_otherwise() -> None:
     with pytest.raises(HostError, match="the read"):
         check_coverage(p, health, True, Log("info", log))
     check_coverage(plan(), Health(), True, Log("info", log))
+
+
+def test_what_a_verdict_rests_on_is_logged() -> None:
+    """If this fails, a daemon that can't read the kernel's code takes its flushes for proven."""
+    log = io.StringIO()
+    check_coverage(replace(plan(), unknowns=("implications",)), Health(), True, Log("info", log))
+    assert "verdict-rests-on" in log.getvalue()
+    assert "it was not read" in log.getvalue()

@@ -327,6 +327,8 @@ class Daemon:
         made = publish(watch, self.health, recorder, self.exemplars, per_cpu=per_cpu)
         window = watch.window
         verdict = window.verdict.word if window else "inconclusive"
+        if watch.plan.unknowns:
+            verdict += f", resting on {', '.join(watch.plan.unknowns)}"
         reasons = f" ({'; '.join(window.reasons)})" if window and window.reasons else ""
         found = sum(watch.findings.values())
         self.board.page = Page(made, self._facts(watch, verdict + reasons), _findings(watch))

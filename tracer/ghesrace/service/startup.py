@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from ghesrace.errors import HostError, TransientError
 from ghesrace.plan import Plan
 from ghesrace.sources import StoppableSource
+from ghesrace.unknowns import UNKNOWNS
 
 from . import privileges
 from .config import SourceSettings as Settings
@@ -73,7 +74,8 @@ def attach_host(
 
 
 def check_coverage(plan: Plan, health: Health, strict: bool, log: Log) -> None:
-    """Log what stays unseen. Raises HostError if anything does and *strict* is set.
+    """Log what stays unseen, and what each verdict will rest on. Raises HostError if anything stays
+    unseen and *strict* is set.
 
     >>> check_coverage(Plan("x86_64", "6.12", (), ()), Health(), strict=True, log=Log())
     """
@@ -81,6 +83,8 @@ def check_coverage(plan: Plan, health: Health, strict: bool, log: Log) -> None:
     lacking += [f"{name}: {why}" for name, why in plan.not_checked.items()]
     for what in lacking:
         log.say("missing", "warning", what=what)
+    for name in plan.unknowns:
+        log.say("verdict-rests-on", "warning", name=name, what=UNKNOWNS[name])
     if lacking and strict:
         raise HostError(
             f"strict: {len(lacking)} probe points or patterns are missing, first: {lacking[0]}",
