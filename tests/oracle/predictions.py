@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ghesrace.events import Kind
 
 from . import effects, worlds
-from .code import Episode
+from .code import Episode, Hold
 from .effects import Effects
 from .record import BROADCASTS, LOCAL, Record
 
@@ -55,9 +55,10 @@ def predictions(built: Effects, lost: bool = False, one_call: bool = False) -> l
         if len(mine) < 2:
             continue
         rows = worlds.rows(built, slot)
-        if rows.overlapping or not rows.rows:
+        if not rows.rows:
             continue
-        clean = [e for e in mine if lost or not _touched(record, e)]
+        ordered = _before(mine, rows.overlapping)
+        clean = [e for e in ordered if lost or not _touched(record, e)]
         givers = [e for e in clean if _leaves(built, rows, e)]
         takers = [e for e in clean if _bare(built, rows, e)]
         alone = len({e.cpu for e in mine}) == 1 and len(record.plan.cpus) > 1
@@ -69,6 +70,19 @@ def predictions(built: Effects, lost: bool = False, one_call: bool = False) -> l
                 if g.cpu != h.cpu or (alone and apart):
                     found.add(Prediction(slot, g.cpu, h.cpu, g.frame, h.frame))
     return sorted(found, key=lambda p: (p.slot, p.x, p.y, p.p, p.q))
+
+
+def _before(mine: list[Episode], overlapping: list[Hold]) -> list[Episode]:
+    """The episodes of holds that lie before the first of those that overlap: from there on there
+    is no lock, and so no order of its holds."""
+    first = min(
+        (e.map.ts for h in overlapping for e in h.episodes if e.map is not None), default=None
+    )
+    return [e for e in mine if first is None or all(_begin(o) < first for o in e.hold.episodes)]
+
+
+def _begin(episode: Episode) -> int:
+    return 0 if episode.map is None else episode.map.ts
 
 
 def _apart(g: Episode, h: Episode) -> bool:
@@ -190,6 +204,7 @@ def _bare_in(built: Effects, row: worlds.Row, h: Episode) -> bool:
     page = record.plan.slots[h.slot].address
     access = built.access_of(h)
     before = [built.stamp[id(h.hold.begin)]] if h.hold.begin is not None else []
+    before += _interrupted(built, h)
     one_hold = _perhaps_one_hold(built, h)
     for hold in row.holds[: row.holds.index(h.hold)]:
         for episode in hold.episodes:
@@ -203,3 +218,11 @@ def _bare_in(built: Effects, row: worlds.Row, h: Episode) -> bool:
         if not outside and not order.before(access, node):
             return False
     return True
+
+
+def _interrupted(built: Effects, h: Episode) -> list[int]:
+    """The last event of what the handler of *h* interrupted: its hold begins behind that."""
+    events = built.code.record.cpus[h.cpu]
+    assert h.map is not None
+    earlier = events[: events.index(h.map)]
+    return [built.stamp[id(e)] for e in earlier if e.ctx < h.map.ctx][-1:]

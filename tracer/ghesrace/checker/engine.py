@@ -262,6 +262,8 @@ class Engine:
         """Return whether a loss may have hidden what would make the verdict worse."""
         if any(cause in self._lost for cause in _WHOLE) or self._hid:
             return True
+        if self._lost and self.core.losses.may_have_hidden_one():
+            return True
         for pattern in self.patterns:
             if patterns[pattern.name].checked and self._hid_kinds & _bits(pattern.hidden):
                 return True

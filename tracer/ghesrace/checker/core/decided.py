@@ -10,7 +10,6 @@ from ghesrace.checker.core.reader import Sent
 from ghesrace.checker.core.rule import Judged
 from ghesrace.checker.core.run import Core
 from ghesrace.checker.core.state import Episode
-from ghesrace.checker.core.words import NEVER
 
 
 @dataclass(slots=True)
@@ -59,12 +58,12 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         judge.not_ordered,
         reader.open_ends,
         judge.strays,
-        bool(losses.pages()) and losses.hid_episodes,
+        losses.hid_episodes,
         losses.seen,
         core.edits.truncated,
     )
     judge.not_safe, judge.hidden_maps = [], 0
     judge.overlaps, core.met, reader.shootdowns = [], [], []
     judge.uses = judge.not_ordered = judge.strays = reader.open_ends = 0
-    losses.seen, losses.hid_episodes, losses.newest = 0, False, NEVER
+    losses.seen, losses.hid_episodes = 0, False
     return found

@@ -88,8 +88,10 @@ class Leaving:
                     episode.unmap_flush = w.MAYBE
 
     def remember_own(self, state: SlotState, hold: Hold, episode: Episode, cell: Cell) -> None:
-        """This CPU's own episode: what it invalidated, and what it left."""
-        if episode.map_flush == w.SURE:
+        """This CPU's own episode: what it invalidated, and what it left. If its hold overlaps
+        another, that one's translation may outlive any flush of this."""
+        locked = not hold.inconsistent
+        if episode.map_flush == w.SURE and locked:
             self.since_surely(hold, episode.map_flush_first, cell)
         if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
             self.since_maybe(hold, cell)
@@ -98,9 +100,9 @@ class Leaving:
         add(cell.own_maybe, mine)
         if mine.frame != w.UNKNOWN_FRAME:
             add(cell.own_surely, mine)
-        if episode.unmap_flush == w.SURE:
+        if episode.unmap_flush == w.SURE and locked:
             self.since_surely(hold, episode.unmap_first, cell)
-        elif episode.broadcast == w.SURE:
+        elif episode.broadcast == w.SURE and locked:
             self.since_surely(hold, episode.unmap_first, cell, told=True)
         if episode.unmap_flush != w.NO or episode.broadcast != w.NO:
             self.since_maybe(hold, cell)
@@ -122,6 +124,8 @@ class Leaving:
         since = cell.maybe
         since.known, since.hold, since.end_pos = True, hold, hold.end_pos
         since.begin_last, since.end_first = hold.begin_last, hold.end_first
+        if hold.inconsistent:
+            since.begin_last = latest(hold)  # what overlaps it may be covered
         cell.own_surely.clear()
         self.keep_behind(cell.other_surely, hold)
 
@@ -174,7 +178,7 @@ class Leaving:
     def give(self, cell: Cell, hold: Hold, left: list[Threat], surely: bool) -> None:
         """One CPU takes what another's hold left, and what that told it to drop. *left* are of the
         episodes that no broadcast surely covers; *surely*: nor may another hold's."""
-        if hold.told == w.SURE:
+        if hold.told == w.SURE and not hold.inconsistent:
             cell.start_open = False
             self.drop_before(cell.own_maybe, hold)
             self.drop_before(cell.other_maybe, hold)

@@ -20,6 +20,7 @@ cdef class Loss:
     cdef public long long kinds
     cdef public long long count
     cdef public long long spent
+    cdef public bint concluded
 
 
 cdef class Losses:
@@ -29,7 +30,6 @@ cdef class Losses:
     cdef public list windows
     cdef public list splits
     cdef public bint changed
-    cdef public long long newest
     cdef public long long hold_back
     cdef public long long seen
     cdef public long long page
@@ -38,6 +38,12 @@ cdef class Losses:
     cpdef int add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except -1
     @cython.locals(one=Loss)
     cpdef list pages(self)
+    @cython.locals(one=Loss)
+    cdef int conclude(self, list slots, list gaps, long long mark) except -1
+    @cython.locals(gap=Gap, state=SlotState, hold=Hold)
+    cdef bint is_settled(self, Loss one, list slots, list gaps, long long mark) except -1
+    @cython.locals(window=Loss, here=bint)
+    cdef bint hid_one(self, Loss loss) except -1
     cpdef list within(self)
     @cython.locals(one=Loss, by=Loss, others="long long", meets=bint)
     cdef bint spend(self, Gap gap) except -1

@@ -26,6 +26,7 @@ class Loss:
         self.kinds = kinds
         self.count = count
         self.spent = 0  # on maps and unmaps that are missing and that no other can have hidden
+        self.concluded = False  # whether all is known that may be missing because of it
 
 
 class Losses:
@@ -38,7 +39,6 @@ class Losses:
         self.windows: list[Loss] = []
         self.splits: list[Loss] = []
         self.changed = False
-        self.newest = w.NEVER  # the earliest begin of the losses that were told last
         # Holds that close from then on wait: what a counted loss hid there may be told yet.
         self.hold_back = w.NEVER
         self.seen = 0  # kinds that any loss so far may have hidden
@@ -55,7 +55,6 @@ class Losses:
             kinds, count = facts.traced, 0
         loss = Loss(-1 if cpu == ALL_CPUS else cpu, begin, end, kinds, count)
         self.all.append(loss)
-        self.newest = min(self.newest, begin)
         if nmi:
             loss.late = end  # All that it hid was over before the NMI was.
         else:
@@ -73,11 +72,48 @@ class Losses:
             for cpu in cpus:
                 self.find_pages(cpu, self.windows, self.page)
                 self.find_pages(cpu, self.splits, 2)
-            safe = self.facts.hidden_map & w.PAGE_AFTER_SET
-            for one in self.windows:
-                if one.end >= self.newest and not safe:
-                    self.hid_episodes = True
         return self.windows
+
+    def conclude(self, slots: list[SlotState], gaps: list[Gap], mark: int) -> None:
+        """Decide whether losses hid a whole episode, of each as soon as no map or unmap can turn
+        out to be missing any more that it explains."""
+        for one in self.all:
+            if not one.concluded and self.is_settled(one, slots, gaps, mark):
+                one.concluded = True
+                self.hid_episodes = self.hid_episodes or self.hid_one(one)
+
+    def is_settled(self, one: Loss, slots: list[SlotState], gaps: list[Gap], mark: int) -> bool:
+        """Whether every map and unmap that began before the loss ended has its other half, or is
+        known to lack it."""
+        if mark == w.NEVER:
+            return True
+        if one.end + self.facts.wait >= mark:
+            return False
+        for gap in gaps:
+            if one.cpu in (-1, gap.cpu) and gap.begin <= one.end:
+                return False
+        for state in slots:
+            for hold in state.holds:
+                if not hold.closed and one.cpu in (-1, hold.cpu) and hold.map_first <= one.end:
+                    return False
+        return True
+
+    def hid_one(self, loss: Loss) -> bool:
+        """Whether a loss, alone or with others, may have hidden a whole episode that is unsafe."""
+        if self.facts.hidden_map & w.PAGE_AFTER_SET:
+            return False
+        for window in self.pages():
+            here = loss.cpu == -1 or window.cpu in (-1, loss.cpu)
+            if here and window.begin <= loss.end and loss.begin <= window.end:
+                return True
+        return False
+
+    def may_have_hidden_one(self) -> bool:
+        """Whether one that is not concluded may have."""
+        for one in self.all:
+            if not one.concluded and self.hid_one(one):
+                return True
+        return False
 
     def within(self) -> list[Loss]:
         """The windows in which an unmap and a map may be hidden, so that what looks like one
@@ -215,7 +251,9 @@ class Losses:
         if max(one.end for one in old) >= before:
             return
         merged = Loss(-1, min(o.begin for o in old), max(o.end for o in old), 0, 0)
+        merged.concluded = True
         for one in old:
             merged.kinds |= one.kinds
+            merged.concluded = merged.concluded and one.concluded
         self.all[: len(old)] = [merged]
         self.changed = True

@@ -98,6 +98,7 @@ class Judge(Threatening):
         judged: list[Judged] = []
         self.explain(mark)
         self.losses.settle(self.cpus, self.slots, mark)
+        self.losses.conclude(self.slots, self.reader.gaps, mark)
         for state in self.slots:
             self.sweep(state, mark, judged)
             self.prune(state, mark)
@@ -214,6 +215,9 @@ class Judge(Threatening):
         self.all_shot(state, hold)
         rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
+        for episode in hold.episodes:
+            if episode.unmap_lost or not (episode.judged or episode.at_start):
+                hold.touched = True  # even if that spent all that the loss may have hidden
         handoff = state.last_cpu >= 0 and state.last_cpu != hold.cpu
         before, state.last_cpu = state.last_unmap, hold.cpu
         last = hold.episodes[-1]
@@ -244,7 +248,7 @@ class Judge(Threatening):
         if other.done and (other.cpu != hold.cpu or not apart):
             self.meet(other, hold)
         if not apart:
-            other.inconsistent = hold.inconsistent = True
+            other.inconsistent = hold.inconsistent = state.no_lock = True
         elif other.cpu != hold.cpu and self.may_precede(other, hold):
             self.all_shot(state, other)
             others.append(other)
@@ -346,6 +350,8 @@ class Judge(Threatening):
         one.threat = t.threat_surely if t.threat_surely is not None else t.threat_maybe
         one.latent = t.latent
         one.touched = hold.touched
+        if state.no_lock:
+            return one  # Holds that have no order can't be put into another one.
         one.exposes = hold.told_index_maybe < index and not episode.left_open and episode.unmapped
         one.bare = self.vulnerable(hold, index, cell)
         # Where nobody knows where holds begin, an earlier flush may be in this one.

@@ -284,6 +284,7 @@ cdef class SlotState:
     cdef public list tells
     cdef public list shots
     cdef public Cell untold
+    cdef public bint no_lock
     cdef public long long told_begin
     cdef public long long last_cpu
     cdef public long long last_unmap
