@@ -35,6 +35,7 @@ cdef class Leaving:
     @cython.locals(mine=Threat)
     cdef int remember_own(self, SlotState state, Hold hold, Episode episode, Cell cell) except -1
     @cython.locals(since=Since)
+    cdef bint outlasts(self, Hold hold, long long flush) except -1
     cdef void since_surely(self, Hold hold, long long at, Cell cell, bint told=*) except *
     @cython.locals(since=Since)
     cdef int since_maybe(self, Hold hold, Cell cell) except -1
@@ -60,3 +61,4 @@ cdef class Leaving:
 cdef void add(list threats, Threat one, bint pairs=*) except *
 @cython.locals(episode=Episode, found="long long")
 cpdef long long latest(Hold hold) except? -1
+cpdef long long cleared(Hold hold) except? -1

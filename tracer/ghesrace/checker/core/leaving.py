@@ -88,10 +88,8 @@ class Leaving:
                     episode.unmap_flush = w.MAYBE
 
     def remember_own(self, state: SlotState, hold: Hold, episode: Episode, cell: Cell) -> None:
-        """This CPU's own episode: what it invalidated, and what it left. If its hold overlaps
-        another, that one's translation may outlive any flush of this."""
-        locked = not hold.inconsistent
-        if episode.map_flush == w.SURE and locked:
+        """This CPU's own episode: what it invalidated, and what it left."""
+        if episode.map_flush == w.SURE and self.outlasts(hold, episode.map_flush_first):
             self.since_surely(hold, episode.map_flush_first, cell)
         if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
             self.since_maybe(hold, cell)
@@ -100,12 +98,17 @@ class Leaving:
         add(cell.own_maybe, mine)
         if mine.frame != w.UNKNOWN_FRAME:
             add(cell.own_surely, mine)
-        if episode.unmap_flush == w.SURE and locked:
+        if episode.unmap_flush == w.SURE and self.outlasts(hold, episode.flush_first):
             self.since_surely(hold, episode.unmap_first, cell)
-        elif episode.broadcast == w.SURE and locked:
+        elif episode.broadcast == w.SURE and self.outlasts(hold, episode.told_first):
             self.since_surely(hold, episode.unmap_first, cell, told=True)
         if episode.unmap_flush != w.NO or episode.broadcast != w.NO:
             self.since_maybe(hold, cell)
+
+    def outlasts(self, hold: Hold, flush: int) -> bool:
+        """Whether what a hold surely flushed no earlier than this stays so: a hold that overlaps
+        it may load its own translation until that is cleared."""
+        return not hold.inconsistent or (flush != w.NEVER and flush > hold.beside_last)
 
     def since_surely(self, hold: Hold, at: int, cell: Cell, told: bool = False) -> None:
         since = cell.surely
@@ -304,6 +307,11 @@ def add(threats: list[Threat], one: Threat, pairs: bool = False) -> None:
         threats.append(newest)
     else:
         threats[1] = newest
+
+
+def cleared(hold: Hold) -> int:
+    """When the last of a hold's translations is surely cleared."""
+    return min(max([episode.clear_last for episode in hold.episodes]), hold.close)
 
 
 def latest(hold: Hold) -> int:

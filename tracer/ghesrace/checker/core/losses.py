@@ -110,10 +110,7 @@ class Losses:
 
     def may_have_hidden_one(self) -> bool:
         """Whether one that is not concluded may have."""
-        for one in self.all:
-            if not one.concluded and self.hid_one(one):
-                return True
-        return False
+        return any(not one.concluded and self.hid_one(one) for one in self.all)
 
     def within(self) -> list[Loss]:
         """The windows in which an unmap and a map may be hidden, so that what looks like one

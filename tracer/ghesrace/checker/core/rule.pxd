@@ -9,6 +9,7 @@ from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.state cimport Tell
 from ghesrace.checker.core.state cimport Threat
+from ghesrace.checker.core.leaving cimport cleared
 from ghesrace.checker.core.threats cimport Threatening
 from ghesrace.checker.core.classes cimport Threats, cause_of, class_of
 from ghesrace.checker.core.uses cimport meet, over

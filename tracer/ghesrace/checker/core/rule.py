@@ -16,6 +16,7 @@ from ghesrace import uncompiled as cython
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats, cause_of, class_of
 from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.leaving import cleared
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import (
@@ -249,6 +250,9 @@ class Judge(Threatening):
             self.meet(other, hold)
         if not apart:
             other.inconsistent = hold.inconsistent = state.no_lock = True
+            error = self.clocks.error(other.cpu, hold.cpu)
+            hold.beside_last = max(hold.beside_last, cleared(other) + error)
+            other.beside_last = max(other.beside_last, cleared(hold) + error)
         elif other.cpu != hold.cpu and self.may_precede(other, hold):
             self.all_shot(state, other)
             others.append(other)

@@ -95,6 +95,7 @@ cdef class Hold:
     cdef public bint prepared
     cdef public bint open_end
     cdef public bint inconsistent
+    cdef public long long beside_last
     cdef public bint touched
     cdef public Hold nests
     cdef public long long told

@@ -147,7 +147,8 @@ class Hold:
         self.done = False  # judged
         self.prepared = False
         self.open_end = False  # whether a loss may have hidden the flush with which it ends
-        self.inconsistent = False
+        self.inconsistent = False  # it overlaps others, which may last until `beside_last`
+        self.beside_last = NOWHERE
         self.touched = False  # a loss may have hidden what says otherwise of it
         self.nests: Hold | None = None  # one inside of it, in the same context
         self.told = NO  # whether its last unmap was told to all
