@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ghesrace.events import Cause, Kind
@@ -115,7 +116,9 @@ def judge(record: Record) -> Judgement:
     answers: dict[int, Answer] = {}
     hidden = Hidden()
     count = 0
-    possible = _possible([_Variant.of(seen, hides) for seen, hides in variants(record)])
+    possible = _possible(
+        [_Variant.of(seen, hides) for seen, hides in _as_proven(record, variants(record))]
+    )
     for one in possible:
         count += one.take(answers, hidden)
     built = effects.build(code.read(record))
@@ -172,6 +175,29 @@ def _cut_off(episode: Episode) -> bool:
     recorded, it is not judged."""
     hidden = episode.map is not None and episode.map.hidden
     return hidden and not (episode.access or episode.unmap or episode.replaced or episode.over)
+
+
+def _as_proven(record: Record, found: Iterable[tuple[Code, bool]]) -> Iterable[tuple[Code, bool]]:
+    """What was read in the code of all maps and unmaps is done, seen or not: those of the variants
+    in which the fewest flushes are missing."""
+    if not record.flushes_are_proven:
+        return found
+    every = list(found)
+    fewest = min(_lacking(code) for code, _ in every)
+    return [one for one in every if _lacking(one[0]) == fewest]
+
+
+def _lacking(code: Code) -> int:
+    """How many maps and unmaps lack the flush that their function ends with."""
+    maps = sum(
+        e.map is not None and bool(e.access or e.unmap or e.over) and not e.map_flushes
+        for e in code.episodes
+    )
+    last = {id(events[-1]) for events in code.record.cpus.values() if events}
+    return maps + sum(
+        e.unmap is not None and id(e.unmap) not in last and e.unmap_flush is None
+        for e in code.episodes
+    )
 
 
 def _possible(found: list[_Variant]) -> list[_Variant]:
@@ -242,6 +268,8 @@ def _conclude(made: Judgement, built: effects.Effects, stands: effects.Effects) 
             reasons.append("losses: an edit or a shootdown may be hidden")
     if not record.unmaps_are_proven and not _counted(record, built.code):
         reasons.append("missed: a map without an unmap")
+    if record.flushes_are_proven and _lacking(stands.code):
+        reasons.append("missed: a flush that the code holds")
     if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")
     if record.losses and not made.stale and predictions.predictions(stands, lost=True):

@@ -160,6 +160,13 @@ class Record:
             all(self.plan.proves(probe, what) for probe in unmaps) for what in after_clear
         )
 
+    @property
+    def flushes_are_proven(self) -> bool:
+        """Whether this kernel's code was read to flush inside every map and unmap."""
+        kinds = (Kind.MAP.name, Kind.UNMAP.name)
+        points = [p for p in self.plan.probes if {p.kind, p.clear_kind} & set(kinds)]
+        return bool(points) and all(self.plan.proves(probe, "flush-inside") for probe in points)
+
     def point(self, kind: int) -> int:
         """The number of the first probe of *kind*; NO_POINT if there is none."""
         name = Kind(kind).name

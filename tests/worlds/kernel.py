@@ -7,11 +7,11 @@ table or on TLBs, one after the other. Locks and interrupt masks are operations 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from ghesrace.events import PAGE_SIZE, Context, Flag, Kind
-from ghesrace.plan import Plan, Probe, Slot
+from ghesrace.plan import Implied, Plan, Probe, Slot
 
 V = 0xFFFFFFFFFF57B000
 IRQ, NMI = 0, 1  # the two slots
@@ -99,7 +99,7 @@ class Kernel:
     "implied", "tell" (a traced broadcast), "implied-tell" (arm64), "" (nothing). `fixed`: CPUs
     on which on_map is done (None: all). `inside`: the map function flushes before it returns, and
     the plan says so. `fixmap`: one probe serves map and unmap. `late_flush`: the unmap's flush
-    follows the function's return.
+    follows the function's return. `proven`: the plan says that it was read in the code.
     """
 
     name: str
@@ -114,6 +114,7 @@ class Kernel:
     late_flush: bool = False
     accesses: bool = True
     reference: bool = False
+    proven: bool = False
 
     @property
     def healthy(self) -> bool:
@@ -181,7 +182,17 @@ class Kernel:
             tuple(probes),
             cpus=tuple(range(cpus)) if online is None else online,
             clock_error_ns=error,
+            implications=tuple(
+                Implied(probe.point, probe.symbol, what, "proven", "the code was read")
+                for probe in probes
+                for what in probe.implies
+                if self.proven
+            ),
         )
+
+    def read(self) -> Kernel:
+        """The same kernel, with a plan that has read its code, if that does what it implies."""
+        return replace(self, proven=self.fixed is None)
 
     # -- what the code does ------------------------------------------------------------------
 

@@ -72,7 +72,10 @@ def write(played: Played, difference: Difference, answer: Answer) -> str:
         for what in probe.implies:
             # One fixmap probe serves both; litmus has one for each.
             kind = "unmap" if what.endswith("after-clear") else WORDS[Kind[probe.kind]]
-            lines.append(f"implies: {kind} {what}")
+            known = " proven" if plan.proves(probe, what) else ""
+            lines.append(f"implies: {kind} {what}{known}")
+            if what == "flush-inside" and probe.clear_kind is not None:
+                lines.append(f"implies: unmap {what}{known}")
     traced = {kind for p in plan.probes for kind in (p.kind, p.clear_kind)}
     untraced = [word for kind, word in WORDS.items() if kind.name not in traced]
     # What no world has is left traced: a pattern that needs it stays checked.

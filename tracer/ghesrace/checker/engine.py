@@ -67,7 +67,7 @@ class Engine:
         self._edited = False  # edits of page tables were recorded
         self._unmarked = 0  # events since the last MARK
         self._last: tuple[Decided, Digested] | None = None
-        self._open_ends = self._strays = self._hid_kinds = 0
+        self._open_ends = self._no_flushes = self._strays = self._hid_kinds = 0
         self._hid = False
         self._account = Account(self.slots)
 
@@ -140,6 +140,7 @@ class Engine:
             pattern.take(step)
         self._take_digested(digested)
         self._open_ends += step.open_ends
+        self._no_flushes += step.no_flushes
         self._strays += step.strays
         self._hid |= step.hid
         self._hid_kinds |= step.hid_kinds
@@ -244,6 +245,8 @@ class Engine:
             reasons.append(f"losses: {causes}")
         if self._open_ends:
             reasons.append(f"missed: {self._open_ends:,} maps without an unmap")
+        if self._no_flushes:
+            reasons.append(f"missed: {self._no_flushes:,} flushes that the kernel's code holds")
         if self._strays:
             reasons.append(f"missed: {self._strays:,} accesses without a map and an unmap")
         if orphans := self._account.orphans + sum(self._account.orphans_at_start.values()):

@@ -21,7 +21,8 @@ class Decided:
     one slot that surely overlap, and whether that assumes that the clocks agree; `not_ordered`
     counts the uses, of all `uses`, that the clocks leave open. `met` are GHES writes that met, or
     may have met, a page-table edit, and `sent` are shootdowns from where none may be sent.
-    `open_ends` counts maps without an unmap, and `strays` accesses without either. `hid` tells
+    `open_ends` counts maps without an unmap, `no_flushes` maps and unmaps without the flush that
+    their code holds, and `strays` accesses without map and unmap. `hid` tells
     whether losses may have hidden a whole episode, and `hid_kinds` (bits by Kind) what any of them
     may have hidden.
     """
@@ -35,6 +36,7 @@ class Decided:
     uses: int
     not_ordered: int
     open_ends: int
+    no_flushes: int
     strays: int
     hid: bool
     hid_kinds: int
@@ -57,6 +59,7 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         judge.uses,
         judge.not_ordered,
         reader.open_ends,
+        reader.no_flushes,
         judge.strays,
         losses.hid_episodes,
         losses.seen,
@@ -64,6 +67,6 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
     )
     judge.not_safe, judge.hidden_maps = [], 0
     judge.overlaps, core.met, reader.shootdowns = [], [], []
-    judge.uses = judge.not_ordered = judge.strays = reader.open_ends = 0
+    judge.uses = judge.not_ordered = judge.strays = reader.open_ends = reader.no_flushes = 0
     losses.seen, losses.hid_episodes = 0, False
     return found

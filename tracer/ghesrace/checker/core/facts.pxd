@@ -21,6 +21,7 @@ cdef class Facts:
     cdef public long long hidden_unmap
     cdef public long long proven_unmap
     cdef public long long hidden_map
+    cdef public bint flush_proven
     cdef public long long[::1] handlers
     cdef public list symbols
     cdef public list groups

@@ -55,15 +55,14 @@ class Facts:
         for i in unmaps:
             self.hidden_unmap &= self.implies[i]
         # What the code of each does for sure, so that an unmap that nobody saw did it, too.
-        self.proven_unmap = self.hidden_unmap
-        for i in unmaps:
-            for word, bit in _BITS.items():
-                if not plan.proves(probes[i], word):
-                    self.proven_unmap &= ~bit
+        self.proven_unmap = self.hidden_unmap & _proven(plan, unmaps)
         maps = [i for i in range(len(probes)) if self.hides[i] >> w.K_MAP & 1]
         self.hidden_map = self.implies[maps[0]] if maps else 0
         for i in maps:
             self.hidden_map &= self.implies[i]
+        # A flush that the code of every map and unmap holds took place, even if it was not seen.
+        inside = self.hidden_map & self.proven_unmap & _proven(plan, maps)
+        self.flush_proven = bool(inside & w.FLUSH_INSIDE)
         handled = [
             any(probe.kind == Kind.NOTIFY.name and probe.slot in (None, slot) for probe in probes)
             for slot in range(len(plan.slots))
@@ -90,6 +89,16 @@ class Facts:
     def has_handler(self, slot: int) -> bool:
         """Whether the handlers that map a slot are traced."""
         return self.handlers[slot] != 0
+
+
+def _proven(plan: Plan, points: list[int]) -> int:
+    """What the code of each of these probe points holds, as bits."""
+    found = sum(_BITS.values())
+    for i in points:
+        for word, bit in _BITS.items():
+            if not plan.proves(plan.probes[i], word):
+                found &= ~bit
+    return found
 
 
 __all__ = ["ALL_CPUS", "Facts"]

@@ -6,21 +6,10 @@ from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Gap
 from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.state cimport Loss
 from ghesrace.checker.core.state cimport SlotState
-from ghesrace.checker.core.words cimport ACCESSES, COPIES, HANDLER, MAPS, TOLD, UNMAPS
+from ghesrace.checker.core.words cimport ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, UNMAPS
 cimport ghesrace.checker.core.words as w
-
-
-cdef class Loss:
-    cdef public long long cpu
-    cdef public long long begin
-    cdef public long long end
-    cdef public long long idle
-    cdef public long long late
-    cdef public long long kinds
-    cdef public long long count
-    cdef public long long spent
-    cdef public bint concluded
 
 
 cdef class Losses:
@@ -38,12 +27,12 @@ cdef class Losses:
     cpdef int add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except -1
     @cython.locals(one=Loss)
     cpdef list pages(self)
-    @cython.locals(one=Loss)
+    @cython.locals(one=Loss, new=list)
     cdef int conclude(self, list slots, list gaps, long long mark) except -1
     @cython.locals(gap=Gap, state=SlotState, hold=Hold)
     cdef bint is_settled(self, Loss one, list slots, list gaps, long long mark) except -1
-    @cython.locals(window=Loss, here=bint)
-    cdef bint hid_one(self, Loss loss) except -1
+    @cython.locals(window=Loss)
+    cdef bint hid_one(self, Loss loss, bint settled) except -1
     cpdef list within(self)
     @cython.locals(one=Loss, by=Loss, others="long long", meets=bint)
     cdef bint spend(self, Gap gap) except -1

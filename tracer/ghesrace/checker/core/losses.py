@@ -5,28 +5,11 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import ALL_CPUS, Facts
-from ghesrace.checker.core.state import Cpu, Gap, SlotState
-from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, TOLD, UNMAPS
+from ghesrace.checker.core.state import Cpu, Gap, Loss, SlotState
+from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, UNMAPS
 
 C_NMI_UNMATCHED = 4
 MOST = 256  # windows that are told apart; older ones become one
-
-
-class Loss:
-    """Up to `count` (0: any number of) events of these kinds, hidden on `cpu` (-1: any) between
-    `begin` and `end` (ns). From `idle` on a task can have run in it; by `late` an invalidation that
-    it hid is over: what was interrupted may take effect after the interruption."""
-
-    def __init__(self, cpu: int, begin: int, end: int, kinds: int, count: int) -> None:
-        self.cpu = cpu
-        self.begin = begin
-        self.end = end
-        self.idle = begin
-        self.late = end + w.FORCE_CLOSE_NS
-        self.kinds = kinds
-        self.count = count
-        self.spent = 0  # on maps and unmaps that are missing and that no other can have hidden
-        self.concluded = False  # whether all is known that may be missing because of it
 
 
 class Losses:
@@ -77,10 +60,13 @@ class Losses:
     def conclude(self, slots: list[SlotState], gaps: list[Gap], mark: int) -> None:
         """Decide whether losses hid a whole episode, of each as soon as no map or unmap can turn
         out to be missing any more that it explains."""
-        for one in self.all:
-            if not one.concluded and self.is_settled(one, slots, gaps, mark):
-                one.concluded = True
-                self.hid_episodes = self.hid_episodes or self.hid_one(one)
+        new = [
+            one for one in self.all if not one.concluded and self.is_settled(one, slots, gaps, mark)
+        ]
+        for one in new:
+            one.concluded = True
+        for one in new:
+            self.hid_episodes = self.hid_episodes or self.hid_one(one, True)
 
     def is_settled(self, one: Loss, slots: list[SlotState], gaps: list[Gap], mark: int) -> bool:
         """Whether every map and unmap that began before the loss ended has its other half, or is
@@ -98,19 +84,23 @@ class Losses:
                     return False
         return True
 
-    def hid_one(self, loss: Loss) -> bool:
-        """Whether a loss, alone or with others, may have hidden a whole episode that is unsafe."""
+    def hid_one(self, loss: Loss, settled: bool) -> bool:
+        """Whether a loss, alone or with others, may have hidden a whole episode that is unsafe; of
+        windows that are *settled*, in which every loss is concluded, or of any."""
         if self.facts.hidden_map & w.PAGE_AFTER_SET:
             return False
         for window in self.pages():
-            here = loss.cpu == -1 or window.cpu in (-1, loss.cpu)
-            if here and window.begin <= loss.end and loss.begin <= window.end:
+            if meets(loss, window) and not (settled and self.is_open(window)):
                 return True
         return False
 
+    def is_open(self, window: Loss) -> bool:
+        """Whether a loss within a window is not concluded yet."""
+        return any(not one.concluded and meets(one, window) for one in self.all)
+
     def may_have_hidden_one(self) -> bool:
         """Whether one that is not concluded may have."""
-        return any(not one.concluded and self.hid_one(one) for one in self.all)
+        return any(not one.concluded and self.hid_one(one, False) for one in self.all)
 
     def within(self) -> list[Loss]:
         """The windows in which an unmap and a map may be hidden, so that what looks like one
@@ -167,8 +157,9 @@ class Losses:
         if others or not by.count or by.begin > gap.begin or gap.end > by.end:
             return True
         by.spent += 1
+        gap.by = by
         self.changed = True
-        return by.spent <= by.count
+        return by.spent <= by.count or gap.episode is not None
 
     def hidden_between(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden an event of these kinds on this CPU between its stamps."""
@@ -182,9 +173,10 @@ class Losses:
     def settle(self, cpus: dict[int, Cpu], slots: list[SlotState], mark: int) -> None:
         """Note by when what each loss hid is over: as soon as its CPU's tasks go on."""
         self.hold_back = w.NEVER
+        explained = MAPS | OWN if self.facts.flush_proven else MAPS
         for one in self.all:
             soon = mark <= one.end + self.facts.wait < mark + w.FORCE_CLOSE_NS
-            if one.count and one.kinds & MAPS and soon:
+            if one.count and one.kinds & explained and soon:
                 self.hold_back = min(self.hold_back, one.begin)
         left = []
         for one in self.open:
@@ -254,3 +246,9 @@ class Losses:
             merged.concluded = merged.concluded and one.concluded
         self.all[: len(old)] = [merged]
         self.changed = True
+
+
+def meets(one: Loss, other: Loss) -> bool:
+    """Whether two losses, or windows, may be of one CPU and of one time."""
+    here = one.cpu == -1 or other.cpu in (-1, one.cpu)
+    return here and one.begin <= other.end and other.begin <= one.end

@@ -4,6 +4,7 @@ cimport cython
 from ghesrace.checker.core.state cimport Cell
 from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.state cimport Gap
 from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.invalidations cimport Invalidations
 from ghesrace.checker.core.state cimport Level
@@ -16,7 +17,10 @@ cdef class Pages(Invalidations):
     cdef public long long index
     cdef public list gaps
     cdef public long long open_ends
+    cdef public long long no_flushes
     cdef public list strays
+    @cython.locals(episode=Episode, gap=Gap, until="long long", seen=bint)
+    cdef void missed_flushes(self, Hold hold) except *
     @cython.locals(hold=Hold, episode=Episode, place=Place)
     cdef void close(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
     @cython.locals(state=SlotState)

@@ -18,6 +18,7 @@ class Pages(Invalidations):
         self.index = 0  # of the event, in the stream
         self.gaps: list[Gap] = []  # maps and unmaps that must be there and were not recorded
         self.open_ends = 0  # maps without an unmap, of which no loss tells
+        self.no_flushes = 0  # ... and maps and unmaps without the flush that their code holds
         self.strays: list[int] = []  # stamps of accesses without a map and an unmap
 
     def close(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
@@ -36,6 +37,24 @@ class Pages(Invalidations):
         hold.closed = True
         place.hold = None
         place.pre_first = w.NEVER
+        if self.facts.flush_proven:
+            self.missed_flushes(hold)
+
+    def missed_flushes(self, hold: Hold) -> None:
+        """Note the flushes inside of a hold's maps and unmaps that were not recorded."""
+        for episode in hold.episodes:
+            if episode.judged and episode.map_flush != w.SURE:
+                until = episode.read_first if episode.read_seen else episode.unmap_first
+                until = min(until, hold.close)
+                gap = Gap(w.OWN, hold.cpu, episode.map_first, until)
+                gap.episode, gap.of_map = episode, True
+                self.gaps.append(gap)
+            seen = episode.unmapped and not (episode.replaced or episode.left_open)
+            if seen and episode.unmap_flush != w.SURE:
+                until = min(episode.clear_last, hold.close)
+                gap = Gap(w.OWN, hold.cpu, episode.unmap_first, until)
+                gap.episode = episode
+                self.gaps.append(gap)
 
     def lock_page(self, slot: int) -> bool:
         """Whether a slot's lock is taken per page."""

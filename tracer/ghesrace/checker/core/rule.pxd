@@ -49,6 +49,8 @@ cdef class Judge(Threatening):
     cdef list step(self, long long mark)
     @cython.locals(gap=Gap, proven="long long", left=list, safe="long long", waiting=list, at="long long")
     cdef void explain(self, long long mark) except *
+    @cython.locals(episode=Episode, gap=Gap)
+    cdef void flushes_missed(self, list gaps) except *
     @cython.locals(hold=Hold, other=Hold, holds=list, i="long long", until="long long", error="long long", reach="long long")
     cdef int sweep(self, SlotState state, long long mark, list judged) except -1
     @cython.locals(until="long long")

@@ -22,6 +22,7 @@ from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import (
     Cell,
     Episode,
+    Gap,
     Hold,
     SlotState,
     Threat,
@@ -97,8 +98,8 @@ class Judge(Threatening):
     def step(self, mark: int) -> list[Judged]:
         """Judge what *mark* (ns) has passed by the clock error; NEVER at the end."""
         judged: list[Judged] = []
-        self.explain(mark)
         self.losses.settle(self.cpus, self.slots, mark)
+        self.explain(mark)
         self.losses.conclude(self.slots, self.reader.gaps, mark)
         for state in self.slots:
             self.sweep(state, mark, judged)
@@ -110,12 +111,20 @@ class Judge(Threatening):
         """Ask which loss hid each map and unmap that is missing; one that none hid is a missed
         probe that nobody counted."""
         proven = self.facts.proven_unmap & (w.BROADCAST_AFTER_CLEAR | w.PAGE_AFTER_CLEAR)
-        left = []
+        left: list[Gap] = []
+        flushes: list[Gap] = []
         for gap in self.reader.gaps:
-            if mark != w.NEVER and gap.end + self.facts.wait >= mark:
+            waits = gap.end + self.facts.wait >= mark or gap.end >= self.losses.hold_back
+            if mark != w.NEVER and waits:
                 left.append(gap)
-            elif not self.losses.spend(gap) and gap.kinds == UNMAPS and not proven:
+            elif self.losses.spend(gap):
+                if gap.episode is not None:
+                    flushes.append(gap)
+            elif gap.episode is not None:
+                self.reader.no_flushes += 1
+            elif gap.kinds == UNMAPS and not proven:
                 self.reader.open_ends += 1
+        self.flushes_missed(flushes)
         self.reader.gaps = left
         safe = self.facts.hidden_map & w.PAGE_AFTER_SET
         waiting = []
@@ -125,6 +134,24 @@ class Judge(Threatening):
             elif not safe:
                 self.strays += 1
         self.reader.strays = waiting
+
+    def flushes_missed(self, gaps: list[Gap]) -> None:
+        """Losses hid flushes inside of maps and unmaps, which their code holds: they took place. Of
+        more flushes than a loss hid, nobody knows which did."""
+        too_many = [gap for gap in gaps if gap.by is not None and gap.by.spent > gap.by.count]
+        for gap in gaps:
+            episode = gap.episode
+            if episode is None or gap in too_many:
+                continue
+            if gap.of_map:
+                episode.map_flush = w.SURE
+            else:
+                episode.unmap_flush = w.SURE
+                episode.flush_first, episode.flush_last = gap.begin, gap.end
+        for gap in too_many:
+            self.reader.no_flushes += 1
+            if gap.by is not None:
+                gap.by.spent -= 1
 
     def sweep(self, state: SlotState, mark: int, judged: list[Judged]) -> None:
         """Judge one slot's holds, as far as nothing that may precede them is missing."""

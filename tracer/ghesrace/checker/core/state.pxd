@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Types for the compiler; the source is state.py, which also runs without them.
 cimport cython
-from ghesrace.checker.core.words cimport LEVELS, NEVER, NO, NOWHERE
+from ghesrace.checker.core.words cimport FORCE_CLOSE_NS, LEVELS, NEVER, NO, NOWHERE
 
 
 cdef class Episode:
@@ -208,11 +208,26 @@ cdef class Shot:
     cdef public long long last
 
 
+cdef class Loss:
+    cdef public long long cpu
+    cdef public long long begin
+    cdef public long long end
+    cdef public long long idle
+    cdef public long long late
+    cdef public long long kinds
+    cdef public long long count
+    cdef public long long spent
+    cdef public bint concluded
+
+
 cdef class Gap:
     cdef public long long kinds
     cdef public long long cpu
     cdef public long long begin
     cdef public long long end
+    cdef public Episode episode
+    cdef public bint of_map
+    cdef public Loss by
 
 
 cdef class Cpu:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ghesrace import uncompiled as cython
-from ghesrace.checker.core.words import LEVELS, NEVER, NO, NOWHERE
+from ghesrace.checker.core.words import FORCE_CLOSE_NS, LEVELS, NEVER, NO, NOWHERE
 
 if not TYPE_CHECKING and cython.compiled:
     import cython  # which Cython reads, and Python never does
@@ -298,18 +298,39 @@ class Shot:
         self.last = NEVER
 
 
+class Loss:
+    """Up to `count` (0: any number of) events of these kinds, hidden on `cpu` (-1: any) between
+    `begin` and `end` (ns). From `idle` on a task can have run in it; by `late` an invalidation that
+    it hid is over: what was interrupted may take effect after the interruption."""
+
+    def __init__(self, cpu: int, begin: int, end: int, kinds: int, count: int) -> None:
+        self.cpu = cpu
+        self.begin = begin
+        self.end = end
+        self.idle = begin
+        self.late = end + FORCE_CLOSE_NS
+        self.kinds = kinds
+        self.count = count
+        self.spent = 0  # on maps and unmaps that are missing and that no other can have hidden
+        self.concluded = False  # whether all is known that may be missing because of it
+
+
 @cython.no_gc
 @cython.freelist(64)
 @cython.cclass
 class Gap:
     """An event of these kinds that the kernel's code must have made on *cpu* between two stamps,
-    and that was not recorded: the unmap of a map, or the map of an unmap."""
+    and that was not recorded: the unmap of a map, the map of an unmap, or the flush inside of
+    either function, of that `episode`."""
 
     def __init__(self, kinds: int, cpu: int, begin: int, end: int) -> None:
         self.kinds = kinds
         self.cpu = cpu
         self.begin = begin
         self.end = end
+        self.episode: Episode | None = None
+        self.of_map = False  # whether it is the map's flush, and not the unmap's
+        self.by: Loss | None = None  # the one loss that hid it, if that told how many it hid
 
 
 class Cpu:

@@ -7,7 +7,7 @@ from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.leaving cimport Leaving, latest
-from ghesrace.checker.core.losses cimport Loss
+from ghesrace.checker.core.state cimport Loss
 from ghesrace.checker.core.state cimport Since
 from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.state cimport Tell

@@ -6,8 +6,7 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats
 from ghesrace.checker.core.leaving import Leaving, latest
-from ghesrace.checker.core.losses import Loss
-from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
+from ghesrace.checker.core.state import Cell, Episode, Hold, Loss, SlotState, Threat
 from ghesrace.checker.core.words import BEGINS, OWN, TOLD, UNMAPS
 
 
