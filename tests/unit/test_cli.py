@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from ghesrace import cli
+from handbook.parsers import commands
 from tests.build.paths import CORPUS
 
 
@@ -22,7 +24,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "exit codes" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["check", "show", "explain"])
+@pytest.mark.parametrize("command", commands())
 def test_help_names_exit_codes_and_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -31,8 +33,8 @@ def test_help_names_exit_codes_and_an_example(
         cli.main([command, "--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert "exit codes" in out
-    assert f"example:\n  ghesrace {command} " in out
+    assert "\nexit codes" in out
+    assert re.search(rf"\nexamples?:\n  ghesrace {command} ", out)
 
 
 @pytest.mark.parametrize("closed", [True, False])

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 import ghesrace
+import handbook
 
-ROOT = Path(ghesrace.__file__).parent
+ROOTS = [Path(package.__file__).parent for package in (ghesrace, handbook)]
 WITH_EXAMPLES = sorted(
-    path.relative_to(ROOT.parent).with_suffix("").as_posix().replace("/", ".")
-    for path in ROOT.rglob("*.py")
+    path.relative_to(root.parent).with_suffix("").as_posix().replace("/", ".")
+    for root in ROOTS
+    for path in root.rglob("*.py")
     if ">>> " in path.read_text()
 )
 

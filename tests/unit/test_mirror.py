@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tests/unit mirrors the tracer and the lab: a module's tests are where its name says."""
+"""tests/unit mirrors the tracer, the lab and the handbook: a module's tests are where its name says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pytest
 from tests.build.paths import REPO
 
 UNIT = REPO / "tests" / "unit"
-TREES = {REPO / "tracer" / "ghesrace": UNIT, REPO / "lab": UNIT / "lab"}
+TREES = {
+    REPO / "tracer" / "ghesrace": UNIT,
+    REPO / "lab": UNIT / "lab",
+    REPO / "handbook": UNIT / "handbook",
+}
 
 # Modules without a test file of their name, and why.
 _CORE = "part of the rule: held whole by checker/core/test_run.py, litmus, oracle and worlds"

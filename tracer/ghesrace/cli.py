@@ -11,22 +11,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from ghesrace import __version__, compiled
 
+from . import epilogs
 from .errors import EXIT_INCONCLUSIVE, EXIT_INTERNAL, GhesraceError, HostError
 from .streams import OutputError, ReaderGone, give_up, take_over
 from .unknowns import UNKNOWNS
 
-_EPILOG = """\
-exit codes:
-  0  clean (check), recorded (capture), possible (plan, doctor)
-  1  a finding at or above --fail-on
-  2  bad usage or bad input
-  3  inconclusive, clean only if something holds that the recording can't tell (see
-     --accept-unknown), or this host can't
-  4  internal error
-"""
 # What setup.cfg's extras bring, by the names that are imported, and what needs them.
 _EXTRAS = {
     ("bcrypt", "msgspec", "prometheus_client", "psutil", "yaml"): (
@@ -35,22 +28,39 @@ _EXTRAS = {
     ),
     ("jinja2", "markupsafe"): ("html", "--format html needs"),
 }
+Parser = argparse.ArgumentParser
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def parser() -> argparse.ArgumentParser:
+class Help(argparse.RawDescriptionHelpFormatter):
+    """This formatter fills the description, which is prose, and leaves the epilog as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+def parser() -> Parser:
     """The command line of `ghesrace`."""
     top = argparse.ArgumentParser(
         "ghesrace",
         description="Watch how Linux maps firmware error records (ACPI APEI GHES) and tell "
         "whether one CPU can read through a stale TLB entry of another record.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=epilogs.TOP,
+        formatter_class=Help,
     )
     version = f"ghesrace {__version__} ({compiled.describe()})"
     top.add_argument("--version", action="version", version=version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    capture = commands.add_parser("capture", help="record this host, and judge it if asked")
+    capture = _command(
+        commands,
+        "capture",
+        "record this host, and judge it if asked",
+        "Record what this host does when firmware reports errors, until Ctrl-C or --duration, and "
+        "judge it if asked. Needs root; leaves nothing behind in the kernel.",
+    )
     capture.add_argument("-o", "--output", type=Path, metavar="FILE", help="capture file to write")
     capture.add_argument(
         "-d", "--duration", type=_seconds, metavar="SECONDS", help="stop after this time"
@@ -78,11 +88,12 @@ def parser() -> argparse.ArgumentParser:
     )
     _report_options(capture)
 
-    check = commands.add_parser(
+    check = _command(
+        commands,
         "check",
-        help="judge captures, and traces of other tools",
-        epilog=_CHECK_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "judge captures, and traces of other tools",
+        "Judge each FILE: could one CPU read through a stale TLB entry of another record? Needs "
+        "no root, and no kernel that can be traced.",
     )
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help=_FILE)
     _file_options(check)
@@ -92,25 +103,41 @@ def parser() -> argparse.ArgumentParser:
 
     _show_command(commands)
 
-    explain = commands.add_parser(
+    explain = _command(
+        commands,
         "explain",
-        help="say what a word of a report means",
-        description="Say what a word of a report means (class, pattern, verdict, cause, reason) "
-        "and what to do.",
-        epilog="exit codes: 0 explained; 2 no report uses the word\n\n"
-        "example:\n  ghesrace explain map-flush",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "say what a word of a report means",
+        "Say what a word of a report means (class, pattern, verdict, cause, reason) and what to "
+        "do.",
     )
     explain.add_argument("word", nargs="*", metavar="WORD", help="default: list all words")
     _colour_option(explain)
 
-    plan = commands.add_parser("plan", help="show what would be attached on this kernel, and why")
-    plan.add_argument("--format", choices=("text", "json", "trace-cmd"), default="text")
+    plan = _command(
+        commands,
+        "plan",
+        "show what would be attached on this kernel, and why",
+        "Show what would be attached on this kernel and why, what its code is proven to do, and "
+        "what stays unseen. Attaches nothing.",
+    )
+    plan.add_argument("--format", choices=("text", "json", "trace-cmd"), default="text", help=_FORMAT)
     _backend_option(plan)
-    doctor = commands.add_parser("doctor", help="try everything that a capture needs")
-    doctor.add_argument("--format", choices=("text", "json"), default="text")
+    doctor = _command(
+        commands,
+        "doctor",
+        "try everything that a capture needs",
+        "Try everything that a capture needs on this host, and say what is missing and how to get "
+        "it. Needs root; what it attaches is removed at once.",
+    )
+    doctor.add_argument("--format", choices=("text", "json"), default="text", help=_FORMAT)
 
-    daemon = commands.add_parser("daemon", help="watch this host for good: metrics, evidence")
+    daemon = _command(
+        commands,
+        "daemon",
+        "watch this host for good: metrics, evidence",
+        "Watch this host for months: metrics for Prometheus, and a capture of each kind of "
+        "finding as evidence. systemd runs it as ghesrace.service.",
+    )
     daemon.add_argument(
         "--config", type=Path, metavar="FILE", help="default: /etc/ghesrace/ghesrace.toml"
     )
@@ -123,58 +150,31 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+_FORMAT = "what is printed (default: text)"
 _FILE = (
     "a capture, a trace.dat, or text of ftrace, trace-cmd or perf; also compressed (gzip, xz, "
     "zstd), a pipe, or - for standard input"
 )
-_CHECK_EPILOG = """\
-formats:
-  text   for people: verdict, findings, table, what could change the verdict
-  json   check.schema.json documents it; of several FILEs an array
-  junit  for CI: a suite per file, a test per pattern, and one for the verdict
-  html   one file with pictures, to attach to a bug report; needs Jinja2
-
-exit codes, the same for every format; of several FILEs the first of 4, 2, 1, 3, 0 that occurred:
-  0    clean
-  1    a finding at or above --fail-on
-  2    bad usage or bad input
-  3    inconclusive, truncated, or clean only if something holds that the recording can't tell
-  4    internal error
-  141  whoever read the output has seen enough
-
-example:
-  ghesrace check --format json -o report.json host.arrows trace.dat
-"""
-_SHOW_EPILOG = """\
-Times: a stamp is in seconds, as `trace-cmd report` prints it (--ns: as `trace-cmd report -t`), and
-since counts us from the first event, or from the first step of the finding. 321.624551 is a stamp,
-+150.5 is us from the first event; ns, us, ms and s may follow.
-
-formats:
-  text  for people; a line of losses stands where they end
-  json  one object a line, times in ns, addresses in hexadecimal
-  csv   the same columns, with a head
-
-exit codes:
-  0    shown
-  2    bad usage (no such finding or slot) or bad input
-  3    shown, but the file is truncated
-  4    internal error
-  141  whoever read the output has seen enough
-
-example:
-  ghesrace show --around 1:20,100 --format csv host.arrows
-"""
 
 
-def _show_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    show = commands.add_parser(
+def _command(commands: Commands, name: str, summary: str, description: str) -> Parser:
+    """Add the command *name*, with its epilog, and return its parser."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilogs.EPILOGS[name],
+        formatter_class=Help,
+    )
+
+
+def _show_command(commands: Commands) -> None:
+    show = _command(
+        commands,
         "show",
-        help="print the events of a capture or trace, one a line",
-        description="Print the events of FILE, which is anything that `check` reads, one a line, "
-        "in the order of time; each CPU's own order is that of its buffer.",
-        epilog=_SHOW_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "print the events of a capture or trace, one a line",
+        "Print the events of FILE, which is anything that `check` reads, one a line, in the order "
+        "of time; each CPU's own order is that of its buffer.",
     )
     show.add_argument("file", type=Path, metavar="FILE", help=_FILE)
     show.add_argument("--cpu", type=_cpus, metavar="LIST", help="of these CPUs: 0,2-3")
@@ -194,7 +194,7 @@ def _show_command(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         help="about a finding by its number in `check`: 1, or 1.2; 50 us before and after",
     )
     show.add_argument("--ns", action="store_true", help="stamps with nine digits, in text")
-    show.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    show.add_argument("--format", choices=("text", "json", "csv"), default="text", help=_FORMAT)
     _file_options(show)
     _redact_option(show)
     show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
@@ -233,7 +233,7 @@ def _backend_option(command: argparse.ArgumentParser) -> None:
 
 
 def _report_options(command: argparse.ArgumentParser, *formats: str) -> None:
-    command.add_argument("--format", choices=("text", "json", *formats), default="text")
+    command.add_argument("--format", choices=("text", "json", *formats), default="text", help=_FORMAT)
     command.add_argument(
         "--fail-on",
         choices=("observed", "predicted"),

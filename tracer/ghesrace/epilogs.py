@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `--help` says below the options: formats, exit codes, an example.
+
+One form for all, because the man pages and the reference are made of it (handbook/epilog.py): a
+heading at the margin that ends with a colon; below it, indented by two, a term, two spaces or more
+and its text, or a command. What stands before the first heading is prose. Lines have at most 79
+columns.
+"""
+
+from __future__ import annotations
+
+_ENDINGS = """\
+  4    internal error
+  130  interrupted by Ctrl-C
+  141  whoever read the output has seen enough
+"""
+
+TOP = f"""\
+exit codes (each command's --help has its own):
+  0    clean (check), recorded (capture), possible (plan, doctor)
+  1    a finding at or above --fail-on
+  2    bad usage or bad input
+  3    inconclusive, clean only if something holds that the recording can't
+       tell (see --accept-unknown), or this host can't
+{_ENDINGS}
+example:
+  ghesrace check host.arrows
+"""
+
+CAPTURE = f"""\
+formats of the report, with --check:
+  text  for people: verdict, findings, table, what could change the verdict
+  json  check.schema.json documents it
+
+exit codes:
+  0    recorded, Ctrl-C included; with --check: clean
+  1    with --check: a finding at or above --fail-on
+  2    bad usage
+  3    this host can't be traced, or not now; with --check: inconclusive, or
+       clean only if something holds that the recording can't tell
+  4    internal error
+  130  interrupted by Ctrl-C before anything was recorded
+  141  whoever read the output has seen enough
+
+examples:
+  ghesrace capture -d 60 --check
+  ghesrace capture -o host.arrows
+  ghesrace capture -d 600 --textfile /var/lib/prometheus/node-exporter
+"""
+
+CHECK = f"""\
+formats:
+  text   for people: verdict, findings, table, what could change the verdict
+  json   check.schema.json documents it; of several FILEs an array
+  junit  for CI: a suite per file, a test per pattern, and one for the verdict
+  html   one file with pictures, to attach to a bug report; needs Jinja2
+
+exit codes, whatever --format; of several FILEs the first of 4, 2, 1, 3, 0:
+  0    clean
+  1    a finding at or above --fail-on
+  2    bad usage or bad input
+  3    inconclusive, truncated, or clean only if something holds that the
+       recording can't tell (see --accept-unknown)
+{_ENDINGS}
+examples:
+  ghesrace check host.arrows
+  ghesrace check --format json -o report.json host.arrows trace.dat
+"""
+
+SHOW = f"""\
+Times: a stamp is in seconds, as `trace-cmd report` prints it (--ns: as
+`trace-cmd report -t`), and since counts us from the first event, or from the
+first step of the finding. 321.624551 is a stamp, +150.5 is us from the first
+event; ns, us, ms and s may follow.
+
+formats:
+  text  for people; a line of losses stands where they end
+  json  one object a line, times in ns, addresses in hexadecimal
+  csv   the same columns, with a head
+
+exit codes:
+  0    shown
+  2    bad usage (no such finding or slot) or bad input
+  3    shown, but the file is truncated
+{_ENDINGS}
+example:
+  ghesrace show --around 1:20,100 --format csv host.arrows
+"""
+
+EXPLAIN = f"""\
+exit codes:
+  0    explained
+  2    no report uses the word
+{_ENDINGS}
+example:
+  ghesrace explain map-flush
+"""
+
+PLAN = f"""\
+formats:
+  text       for people: probes, slots, implications, what stays unseen
+  json       plan.schema.json documents it
+  trace-cmd  a shell script that records the same events with trace-cmd alone
+
+exit codes:
+  0    possible
+  2    bad usage
+  3    no slot can be observed here
+{_ENDINGS}
+examples:
+  ghesrace plan --backend bpf
+  ghesrace plan --format trace-cmd
+"""
+
+DOCTOR = f"""\
+formats:
+  text  for people: each try, and a remedy for what is missing
+  json  the same as one object
+
+exit codes:
+  0    a capture can run here
+  2    bad usage
+  3    a capture can't run
+{_ENDINGS}
+example:
+  ghesrace doctor --format json
+"""
+
+DAEMON = """\
+exit codes:
+  0    stopped by SIGTERM or SIGINT; the configuration is good (--check-config)
+  2    bad usage, or the configuration is bad
+  3    this host can't be traced, or source.strict found something missing
+  4    internal error
+  75   its source went away or is busy, or the plan is out of date: start again
+
+examples:
+  ghesrace daemon --check-config
+  ghesrace daemon --config /etc/ghesrace/ghesrace.toml
+"""
+
+EPILOGS = {
+    "capture": CAPTURE,
+    "check": CHECK,
+    "show": SHOW,
+    "explain": EXPLAIN,
+    "plan": PLAN,
+    "doctor": DOCTOR,
+    "daemon": DAEMON,
+}
