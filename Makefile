@@ -9,8 +9,8 @@ VENV := .venv
 VENV_PACKAGES := python3-venv
 # What compiles the parts that are compiled (tracer/ghesrace/compiled.py). `make venv` uses it if there.
 BUILD_PACKAGES := python3-venv gcc libc6-dev python3-dev
-# What the unit tests run besides: iasl, openssl. promtool and systemd-analyze: if there.
-TEST_PACKAGES := $(BUILD_PACKAGES) acpica-tools openssl
+# What the unit tests run besides: iasl, openssl, groff. promtool and systemd-analyze: if there.
+TEST_PACKAGES := $(BUILD_PACKAGES) acpica-tools openssl groff-base
 # What ghesrace needs where `make install` puts it.
 RUN_PACKAGES := python3-bpfcc python3-psutil python3-prometheus-client python3-bcrypt python3-yaml \
 	python3-rich python3-jinja2
@@ -24,7 +24,7 @@ say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
 	venv-packages build-packages test-packages run-packages packages arm64-packages examples clean install \
-	uninstall deb deb-arm64 soak sanitize nightly oracle worlds mutate
+	uninstall deb deb-arm64 docs soak sanitize nightly oracle worlds mutate
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -39,6 +39,7 @@ help:
 	@echo 'make examples  record examples/*.arrows again'
 	@echo 'make venv      .venv/ with what check, plan, doctor and capture need: no kernel, no compiler'
 	@echo 'make test-venv   and what lint and unit tests need; make lab-venv   and the lab: all of it'
+	@echo 'make docs      man pages, completion, the site of docs/ with its links checked: build/handbook'
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
 	@echo 'make deb       a Debian package that needs no network: build/*.deb'
 	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
@@ -136,13 +137,32 @@ build/bundle/.done: $(shell find tracer probes -name '*.py' -o -name '*.toml' -o
 	packaging/bundle.sh $(VENV)/bin/python build/bundle
 	touch $@
 
-install: run-packages build/bundle/.done
+# Man pages, completion and the site, which `make install` and `make deb` put beside the bundle.
+docs: build/handbook/.done
+
+build/handbook/.done: $(VENV)/.docs $(shell find docs handbook tracer probes -name '*.md' -o -name '*.py' \
+	-o -name '*.toml' -o -name '*.json') README.md CONTRIBUTING.md CHANGELOG.md systemd/ghesrace.toml
+	$(call say,man pages and completion and the site)
+	rm -rf build/handbook
+	$(VENV)/bin/python -m handbook build/handbook
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.ghesrace
+	$(VENV)/bin/python -m pip install --progress-bar on $(DOCS_REQUIRES)
+	touch $@
+
+# What setup.cfg's extras say that it takes: the pages are made of the daemon's tables, too.
+DOCS_REQUIRES = $$($(VENV)/bin/python -c \
+	"import configparser as c; p = c.ConfigParser(); p.read('setup.cfg'); e = p['options.extras_require']; \
+	print(*e['daemon'].split(), *e['docs'].split())")
+
+install: run-packages build/bundle/.done build/handbook/.done
 	packaging/install.sh install
 
 uninstall:
 	packaging/install.sh uninstall
 
-deb: build/bundle/.done
+deb: build/bundle/.done build/handbook/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
@@ -160,7 +180,7 @@ mutate: test-venv
 	$(VENV)/bin/python -m tests.mutate
 
 # The same for arm64, made here: Python of this Debian, wheels and cross-compiled parts of arm64.
-deb-arm64: test-venv arm64-packages
+deb-arm64: test-venv arm64-packages build/handbook/.done
 	$(call say,Debian package for arm64)
 	packaging/bundle.sh $(VENV)/bin/python build/bundle-arm64 arm64
 	bundle=build/bundle-arm64 packaging/deb.sh arm64

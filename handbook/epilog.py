@@ -25,7 +25,8 @@ def read(epilog: str) -> tuple[str, list[Section]]:
     """Return the prose and the sections of *epilog*. Raises ValueError for a line of another form.
 
     >>> prose, (codes, example) = read(
-    ...     "So.\\n\\nexit codes, always:\\n  0  good,\\n     really\\n\\nexample:\\n  ghesrace plan\\n"
+    ...     "So.\\n\\nexit codes, always:\\n  0  good,\\n     really\\n\\n"
+    ...     "example:\\n  ghesrace plan\\n"
     ... )
     >>> prose, codes.heading, codes.note, codes.entries, example.commands
     ('So.', 'exit codes', ', always', [('0', 'good, really')], ['ghesrace plan'])

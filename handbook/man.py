@@ -8,6 +8,7 @@ sections.
 
 from __future__ import annotations
 
+import argparse
 import re
 
 from argparse_manpage.manpage import Manpage
@@ -175,7 +176,7 @@ def _overview() -> str:
 
 def _settings() -> str:
     """Return the page of the daemon's configuration."""
-    parser = cli.argparse.ArgumentParser("ghesrace.toml", add_help=False)
+    parser = argparse.ArgumentParser("ghesrace.toml", add_help=False)
     page = _page("ghesrace.toml", parser, "what the daemon of ghesrace does", section=5)
     page.synopsis = ["/etc/ghesrace/ghesrace.toml"]
     page.add_section(

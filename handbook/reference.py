@@ -99,9 +99,7 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _commands() -> str:
-    listed = [
-        [f"[{name}](#ghesrace-{name})", cell(text)] for name, text in summaries().items()
-    ]
+    listed = [[f"[{name}](#ghesrace-{name})", cell(text)] for name, text in summaries().items()]
     parts = [_command(name, parser) for name, parser in commands().items()]
     return _page("Commands", table(["command", ""], listed), *parts)
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 from sphinx.cmd.build import build_main
@@ -44,11 +45,13 @@ def build(target: Path, repo: Path = REPO) -> int:
         stage = Path(folder) / "pages"
         lay_out(repo, stage)
         listed = ",".join(map(str, [*nav.pages(repo), f"{GENERATED}/*"]))
-        code = build_main(
-            ["-q", "-W", "--keep-going", "-b", "html", "-c", str(Path(__file__).parent)]
-            + ["-d", f"{folder}/doctrees", "-D", f"include_patterns={listed}"]
-            + [str(stage), str(target)]
-        )
+        arguments = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(Path(__file__).parent)]
+        arguments += ["-d", f"{folder}/doctrees", "-D", f"include_patterns={listed}"]
+        with warnings.catch_warnings():
+            # What MyST calls of Sphinx, and Sphinx of docutils, is theirs to mend.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            code = build_main([*arguments, str(stage), str(target)])
     (target / "index.html").write_text(_FORWARD)
     (target / ".buildinfo").unlink(missing_ok=True)
     return int(bool(code))
@@ -103,5 +106,3 @@ def with_navigation(index: str, made: dict[str, str]) -> str:
         body, mark, after = rest.partition("\n## ")
         text = f"{head}## {heading}\n{body.rstrip()}\n\n{tree}{mark}{after}"
     return text
-
-

@@ -3,6 +3,7 @@
 # install.sh install|uninstall, with DESTDIR, prefix, sysconfdir in the environment (Makefile).
 set -eu
 : "${DESTDIR:=}" "${prefix:=/usr/local}" "${sysconfdir:=/etc}" "${bundle:=build/bundle}"
+: "${handbook:=build/handbook}"
 lib=$prefix/lib/ghesrace doc=$prefix/share/doc/ghesrace share=$prefix/share/ghesrace
 units='ghesrace.service ghesrace-capture@.service'
 
@@ -12,6 +13,13 @@ uninstall() {
     for unit in $units; do rm -f "$DESTDIR$prefix/lib/systemd/system/$unit"; done
     rm -f "$DESTDIR$prefix/lib/sysusers.d/ghesrace.conf" \
         "$DESTDIR$prefix/lib/tmpfiles.d/ghesrace.conf"
+    rm -f "$DESTDIR$prefix"/share/man/man1/ghesrace.1.gz \
+        "$DESTDIR$prefix"/share/man/man1/ghesrace-*.1.gz \
+        "$DESTDIR$prefix"/share/man/man5/ghesrace.toml.5.gz \
+        "$DESTDIR$prefix/share/bash-completion/completions/ghesrace" \
+        "$DESTDIR$prefix/share/zsh/vendor-completions/_ghesrace" \
+        "$DESTDIR$prefix/share/zsh/site-functions/_ghesrace" \
+        "$DESTDIR$prefix/share/fish/vendor_completions.d/ghesrace.fish"
     # Configuration and captures are the administrator's.
 }
 
@@ -44,6 +52,14 @@ END
     install -m 644 docs/runbooks/*.md "$DESTDIR$doc/runbooks"
     install -m 644 packaging/debian/copyright LICENSE LICENSES/*.txt "$DESTDIR$doc"
     cp -r dashboards/grafana dashboards/prometheus "$DESTDIR$share/dashboards"
+    cp -r "$handbook/share/." "$DESTDIR$prefix/share"
+    # zsh looks into vendor-completions below /usr only.
+    if [ "$prefix" != /usr ]; then
+        mkdir -p "$DESTDIR$prefix/share/zsh/site-functions"
+        mv "$DESTDIR$prefix/share/zsh/vendor-completions/_ghesrace" \
+            "$DESTDIR$prefix/share/zsh/site-functions/_ghesrace"
+        rmdir "$DESTDIR$prefix/share/zsh/vendor-completions" 2>/dev/null || true
+    fi
 }
 
 case $1 in

@@ -120,7 +120,7 @@ def parser() -> Parser:
         "Show what would be attached on this kernel and why, what its code is proven to do, and "
         "what stays unseen. Attaches nothing.",
     )
-    plan.add_argument("--format", choices=("text", "json", "trace-cmd"), default="text", help=_FORMAT)
+    _format_option(plan, "json", "trace-cmd")
     _backend_option(plan)
     doctor = _command(
         commands,
@@ -129,7 +129,7 @@ def parser() -> Parser:
         "Try everything that a capture needs on this host, and say what is missing and how to get "
         "it. Needs root; what it attaches is removed at once.",
     )
-    doctor.add_argument("--format", choices=("text", "json"), default="text", help=_FORMAT)
+    _format_option(doctor, "json")
 
     daemon = _command(
         commands,
@@ -150,7 +150,6 @@ def parser() -> Parser:
     return top
 
 
-_FORMAT = "what is printed (default: text)"
 _FILE = (
     "a capture, a trace.dat, or text of ftrace, trace-cmd or perf; also compressed (gzip, xz, "
     "zstd), a pipe, or - for standard input"
@@ -194,7 +193,7 @@ def _show_command(commands: Commands) -> None:
         help="about a finding by its number in `check`: 1, or 1.2; 50 us before and after",
     )
     show.add_argument("--ns", action="store_true", help="stamps with nine digits, in text")
-    show.add_argument("--format", choices=("text", "json", "csv"), default="text", help=_FORMAT)
+    _format_option(show, "json", "csv")
     _file_options(show)
     _redact_option(show)
     show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
@@ -232,8 +231,17 @@ def _backend_option(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _format_option(command: argparse.ArgumentParser, *formats: str) -> None:
+    command.add_argument(
+        "--format",
+        choices=("text", *formats),
+        default="text",
+        help="what is printed (default: text)",
+    )
+
+
 def _report_options(command: argparse.ArgumentParser, *formats: str) -> None:
-    command.add_argument("--format", choices=("text", "json", *formats), default="text", help=_FORMAT)
+    _format_option(command, "json", *formats)
     command.add_argument(
         "--fail-on",
         choices=("observed", "predicted"),

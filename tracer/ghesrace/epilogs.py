@@ -27,7 +27,7 @@ example:
   ghesrace check host.arrows
 """
 
-CAPTURE = f"""\
+CAPTURE = """\
 formats of the report, with --check:
   text  for people: verdict, findings, table, what could change the verdict
   json  check.schema.json documents it
