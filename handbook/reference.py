@@ -37,14 +37,20 @@ def pages() -> dict[str, str]:
 
 
 def cell(text: object) -> str:
-    """Return *text* as it can stand in a cell of a table, in one line.
+    r"""Return *text* as it can stand in a cell of a table, in one line; what stands in backticks is
+    code.
 
-    >>> cell("a|b <c>\\n[d]")
-    'a\\\\|b &lt;c&gt; \\\\[d\\\\]'
+    >>> print(cell("a|b <c>\n[d] `e_f`"))
+    a\|b &lt;c&gt; \[d\] `e_f`
     """
-    words = " ".join(str(text).split())
-    words = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([|\[\]*_])", r"\\\1", words)
+    parts = re.split(r"(`[^`]+`)", " ".join(str(text).split()))
+    for number, part in enumerate(parts):
+        if number % 2:
+            parts[number] = part.replace("|", r"\|")
+            continue
+        plain = part.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        parts[number] = re.sub(r"([\\`|\[\]*_~])", r"\\\1", plain)
+    return "".join(parts)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
