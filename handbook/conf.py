@@ -18,6 +18,8 @@ myst_heading_anchors = 4
 nitpicky = True
 # Code is shown as it stands. `console` and `text` need no lexer of Pygments.
 highlight_language = "none"
+# "--check" stays two hyphens.
+smartquotes = False
 html_theme = "furo"
 html_title = f"ghesrace {__version__}"
 html_copy_source = False

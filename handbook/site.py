@@ -52,6 +52,11 @@ def build(target: Path, repo: Path = REPO) -> int:
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             code = build_main([*arguments, str(stage), str(target)])
+    for page in target.rglob("*.html"):
+        # Sphinx gives the headings of the navigation a role without its level (axe: critical).
+        page.write_text(
+            page.read_text().replace('role="heading">', 'role="heading" aria-level="2">')
+        )
     (target / "index.html").write_text(_FORWARD)
     (target / ".buildinfo").unlink(missing_ok=True)
     return int(bool(code))

@@ -84,6 +84,13 @@ def test_nothing_is_loaded_from_elsewhere(built: Path, pages: dict[Path, _Page])
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text()), style
 
 
+def test_options_stand_as_they_are_typed(built: Path) -> None:
+    """Typography makes one long dash of two hyphens; who copies it gets an error."""
+    text = (built / "docs/reference/commands.html").read_text()
+    assert "until Ctrl-C or --duration" in text
+    assert 'role="heading">' not in text
+
+
 def small(tmp_path: Path, body: str) -> int:
     repo = tmp_path / "repo"
     (repo / "docs").mkdir(parents=True)
