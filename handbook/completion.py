@@ -13,7 +13,7 @@ import shtab
 from ghesrace import cli
 from ghesrace.render.words import WORDS
 
-from .parsers import arguments, commands, is_file, is_folder
+from .parsers import arguments, commands, is_file, is_folder, summaries
 
 # Where each shell looks for it, below the prefix, as Debian has it.
 PLACES = {
@@ -30,7 +30,10 @@ def script(shell: str) -> str:
     True
     """
     top = cli.parser()
-    for command in commands(top).values():
+    said = summaries(top)
+    for name, command in commands(top).items():
+        # Beside a command stands its summary: the description is too long for a line.
+        command.description = said[name]
         for action in arguments(command):
             _complete(action)
     return shtab.complete(top, shell=shell)

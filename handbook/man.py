@@ -101,9 +101,10 @@ def pages() -> dict[str, str]:
 
 
 def _text(page: Manpage) -> str:
-    """Return *page* as roff, set flush left and without hyphens that nobody typed."""
+    """Return *page* as roff, set flush left and without hyphens that nobody typed. In its first
+    line mandoc takes no escapes."""
     head, _, rest = str(page).partition("\n")
-    return f"{head}\n.nh\n.ad l\n{rest}"
+    return f"{head.replace(chr(92), '')}\n.nh\n.ad l\n{rest}"
 
 
 def _page(title: str, parser: object, summary: str, section: int = 1) -> Manpage:

@@ -102,6 +102,13 @@ def test_every_shell_knows_every_option(shell: str) -> None:
                 assert re.search(spelled, text), option
 
 
+def test_what_stands_beside_a_command_fits_a_line() -> None:
+    """fish would show three lines for each command."""
+    lines = [x for x in script("fish").splitlines() if re.search(r"-a '?(capture|check)\b", x)]
+    assert len(lines) == 2
+    assert all(len(line.rpartition(" -d ")[2]) < 60 for line in lines)
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_other_shells_can_read_theirs(shell: str, tmp_path: Path) -> None:
     """A script that the shell refuses completes nothing and prints errors at each tab."""
