@@ -43,7 +43,10 @@ def test_every_command_does_what_the_page_says(tmp_path: Path) -> None:
 def test_what_is_not_typed_to_ghesrace_is_there() -> None:
     """A newcomer is told of a target that is gone."""
     rest = [line for line in TYPED if not line.startswith("ghesrace")]
-    assert rest == ["make venv", ". .venv/bin/activate", "echo $?"]
+    assert rest == ["make venv", ". .venv/bin/activate", "echo $?", "echo $?"]
+    # What `$?` is of stands right above it.
+    before = [TYPED[n - 1] for n, line in enumerate(TYPED) if line == "echo $?"]
+    assert before == [f"ghesrace check examples/{name}.arrows" for name in ("stock", "control")]
     assert re.search(r"^venv:", (REPO / "Makefile").read_text(), re.M)
 
 
