@@ -102,6 +102,7 @@ def parser() -> Parser:
     _report_options(check, "junit", "html")
 
     _show_command(commands)
+    _diff_command(commands)
 
     explain = _command(
         commands,
@@ -199,16 +200,77 @@ def _show_command(commands: Commands) -> None:
     show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
 
 
-def _file_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
+_DIFF_EPILOG = """\
+B is worse if it shows a finding that A surely lacks, or one that is graver there: observed where it
+was predicted, a write where it was a read. A finding is one fault, whatever its CPUs, frames and
+addresses. What a file leaves open (losses, no traffic at a slot, a pattern that was not checked) is
+never taken for the absence of a finding: docs/diff.md has the rules.
+
+formats:
+  text  for people: the outcome and why, findings, what protected each slot, losses
+  json  diff.schema.json documents it
+  html  one page, to attach to a report; needs Jinja2
+
+exit codes:
+  0    not worse (better, or the same)
+  1    worse
+  2    bad usage or bad input
+  3    A or B is inconclusive, or they can't be compared
+  4    internal error
+  141  whoever read the output has seen enough
+
+example:
+  ghesrace diff --format json before.arrows after.arrows
+"""
+
+
+def _diff_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    diff = commands.add_parser(
+        "diff",
+        help="say what changed from one recording to another, and whether it is worse",
+        description="Compare two recordings: of a kernel before and after a patch, or under two "
+        "firmwares.",
+        epilog=_DIFF_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    either = "what `check` reads, or a file that `check --format json` wrote"
+    diff.add_argument("a", type=Path, metavar="A", help=f"the one before: {either}")
+    diff.add_argument("b", type=Path, metavar="B", help="the one after, likewise")
+    _map_option(diff)
+    diff.add_argument(
+        "--run",
+        dest="runs",
+        type=_two_numbers,
+        metavar="N[,M]",
+        help="read only this run, or buffer, of traces that have several: N of A, M (or N) of B",
+    )
+    _size_option(diff)
+    diff.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
+    diff.add_argument("-q", "--quiet", action="store_true", help="one line, in text")
+    diff.add_argument("--format", choices=("text", "json", "html"), default="text")
+    _accept_option(diff)
+    _redact_option(diff)
+    _colour_option(diff)
+
+
+def _file_options(command: argparse.ArgumentParser) -> None:
+    _map_option(command)
     command.add_argument(
         "--run",
         type=_number,
         metavar="N",
         help="read only this run, or buffer, of a trace that has several; the report lists them",
     )
+    _size_option(command)
+
+
+def _map_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
+    )
+
+
+def _size_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-size",
         type=_size,
@@ -248,6 +310,17 @@ def _report_options(command: argparse.ArgumentParser, *formats: str) -> None:
         default="predicted",
         help="exit 1 for findings of this severity and worse (default: predicted)",
     )
+    _accept_option(command)
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="leave nothing out: every occurrence, variant, and thing that was not seen",
+    )
+    _redact_option(command)
+    _colour_option(command)
+
+
+def _accept_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--accept-unknown",
         type=_unknowns,
@@ -256,13 +329,6 @@ def _report_options(command: argparse.ArgumentParser, *formats: str) -> None:
         help="let clean be exit code 0 though it rests on these, which the recording can't tell: "
         + ", ".join(UNKNOWNS),
     )
-    command.add_argument(
-        "--all",
-        action="store_true",
-        help="leave nothing out: every occurrence, variant, and thing that was not seen",
-    )
-    _redact_option(command)
-    _colour_option(command)
 
 
 def _redact_option(command: argparse.ArgumentParser) -> None:
@@ -305,6 +371,11 @@ def _number(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 10**6:
         raise argparse.ArgumentTypeError(f"{text!r} is not the number of a run (from 1)")
     return int(text)
+
+
+def _two_numbers(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(",")
+    return _number(first), _number(second if second else first)
 
 
 def _size(text: str) -> int:

@@ -26,7 +26,7 @@ from ghesrace.render.redact import Redactor
 from ghesrace.render.text import print_report
 from ghesrace.sources.capture.file import CaptureWriter
 
-from .check import exit_code
+from .judging import exit_code
 from .record import Progress, record, stop_on_signals
 
 

@@ -6,25 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ghesrace.checker.engine import Engine
-from ghesrace.checker.report import Report, Verdict
-from ghesrace.errors import (
-    EXIT_FINDING,
-    EXIT_INCONCLUSIVE,
-    EXIT_OK,
-    GhesraceError,
-    InputError,
-    UsageError,
-)
+from ghesrace.errors import GhesraceError
 from ghesrace.render import as_json
 from ghesrace.render.html.timeline import Timeline
 from ghesrace.render.judgement import Failure, Judgement
@@ -32,30 +19,12 @@ from ghesrace.render.junit import junit
 from ghesrace.render.layout import new_console
 from ghesrace.render.redact import Redactor
 from ghesrace.render.text import print_report, print_short
-from ghesrace.sources import Source
-from ghesrace.sources.files import open_file
 
-from .output import spare_inputs
+from .judging import How, judge_file
+from .output import opened, spare_inputs, unwritable
 
 # Of several files the worst one's code is returned, in this order.
 _PRECEDENCE = (4, 2, 1, 3, 0)
-
-
-def exit_code(result: Report, fail_on: str, accepted: Iterable[str] = ()) -> int:
-    """Return the exit code of a report (README, "Exit codes"). *fail_on* is the least verdict that
-    is a finding: "observed" or "predicted". What the verdict rests on counts unless *accepted*
-    names it.
-
-    >>> from ghesrace.plan import Plan
-    >>> exit_code(Engine(Plan("x86_64", "6.12", (), ())).report(), "predicted")  # inconclusive
-    3
-    """
-    threshold = Verdict.OBSERVED if fail_on == "observed" else Verdict.PREDICTED
-    if result.verdict >= threshold:
-        return EXIT_FINDING
-    if result.verdict is Verdict.INCONCLUSIVE or result.truncated or result.reasons:
-        return EXIT_INCONCLUSIVE
-    return EXIT_OK if set(result.qualified_by) <= set(accepted) else EXIT_INCONCLUSIVE
 
 
 def check(args: argparse.Namespace) -> int:
@@ -70,7 +39,7 @@ def check(args: argparse.Namespace) -> int:
     except OSError as error:
         if args.output is None or isinstance(error, GhesraceError):
             raise
-        raise _unwritable(args.output, error) from error
+        raise unwritable(args.output, error) from error
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -78,16 +47,17 @@ def _check(args: argparse.Namespace) -> int:
     judged: list[Judgement | Failure] = []
     timelines: list[Timeline | None] = []
     codes = []
+    how = How(args.map, args.max_size, args.run, args.all, args.fail_on, tuple(args.accept_unknown))
     redactor = Redactor()  # One for all, so that equal addresses stay equal.
     spare_inputs(args.output, [*args.files, args.map])
     with ExitStack() as stack:
         out: Any = sys.stdout
         if args.output is not None:
-            out = stack.enter_context(_open_report(args.output))
+            out = stack.enter_context(opened(args.output))
         console = new_console(out, args.color)
         for number, path in enumerate(args.files, 1):
             timeline = _timeline() if args.format == "html" else None
-            one = _judge_file(path, args, timeline)
+            one = judge_file(path, how, timeline)
             codes.append(one.code)
             if args.redact:
                 one = one.redact(redactor, f"file {number}")
@@ -129,59 +99,3 @@ def _print(
     if not first:
         console.print("=" * console.width)
     print_report(console, one, args.all)
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"can't write {path}: {error.strerror}", "choose another place with -o")
-
-
-def _open_report(path: Path) -> Any:
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _judge_file(
-    path: Path, args: argparse.Namespace, timeline: Timeline | None
-) -> Judgement | Failure:
-    """Judge one file, and tell on stderr what is wrong with it."""
-    try:
-        source = open_file(path, args.map, max_bytes=args.max_size, run=args.run)
-        engine = Engine(source.plan, all_occurrences=args.all)
-        try:
-            _judge(source, engine, path.name, timeline)
-        except InputError as error:
-            if str(path) in error.what:
-                raise
-            raise InputError(f"{path}: {error.what}", error.hint) from error
-    except GhesraceError as error:
-        print(f"ghesrace: {error}", file=sys.stderr)
-        return Failure.of(str(path), error)
-    except OSError as error:
-        told = InputError(f"can't read {path}: {error.strerror or error}", "copy the file again")
-        print(f"ghesrace: {told}", file=sys.stderr)
-        return Failure.of(str(path), told)
-    for warning in source.warnings:
-        print(f"ghesrace: warning: {warning}", file=sys.stderr)
-    result = engine.report()
-    code = exit_code(result, args.fail_on, args.accept_unknown)
-    host = source.host if isinstance(source.host, dict) else {}
-    return Judgement(str(path), result, source.plan, host, code)
-
-
-def _judge(source: Source, engine: Engine, name: str, timeline: Timeline | None) -> None:
-    """Feed everything to the engine, and say on a terminal how far it is."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    console = new_console(sys.stderr)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name)
-        for batch in source.batches():
-            judged = engine.feed(batch)
-            if timeline is not None:
-                timeline.note(batch)
-                timeline.add(judged)
-            bar.update(task, description=f"{name}: {engine.events:,} events")
-        judged = engine.finish()
-        if timeline is not None:
-            timeline.add(judged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 from ghesrace.errors import UsageError
 
@@ -20,3 +21,22 @@ def spare_inputs(output: Path | None, inputs: Iterable[Path | None]) -> None:
             continue
         if path.samefile(output):
             raise UsageError(f"{output} is an input", "choose another place with -o")
+
+
+def unwritable(path: Path, error: OSError) -> UsageError:
+    """Return what to raise where a report can't be written to *path*: unwritable(path, error)."""
+    return UsageError(f"can't write {path}: {error.strerror}", "choose another place with -o")
+
+
+def opened(path: Path) -> TextIO:
+    """Open *path* for a report. Raises UsageError if that can't be.
+
+    >>> opened(Path("/nowhere/report"))
+    Traceback (most recent call last):
+    ghesrace.errors.UsageError: can't write /nowhere/report: No such file or directory
+      choose another place with -o
+    """
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from error

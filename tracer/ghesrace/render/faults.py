@@ -93,6 +93,16 @@ def _key(finding: Finding) -> tuple[object, ...]:
     return finding.pattern, finding.severity, finding.access, finding.slot, words
 
 
+def wording(explanation: str) -> str:
+    """Return what an *explanation* has in common with that of the same fault in any recording: no
+    CPUs, no addresses (each boot has others), and not the condition that makes it predicted.
+
+    >>> wording("CPU 3 unmaps V at 0xff00; it met CPU 1, unless the edit was over")
+    '_ unmaps V at _; it met _'
+    """
+    return _NUMBERS.sub("_", explanation).partition(", unless ")[0]
+
+
 def _contexts(variants: Iterable[Finding], side: str) -> str:
     """Return the contexts of one side; all traced steps of an episode share one."""
     found = {

@@ -89,38 +89,32 @@ def page(
 
         page([Judgement("host.arrows", engine.report(), plan)], [timeline])
     """
-    # Only what this package brings is put in as it is, all else is escaped.
-    environment = Environment(
-        loader=PackageLoader("ghesrace.render.html", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["seconds"] = seconds
-    environment.filters["printable"] = printable
-    style, script = _resource("style.css"), _resource("script.js")
+    style, script = resource("style.css"), resource("script.js")
     shown = [
         one if isinstance(one, Failure) else _shown(one, timeline, every)
         for one, timeline in zip(judged, timelines, strict=True)
     ]
     used = _words(judged)
-    return environment.get_template("report.html.j2").render(
-        shown=shown,
-        verdicts=", ".join(dict.fromkeys(_verdict(one) for one in judged)),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        version=__version__,
-        now=(now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
-        redacted=any(one.redacted for one in judged),
-        unknowns=UNKNOWNS,
-        words=used,
-        head=head,
-        explained=explained,
-        pattern_text=pattern_text,
-        meaning=lambda word: meanings(word)[0].what,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            shown=shown,
+            verdicts=", ".join(dict.fromkeys(_verdict(one) for one in judged)),
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=hash_of(style),
+            script_hash=hash_of(script),
+            version=__version__,
+            now=(now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
+            redacted=any(one.redacted for one in judged),
+            unknowns=UNKNOWNS,
+            words=used,
+            head=head,
+            explained=explained,
+            pattern_text=pattern_text,
+            meaning=lambda word: meanings(word)[0].what,
+        )
     )
 
 
@@ -245,11 +239,31 @@ def _words(judged: Iterable[Judgement | Failure]) -> list[Any]:
     ]
 
 
-def _resource(name: str) -> str:
+def environment() -> Environment:
+    """Return what renders the templates beside this file, with the filters they use."""
+    # Only what this package brings is put in as it is, all else is escaped.
+    made = Environment(
+        loader=PackageLoader("ghesrace.render.html", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["seconds"] = seconds
+    made.filters["printable"] = printable
+    return made
+
+
+def resource(name: str) -> str:
+    """Return the text of a file beside this one: resource("style.css")."""
     return resources.files("ghesrace.render.html").joinpath(name).read_text("utf-8")
 
 
-def _hash(text: str) -> str:
-    """Return what a Content-Security-Policy names an element by: the hash of its text."""
+def hash_of(text: str) -> str:
+    """Return what a Content-Security-Policy names an element by: the hash of its text.
+
+    >>> hash_of("")
+    'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='
+    """
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
