@@ -27,6 +27,7 @@ _EXTRAS = {
         "the daemon and --textfile need",
     ),
     ("jinja2", "markupsafe"): ("html", "--format html needs"),
+    ("perfetto", "google"): ("perfetto", "--format perfetto needs"),
 }
 Parser = argparse.ArgumentParser
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -99,7 +100,7 @@ def parser() -> Parser:
     _file_options(check)
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     check.add_argument("-q", "--quiet", action="store_true", help="one line per file, in text")
-    _report_options(check, "junit", "html")
+    _report_options(check, "junit", "html", "perfetto")
 
     _show_command(commands)
     _diff_command(commands)
@@ -200,38 +201,12 @@ def _show_command(commands: Commands) -> None:
     show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
 
 
-_DIFF_EPILOG = """\
-B is worse if it shows a finding that A surely lacks, or one that is graver there: observed where it
-was predicted, a write where it was a read. A finding is one fault, whatever its CPUs, frames and
-addresses. What a file leaves open (losses, no traffic at a slot, a pattern that was not checked) is
-never taken for the absence of a finding: docs/diff.md has the rules.
-
-formats:
-  text  for people: the outcome and why, findings, what protected each slot, losses
-  json  diff.schema.json documents it
-  html  one page, to attach to a report; needs Jinja2
-
-exit codes:
-  0    not worse (better, or the same)
-  1    worse
-  2    bad usage or bad input
-  3    A or B is inconclusive, or they can't be compared
-  4    internal error
-  141  whoever read the output has seen enough
-
-example:
-  ghesrace diff --format json before.arrows after.arrows
-"""
-
-
-def _diff_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    diff = commands.add_parser(
+def _diff_command(commands: Commands) -> None:
+    diff = _command(
+        commands,
         "diff",
-        help="say what changed from one recording to another, and whether it is worse",
-        description="Compare two recordings: of a kernel before and after a patch, or under two "
-        "firmwares.",
-        epilog=_DIFF_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "say what changed from one recording to another, and whether it is worse",
+        "Compare two recordings: of a kernel before and after a patch, or under two firmwares.",
     )
     either = "what `check` reads, or a file that `check --format json` wrote"
     diff.add_argument("a", type=Path, metavar="A", help=f"the one before: {either}")
@@ -247,7 +222,7 @@ def _diff_command(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     _size_option(diff)
     diff.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     diff.add_argument("-q", "--quiet", action="store_true", help="one line, in text")
-    diff.add_argument("--format", choices=("text", "json", "html"), default="text")
+    _format_option(diff, "json", "html")
     _accept_option(diff)
     _redact_option(diff)
     _colour_option(diff)
@@ -422,7 +397,7 @@ def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         return command(args)
     except ModuleNotFoundError as error:
         for names, (extra, needs) in _EXTRAS.items():
-            if error.name in names:
+            if (error.name or "").partition(".")[0] in names:
                 raise HostError(
                     f"{needs} the Python package {error.name!r}",
                     f"install ghesrace with its extra: pip install '.[{extra}]' in a clone",

@@ -50,10 +50,12 @@ examples:
 
 CHECK = f"""\
 formats:
-  text   for people: verdict, findings, table, what could change the verdict
-  json   check.schema.json documents it; of several FILEs an array
-  junit  for CI: a suite per file, a test per pattern, and one for the verdict
-  html   one file with pictures, to attach to a bug report; needs Jinja2
+  text      for people: verdict, findings, table, what could change the verdict
+  json      check.schema.json documents it; of several FILEs an array
+  junit     for CI: a suite per file, a test per pattern and one for the verdict
+  html      one file with pictures, to attach to a bug report; needs Jinja2
+  perfetto  a trace of one FILE for ui.perfetto.dev; needs -o and the package
+            perfetto
 
 exit codes, whatever --format; of several FILEs the first of 4, 2, 1, 3, 0:
   0    clean
@@ -85,6 +87,28 @@ exit codes:
 {_ENDINGS}
 example:
   ghesrace show --around 1:20,100 --format csv host.arrows
+"""
+
+DIFF = f"""\
+B is worse if it shows a finding that A surely lacks, or one that is graver
+there: observed where it was predicted, a write where it was a read. A finding
+is one fault, whatever its CPUs, frames and addresses. What a file leaves open
+(losses, no traffic at a slot, a pattern that was not checked) is never taken
+for the absence of a finding: docs/diff.md has the rules.
+
+formats:
+  text  for people: the outcome and why, findings, what protected each slot
+  json  diff.schema.json documents it
+  html  one page, to attach to a report; needs Jinja2
+
+exit codes:
+  0    not worse (better, or the same)
+  1    worse
+  2    bad usage or bad input
+  3    A or B is inconclusive, or they can't be compared
+{_ENDINGS}
+example:
+  ghesrace diff --format json before.arrows after.arrows
 """
 
 EXPLAIN = f"""\
@@ -143,6 +167,7 @@ EPILOGS = {
     "capture": CAPTURE,
     "check": CHECK,
     "show": SHOW,
+    "diff": DIFF,
     "explain": EXPLAIN,
     "plan": PLAN,
     "doctor": DOCTOR,

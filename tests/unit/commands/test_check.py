@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,47 @@ def test_redacted_output_names_neither_host_nor_addresses(
     answer = json.loads(capsys.readouterr().out)
     assert answer["error"]["what"].startswith("can't read file 1: ")
     assert "host-of-mine" not in json.dumps(answer)
+
+
+def test_perfetto_says_what_it_needs(
+    observed: Path,
+    clean: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A user's mistake, or a package that is not there, ends in a sentence that says what to do."""
+    out = tmp_path / "x.pftrace"
+    assert check(observed, "--format", "perfetto") == 2
+    assert "-o" in capsys.readouterr().err
+    assert check(observed, clean, "--format", "perfetto", "-o", out) == 2
+    assert "one FILE" in capsys.readouterr().err
+    assert check(observed, "--format", "perfetto", "-o", observed) == 2
+    assert observed.stat().st_size
+    assert check(observed, "--format", "perfetto", "-o", tmp_path / "no" / "place") == 2
+    assert "can't write" in capsys.readouterr().err
+    assert check(observed, "--format", "perfetto", "-o", "/dev/full") == 2
+    assert "can't write /dev/full: No space left" in capsys.readouterr().err
+    assert check(tmp_path / "absent", "--format", "perfetto", "-o", out) == 2
+    assert not out.exists()
+    for name in [name for name in sys.modules if name.startswith("ghesrace.render.perfetto")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "perfetto", None)
+    for name in [name for name in sys.modules if name.startswith("perfetto.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert check(observed, "--format", "perfetto", "-o", out) == 3
+    assert "pip install '.[perfetto]'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_perfettos_exit_codes_are_those_of_text(
+    observed: Path, clean: Path, predicted: Path, quiet: Path, tmp_path: Path
+) -> None:
+    """If this fails, a job that asks for a trace passes where it failed."""
+    for path, code in {observed: 1, clean: 0, predicted: 1, quiet: 3}.items():
+        assert check(path, "--format", "perfetto", "-o", tmp_path / "x.pftrace") == code
+    more = ("--fail-on", "observed", "-o", tmp_path / "x.pftrace")
+    assert check(predicted, "--format", "perfetto", *more) == 0
 
 
 def test_truncated_is_never_0(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ghesrace.errors import GhesraceError
+from ghesrace.errors import GhesraceError, UsageError
 from ghesrace.render import as_json
 from ghesrace.render.html.timeline import Timeline
 from ghesrace.render.judgement import Failure, Judgement
@@ -19,9 +19,10 @@ from ghesrace.render.junit import junit
 from ghesrace.render.layout import new_console
 from ghesrace.render.redact import Redactor
 from ghesrace.render.text import print_report, print_short
+from ghesrace.sources import FileSource
 
 from .judging import How, judge_file
-from .output import opened, spare_inputs, unwritable
+from .output import opened, opened_binary, spare_inputs, unwritable
 
 # Of several files the worst one's code is returned, in this order.
 _PRECEDENCE = (4, 2, 1, 3, 0)
@@ -44,6 +45,8 @@ def check(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """Do what `check` does. Raises OSError too, if the report can't be written."""
+    if args.format == "perfetto":
+        return _perfetto(args)
     judged: list[Judgement | Failure] = []
     timelines: list[Timeline | None] = []
     codes = []
@@ -77,6 +80,31 @@ def _check(args: argparse.Namespace) -> int:
 
             print(page(judged, timelines, args.all), file=out)
     return next(code for code in _PRECEDENCE if code in codes)
+
+
+def _how(args: argparse.Namespace) -> How:
+    accepted = tuple(args.accept_unknown)
+    return How(args.map, args.max_size, args.run, args.all, args.fail_on, accepted)
+
+
+def _perfetto(args: argparse.Namespace) -> int:
+    """Judge the only file, write its trace, and return its exit code. Raises UsageError."""
+    # Imported here, as Jinja2 is: who lacks it is told before anything is judged.
+    from ghesrace.render.perfetto.trace import write_trace
+
+    if len(args.files) > 1:
+        raise UsageError("a trace for Perfetto is of one FILE", "write one for each")
+    if args.output is None:
+        raise UsageError("a trace for Perfetto is no text", "say where it goes with -o")
+    spare_inputs(args.output, [*args.files, args.map])
+
+    def write(source: FileSource, judged: Judgement) -> None:
+        redactor = Redactor() if args.redact else None
+        shown = judged if redactor is None else judged.redact(redactor, "file 1")
+        with opened_binary(args.output) as out:
+            write_trace(out, source, shown, redactor)
+
+    return judge_file(args.files[0], _how(args), then=write).code
 
 
 def _timeline() -> Timeline:

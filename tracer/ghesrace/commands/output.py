@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from ghesrace.errors import UsageError
 
@@ -38,5 +39,29 @@ def opened(path: Path) -> TextIO:
     """
     try:
         return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+class _Told(io.FileIO):
+    """A file whose failures to be written are told as such, and not as those of an input."""
+
+    def write(self, data: object) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except OSError as error:
+            raise unwritable(Path(str(self.name)), error) from error
+
+
+def opened_binary(path: Path) -> IO[bytes]:
+    """Open *path* for bytes. Raises UsageError if that can't be, and when it can't be written.
+
+    >>> opened_binary(Path("/nowhere/trace"))
+    Traceback (most recent call last):
+    ghesrace.errors.UsageError: can't write /nowhere/trace: No such file or directory
+      choose another place with -o
+    """
+    try:
+        return io.BufferedWriter(_Told(path, "w"))
     except OSError as error:
         raise unwritable(path, error) from error

@@ -64,8 +64,14 @@ def _as_it_is(address: int) -> int:
     return address
 
 
-def _redacted(plan: Plan, redactor: Redactor | None) -> Plan:
-    """Return *plan* with names of slots and symbols that hold no addresses."""
+def plan_to_show(plan: Plan, redactor: Redactor | None) -> Plan:
+    """Return *plan*, with a *redactor* with names of slots and symbols that hold no addresses.
+
+    >>> from ghesrace.plan import Slot
+    >>> plan = Plan("x86_64", "6.12", (Slot("0xffffffff12345000", None, None, "page"),), ())
+    >>> plan_to_show(plan, Redactor()).slots[0].name
+    '0xffff800000545000'
+    """
     if redactor is None:
         return plan
     slots = tuple(replace(slot, name=redactor.text(slot.name)) for slot in plan.slots)
@@ -118,7 +124,7 @@ class Lines:
         self._virtual: Callable[[int], str] = lambda address: hex(virtual(address))
         self._physical: Callable[[int], str] = lambda address: hex(physical(address))
         self._say = Sentences(
-            _redacted(plan, redactor),
+            plan_to_show(plan, redactor),
             addresses,
             self._virtual,
             self._physical,

@@ -82,6 +82,7 @@ class Row(NamedTuple):
     mapper: int
     cls: int
     sample: int
+    end: int
 
 
 _COLUMNS = ["count" if name == "number" else name for name in Row._fields]
