@@ -10,7 +10,7 @@ import pytest
 
 from ghesrace.checker.findings import Finding
 from ghesrace.errors import UsageError
-from ghesrace.render.faults import faults, named
+from ghesrace.render.faults import faults, named, wording
 
 
 def stale(x: int, y: int, p: int, q: int, slot: str = "irq", severity: str = "observed") -> Finding:
@@ -56,3 +56,12 @@ def test_a_name_finds_its_finding() -> None:
     for wrong in ("0", "3", "1.3", "1.0", "2.-1", "", "x", "1.x", "1.²"):
         with pytest.raises(UsageError, match="there is no finding"):
             named(found, wrong)
+
+
+def test_wording_is_the_same_on_every_boot() -> None:
+    """If this fails, `diff` takes each second recording of one kernel for a worse one."""
+    one = "CPU 0 (nmi) maps 0x70000000 at irq; it met CPU 1, which edits 0xffff8000 in vmap: danger"
+    other = "CPU 7 (nmi) maps 0x1000 at irq; it met CPU 12, which edits 0xffffc9 in vmap: danger"
+    assert wording(one) == wording(other) == wording(f"{one}, unless it was over")
+    assert wording(one) != wording(one.replace("vmap", "ioremap"))
+    assert wording(one) != wording(one.replace("nmi", "irq"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from ghesrace.render.diff.as_json import SCHEMA, SCHEMA_VERSION, document
 from ghesrace.render.diff.compare import Fate, Outcome, compare
@@ -21,6 +21,7 @@ from .test_compare import reports
 WRITTEN = json.loads((REPO / "tracer/ghesrace/diff.schema.json").read_text())
 
 
+@settings(deadline=None)
 @given(reports(), reports())
 def test_it_keeps_to_its_schema(a: dict[str, Any], b: dict[str, Any]) -> None:
     """Who reads it by its schema would be misled."""

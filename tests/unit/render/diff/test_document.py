@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghesrace.errors import InputError
@@ -68,6 +68,15 @@ def test_a_report_of_as_many_findings_as_are_kept_is_open() -> None:
     assert [subject for subject, _ in side_of(report(*many), "a").open] == ["stale"]
 
 
+def test_what_was_counted_and_is_told_by_no_finding_is_open() -> None:
+    """If this fails, a race of which no witness was kept is none."""
+    one = report(finding())
+    one["patterns"]["torn_edit"]["predicted"] = 3
+    assert [subject for subject, _ in side_of(one, "a").open] == ["torn_edit"]
+    bare = side_of({**report(), "verdict": "race-observed"}, "a")
+    assert bare.open == [(None, "race-observed without a finding")]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -97,6 +106,7 @@ def test_what_is_no_report_is_refused_in_a_sentence(name: str, value: Any, told:
     assert error.value.hint
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_nothing_that_is_missing_or_odd_is_a_traceback(data: st.DataObject) -> None:
     """Any part of a report may be gone or be something else: only InputError may come of it."""

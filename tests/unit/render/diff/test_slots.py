@@ -36,6 +36,9 @@ def test_two_that_serve_the_same_are_not_guessed() -> None:
         (None, "a:irq"),
         (None, "b:irq"),
     }
+    assert not {("a:irq", "c:irq"), ("b:irq", "c:irq")} & pairs(
+        ["a:irq", "b:irq"], ["c:irq", "d:irq"]
+    )
 
 
 def test_one_in_use_comes_before_one_that_is_not() -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghesrace.events import Cause, Context, Kind
@@ -155,6 +155,7 @@ def test_losses_are_slices_that_do_not_cross(tmp_path: Path) -> None:
 KINDS = [k for k in Kind if k < Kind.EPISODE]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 1), st.sampled_from(Context))))
 def test_any_events_make_a_whole_trace(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[Kind, int, Context]]

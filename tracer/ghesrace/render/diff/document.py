@@ -5,6 +5,7 @@ now or was stored in a file."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,12 +137,24 @@ def _open(
     found = [(_subject(reason, known), reason) for reason in reasons]
     if whole["truncated"] and "truncated" not in reasons:
         found.append((None, "truncated"))
-    kept: dict[str, int] = {}
-    for finding in findings:
-        kept[finding["pattern"]] = kept.get(finding["pattern"], 0) + 1
-    for pattern, number in kept.items():
-        if number >= MAX_FINDINGS:
-            found.append((pattern, f"{pattern}: only the first {number:,} findings were kept"))
+    if whole["verdict"] in ("race-observed", "race-predicted") and not findings:
+        found.append((None, f"{whole['verdict']} without a finding"))
+    return found + _not_kept(whole["patterns"], findings)
+
+
+def _not_kept(
+    patterns: dict[str, Any], findings: list[dict[str, Any]]
+) -> list[tuple[str | None, str]]:
+    """Return the patterns that counted something of which no finding tells, each with that."""
+    found: list[tuple[str | None, str]] = []
+    kept = Counter((one["pattern"], one["severity"]) for one in findings)
+    for pattern, state in patterns.items():
+        if sum(kept[pattern, severity] for severity in SEVERITIES) >= MAX_FINDINGS:
+            found.append((pattern, f"{pattern}: only its first {MAX_FINDINGS:,} findings are kept"))
+        for severity in SEVERITIES:
+            if state[severity] and not kept[pattern, severity]:
+                told = f"{pattern}: no finding tells of what was {severity}"
+                found.append((pattern, told))
     return found
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from ghesrace import __version__
 from ghesrace.checker.findings import Finding
-from ghesrace.events import Events, Kind
+from ghesrace.events import Bools, Events, Kind
 from ghesrace.render.faults import Fault, faults
 from ghesrace.render.findings import counts, explained, times, title
 from ghesrace.render.judgement import Judgement
@@ -23,10 +24,11 @@ from ghesrace.render.redact import Redactor
 from ghesrace.render.selection import Addresses, Selection, Window, windows_around
 from ghesrace.render.sentences import Sentences, rows
 from ghesrace.sources import FileSource
-from ghesrace.sources.in_time import InTime
 
 from .packets import Packets
 from .tracks import Tracks
+
+Stamps = npt.NDArray[np.uint64]
 
 MOST_EVENTS = 500_000  # some 40 MB, which a browser opens in seconds
 MOST_VARIANTS = 60  # that have a track
@@ -176,30 +178,32 @@ def _witness(packets: Packets, track: int, name: str, finding: Finding) -> None:
 def _chosen(
     source: FileSource, addresses: Addresses, windows: list[Window] | None
 ) -> Iterator[tuple[Events, int]]:
-    """Yield the events that are written, in the order of time, at most MOST_EVENTS, each part with
-    the number of its stretch of time. Losses are written wherever they are."""
+    """Yield the events that are written, at most MOST_EVENTS, each part with the number of its
+    stretch of time. Losses are written wherever they are.
+
+    Each CPU's events keep the order of its buffer; CPUs are not merged, as Perfetto sorts by time.
+    """
     room = MOST_EVENTS
     ends = np.array([end for _, end in windows or []], np.uint64)
     selection = Selection(windows=windows)
-    for events in _in_time(source):
+    for events in source.batches():
         addresses.learn(events)
         lost = events["kind"] == Kind.LOSS
-        kept = selection.of(events, addresses) & ~lost
-        kept &= np.cumsum(kept) <= room
+        kept = selection.of(events, addresses) & ~lost & (events["kind"] != Kind.MARK)
+        kept &= _earliest(events["ts"], kept, room)
         room -= int(kept.sum())
         written = events[kept | lost]
         numbers = np.searchsorted(ends, written["ts"])
-        for part in np.split(np.arange(len(written)), np.flatnonzero(np.diff(numbers)) + 1):
-            if len(part):
-                yield written[part], int(numbers[part[0]])
+        for number in np.unique(numbers).tolist():
+            yield written[numbers == number], number
 
 
-def _in_time(source: FileSource) -> Iterator[Events]:
-    merger = InTime()
-    for batch in source.batches():
-        ready = merger.feed(batch)
-        if len(ready):
-            yield ready
-    rest = merger.rest()
-    if len(rest):
-        yield rest
+def _earliest(stamps: Stamps, kept: Bools, most: int) -> Bools:
+    """Return the mask of those *kept* that are the *most* earliest ones by *stamps* (ns, shape
+    (n,)), of equal ones the first in the array."""
+    wanted = np.flatnonzero(kept)
+    if len(wanted) <= most:
+        return kept
+    chosen = np.zeros(len(kept), np.bool_)
+    chosen[wanted[np.argsort(stamps[wanted], kind="stable")[:most]]] = True
+    return chosen
