@@ -36,7 +36,7 @@ help:
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
 	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
-	@echo 'make examples  record examples/*.arrows again'
+	@echo 'make examples  record examples/*.arrows again, amd64 and arm64, and draw docs/pictures'
 	@echo 'make venv      .venv/ with what check, plan, doctor and capture need: no kernel, no compiler'
 	@echo 'make test-venv   and what lint and unit tests need; make lab-venv   and the lab: all of it'
 	@echo 'make docs      man pages, completion, the site of docs/ with its links checked: build/handbook'
@@ -100,8 +100,10 @@ daemon-test: lab-venv deb
 	$(call say,the daemon in a guest)
 	$(VENV)/bin/python -m lab test -- $(DAEMON)
 
-examples: lab-venv
-	$(VENV)/bin/python -m lab.demo --record examples
+examples: lab-venv arm64-packages
+	$(VENV)/bin/python -m lab.kernels.extensions
+	$(VENV)/bin/python -m lab.examples examples
+	$(VENV)/bin/python -m lab.pictures
 
 venv: $(VENV)/.ghesrace
 

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from ghesrace.errors import EXIT_INTERNAL, EXIT_OK
-from lab import boot, demo, paths
+from lab import demo, paths
 
 
 @pytest.fixture
@@ -52,26 +51,3 @@ def test_it_says_what_the_module_itself_saw(
     """The reader would have the checker's word only."""
     demo.main(["--inside"])
     assert "7 junk reads of 9" in capsys.readouterr().out
-
-
-def test_recordings_are_taken_out_of_the_guest(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """`make examples` would leave the old ones; or the guest's failure be hidden."""
-    ran: list[list[str]] = []
-
-    def run(_: Any, settings: Any, command: list[str]) -> int:
-        ran.append(command)
-        for name in (demo.STOCK, demo.CONTROL):
-            (settings.share / name).write_text(f"new {name}")
-        return 3
-
-    monkeypatch.setattr(boot, "run", run)
-    monkeypatch.setattr(demo, "Pc", lambda: None)
-    assert demo.main(["--record", str(tmp_path)]) == 3
-    assert ran[0][1:4] == ["-m", "lab.demo", "--inside"]
-    assert "--record" in ran[0]
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
-        demo.STOCK: f"new {demo.STOCK}",
-        demo.CONTROL: f"new {demo.CONTROL}",
-    }
