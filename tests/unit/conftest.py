@@ -43,17 +43,19 @@ def everything(tmp_path: Path) -> Path:
     """One of each neighbour of the race, all on CPU 0, and harmless ones."""
     trace = Trace()
     trace.report(0, A, flush=True)
+    trace.report(0, A)  # which another order makes stale
+    for begin in (V, V + PAGE_SIZE, V + (4 << 20)):
+        trace.add(0, Kind.EDIT, Context.TASK, addr=begin, size=PAGE_SIZE)
+        trace.page(0, B, ctx=Context.NMI, flush=True)
+        trace.add(0, Kind.EDIT_END, Context.TASK)
+    trace.add(0, Kind.SHOOTDOWN, Context.TASK, flags=Flag.IRQS_OFF)
+    # Last, as no other order of holds is predicted from here on: they overlapped.
     trace.add(0, Kind.NOTIFY)
     trace.add(0, Kind.MAP, phys=A, slot=0)
     trace.page(0, B, ctx=Context.NMI, flush=True)  # in the irq's use of the slot
     trace.add(0, Kind.UNMAP, slot=0)
     trace.add(0, Kind.SHOOTDOWN, flags=Flag.IRQS_OFF)
     trace.add(0, Kind.NOTIFY_END)
-    for begin in (V, V + PAGE_SIZE, V + (4 << 20)):
-        trace.add(0, Kind.EDIT, Context.TASK, addr=begin, size=PAGE_SIZE)
-        trace.page(0, A, ctx=Context.NMI, flush=True)
-        trace.add(0, Kind.EDIT_END, Context.TASK)
-    trace.add(0, Kind.SHOOTDOWN, Context.TASK, flags=Flag.IRQS_OFF)
     return capture(tmp_path / "everything.arrows", trace)
 
 
