@@ -40,6 +40,8 @@ MODULES = (
     "ghesrace.checker.core.threats",
     "ghesrace.checker.core.uses",
     "ghesrace.sources.bpf.order",
+    "ghesrace.sources.foreign.text.heads",
+    "ghesrace.sources.foreign.text.words",
     "ghesrace.sources.ring.records",
 )
 PURE = "GHESRACE_PURE"

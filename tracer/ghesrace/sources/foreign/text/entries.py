@@ -20,7 +20,8 @@ class Entries:
 
     >>> from .lines import lines_of
     >>> entries = Entries()
-    >>> entries.take(lines_of(b"# entries-in-buffer/entries-written: 3/3\\na\\n"), np.array([1]))
+    >>> lines = lines_of(b"# entries-in-buffer/entries-written: 3/3\\n")
+    >>> entries.take(lines, np.array([0]), 2, np.array([1]))
     2
     >>> entries.finish()
     ['the head says 3 entries, and 1 are there']
@@ -35,14 +36,22 @@ class Entries:
         self._seen = 0
         self._missing: list[str] = []
 
-    def take(self, lines: Text, rows: npt.NDArray[np.intp]) -> int:
-        """Count the *rows* of *lines* that are entries. Return the line from which on a head said
-        that older entries were overwritten, which is len(lines) if none did."""
-        heads = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, _HEAD)))
-        found = pc.extract_regex(lines.take(heads), pattern=_HEAD)
+    def take(
+        self,
+        lines: Text,
+        at: npt.NDArray[np.intp],
+        count: int,
+        rows: npt.NDArray[np.intp],
+    ) -> int:
+        """Count the entries among *count* lines, whose numbers are *rows*. The heads are among
+        *lines*, which have the numbers *at*. Return the line from which on a head said that older
+        entries were overwritten, which is *count* if none did."""
+        found = pc.extract_regex(lines, pattern=_HEAD)
+        heads = at[np.asarray(found.is_valid())]
+        found = found.drop_null()
         said = integers(found.field("n")).tolist()
         over = heads[integers(found.field("w")) > said]
-        since = 0 if self._overwritten else int(over[0]) if len(over) else len(lines)
+        since = 0 if self._overwritten else int(over[0]) if len(over) else count
         self._overwritten |= bool(len(over))
         begin = 0
         for head, number in zip(heads.tolist(), said, strict=True):

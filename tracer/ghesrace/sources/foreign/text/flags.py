@@ -11,6 +11,7 @@ from .lines import Text
 
 # These are the TRACE_FLAG_* that stand for what the letters show.
 IRQS_OFF, HARDIRQ, SOFTIRQ, NMI = 0x01, 0x08, 0x10, 0x40
+_MOST = 1000  # letters that are remembered; there are some dozens
 _WHERE = {"Z": NMI | HARDIRQ, "z": NMI, "H": HARDIRQ | SOFTIRQ, "h": HARDIRQ, "s": SOFTIRQ}
 
 
@@ -27,6 +28,7 @@ class Flags:
 
     def __init__(self, style: Style) -> None:
         self._style = style
+        self.known: dict[bytes, int] = {}  # letters -> TRACE_FLAG_*
         self.flagged = self._nmis = self._five_columns = False
 
     @property
@@ -48,6 +50,9 @@ class Flags:
             self.flagged |= bool(text)
             self._five_columns |= len(text) > 4
             self._nmis |= where in "zZ" and bool(where)
-            table.append((IRQS_OFF if text[:1] in ("d", "D") else 0) | _WHERE.get(where, 0))
+            bits = (IRQS_OFF if text[:1] in ("d", "D") else 0) | _WHERE.get(where, 0)
+            table.append(bits)
+            if len(self.known) < _MOST:
+                self.known[raw] = bits
         flags: npt.NDArray[np.int64] = np.array(table, np.int64)[np.asarray(encoded.indices)]
         return flags

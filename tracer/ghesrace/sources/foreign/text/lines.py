@@ -58,6 +58,16 @@ def behind(data: bytes, skip: int) -> tuple[bytes, int]:
     return b"", skip - len(ends)
 
 
+def first_of(data: bytes, count: int) -> bytes:
+    """Return the first *count* of the whole lines *data*.
+
+    >>> first_of(b"a\\nb\\n", 1), first_of(b"a\\nb\\n", 3)
+    (b'a\\n', b'a\\nb\\n')
+    """
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    return data if count >= len(ends) else data[: int(ends[count - 1]) if count else 0]
+
+
 def integers(text: Text, empty: int = 0) -> npt.NDArray[np.int64]:
     """Return the decimal numbers of at most 18 digits in *text*, and *empty* where there is none.
 

@@ -115,6 +115,13 @@ class Odd:
         mine, more = (self.at, self.cpu, self.ts, self.count), (at, cpu, ts, every)
         return Odd(*(np.concatenate(pair) for pair in zip(mine, more, strict=True)))
 
+    def among(self, at: Ints) -> Odd:
+        """Return these as of more lines, among which these lines have the numbers *at*.
+
+        odd.among(np.array([3, 8]))
+        """
+        return Odd(at[self.at], self.cpu, self.ts, self.count)
+
 
 def gaps(
     good: npt.NDArray[np.intp], cpu: Ints, ts: Ints, odd: Odd, newest: dict[int, int]

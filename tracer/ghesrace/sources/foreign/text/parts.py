@@ -41,51 +41,60 @@ WHOLE = Part()
 
 
 class Buffers:
-    """Buffers count the events of each buffer in a text, by its name.
+    """Buffers number the buffers of a text by their names, and count the events of each. The one
+    without a name has the number 0.
 
     >>> from .lines import lines_of
     >>> buffers = Buffers()
-    >>> buffers.take(lines_of(b"  guest:  a-1 [000] 1.000000: x: y\\n"))
+    >>> numbers = buffers.numbers(lines_of(b"  guest:  a-1 [000] 1.000000: x: y\\n"))
+    >>> buffers.count(numbers)
     >>> dict(buffers.counts)
     {'guest': 1}
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.known = {"": 0}  # name -> number
 
-    def take(self, events: Text) -> None:
-        """Count the lines *events*, each of which is one event's."""
-        names = _names(events)
-        found, first, counts = np.unique(names, return_index=True, return_counts=True)
-        for at in np.argsort(first).tolist():  # in the order of the text
-            name, count = found[at], counts[at]
+    def numbers(self, lines: Text) -> npt.NDArray[np.int64]:
+        """Return the number of the buffer of each line."""
+        found = pc.fill_null(pc.extract_regex(lines, pattern=_NAMED).field("b"), b"")
+        encoded = found.dictionary_encode()
+        names = [name.decode("latin-1") for name in encoded.dictionary.to_pylist()]
+        table = [self.known.setdefault(name, len(self.known)) for name in names]
+        numbers: npt.NDArray[np.int64] = np.array(table, np.int64)[np.asarray(encoded.indices)]
+        return numbers
+
+    def as_bytes(self) -> list[tuple[bytes, int]]:
+        """Return the names that are known, as the text has them, and their numbers."""
+        return [(name.encode("latin-1"), number) for name, number in self.known.items()]
+
+    def count(self, of: npt.NDArray[np.int64]) -> None:
+        """Count events of the buffers with the numbers *of*, in the order of the text. Raises
+        InputError if there are too many buffers."""
+        counts = np.bincount(of, minlength=len(self.known)).tolist()
+        names = [(name, number) for name, number in self.known.items() if counts[number]]
+        if any(name not in self.counts for name, _ in names):
+            names.sort(key=lambda one: int(np.argmax(of == one[1])))
+        for name, number in names:
             if name not in self.counts and len(self.counts) >= _MOST:
                 raise InputError(
                     f"its lines are of more than {_MOST} buffers", "give them one by one"
                 )
-            self.counts[str(name)] += int(count)
+            self.counts[name] += counts[number]
 
 
-def only(lines: Text, buffer: str) -> Text:
-    """Return those of *lines* that may be of *buffer*: all but the events of the others.
+def maybe_of(lines: Text, buffers: Buffers, name: str) -> npt.NDArray[np.bool_]:
+    """Return which of *lines* may be of the buffer *name*: all but the events of the others.
 
     >>> from ghesrace.sources.foreign.text.lines import lines_of
     >>> text = b"# head\\n a: x-1 [000] 1.000000: y: z\\n b: x-1 [000] 1.000000: y: z\\n"
-    >>> only(lines_of(text), "b").to_pylist()
-    [b'# head\\n', b' b: x-1 [000] 1.000000: y: z\\n']
+    >>> maybe_of(lines_of(text), Buffers(), "b").tolist()
+    [True, False, True]
     """
-    names = _names(lines)
+    of = buffers.numbers(lines)
     stamped = np.asarray(pc.match_substring_regex(lines, STAMPED), np.bool_)
-    return lines.filter((names == buffer) | ~stamped)
-
-
-def _names(lines: Text) -> npt.NDArray[np.str_]:
-    """Return the name of each line's buffer."""
-    found = pc.fill_null(pc.extract_regex(lines, pattern=_NAMED).field("b"), b"")
-    encoded = found.dictionary_encode()
-    table = np.array([name.decode("latin-1") for name in encoded.dictionary.to_pylist()], np.str_)
-    names: npt.NDArray[np.str_] = table[np.asarray(encoded.indices)] if len(table) else table
-    return names
+    return (of == buffers.known.get(name, -1)) | ~stamped
 
 
 def parts_of(buffers: Buffers, starts: list[int]) -> list[Part]:

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This module reads the lines of a text whatever people's traces hold, and learns what is in them.
+
+Arrow's compiled regular expressions take the lines apart, many at a time. They are RE2's, which take
+linear time whatever the text is. Lines of which nothing is new go a faster way: see plain.py.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventMap, EventType, Rule, recognise
+from ghesrace.sources.ring.pages import EventFormat
+
+from . import words
+from .flags import Flags
+from .forms import FORMS, Style
+from .joined import several
+from .lines import Text, integers, numbers, pc
+from .pages import FIELDS_PER_EVENT, MAX_TS, text_format
+from .parts import Buffers
+from .plain import Parsed, Plain
+
+_MAX_TYPES = 4096
+_ONCE = ("MAP", "MAP_END", "UNMAP", "UNMAP_END")  # No CPU does one of these twice at one time.
+
+_PLACE = re.compile(
+    r"^\s*\((?P<at>\[[^\]]*\]|[\w.]+)(?:\+0x(?P<off>[0-9a-f]{1,16})(?:/0x[0-9a-f]+)?)?"
+    r"(?: \[(?P<in>\w+)\])?(?: <[0-9a-f]+>)?"
+    r"(?: <- (?P<of>[\w.]+)(?:\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?)?(?: \[(?P<mod>\w+)\])?"
+    r"(?: <[0-9a-f]+>)?)?\)"
+)
+# An argument that can't be read the first time may be read the next time.
+_NAMED = re.compile(
+    r"(?:^|[\s,({])([A-Za-z_]\w*)[=:]\s?"
+    r"(?:0x[0-9a-fA-F]{1,16}|-?\d{1,20}\b|[0-9a-f]{1,16}\b|\(fault\))"
+)
+_BEFORE_ARGUMENTS = r"^(?P<p>\s*\([^)]*\))"
+
+
+@dataclass(slots=True)
+class _Known:
+    label: str
+    event: EventType
+    rule: Rule | None
+
+    @property
+    def wanted(self) -> list[tuple[str, int]]:
+        """These are the arguments that are read, each with its place among the event's."""
+        if self.rule is None or not self.rule.fields:
+            return []
+        order = [name for name in self.event.format.fields if not name.startswith("common_")]
+        return [(name, order.index(name)) for name in dict.fromkeys(self.rule.fields.values())]
+
+
+def _place_of(event: EventType) -> tuple[str, str, str]:
+    """Return on what the probe of *event* sits, in words."""
+    return event.symbol, event.module, "return" if event.returns else "entry"
+
+
+class Careful:
+    """This reads the lines of one text. *form* is a key of FORMS, *style* how the text prints, and
+    *given* the map file. `formats` has the system and the format of each event by its id.
+
+        events, bad, twice = careful.read(lines, Buffers())
+    """
+
+    def __init__(self, form: str, style: Style, given: EventMap) -> None:
+        self.formats: dict[int, tuple[str, EventFormat]] = {}
+        self.flags = Flags(style)
+        self.micro = self.plain = False  # stamps in microseconds, or without a fraction
+        self._form = form
+        self._style = style
+        self._given = given
+        self._known: dict[str, _Known] = {}
+        self._ids: dict[str, int] = {}
+
+    def event_type(self, ident: int) -> EventType:
+        """Return what the event with the id *ident* is."""
+        return self._known[self.formats[ident][1].name].event
+
+    @property
+    def in_micro(self) -> bool:
+        """Whether stamps without a fraction are microseconds."""
+        return self._form == "latency-format"
+
+    @property
+    def once(self) -> list[int]:
+        """These are the ids of the events that no CPU has twice at one time."""
+        return [self._ids[n] for n, k in self._known.items() if k.rule and k.rule.kind in _ONCE]
+
+    def read(
+        self, lines: Text, buffers: Buffers
+    ) -> tuple[Parsed, npt.NDArray[np.intp], npt.NDArray[np.intp], Text]:
+        """Return the events among *lines*, the indices of the lines that are none, and of those
+        that are several in one, and the events' fields for `teach`."""
+        found = pc.extract_regex(lines, pattern=FORMS[self._form])
+        good = np.asarray(found.is_valid()).nonzero()[0]
+        part = found.take(pa.array(good))
+        ts, valid = self.stamps(part, self.in_micro)
+        bad = np.setdiff1d(np.arange(len(lines)), good[valid])
+        twice = several(lines)
+        if len(twice):
+            valid = valid[~np.isin(good[valid], twice)]
+            bad = np.setdiff1d(bad, twice)
+        good, part, ts = good[valid], part.take(pa.array(valid)), ts[valid]
+        ident = self._idents(part)
+        rest = part.field("rest")
+        self._tell_apart(ident, rest)
+        values, there = self._values(ident, rest)
+        events = Parsed(
+            *(good.astype(np.int64), integers(part.field("cpu")), ts, integers(part.field("pid"))),
+            *(self.flags.take(part.field("flags")), buffers.numbers(lines.take(pa.array(good)))),
+            *(ident, values, (ident > 0) & there),
+        )
+        return events, bad, twice, part
+
+    def teach(self, plain: Plain, events: Parsed, part: Text) -> None:
+        """Let *plain* know what is in *events* and their fields *part*, which `read` returned."""
+        if plain.full or not len(events):
+            return
+        plain.learn(words.FLAGS, self.flags.known.items())
+        places = pc.fill_null(
+            pc.extract_regex(part.field("rest"), pattern=_BEFORE_ARGUMENTS).field("p"), b""
+        )
+        colon = pa.scalar(b":", pa.large_binary())
+        names = pc.binary_join_element_wise(part.field("event"), places, colon)
+        encoded = names.dictionary_encode()
+        which = np.asarray(encoded.indices)
+        known = {self._ids[name]: one for name, one in self._known.items()}
+        for number, word in enumerate(encoded.dictionary.to_pylist()):
+            ident = int(events.ident[int(np.argmax(which == number))])
+            if plain.full:
+                break
+            if ident:
+                wanted = [(name.encode(), at) for name, at in known[ident].wanted]
+                plain.learn_event(word, ident, wanted)
+
+    def _values(
+        self, ident: npt.NDArray[np.int64], rest: Text
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+        """Return the arguments of the events *ident*, and which of them have all that are wanted.
+        *rest* is what stands behind their names."""
+        values = np.zeros((len(ident), FIELDS_PER_EVENT), np.uint64)
+        whole = np.ones(len(ident), np.bool_)
+        for name, known in self._known.items():
+            rows = np.flatnonzero(ident == self._ids[name])
+            if not len(rows):
+                continue
+            text = rest.take(pa.array(rows))
+            for theirs, column in known.wanted:
+                read, there = numbers(text, theirs, self._style.bare)
+                values[rows, column] = read
+                whole[rows] &= there
+        return values, whole
+
+    def stamps(
+        self, part: Text, micro: bool = False
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+        """Return the stamps (ns), and the indices of those that are possible. *micro* says that
+        stamps without a fraction are microseconds."""
+        seconds, fraction = integers(part.field("s")), part.field("f")
+        digits = np.asarray(pc.binary_length(fraction)).astype(np.int64)
+        scale = np.where(digits == 6, 1000, 1)
+        whole = np.where(digits > 0, 10**9, 1000 if micro else 1)
+        valid = np.flatnonzero(seconds < MAX_TS // whole)
+        self.micro |= micro or bool((digits == 6).any())
+        self.plain |= not micro and bool((digits == 0).any())
+        seconds = np.minimum(seconds, MAX_TS // whole)
+        ts: npt.NDArray[np.int64] = seconds * whole + integers(fraction) * scale
+        return ts, valid
+
+    def _idents(self, part: Text) -> npt.NDArray[np.int64]:
+        """Return the id of each event; an event of a new name gets a new id."""
+        encoded = part.field("event").dictionary_encode()
+        index = np.asarray(encoded.indices)
+        ids = []
+        for number, raw in enumerate(encoded.dictionary.to_pylist()):
+            name = raw.decode("ascii", "replace")
+            if name not in self._ids and len(self._ids) < _MAX_TYPES:
+                first = int(np.argmax(index == number))
+                self._meet(name, part.field("rest")[first].as_py().decode("latin-1"))
+            ids.append(self._ids.get(name, 0))
+        named: npt.NDArray[np.int64] = np.array(ids, np.int64)[index]
+        return named
+
+    def _meet(self, label: str, sample: str, key: str | None = None) -> None:
+        key = key or label
+        ident = self._ids[key] = len(self._ids) + 1
+        event = self._type(label, sample, ident)
+        event = replace(event, format=replace(event.format, name=key))
+        rule = recognise(event, self._given)
+        self.formats[ident] = (event.system, event.format)
+        self._known[key] = _Known(label, event, rule if isinstance(rule, Rule) else None)
+
+    def _type(self, label: str, sample: str, ident: int) -> EventType:
+        """Return what the event *label* is, by what stands behind its name."""
+        system, _, name = label.rpartition(":")
+        place = _PLACE.match(sample)
+        symbol = module = ""
+        returns = False
+        if place is not None:
+            returns = place["of"] is not None
+            symbol = (place["of"] if returns else place["at"]) or ""
+            # Before the arrow is the place in the caller to which the function returned.
+            module = place["mod" if returns else "in"] or ""
+            if re.fullmatch(r"[0-9a-f]{8,16}", symbol):
+                symbol = ""
+            elif not returns and int(place["off"] or "0", 16) >= ENTRY_BYTES:
+                symbol += f"+0x{place['off']}"  # Inside a function it is no symbol that we know.
+        fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS_PER_EVENT]
+        made = text_format(label, ident, fields)
+        return EventType(system, name, made, symbol, module, returns)
+
+    def _tell_apart(self, ident: npt.NDArray[np.int64], rest: Text) -> None:
+        """Give those events an *ident* of their own that share their name with events on another
+        function, and may concern us. *rest* is what stands behind the name."""
+        for name, known in list(self._known.items()):
+            rows = np.flatnonzero(ident == self._ids[name])
+            if not len(rows) or self._given.rule(known.event)[0]:
+                continue
+            places = pc.extract_regex(rest.take(pa.array(rows)), pattern=_BEFORE_ARGUMENTS)
+            encoded = pc.fill_null(places.field("p"), b"").dictionary_encode()
+            which = np.asarray(encoded.indices)
+            for number, raw in enumerate(encoded.dictionary.to_pylist()):
+                found = self._type(known.label, raw.decode("latin-1"), 0)
+                if not found.symbol or _place_of(found) == _place_of(known.event):
+                    continue
+                if known.rule is None and recognise(found, self._given) is None:
+                    continue
+                key = " ".join((known.label, *_place_of(found)))
+                mine = rows[which == number]
+                if key not in self._ids and len(self._ids) < _MAX_TYPES:
+                    sample = rest[int(mine[0])].as_py().decode("latin-1")
+                    self._meet(known.label, sample, key)
+                ident[mine] = self._ids.get(key, 0)

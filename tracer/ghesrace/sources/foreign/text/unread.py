@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This module finds the lines that have a CPU, and a stamp or a begin of one, and can't be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ghesrace.events import Cause
+
+from . import lost as lost_lines
+from .careful import Careful
+from .forms import HARMLESS, STAMPED
+from .joined import CUT, pieces_of
+from .lines import Text, integers, pc
+
+
+class Unread:
+    """The lines of a text that can't be read, as far as *careful* knows its form. `count` is how
+    many there are, `examples` what some of them look like, and `whole` what lines told of losses
+    that have no time.
+
+        odd = unread.take(lines, bad, twice, offset=0)
+    """
+
+    def __init__(self, careful: Careful) -> None:
+        self.count = 0
+        self.whole: list[tuple[Cause, int]] = []
+        self._careful = careful
+        self._examples: Counter[str] = Counter()
+
+    @property
+    def examples(self) -> list[str]:
+        """These are some of the lines."""
+        return list(self._examples)
+
+    def take(
+        self, lines: Text, bad: npt.NDArray[np.intp], twice: npt.NDArray[np.intp], offset: int
+    ) -> lost_lines.Odd:
+        """Return which of the lines *bad*, that no form fits, and of the lines *twice*, which are
+        several in one, have a CPU and may be a probe's. Their stamps (ns) are put off by *offset*
+        as those of their run; one is -1 if it is impossible, or if the line ends before it."""
+        odd = self._stamped(lines, bad, offset)
+        if len(twice):
+            pieces, of = pieces_of(lines, twice)
+            more = self._stamped(pieces, np.arange(len(pieces)), offset)
+            # Behind the end of a line that was lost there may have been more lines.
+            odd = odd.plus(of[more.at], more.cpu, more.ts, 0)
+        self.count += len(odd.at)
+        return odd
+
+    def _stamped(self, lines: Text, bad: npt.NDArray[np.intp], offset: int) -> lost_lines.Odd:
+        text = lines.take(pa.array(bad))
+        told = pc.or_(
+            pc.match_substring_regex(text, lost_lines.LOST),
+            pc.match_substring_regex(text, HARMLESS),
+        )
+        text, bad = text.filter(pc.invert(told)), bad[~np.asarray(told, np.bool_)]
+        self.whole += [(Cause.OVERRUN, count) for count in lost_lines.told_by_perf(text)]
+        found = pc.extract_regex(text, pattern=STAMPED)
+        stamped = np.asarray(found.is_valid())
+        cut = pc.extract_regex(text, pattern=CUT)
+        ends = np.flatnonzero(np.asarray(cut.is_valid()) & ~stamped)
+        there = stamped.nonzero()[0]
+        found = found.take(pa.array(there))
+        for number in [*there[:3].tolist(), *ends[:3].tolist()]:
+            self._name(text[int(number)].as_py())
+        first = np.asarray(pc.not_equal(found.field("cpu"), b""))
+        cpu = np.where(first, integers(found.field("cpu")), integers(found.field("cpu2")))
+        stamps = []
+        for suffix in ("", "2"):
+            fields = [found.field(name + suffix) for name in ("s", "f")]
+            part = pa.StructArray.from_arrays(fields, names=["s", "f"])
+            ts, valid = self._careful.stamps(part, bool(suffix) and self._careful.in_micro)
+            good = np.zeros(len(ts), np.bool_)
+            good[valid] = True
+            stamps.append(np.where(good, ts + offset, -1))
+        odd = lost_lines.Odd(bad[there], cpu, np.where(first, *stamps), np.ones(len(there), "i8"))
+        on = integers(cut.take(pa.array(ends)).field("cpu"))
+        return odd.plus(bad[ends], on, np.full(len(ends), -1), 1)
+
+    def note(self, lines: Text, rows: npt.NDArray[np.intp]) -> None:
+        """Take the events among *lines* at *rows* for such lines, too."""
+        self.count += len(rows)
+        for row in rows[:3].tolist():
+            self._name(lines[row].as_py())
+
+    def _name(self, line: bytes) -> None:
+        """Remember what a line that can't be read looks like."""
+        if len(self._examples) < 3:
+            self._examples[line.decode("latin-1").strip()[:100]] += 1
