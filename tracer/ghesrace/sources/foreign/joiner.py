@@ -6,7 +6,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ghesrace.events import NO_SLOT, PAGE_MASK, Cause, Events, Kind, as_events, blank, empty
+from ghesrace.events import (
+    NO_SLOT,
+    PAGE_MASK,
+    Cause,
+    Events,
+    Kind,
+    as_events,
+    blank,
+    empty,
+    present,
+)
 from ghesrace.plan import Plan
 
 _MAX_HELD = 200_000  # events of a CPU that wait for the address that a map returns
@@ -45,11 +55,11 @@ class Joiner:
         events of each CPU in their order. *final* says that no more comes, so that nothing is held
         back."""
         ready = [empty()]
-        for cpu in np.unique(events["cpu"]).tolist() if not final else self._all(events):
+        for cpu in present(events["cpu"]).tolist() if not final else self._all(events):
             mine = np.concatenate([self._held.pop(cpu, empty()), events[events["cpu"] == cpu]])
             self._by_page(mine)
             cut = len(mine)
-            for ctx in np.unique(mine["ctx"]).tolist():
+            for ctx in present(mine["ctx"]).tolist():
                 rows = np.flatnonzero(
                     (mine["ctx"] == ctx) & (mine["kind"] <= Kind.UNMAP_END) & (mine["kind"] > 0)
                 )
@@ -64,7 +74,7 @@ class Joiner:
         return np.concatenate(ready)
 
     def _all(self, events: Events) -> list[int]:
-        return sorted({*np.unique(events["cpu"]).tolist(), *self._held})
+        return sorted({*present(events["cpu"]).tolist(), *self._held})
 
     def _by_page(self, events: Events) -> None:
         at = np.flatnonzero((events["slot"] == NO_SLOT) & (events["kind"] <= Kind.UNMAP_END))

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ghesrace.errors import InputError
-from ghesrace.events import PAGE_SHIFT, PAGE_SIZE, Context
+from ghesrace.events import PAGE_SHIFT, PAGE_SIZE, Context, present
 from ghesrace.sources.ring.decode import CONTEXT_OF
 from ghesrace.sources.ring.pages import Records, decode
 
@@ -26,6 +27,19 @@ _KERNEL = 0xFF00_0000_0000_0000  # Addresses are in the kernel from here on, on 
 # GCC takes arguments out of a clone's call, or puts constants in their place.
 CHANGED = re.compile(r"\.(?:isra|constprop|part)\b")
 _BLINDING = ("MAP", "INV_PAGE", "INV_RANGE", "BCAST_RANGE", "EDIT")
+
+
+def _distinct(values: npt.NDArray[np.uint64], known: Collection[int]) -> list[int]:
+    """Return the distinct *values*, sorted. It is fast where few of them are not *known*."""
+    if len(known) > MOST_SLOTS_OF_A_FILE:
+        return np.unique(values).tolist()
+    found = []
+    for value in known:
+        same = values == np.uint64(value)
+        if same.any():
+            found.append(value)
+            values = values[~same]
+    return sorted([*found, *np.unique(values).tolist()])
 
 
 @dataclass(slots=True)
@@ -151,21 +165,22 @@ class Survey:
         self.first_ts = min(self.first_ts, int(records.ts.min()))
         self.last_ts = max(self.last_ts, int(records.ts.max()))
         flush_of = np.zeros(len(records), np.uint64)
-        for ident, count in zip(*np.unique(types, return_counts=True), strict=True):
-            rows = np.flatnonzero(types == ident)
+        counts = np.bincount(types)
+        for ident in np.flatnonzero(counts).tolist():
+            count, rows = int(counts[ident]), np.flatnonzero(types == ident)
             if ident not in known:
-                if int(ident) not in reader.formats:
-                    known[int(ident)] = None
+                if ident not in reader.formats:
+                    known[ident] = None
                 else:
-                    event = reader.event_type(int(ident), records, int(rows[0]))
-                    known[int(ident)] = self._meet(event, int(ident), given)
-            rule = known[int(ident)]
+                    event = reader.event_type(ident, records, int(rows[0]))
+                    known[ident] = self._meet(event, ident, given)
+            rule = known[ident]
             if rule is None:
-                name = reader.formats[int(ident)][1].name if ident in reader.formats else "?"
-                self.skipped[name] += int(count)
+                name = reader.formats[ident][1].name if ident in reader.formats else "?"
+                self.skipped[name] += count
                 continue
-            use = self.uses[int(ident)]
-            use.count += int(count)
+            use = self.uses[ident]
+            use.count += count
             self._columns(use, records, rows, contexts)
             if rule.kind == "INV_PAGE" and not use.blind:
                 flush_of[rows] = self._column(use, records, rows, "addr")
@@ -193,19 +208,21 @@ class Survey:
             self.mistaken |= bool((contexts[rows] == Context.IRQ).any())
         if "index" in rule.fields and rule.kind in ("MAP", "COPY"):
             index = self._column(use, records, rows, "index")
-            for value in np.unique(index)[: MOST_SLOTS_OF_A_FILE + 1].tolist():
-                seen = np.unique(contexts[rows[index == np.uint64(value)]]).tolist()
+            for value in _distinct(index, self.indices)[: MOST_SLOTS_OF_A_FILE + 1]:
+                seen = present(contexts[rows[index == np.uint64(value)]]).tolist()
                 self.indices.setdefault(value, set()).update(seen)
                 if rule.kind == "COPY":
                     self.copied.add(value)
         if "addr" in rule.fields and rule.kind in MAPPERS and not rule.role:
             pages = self._column(use, records, rows, "addr") >> np.uint64(PAGE_SHIFT)
-            self.pages.update(
-                v << PAGE_SHIFT for v in np.unique(pages)[: MOST_SLOTS_OF_A_FILE + 1].tolist()
-            )
+            known = {page >> PAGE_SHIFT for page in self.pages}
+            found = _distinct(pages, known)[: MOST_SLOTS_OF_A_FILE + 1]
+            self.pages.update(page << PAGE_SHIFT for page in found)
             self.pages.discard(0)
         if "handler" in rule.fields:
-            self.handlers.update(np.unique(self._column(use, records, rows, "handler")).tolist())
+            self.handlers.update(
+                _distinct(self._column(use, records, rows, "handler"), self.handlers)
+            )
         if max(len(self.indices), len(self.pages)) > 4 * MOST_SLOTS_OF_A_FILE:
             self._too_many()
 
@@ -236,7 +253,7 @@ class Survey:
             rows = np.flatnonzero((types[:-1] == ident) & (flush_of[1:] != 0))
             index = self._column(use, records, rows, "index")
             pages = flush_of[rows + 1] & ~np.uint64(PAGE_SIZE - 1)
-            for value in np.unique(index)[:MOST_SLOTS_OF_A_FILE].tolist():
+            for value in _distinct(index, self.flushed)[:MOST_SLOTS_OF_A_FILE]:
                 found, counts = np.unique(pages[index == np.uint64(value)], return_counts=True)
                 best = int(counts.argmax())
                 self.flushed.setdefault(value, Counter())[int(found[best])] += int(counts[best])

@@ -40,6 +40,7 @@ _NAMED = re.compile(
     r"(?:^|[\s,({])([A-Za-z_]\w*)[=:]\s?"
     r"(?:0x[0-9a-fA-F]{1,16}|-?\d{1,20}\b|[0-9a-f]{1,16}\b|\(fault\))"
 )
+_NO_LINES = np.zeros(0, np.intp)
 _BEFORE_ARGUMENTS = r"^(?P<p>\s*\([^)]*\))"
 
 
@@ -99,6 +100,8 @@ class Careful:
     ) -> tuple[Parsed, npt.NDArray[np.intp], npt.NDArray[np.intp], Text]:
         """Return the events among *lines*, the indices of the lines that are none, and of those
         that are several in one, and the events' fields for `teach`."""
+        if not len(lines):
+            return Parsed.none(FIELDS_PER_EVENT), _NO_LINES, _NO_LINES, None
         found = pc.extract_regex(lines, pattern=FORMS[self._form])
         good = np.asarray(found.is_valid()).nonzero()[0]
         part = found.take(pa.array(good))

@@ -46,6 +46,9 @@ class Entries:
         """Count the entries among *count* lines, whose numbers are *rows*. The heads are among
         *lines*, which have the numbers *at*. Return the line from which on a head said that older
         entries were overwritten, which is *count* if none did."""
+        if not len(lines):
+            self._add(len(rows))
+            return 0 if self._overwritten else count
         found = pc.extract_regex(lines, pattern=_HEAD)
         heads = at[np.asarray(found.is_valid())]
         found = found.drop_null()

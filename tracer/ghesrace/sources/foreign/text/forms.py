@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from .lines import behind, lines_of, pc, unix_lines
+from .lines import Text, behind, lines_of, pc, unix_lines
 
 _SAMPLE = 1 << 18  # bytes of a text that are looked at first, which are enough for most heads
 _PIECE = 4 << 20
@@ -152,6 +153,17 @@ def form_of(sample: bytes) -> str | None:
     }
     best = max(counts, key=lambda form: counts[form])
     return best if counts[best] else None
+
+
+def heads_of(lines: Text) -> npt.NDArray[np.intp]:
+    """Return the indices of the lines that begin a head.
+
+    >>> heads_of(lines_of(b"# tracer: nop\\n#\\n")).tolist()
+    [0]
+    """
+    if not len(lines):
+        return np.zeros(0, np.intp)
+    return np.flatnonzero(np.asarray(pc.match_substring_regex(lines, HEAD)))
 
 
 def why_not(sample: bytes) -> str | None:

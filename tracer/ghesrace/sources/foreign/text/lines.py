@@ -16,8 +16,11 @@ import pyarrow.compute
 Text = Any
 pc: Any = pyarrow.compute
 
+# Arrow looks for a module that is not there each time that it is given a value of Python's.
+_EMPTY, _ZERO = pa.scalar("", pa.large_string()), pa.scalar("0", pa.large_string())
 _DECIMAL = r"0x[0-9a-fA-F]{1,16}|-?\d{1,20}"
-_LONG = 19  # Decimals of so many digits may be beyond what Arrow's casts take.
+# Decimals of so many digits may be beyond what Arrow's casts take.
+_LONG = pa.scalar(19, pa.int64())
 _BARE = r"0x[0-9a-fA-F]{1,16}|-\d{1,20}|[0-9a-f]{1,16}"
 
 
@@ -75,8 +78,9 @@ def integers(text: Text, empty: int = 0) -> npt.NDArray[np.int64]:
     [12, -1]
     """
     trimmed = pc.ascii_trim_whitespace(text.cast(pa.large_string()))
-    there = pc.not_equal(trimmed, "")
-    numbers = pc.if_else(there, trimmed, str(empty)).cast(pa.int64())
+    there = pc.not_equal(trimmed, _EMPTY)
+    other = pa.scalar(str(empty), pa.large_string()) if empty else _ZERO
+    numbers = pc.if_else(there, trimmed, other).cast(pa.int64())
     return np.asarray(numbers.fill_null(empty)).astype(np.int64)
 
 
@@ -95,19 +99,19 @@ def numbers(
     pattern = rf"(?:^|[\s,({{]){re.escape(name)}[=:]\s?{value}"
     found = pc.extract_regex(text, pattern=pattern).field("v").cast(pa.large_string())
     found = pc.fill_null(found, "")
-    there: npt.NDArray[np.bool_] = np.asarray(pc.not_equal(found, "")).copy()
+    there: npt.NDArray[np.bool_] = np.asarray(pc.not_equal(found, _EMPTY)).copy()
     negative = pc.starts_with(found, "-")
     prefixed = pc.starts_with(found, "0x")
     if bare:
-        plain = pc.and_(pc.invert(pc.or_(negative, prefixed)), pc.not_equal(found, ""))
+        plain = pc.and_(pc.invert(pc.or_(negative, prefixed)), pc.not_equal(found, _EMPTY))
         hexadecimal = pc.replace_substring_regex(found, pattern="^", replacement="0x")
         found = pc.if_else(plain, hexadecimal, found)
         prefixed = pc.or_(prefixed, plain)
     long = pc.and_(pc.greater_equal(pc.binary_length(found), _LONG), pc.invert(prefixed))
     rows = np.flatnonzero(np.asarray(long))
-    short = pc.if_else(long, "0", found)
-    positive = pc.if_else(pc.or_(negative, pc.equal(short, "")), "0", short).cast(pa.uint64())
-    signed = pc.if_else(pc.and_(negative, pc.invert(long)), short, "0").cast(pa.int64())
+    short = pc.if_else(long, _ZERO, found)
+    positive = pc.if_else(pc.or_(negative, pc.equal(short, _EMPTY)), _ZERO, short).cast(pa.uint64())
+    signed = pc.if_else(pc.and_(negative, pc.invert(long)), short, _ZERO).cast(pa.int64())
     below = np.asarray(signed).astype(np.int64).view(np.uint64)
     made: npt.NDArray[np.uint64] = np.bitwise_or(np.asarray(positive), below).astype(np.uint64)
     if len(rows):

@@ -18,6 +18,8 @@ from .lines import Text, integers, pc
 
 Ints = npt.NDArray[np.int64]
 
+_NONE = np.zeros(0, np.int64)
+
 # The kernel, trace-cmd, and perf --show-lost-events each tell of lost events in their own words.
 LOST = (
     r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST (?P<a>\d{1,9} )?EVENTS|(?P<b>\d{1,9} )?EVENTS DROPPED)\]"
@@ -38,6 +40,8 @@ def told(lines: Text) -> tuple[Ints, Ints, Ints]:
     >>> told(lines_of(b"CPU:1 [LOST 23 EVENTS]\\n"))
     (array([0]), array([1]), array([23]))
     """
+    if not len(lines):
+        return _NONE, _NONE, _NONE
     likely = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, LOST)))
     found = pc.extract_regex(lines.take(pa.array(likely)), pattern=LOST)
     cpu = integers(found.field("cpu"), -1)
@@ -76,6 +80,8 @@ def place(
 
     place(before, cpu, whole, at, which, counts, lost={}, known=[0, 1])
     """
+    if not len(at) and not lost:
+        return
     everyone = sorted({*np.unique(cpu).tolist(), *lost, *which[which >= 0].tolist(), *known})
     for number in everyone:
         mine = np.flatnonzero((cpu == number) & whole)
@@ -106,6 +112,15 @@ class Odd:
     ts: Ints
     count: Ints
 
+    @classmethod
+    def none(cls) -> Odd:
+        """Return no lines at all.
+
+        >>> len(Odd.none().at)
+        0
+        """
+        return cls(_NONE, _NONE, _NONE, _NONE)
+
     def plus(self, at: npt.NDArray[np.intp], cpu: Ints, ts: Ints, count: int) -> Odd:
         """Return these and more such lines, each of which is *count* events.
 
@@ -132,8 +147,10 @@ def gaps(
 
     gaps(good, cpu, ts, odd, newest={0: 1_000})
     """
-    found = []
-    latest = max([*newest.values(), *ts.tolist()[-1:], *odd.ts.tolist()], default=0)
+    found: list[Gap] = []
+    if not len(odd.at):
+        return found
+    latest = max([*newest.values(), *ts[-1:].tolist(), *odd.ts.tolist()], default=0)
     for number in np.unique(odd.cpu).tolist():
         mine = np.flatnonzero(cpu == number)
         rows = np.flatnonzero(odd.cpu == number)
@@ -143,7 +160,7 @@ def gaps(
             stamps = stamps[stamps >= 0].tolist()
             before = int(ts[mine[at - 1]]) if at else newest.get(number)
             if before is None and not stamps:
-                before = min([*newest.values(), *ts.tolist()[:1]], default=0)
+                before = min([*newest.values(), *ts[:1].tolist()], default=0)
             after = int(ts[mine[at]]) if at < len(mine) else latest
             begin = min([*stamps, *([] if before is None else [before]), after])
             end = max([*stamps, begin, after])

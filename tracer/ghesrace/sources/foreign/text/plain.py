@@ -63,6 +63,13 @@ class Parsed:
     def __len__(self) -> int:
         return len(self.at)
 
+    @classmethod
+    def none(cls, width: int) -> Parsed:
+        """Return no events, with *width* arguments."""
+        none = np.zeros(0, np.int64)
+        values = np.zeros((0, width), np.uint64)
+        return cls(none, none, none, none, none, none, none, values, np.zeros(0, np.bool_))
+
     def pick(self, rows: npt.NDArray[np.intp]) -> Parsed:
         """Return those at the indices *rows*."""
         return Parsed(*(column[rows] for column in self.columns))
@@ -198,23 +205,23 @@ class Plain:
 
     def take(self, text: bytes) -> Pieces:
         """Read the plain ones of the whole lines *text*."""
-        room = text.count(b"\n")
+        view = np.frombuffer(text, np.uint8)
+        room = int(np.count_nonzero(view == ord("\n")))
         starts = np.empty(room + 1, np.int64)
         head = np.empty((heads.COLUMNS, room), np.int64)
         made = np.empty((words.COLUMNS, room), np.int64)
         values = np.empty(room * self._width + 1, np.uint64)
         known = self._known
         if len(known):
-            view = np.frombuffer(text, np.uint8).data
-            count = heads.read_heads(view, self._form, starts.data, head.reshape(-1).data)
+            count = heads.read_heads(view.data, self._form, starts.data, head.reshape(-1).data)
             arrays = (known.pool, known.entries, known.table, known.fields)
             found = words.read_words(
-                *(view, self._bare, *(array.data for array in arrays)),
+                *(view.data, self._bare, *(array.data for array in arrays)),
                 *(head.reshape(-1).data, count, made.reshape(-1).data),
                 *(values.data, self._width, np.zeros(1, np.int64).data),
             )
         else:  # Nothing is plain yet.
-            ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
+            ends = np.flatnonzero(view == ord("\n")) + 1
             starts[0], starts[1:] = 0, ends
             found = 0
         plain, of, flags, ident = made[:, :found]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ghesrace.errors import InputError
-from ghesrace.events import ALL_CPUS, Cause, present
+from ghesrace.events import ALL_CPUS, Cause
 from ghesrace.plan import Unseen
 from ghesrace.sources.foreign.eventmap import EventMap, EventType
 from ghesrace.sources.foreign.reader import Block, Gap
@@ -28,8 +28,9 @@ from . import lost as lost_lines
 from . import words
 from .careful import Careful
 from .entries import Entries
-from .forms import HEAD, Style, read_begin
-from .lines import behind, first_of, pc, unix_lines
+from .forms import Style, heads_of, read_begin
+from .lines import behind, first_of, unix_lines
+from .neighbours import last_rows
 from .notes import Found, unseen_of
 from .pages import FIELDS_PER_EVENT, LAYOUT, Columns, pages
 from .parts import WHOLE, Buffers, Part, maybe_of, parts_of
@@ -142,9 +143,8 @@ class TextReader:
             gaps += more
             if columns is None:
                 continue
-            for cpu in np.unique(columns.cpu).tolist():
-                mine = np.flatnonzero(columns.cpu == cpu)
-                newest[cpu] = int(columns.ts[mine[-1]])
+            for cpu, row in last_rows(columns.cpu).items():
+                newest[cpu] = int(columns.ts[row])
             if waiting is not None:
                 begins = [gap.begin for gap in gaps]
                 yield replace(waiting, mark=min([int(columns.ts[0]), *begins]))
@@ -216,9 +216,10 @@ class TextReader:
         events = merged(pieces.plain, found.among(at))
         gone = lost_lines.told(lines)
         gone_at = at[gone[0]]
-        heads = at[np.asarray(pc.match_substring_regex(lines, HEAD), np.bool_)]
+        heads = at[heads_of(lines)]
         self._buffers.count(events.of)
-        overwritten = entries.take(lines, at, pieces.count, np.union1d(events.at, odd.at))
+        rows = np.union1d(events.at, odd.at) if len(odd.at) else events.at
+        overwritten = entries.take(lines, at, pieces.count, rows)
         before_runs = len(self._runs.gaps)
         heads_before = np.searchsorted(events.at, heads).tolist()
         offsets = self._runs.place(events.cpu, events.ts, heads_before)
@@ -231,12 +232,13 @@ class TextReader:
                 self._unread.whole += [(Cause.OVERRUN, max(count, 0))] if number < 0 else []
             return None, gaps + lost_lines.gaps(events.at, events.cpu, events.ts, odd, newest)
         again = self._repeats.take(events.cpu, events.ts, events.ident, events.values)
-        events.whole &= ~(again & np.isin(events.ident, self._careful.once))
+        if again.any():
+            events.whole &= ~(again & np.isin(events.ident, self._careful.once))
         gaps += self._steps.take(events.cpu, events.ts, events.flags)
         before = np.zeros(len(events), np.int64)
         told_at = np.searchsorted(events.at, gone_at)
         lost_lines.place(before, events.cpu, events.whole, told_at, gone[1], gone[2], lost, newest)
-        for number in set(present(events.cpu[events.whole]).tolist()) - newest.keys():
+        for number in last_rows(events.cpu[events.whole]).keys() - newest.keys():
             first = int(np.flatnonzero((events.cpu == number) & events.whole)[0])
             before[first] = UNCOUNTED if events.at[first] >= overwritten else before[first]
         # An event whose arguments can't be read ("(fault)") can't be read either.

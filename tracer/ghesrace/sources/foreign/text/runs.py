@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ghesrace.errors import InputError
+from ghesrace.events import present
+
+from .neighbours import last_rows, previous, values_before
 
 GAP_NS = 10**12  # between two runs
 MOST_RUNS = 100
@@ -66,7 +69,7 @@ class Runs:
             known, start = set(), begin
         seen, at = set(known), start
         for head in sorted({head for head in heads if head >= start}):
-            seen.update(cpu[at:head].tolist())
+            seen.update(present(cpu[at:head]).tolist())
             at = head
             self._closed |= seen
         if len(ts):
@@ -75,13 +78,10 @@ class Runs:
 
     def _next_run(self, cpu: Ints, ts: Ints, heads: list[int], start: int) -> int | None:
         """Return the index of the first event of the next run, or None if there is none."""
-        back = len(ts)
-        for number in np.unique(cpu[start:]).tolist():
-            mine = start + np.flatnonzero(cpu[start:] == number)
-            before = np.concatenate(([self._last.get(number, -1)], ts[mine[:-1]]))
-            bad = mine[ts[mine] < before - BACK_NS]
-            if len(bad):
-                back = min(back, int(bad[0]))
+        here, stamps = cpu[start:], ts[start:]
+        before = values_before(here, stamps, previous(here), self._last, -1)
+        bad = start + np.flatnonzero(stamps < before - BACK_NS)
+        back = int(bad[0]) if len(bad) else len(ts)
         again = self._again(cpu, heads, start)
         if again is not None and again[0] <= back:
             return again[1]
@@ -106,10 +106,11 @@ class Runs:
         ):
             if number:
                 closed, at = closed | seen, begin
-            hits = np.flatnonzero(np.isin(cpu[begin:end], list(closed)))
-            if len(hits):
+            here = set(present(cpu[begin:end]).tolist())
+            if here & closed:
+                hits = np.flatnonzero(np.isin(cpu[begin:end], list(closed)))
                 return begin + int(hits[0]), at
-            seen |= set(cpu[begin:end].tolist())
+            seen |= here
         return None
 
     def _take(self, cpu: Ints, ts: Ints, offsets: Ints) -> None:
@@ -117,8 +118,8 @@ class Runs:
         if not len(ts):
             return
         self._newest = max(self._newest, int(ts.max()) + self.offset)
-        for number in np.unique(cpu).tolist():
-            self._last[number] = int(ts[cpu == number][-1])
+        for number, row in last_rows(cpu).items():
+            self._last[number] = int(ts[row])
 
     def _open(self, first: int) -> None:
         if len(self.gaps) >= MOST_RUNS:

@@ -16,8 +16,12 @@ from ghesrace.events import Cause
 from ghesrace.sources.foreign.reader import Gap
 
 from .flags import HARDIRQ, NMI, SOFTIRQ
+from .neighbours import last_rows, previous, values_before
 
 Ints = npt.NDArray[np.int64]
+
+_BITS = np.arange(256)
+_LEVEL = np.select([_BITS & NMI > 0, _BITS & HARDIRQ > 0, _BITS & SOFTIRQ > 0], [3, 2, 1], 0)
 
 
 class Steps:
@@ -41,13 +45,19 @@ class Steps:
 
         steps.take(cpu, ts, flags)
         """
-        level = np.select([flags & NMI > 0, flags & HARDIRQ > 0, flags & SOFTIRQ > 0], [3, 2, 1], 0)
-        gaps = []
-        for number in np.unique(cpu).tolist():
+        level = _LEVEL[flags & 0xFF]
+        gaps: list[Gap] = []
+        last = last_rows(cpu)
+        newest_of = {number: newest for number, (newest, _, _) in self._last.items()}
+        if (ts >= values_before(cpu, ts, previous(cpu), newest_of, -1)).all():
+            for number, row in last.items():
+                self._last[number] = (int(ts[row]), int(ts[row]), int(level[row]))
+            return gaps
+        for number in last:
             mine = np.flatnonzero(cpu == number)
             stamps, levels = ts[mine], level[mine]
-            newest, last, inner = self._last.get(number, (-1, -1, 0))
-            before = np.concatenate(([last], stamps[:-1]))
+            newest, latest, inner = self._last.get(number, (-1, -1, 0))
+            before = np.concatenate(([latest], stamps[:-1]))
             highest = np.maximum.accumulate(np.concatenate(([newest], stamps)))
             inside = (np.append(inner, levels[:-1]) > levels) & (before == highest[:-1])
             for row in np.flatnonzero((stamps < highest[:-1]) & ~inside).tolist():  # per step
@@ -76,11 +86,14 @@ class Repeats:
 
         repeats.take(cpu, ts, ident, values)
         """
-        same = np.zeros(len(cpu), np.bool_)
-        for number in np.unique(cpu).tolist():
-            mine = np.flatnonzero(cpu == number)
-            rows = np.column_stack((ts[mine], ident[mine], values[mine].view(np.int64)))
-            same[mine[1:]] = (rows[1:] == rows[:-1]).all(axis=1)
-            same[mine[0]] = self._last.get(number) == tuple(rows[0].tolist())
-            self._last[number] = tuple(rows[-1].tolist())
+        before = previous(cpu)
+        same: npt.NDArray[np.bool_] = (ts == ts[before]) & (ident == ident[before]) & (before >= 0)
+        rows = np.flatnonzero(same)
+        same[rows] = (values[rows] == values[before[rows]]).all(axis=1)
+        first = np.flatnonzero(before < 0).tolist()
+        for row in first:
+            mine = self._last.get(int(cpu[row]))
+            same[row] = mine == (int(ts[row]), int(ident[row]), *values[row].tolist())
+        for number, row in last_rows(cpu).items():
+            self._last[number] = (int(ts[row]), int(ident[row]), *values[row].tolist())
         return same

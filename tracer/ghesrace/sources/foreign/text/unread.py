@@ -17,6 +17,8 @@ from .forms import HARMLESS, STAMPED
 from .joined import CUT, pieces_of
 from .lines import Text, integers, pc
 
+_EMPTY = pa.scalar(b"", pa.large_binary())
+
 
 class Unread:
     """The lines of a text that can't be read, as far as *careful* knows its form. `count` is how
@@ -43,6 +45,8 @@ class Unread:
         """Return which of the lines *bad*, that no form fits, and of the lines *twice*, which are
         several in one, have a CPU and may be a probe's. Their stamps (ns) are put off by *offset*
         as those of their run; one is -1 if it is impossible, or if the line ends before it."""
+        if not len(lines):
+            return lost_lines.Odd.none()
         odd = self._stamped(lines, bad, offset)
         if len(twice):
             pieces, of = pieces_of(lines, twice)
@@ -68,7 +72,7 @@ class Unread:
         found = found.take(pa.array(there))
         for number in [*there[:3].tolist(), *ends[:3].tolist()]:
             self._name(text[int(number)].as_py())
-        first = np.asarray(pc.not_equal(found.field("cpu"), b""))
+        first = np.asarray(pc.not_equal(found.field("cpu"), _EMPTY))
         cpu = np.where(first, integers(found.field("cpu")), integers(found.field("cpu2")))
         stamps = []
         for suffix in ("", "2"):
