@@ -15,6 +15,8 @@ from ghesrace.events import (
     as_events,
     blank,
     empty,
+    joined,
+    pick,
     present,
 )
 from ghesrace.plan import Plan
@@ -55,8 +57,9 @@ class Joiner:
         events of each CPU in their order. *final* says that no more comes, so that nothing is held
         back."""
         ready = [empty()]
-        for cpu in present(events["cpu"]).tolist() if not final else self._all(events):
-            mine = np.concatenate([self._held.pop(cpu, empty()), events[events["cpu"] == cpu]])
+        parts = _by_cpu(events)
+        for cpu in sorted({*parts, *self._held} if final else parts):
+            mine = joined([self._held.pop(cpu, empty()), *parts.get(cpu, [])])
             self._by_page(mine)
             cut = len(mine)
             for ctx in present(mine["ctx"]).tolist():
@@ -71,10 +74,7 @@ class Joiner:
             ready.append(_slotted(mine[:cut]))
         held = [int(h["ts"].min()) for h in self._held.values()]
         self.oldest = min(held, default=2**62)
-        return np.concatenate(ready)
-
-    def _all(self, events: Events) -> list[int]:
-        return sorted({*present(events["cpu"]).tolist(), *self._held})
+        return joined(ready)
 
     def _by_page(self, events: Events) -> None:
         at = np.flatnonzero((events["slot"] == NO_SLOT) & (events["kind"] <= Kind.UNMAP_END))
@@ -142,10 +142,24 @@ def blinded(events: Events, points: list[int]) -> Events:
     return made
 
 
+def _by_cpu(events: Events) -> dict[int, list[Events]]:
+    """Return the events of each CPU; most often they stand together."""
+    if not len(events):
+        return {}
+    found: dict[int, list[Events]] = {}
+    cuts = (np.flatnonzero(events["cpu"][1:] != events["cpu"][:-1]) + 1).tolist()
+    for begin, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
+        found.setdefault(int(events["cpu"][begin]), []).append(pick(events, slice(begin, end)))
+    return found
+
+
 def _slotted(events: Events) -> Events:
     """Return the events, with a loss in the place of each map whose slot nothing told, and without
     the returns and unmaps whose slot nothing told."""
-    unknown = (events["kind"] == Kind.MAP) & (events["slot"] == NO_SLOT)
+    mappers = (events["kind"] <= Kind.UNMAP_END) & (events["slot"] == NO_SLOT)
+    if not mappers.any():
+        return events
+    unknown = mappers & (events["kind"] == Kind.MAP)
     maps = events[unknown]
     losses = blank(Kind.LOSS, len(maps))
     losses["begin"] = losses["end"] = maps["ts"]
@@ -154,8 +168,7 @@ def _slotted(events: Events) -> Events:
         losses[name] = maps[name]
     events[unknown] = as_events(losses)
     mappers = (events["kind"] <= Kind.UNMAP_END) & (events["slot"] == NO_SLOT)
-    kept: Events = events[~mappers]
-    return kept
+    return pick(events, np.flatnonzero(~mappers))
 
 
 def needs_joining(plan: Plan) -> bool:

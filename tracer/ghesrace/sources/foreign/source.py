@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ghesrace.errors import InputError, UsageError
-from ghesrace.events import ALL_CPUS, Cause, Events, Kind, loss, mark
+from ghesrace.events import ALL_CPUS, Cause, Events, Kind, joined, loss, mark
 from ghesrace.plan import Plan, Unseen
 from ghesrace.sources.foreign.dat.header import MAGIC
 from ghesrace.sources.foreign.dat.reader import DatReader, open_dat
@@ -110,7 +110,7 @@ class ForeignSource:
             if final:
                 parts += self._unplaced(start, end)
             done = promised if joiner is None or final else min(promised, joiner.oldest)
-            yield np.concatenate((*parts, mark(done)))
+            yield joined([*parts, mark(done)])
 
     def _of_the_whole(self, start: int, end: int) -> Iterator[Events]:
         """Yield losses that last from the begin of the trace to its end."""
@@ -196,6 +196,7 @@ def _surveyed(reader: TextReader, given: EventMap) -> Survey | None:
     try:
         return Survey.of(reader, given)
     except InputError:
+        reader.find_buffers()
         if not reader.parts():
             raise
         return None

@@ -61,6 +61,20 @@ def test_two_buffers_merged_are_never_one(path: Path) -> None:
         assert alone.slots[0].episodes == 4
 
 
+def test_a_buffer_that_begins_late_is_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clocks are no order, and so the first look at the text ends early: behind that, a whole
+    buffer with a race in it was left out, and the verdict clean."""
+    host, guest = (visits(us, 1).splitlines(keepends=True) for us in (1_000_100, 900_000_100))
+    pairs = [f"  host: {one} guest: {two}" for one, two in zip(host, guest, strict=True)]
+    monkeypatch.setattr("ghesrace.sources.foreign.text.runs.MOST_RUNS", 3)
+    monkeypatch.setattr("ghesrace.sources.foreign.text.reader._CHUNK", 400)
+    path.write_text("".join(pairs))
+    assert report(path).verdict is Verdict.INCONCLUSIVE
+    path.write_text("".join(pairs) + named("late", race()))
+    assert any("(late: 24 events)" in unseen.what for unseen in report(path, 1).unseen)
+    assert report(path, 3).verdict is Verdict.OBSERVED
+
+
 @pytest.mark.parametrize("first", ["", "top"])
 def test_a_race_in_one_buffer_is_found_there(path: Path, first: str) -> None:
     """The top buffer has no name; --run must not lose its race."""

@@ -75,6 +75,7 @@ class Careful:
         self.formats: dict[int, tuple[str, EventFormat]] = {}
         self.flags = Flags(style)
         self.micro = self.plain = False  # stamps in microseconds, or without a fraction
+        self.width = 0  # of the events that are known, how many arguments are wanted at most
         self._form = form
         self._style = style
         self._given = given
@@ -197,9 +198,17 @@ class Careful:
         ident = self._ids[key] = len(self._ids) + 1
         event = self._type(label, sample, ident)
         event = replace(event, format=replace(event.format, name=key))
-        rule = recognise(event, self._given)
+        found = recognise(event, self._given)
+        rule = found if isinstance(found, Rule) else None
+        if rule is not None and rule.fields:
+            # What is wanted comes first: the rest is not written into pages.
+            names = [name for name in event.format.fields if not name.startswith("common_")]
+            first = list(dict.fromkeys(rule.fields.values()))
+            ordered = first + [name for name in names if name not in first]
+            event = replace(event, format=text_format(key, ident, ordered))
+            self.width = max(self.width, len(first))
         self.formats[ident] = (event.system, event.format)
-        self._known[key] = _Known(label, event, rule if isinstance(rule, Rule) else None)
+        self._known[key] = _Known(label, event, rule)
 
     def _type(self, label: str, sample: str, ident: int) -> EventType:
         """Return what the event *label* is, by what stands behind its name."""

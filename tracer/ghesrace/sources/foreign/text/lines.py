@@ -39,7 +39,7 @@ def lines_of(data: bytes) -> Text:
     return lines
 
 
-def unix_lines(data: bytes) -> bytes:
+def unix_lines(data: bytes | bytearray) -> bytes | bytearray:
     """Return the whole lines *data* without the carriage returns before their ends.
 
     >>> unix_lines(b"a\\r\\nb\\n")
@@ -48,7 +48,7 @@ def unix_lines(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n") if b"\r" in data else data
 
 
-def behind(data: bytes, skip: int) -> tuple[bytes, int]:
+def behind(data: bytes | bytearray, skip: int) -> tuple[bytes | bytearray, int]:
     """Return the whole lines *data* behind the first *skip* ones, and how many more are to be
     skipped.
 
@@ -61,7 +61,7 @@ def behind(data: bytes, skip: int) -> tuple[bytes, int]:
     return b"", skip - len(ends)
 
 
-def first_of(data: bytes, count: int) -> bytes:
+def first_of(data: bytes | bytearray, count: int) -> bytes | bytearray:
     """Return the first *count* of the whole lines *data*.
 
     >>> first_of(b"a\\nb\\n", 1), first_of(b"a\\nb\\n", 3)

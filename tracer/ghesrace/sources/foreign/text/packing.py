@@ -2,9 +2,9 @@
 """This module writes the columns of parsed events into the ring-buffer pages of pages.LAYOUT.
 Compiled.
 
-A page has a head (time stamp, committed bytes), and of each event an absolute stamp and a record with
-the common fields and some numbers of 8 bytes. A loss begins a page, as only a page's head tells of
-one. Words are of 4 bytes, the lower half of a number first.
+A page has a head (time stamp, committed bytes), and of each event an absolute stamp and a record
+with the common fields and some numbers of 8 bytes. A loss begins a page, as only a page's head tells
+of one. Words are of 4 bytes, the lower half of a number first.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ if not TYPE_CHECKING and cython.compiled:
 
 _HEAD = cython.declare(cython.Py_ssize_t, 4)  # words of a page's head: stamp, committed bytes
 _FIXED = cython.declare(cython.Py_ssize_t, 5)  # words of an event before its numbers
-_PER_PAGE = cython.declare(cython.longlong, 64)
 _MISSED = cython.declare(cython.ulonglong, 1 << 31)
 _STORED = cython.declare(cython.ulonglong, 1 << 30)
 _HALF = cython.declare(cython.ulonglong, (1 << 32) - 1)
 _PART = cython.declare(cython.ulonglong, (1 << 27) - 1)
-HEAD, FIXED, PER_PAGE = int(_HEAD), int(_FIXED), int(_PER_PAGE)
+HEAD, FIXED = int(_HEAD), int(_FIXED)
 
 
 @cython.locals(
@@ -33,9 +32,11 @@ HEAD, FIXED, PER_PAGE = int(_HEAD), int(_FIXED), int(_PER_PAGE)
     place="long long[::1]",
     used="long long[::1]",
 )
-def find_places(cpu: Ints, lost: Ints, place: Ints, used: Ints) -> None:
-    """Give each event, in the order of the text, its place among its CPU's: 64 times the number of
-    its page, and how many events of the page are before it. A loss just before an event begins a
+def find_places(
+    cpu: Ints, lost: Ints, place: Ints, used: Ints, per_page: cython.longlong
+) -> None:
+    """Give each event, in the order of the text, its place among its CPU's: *per_page* times the
+    number of its page, and how many events of the page are before it. A loss just before an event begins a
     page.
 
     *used* has a 0 for each CPU, and gets where its places end.
@@ -49,7 +50,7 @@ def find_places(cpu: Ints, lost: Ints, place: Ints, used: Ints) -> None:
             number = cpu[i]
             at = used[number]
             if lost[i]:
-                at = (at + _PER_PAGE - 1) // _PER_PAGE * _PER_PAGE
+                at = (at + per_page - 1) // per_page * per_page
             place[i] = at
             used[number] = at + 1
 
@@ -91,13 +92,14 @@ def write(
     place: Ints,
     begins: Ints,
     page_words: cython.Py_ssize_t,
+    per_page: cython.Py_ssize_t,
     width: cython.Py_ssize_t,
     words: Uints,
 ) -> None:
     """Write the events at *place* into the pages *words*, which are 0.
 
-    *begins* says for each CPU which page is its first. A page has *page_words* words, and an event
-    *width* numbers.
+    *begins* says for each CPU which page is its first. A page has *page_words* words and *per_page*
+    events at most, and of each of these the first *width* of its *values*.
     """
     count: cython.Py_ssize_t = len(cpu)
     i: cython.Py_ssize_t
@@ -106,13 +108,14 @@ def write(
     at: cython.Py_ssize_t
     record: cython.Py_ssize_t
     step: cython.Py_ssize_t = _FIXED + 2 * width
+    most: cython.Py_ssize_t = len(values) // count if count else 0
     stamp: cython.ulonglong
     oldest: cython.ulonglong
     told: cython.ulonglong
     with cython.nogil:
         for i in range(count):
-            record = place[i] % _PER_PAGE
-            head = (begins[cpu[i]] + place[i] // _PER_PAGE) * page_words
+            record = place[i] % per_page
+            head = (begins[cpu[i]] + place[i] // per_page) * page_words
             at = head + _HEAD + record * step
             stamp = ts[i]
             # In enum ring_buffer_type, 31 is an absolute stamp; the type of a data record is its
@@ -125,7 +128,7 @@ def write(
             words[at + 4] = pid[i] & _HALF
             at += _FIXED
             for n in range(width):
-                at = _put(words, at, values[i * width + n])
+                at = _put(words, at, values[i * most + n])
             if record == 0:
                 oldest = stamp
                 told = 0
@@ -151,7 +154,13 @@ def write(
     words="unsigned int[::1]",
 )
 def write_losses(
-    cpu: Ints, lost: Ints, place: Ints, begins: Ints, page_words: cython.Py_ssize_t, words: Uints
+    cpu: Ints,
+    lost: Ints,
+    place: Ints,
+    begins: Ints,
+    page_words: cython.Py_ssize_t,
+    per_page: cython.Py_ssize_t,
+    words: Uints,
 ) -> None:
     """Write the number of lost events, where it is known, behind the events of their page."""
     count: cython.Py_ssize_t = len(cpu)
@@ -161,6 +170,6 @@ def write_losses(
     with cython.nogil:
         for i in range(count):
             if lost[i] > 0:
-                head = (begins[cpu[i]] + place[i] // _PER_PAGE) * page_words
+                head = (begins[cpu[i]] + place[i] // per_page) * page_words
                 used = words[head + 2] & (_STORED - 1)
                 _put(words, head + _HEAD + (used >> 2), lost[i])

@@ -19,9 +19,10 @@ from . import packing
 
 FIELDS_PER_EVENT = 10
 MAX_TS = 1 << 61  # ns: no clock is later, not even those that count from 1970
-_WORDS = packing.FIXED + 2 * FIELDS_PER_EVENT  # words of 4 bytes that an event takes
+_EVENTS = 64  # of a page, if they have all fields
+_EVENT_WORDS = packing.FIXED + 2 * FIELDS_PER_EVENT
 # A page has room for the number of missed events behind its records.
-LAYOUT = PageLayout(8, 16, 4 * (packing.HEAD + packing.PER_PAGE * _WORDS) + 8)
+LAYOUT = PageLayout(8, 16, 4 * (packing.HEAD + _EVENTS * _EVENT_WORDS) + 8)
 _COMMON = {
     "common_type": Field(0, 2, False),
     "common_flags": Field(2, 1, False),
@@ -58,24 +59,27 @@ class Columns:
     values: U64
 
 
-def pages(columns: Columns) -> dict[int, bytearray]:
-    """Return the events as whole pages of LAYOUT, by CPU."""
+def pages(columns: Columns, width: int = FIELDS_PER_EVENT) -> dict[int, bytearray]:
+    """Return the events as whole pages of LAYOUT, by CPU, with the first *width* of their values."""
+    page_words = LAYOUT.size // 4
+    per_page = (page_words - packing.HEAD - 2) // (packing.FIXED + 2 * width)
     cpu, lost = (np.ascontiguousarray(column) for column in (columns.cpu, columns.lost))
     place, used = np.empty(len(cpu), np.int64), np.zeros(int(cpu.max()) + 1, np.int64)
-    packing.find_places(cpu.data, lost.data, place.data, used.data)
-    counts = -(-used // packing.PER_PAGE)
+    packing.find_places(cpu.data, lost.data, place.data, used.data, per_page)
+    counts = -(-used // per_page)
     ends = np.cumsum(counts)
     begins = ends - counts
-    per_page = LAYOUT.size // 4
-    words = np.zeros(int(ends[-1]) * per_page, np.uint32)
+    words = np.zeros(int(ends[-1]) * page_words, np.uint32)
     others = (columns.ts, columns.pid, columns.flags, columns.ident)
     ts, pid, flags, ident = (np.ascontiguousarray(column) for column in others)
     packing.write(
         *(column.data for column in (cpu, ts, pid, flags, ident, lost)),
         *(np.ascontiguousarray(columns.values).reshape(-1).data, place.data, begins.data),
-        *(per_page, FIELDS_PER_EVENT, words.data),
+        *(page_words, per_page, width, words.data),
     )
-    packing.write_losses(cpu.data, lost.data, place.data, begins.data, per_page, words.data)
+    if lost.any():
+        where = (cpu.data, lost.data, place.data, begins.data)
+        packing.write_losses(*where, page_words, per_page, words.data)
     raw = memoryview(words).cast("B")
     return {
         number: bytearray(raw[int(begins[number]) * LAYOUT.size : int(ends[number]) * LAYOUT.size])

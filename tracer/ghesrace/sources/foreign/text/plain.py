@@ -94,14 +94,19 @@ def merged(one: Parsed, other: Parsed) -> Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A piece of a text has `count` lines: `plain` ones, and `others`, whose numbers are `at`.
+    """A piece of a text has some `lines`: `plain` ones, and `others`, whose numbers are `at`.
     `micro` says that stamps of plain lines are in microseconds."""
 
-    count: int
+    lines: Text
     plain: Parsed
     others: Text
     at: Ints
     micro: bool
+
+    @property
+    def count(self) -> int:
+        """This is how many lines there are."""
+        return len(self.lines)
 
 
 class Words:
@@ -203,7 +208,7 @@ class Plain:
         if (words.EVENT, word) not in self._known and not self.full and not _NEVER.search(word):
             self._known.add(words.EVENT, word, ident, wanted)
 
-    def take(self, text: bytes) -> Pieces:
+    def take(self, text: bytes | bytearray) -> Pieces:
         """Read the plain ones of the whole lines *text*."""
         view = np.frombuffer(text, np.uint8)
         room = int(np.count_nonzero(view == ord("\n")))
@@ -236,4 +241,4 @@ class Plain:
         other[at] = False
         left = np.flatnonzero(other)
         others = lines.take(pa.array(left)) if found else lines
-        return Pieces(room, parsed, others, left, bool(micro.any()))
+        return Pieces(lines, parsed, others, left, bool(micro.any()))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,20 @@ from .runs import Runs
 from .steps import Repeats, Steps
 from .unread import Unread
 
-_CHUNK = 4 << 20
+_CHUNK = 2 << 20
 _FIRST_CHUNK = 1 << 16  # in which most of what is in the text is learnt
 _MAX_LINE = 1 << 20
 _KEPT_BYTES = 96 << 20  # bytes of pages kept from the first pass for the second
+
+
+def _more(file: FileIO, rest: bytes | bytearray, size: int) -> bytearray:
+    """Return *rest* and up to *size* more bytes of *file*, or nothing if it has no more."""
+    data = bytearray(len(rest) + size)
+    data[: len(rest)] = rest
+    with memoryview(data) as view:
+        got = file.readinto(view[len(rest) :]) or 0
+    del data[len(rest) + got :]
+    return data if got else bytearray()
 
 
 class TextReader:
@@ -148,7 +159,7 @@ class TextReader:
             if waiting is not None:
                 begins = [gap.begin for gap in gaps]
                 yield replace(waiting, mark=min([int(columns.ts[0]), *begins]))
-            waiting = Block(pages(columns), None, tuple(gaps))
+            waiting = Block(pages(columns, self._careful.width), None, tuple(gaps))
             gaps = []
         self.truncated += entries.finish()
         self._counted = entries.told
@@ -163,19 +174,19 @@ class TextReader:
     def _pieces(self) -> Iterator[Pieces]:
         """Yield the part's whole lines, some MiB at a time. A last line without its end is left
         out."""
-        rest = b""
+        rest: bytes | bytearray = b""
         skip, left = self.part.first, self.part.last
         left = None if left is None else left - skip
         size = min(_FIRST_CHUNK, _CHUNK)
-        with self.path.open("rb") as file:
-            while data := file.read(size):
+        with self.path.open("rb", buffering=0) as file:
+            while data := _more(file, rest, size):
                 size = _CHUNK
-                data = rest + data
                 cut = data.rfind(b"\n") + 1
                 rest = data[cut:]
                 if len(rest) > _MAX_LINE:
                     raise InputError("it has a line of more than 1 MiB", "is it a trace?")
-                piece = data[:cut]
+                del data[cut:]
+                piece: bytes | bytearray = data
                 if skip:
                     piece, skip = behind(piece, skip)
                 if left is not None:
@@ -245,7 +256,7 @@ class TextReader:
         holes = events.pick(np.flatnonzero(~events.whole))
         kept = events if not len(holes) else events.pick(np.flatnonzero(events.whole))
         odd = odd.plus(holes.at, holes.cpu, holes.ts, 1)
-        self._unread.note(lines, np.searchsorted(at, holes.at))
+        self._unread.note(pieces.lines, holes.at)
         gaps += lost_lines.gaps(kept.at, kept.cpu, kept.ts, odd, newest)
         if not len(kept):
             return None, gaps
@@ -283,6 +294,14 @@ class TextReader:
             form, style = begin.form or self._form, begin.style
             made.append(TextReader(self.path, form, style, self._given, part))
         return made
+
+    def find_buffers(self) -> None:
+        """Find the buffers up to the end of the text, where `blocks` ended with an error before it:
+        one that begins only later would be left out without a word. Raises InputError too."""
+        self._buffers.counts.clear()
+        for pieces in self._pieces():
+            found, *_ = self._careful.read(pieces.others, self._buffers)
+            self._buffers.count(merged(pieces.plain, found.among(pieces.at)).of)
 
     @property
     def contexts(self) -> bool:

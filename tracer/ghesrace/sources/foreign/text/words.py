@@ -54,6 +54,7 @@ COLUMNS = 4
 
 _MOST_OF_A_NAME = cython.declare(cython.Py_ssize_t, 15)  # longer ones may tell of losses
 _MASK = cython.declare(cython.ulonglong, (1 << 64) - 1)
+_TENTH = cython.declare(cython.ulonglong, ((1 << 64) - 1) // 10)
 _BLANK = cython.declare(cython.uchar, 32)
 _NEWLINE = cython.declare(cython.uchar, 10)
 _COLON = cython.declare(cython.uchar, 58)
@@ -75,34 +76,6 @@ def _behind(text: Bytes, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
     while text[at] == _BLANK:
         at += 1
     return at
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(text="const unsigned char[::1]")
-def _digits(text: Bytes, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
-    """Return where the digits at *at* end."""
-    while 48 <= text[at] <= 57:
-        at += 1
-    return at
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(text="const unsigned char[::1]")
-def _decimal(text: Bytes, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
-    """Return the number whose digits (18 at most) are from *at* to *end*."""
-    value: cython.longlong = 0
-    digit: cython.longlong
-    while at < end:
-        digit = text[at] - 48
-        value = 10 * value + digit
-        at += 1
-    return value
 
 
 @cython.cfunc
@@ -287,10 +260,14 @@ def _number(
         if not 0 < at - begin <= 16:
             return -1
     else:
-        at = _digits(text, at)
-        if not 0 < at - begin <= 18:
+        while 48 <= text[at] <= 57:
+            digit = text[at] - 48
+            if value > _TENTH or (value == _TENTH and digit > 5):  # beyond 64 bits
+                return -1
+            value = 10 * value + digit
+            at += 1
+        if not 0 < at - begin <= (18 if negative else 20):
             return -1
-        value = _decimal(text, begin, at)
         if negative:
             value = (0 - value) & _MASK
     values[column] = value
