@@ -32,7 +32,7 @@ _BLINDING = ("MAP", "INV_PAGE", "INV_RANGE", "BCAST_RANGE", "EDIT")
 def _distinct(values: npt.NDArray[np.uint64], known: Collection[int]) -> list[int]:
     """Return the distinct *values*, sorted. It is fast where few of them are not *known*."""
     if len(known) > MOST_SLOTS_OF_A_FILE:
-        return np.unique(values).tolist()
+        return [int(value) for value in np.unique(values)]
     found = []
     for value in known:
         same = values == np.uint64(value)

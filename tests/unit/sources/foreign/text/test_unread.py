@@ -23,14 +23,14 @@ TEXT = (
 
 def test_each_such_line_is_counted_and_named() -> None:
     """A line that is neither an event nor a loss has vanished."""
-    unread = Unread(Careful("ftrace", Style(), EventMap()))
+    unread = Unread(Careful("ftrace", Style(), EventMap()), whole := [])
     bad, twice = np.arange(4), np.array([4])
     odd = unread.take(lines_of(TEXT), bad, twice, offset=50)
     assert odd.cpu.tolist() == [2, 4, 5, 6]
     assert odd.at.tolist() == [0, 3, 4, 4]
     assert odd.ts.tolist() == [1_000_000_050, -1, 3_000_000_050, 4_000_000_050]
     assert odd.count.tolist() == [1, 1, 0, 0]
-    assert unread.whole == [(Cause.OVERRUN, 0)]
+    assert whole == [(Cause.OVERRUN, 0)]
     assert unread.count == 4
     assert unread.examples[0] == "a-1 [002] d.h1. 1.000000: ?"
     unread.note(lines_of(TEXT), np.array([2]))

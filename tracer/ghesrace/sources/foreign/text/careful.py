@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """This module reads the lines of a text whatever people's traces hold, and learns what is in them.
 
-Arrow's compiled regular expressions take the lines apart, many at a time. They are RE2's, which take
-linear time whatever the text is. Lines of which nothing is new go a faster way: see plain.py.
+Arrow's compiled regular expressions take the lines apart, many at a time. They are RE2's, which
+take linear time whatever the text is. Lines of which nothing is new go a faster way: see plain.py.
 """
 
 from __future__ import annotations
@@ -118,9 +118,15 @@ class Careful:
         self._tell_apart(ident, rest)
         values, there = self._values(ident, rest)
         events = Parsed(
-            *(good.astype(np.int64), integers(part.field("cpu")), ts, integers(part.field("pid"))),
-            *(self.flags.take(part.field("flags")), buffers.numbers(lines.take(pa.array(good)))),
-            *(ident, values, (ident > 0) & there),
+            at=good.astype(np.int64),
+            cpu=integers(part.field("cpu")),
+            ts=ts,
+            pid=integers(part.field("pid")),
+            flags=self.flags.take(part.field("flags")),
+            of=buffers.numbers(lines.take(pa.array(good))),
+            ident=ident,
+            values=values,
+            whole=(ident > 0) & there,
         )
         return events, bad, twice, part
 

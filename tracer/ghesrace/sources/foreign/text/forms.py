@@ -83,7 +83,7 @@ class Style:
     kernel: bool = False
 
 
-def style_of(sample: bytes) -> Style:
+def style_of(sample: bytes | bytearray) -> Style:
     """Return how the text that begins with *sample* prints.
 
     >>> style_of(b"f: (arch_apei_flush_tlb_one+0x0/0x10) addr=ffffc900ffc90000\\n").bare
@@ -140,7 +140,7 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
     return Begin(why_not=why or (why_not(rest) if rest else None))
 
 
-def form_of(sample: bytes) -> str | None:
+def form_of(sample: bytes | bytearray) -> str | None:
     """Return the key of FORMS that fits the most lines of *sample*, or None if none fits any.
 
     >>> form_of(b"  bash-812   [003] d..1.  2725.104981: map: phys=0x1000\\n")
@@ -166,7 +166,7 @@ def heads_of(lines: Text) -> npt.NDArray[np.intp]:
     return np.flatnonzero(np.asarray(pc.match_substring_regex(lines, HEAD)))
 
 
-def why_not(sample: bytes) -> str | None:
+def why_not(sample: bytes | bytearray) -> str | None:
     """Return why no form fits the lines of *sample*, as far as the lines themselves tell.
 
     >>> why_not(b"  a-1  [000] d.h1.  1.000000: ghes_copy_tofrom_phys <-ghes_peek\\n")[:35]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """This module reads the heads of plain lines: task, process, CPU, context and stamp. Compiled.
 
-A head is plain if forms.FORMS can be read in one way only in it, so that it needs none of the regular
-expressions that careful.py has for everything else: nothing before the CPU looks like another task,
-or like what tells of losses. plain.py says why. words.py reads what follows.
+A head is plain if forms.FORMS can be read in one way only in it, so that it needs none of the
+regular expressions that careful.py has for everything else: nothing before the CPU looks like
+another task, or like what tells of losses. plain.py says why. words.py reads what follows.
 
 Every line ends with a newline, which is in no word, so that no loop runs beyond the end.
 """
@@ -369,8 +369,8 @@ def _extra(text: Bytes, at: cython.Py_ssize_t, form: cython.Py_ssize_t) -> cytho
 def read_heads(text: Bytes, form: cython.Py_ssize_t, starts: Ints, columns: Ints) -> int:
     """Write the heads of *text* that are plain into *columns*; return how many they are.
 
-    *form* is a number in forms.FORMS. *starts* has room for each line, and gets where it begins, and
-    then where the last one ends. Each column has room for all lines.
+    *form* is a number in forms.FORMS. *starts* has room for each line, and gets where it begins,
+    and then where the last one ends. Each column has room for all lines.
     """
     room: cython.Py_ssize_t = len(starts) - 1
     size: cython.Py_ssize_t = len(text)

@@ -24,7 +24,7 @@ _LONG = pa.scalar(19, pa.int64())
 _BARE = r"0x[0-9a-fA-F]{1,16}|-\d{1,20}|[0-9a-f]{1,16}"
 
 
-def lines_of(data: bytes) -> Text:
+def lines_of(data: bytes | bytearray) -> Text:
     """Return the lines of *data*, each with its newline; nothing is copied.
 
     >>> lines_of(b"a\\nbc").to_pylist()

@@ -3,8 +3,8 @@
 Compiled.
 
 A page has a head (time stamp, committed bytes), and of each event an absolute stamp and a record
-with the common fields and some numbers of 8 bytes. A loss begins a page, as only a page's head tells
-of one. Words are of 4 bytes, the lower half of a number first.
+with the common fields and some numbers of 8 bytes. A loss begins a page, as only a page's head
+tells of one. Words are of 4 bytes, the lower half of a number first.
 """
 
 from __future__ import annotations
@@ -32,12 +32,10 @@ HEAD, FIXED = int(_HEAD), int(_FIXED)
     place="long long[::1]",
     used="long long[::1]",
 )
-def find_places(
-    cpu: Ints, lost: Ints, place: Ints, used: Ints, per_page: cython.longlong
-) -> None:
+def find_places(cpu: Ints, lost: Ints, place: Ints, used: Ints, per_page: cython.longlong) -> None:
     """Give each event, in the order of the text, its place among its CPU's: *per_page* times the
-    number of its page, and how many events of the page are before it. A loss just before an event begins a
-    page.
+    number of its page, and how many events of the page are before it. A loss just before an event
+    begins a page.
 
     *used* has a 0 for each CPU, and gets where its places end.
     """

@@ -60,7 +60,7 @@ class Columns:
 
 
 def pages(columns: Columns, width: int = FIELDS_PER_EVENT) -> dict[int, bytearray]:
-    """Return the events as whole pages of LAYOUT, by CPU, with the first *width* of their values."""
+    """Return the events as whole pages of LAYOUT, by CPU, with *width* values of each."""
     page_words = LAYOUT.size // 4
     per_page = (page_words - packing.HEAD - 2) // (packing.FIXED + 2 * width)
     cpu, lost = (np.ascontiguousarray(column) for column in (columns.cpu, columns.lost))
@@ -73,14 +73,25 @@ def pages(columns: Columns, width: int = FIELDS_PER_EVENT) -> dict[int, bytearra
     others = (columns.ts, columns.pid, columns.flags, columns.ident)
     ts, pid, flags, ident = (np.ascontiguousarray(column) for column in others)
     packing.write(
-        *(column.data for column in (cpu, ts, pid, flags, ident, lost)),
-        *(np.ascontiguousarray(columns.values).reshape(-1).data, place.data, begins.data),
-        *(page_words, per_page, width, words.data),
+        cpu.data,
+        ts.data,
+        pid.data,
+        flags.data,
+        ident.data,
+        lost.data,
+        np.ascontiguousarray(columns.values).reshape(-1).data,
+        place.data,
+        begins.data,
+        page_words,
+        per_page,
+        width,
+        words.data,
     )
     if lost.any():
-        where = (cpu.data, lost.data, place.data, begins.data)
-        packing.write_losses(*where, page_words, per_page, words.data)
-    raw = memoryview(words).cast("B")
+        packing.write_losses(
+            cpu.data, lost.data, place.data, begins.data, page_words, per_page, words.data
+        )
+    raw = words.data.cast("B")
     return {
         number: bytearray(raw[int(begins[number]) * LAYOUT.size : int(ends[number]) * LAYOUT.size])
         for number in np.flatnonzero(used).tolist()

@@ -94,7 +94,8 @@ def maybe_of(lines: Text, buffers: Buffers, name: str) -> npt.NDArray[np.bool_]:
     """
     of = buffers.numbers(lines)
     stamped = np.asarray(pc.match_substring_regex(lines, STAMPED), np.bool_)
-    return (of == buffers.known.get(name, -1)) | ~stamped
+    maybe: npt.NDArray[np.bool_] = (of == buffers.known.get(name, -1)) | ~stamped
+    return maybe
 
 
 def parts_of(buffers: Buffers, starts: list[int]) -> list[Part]:

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This module finds the plain lines of a text, which most lines of most texts are, and has them read
-by compiled code. careful.py reads the rest, and everything new.
+"""This module finds the plain lines of a text, which most lines of most texts are, and has them
+read by compiled code. careful.py reads the rest, and everything new.
 
 A line is plain if what careful.py would make of it is known beforehand. So it has the form that the
 text has, with the CPU's bracket as the first one in it; a task of 15 letters at most, printable
-ones, without a "-" if it has a blank; a buffer's name, letters of the context, and an event with the
-place behind its name as they stood in lines that careful.py has read; and then, if arguments of the
-event are wanted, nothing but `name=number`, each of them once at least, or else nothing with "[",
-"LOST", or "-" before a digit.
+ones, without a "-" if it has a blank; a buffer's name, letters of the context, and an event with
+the place behind its name as they stood in lines that careful.py has read; and then, if arguments
+of the event are wanted, nothing but `name=number`, each of them once at least, or else nothing with
+"[", "LOST", or "-" before a digit.
 
 Each regular expression that careful.py would try then has one answer. FORMS has its only match, as
 no second "-123 [" or "123 [" is in the line. joined.TWICE has none: it needs a second process. LOST
 has none, as its words do not fit into a task or an argument's name, and no place that is learnt has
-them. A head begins with "#", or has no CPU. The buffer's name, the letters and the event are those of
-a line that was read before. And a wanted argument is the first of its name in the line, as no place
-that is learnt has "=" or ":" in it.
+them. A head begins with "#", or has no CPU. The buffer's name, the letters and the event are those
+of a line that was read before. And a wanted argument is the first of its name in the line, as no
+place that is learnt has "=" or ":" in it.
 """
 
 from __future__ import annotations
@@ -219,11 +219,19 @@ class Plain:
         known = self._known
         if len(known):
             count = heads.read_heads(view.data, self._form, starts.data, head.reshape(-1).data)
-            arrays = (known.pool, known.entries, known.table, known.fields)
             found = words.read_words(
-                *(view.data, self._bare, *(array.data for array in arrays)),
-                *(head.reshape(-1).data, count, made.reshape(-1).data),
-                *(values.data, self._width, np.zeros(1, np.int64).data),
+                view.data,
+                self._bare,
+                known.pool.data,
+                known.entries.data,
+                known.table.data,
+                known.fields.data,
+                head.reshape(-1).data,
+                count,
+                made.reshape(-1).data,
+                values.data,
+                self._width,
+                np.zeros(1, np.int64).data,
             )
         else:  # Nothing is plain yet.
             ends = np.flatnonzero(view == ord("\n")) + 1

@@ -86,21 +86,13 @@ class TextReader:
         self._style = style
         self._careful = Careful(form, style, given)
         self._plain = Plain(form, style.bare, FIELDS_PER_EVENT)
-        self._unread = Unread(self._careful)
+        self.formats: dict[int, tuple[str, EventFormat]] = self._careful.formats
+        self.whole: list[tuple[Cause, int]] = []
+        self._unread = Unread(self._careful, self.whole)
         self._runs = Runs()
         self._steps, self._repeats = Steps(), Repeats()
         self._surveyed = self._counted = False
         self._kept: list[Block] | None = None
-
-    @property
-    def formats(self) -> dict[int, tuple[str, EventFormat]]:
-        """See foreign.reader.Reader."""
-        return self._careful.formats
-
-    @property
-    def whole(self) -> list[tuple[Cause, int]]:
-        """See foreign.reader.Reader."""
-        return self._unread.whole
 
     @property
     def clock_error_ns(self) -> int:
@@ -137,7 +129,8 @@ class TextReader:
 
     def _parsed(self) -> Iterator[Block]:
         self.truncated.clear()
-        self._unread = Unread(self._careful)
+        self.whole.clear()
+        self._unread = Unread(self._careful, self.whole)
         self._runs = Runs()
         self._steps, self._repeats = Steps(), Repeats()
         self._buffers.counts.clear()
@@ -164,7 +157,7 @@ class TextReader:
         self.truncated += entries.finish()
         self._counted = entries.told
         # Other orders of one run's lock holds must not take a part of another run's.
-        self._unread.whole += [(Cause.CLOCK, 0)] if self._runs.starts else []
+        self.whole += [(Cause.CLOCK, 0)] if self._runs.starts else []
         if waiting is not None:
             end = max(newest.values())
             for cpu, count in lost.items():
@@ -240,7 +233,7 @@ class TextReader:
         if not len(events):
             for number, count in zip(gone[1].tolist(), gone[2].tolist(), strict=True):
                 lost_lines.add(lost, number, count)
-                self._unread.whole += [(Cause.OVERRUN, max(count, 0))] if number < 0 else []
+                self.whole += [(Cause.OVERRUN, max(count, 0))] if number < 0 else []
             return None, gaps + lost_lines.gaps(events.at, events.cpu, events.ts, odd, newest)
         again = self._repeats.take(events.cpu, events.ts, events.ident, events.values)
         if again.any():

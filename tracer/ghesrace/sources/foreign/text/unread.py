@@ -22,15 +22,15 @@ _EMPTY = pa.scalar(b"", pa.large_binary())
 
 class Unread:
     """The lines of a text that can't be read, as far as *careful* knows its form. `count` is how
-    many there are, `examples` what some of them look like, and `whole` what lines told of losses
-    that have no time.
+    many there are, and `examples` what some of them look like. What lines tell of losses that have
+    no time is added to *whole*.
 
         odd = unread.take(lines, bad, twice, offset=0)
     """
 
-    def __init__(self, careful: Careful) -> None:
+    def __init__(self, careful: Careful, whole: list[tuple[Cause, int]]) -> None:
         self.count = 0
-        self.whole: list[tuple[Cause, int]] = []
+        self._whole = whole
         self._careful = careful
         self._examples: Counter[str] = Counter()
 
@@ -63,7 +63,7 @@ class Unread:
             pc.match_substring_regex(text, HARMLESS),
         )
         text, bad = text.filter(pc.invert(told)), bad[~np.asarray(told, np.bool_)]
-        self.whole += [(Cause.OVERRUN, count) for count in lost_lines.told_by_perf(text)]
+        self._whole += [(Cause.OVERRUN, count) for count in lost_lines.told_by_perf(text)]
         found = pc.extract_regex(text, pattern=STAMPED)
         stamped = np.asarray(found.is_valid())
         cut = pc.extract_regex(text, pattern=CUT)

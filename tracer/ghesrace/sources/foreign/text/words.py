@@ -2,10 +2,10 @@
 """This module reads the words of plain lines, whose heads heads.py has read: the buffer's name, the
 letters of the context, the event and its arguments. Compiled.
 
-A line is plain if these words are known, its event's wanted arguments are numbers, and nothing in it
-looks like another line or like what tells of losses. plain.py says why such a line needs none of the
-regular expressions of careful.py, and has what is known: `pool` with the bytes of words, `entries`
-and `fields` with what they stand for, and `table`, in which a word is found by its hash.
+A line is plain if these words are known, its event's wanted arguments are numbers, and nothing in
+it looks like another line or like what tells of losses. plain.py says why such a line needs none of
+the regular expressions of careful.py, and has what is known: `pool` with the bytes of words,
+`entries` and `fields` with what they stand for, and `table`, in which a word is found by its hash.
 """
 
 from __future__ import annotations
