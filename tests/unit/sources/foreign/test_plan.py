@@ -202,6 +202,18 @@ def test_addresses_tell_the_architecture(tmp_path: Path, address: int, arch: str
     assert "stale" not in planned(tmp_path, text, 'arch = "arm64"\n').not_checked
 
 
+def test_a_machine_that_is_neither_is_taken_for_none(tmp_path: Path) -> None:
+    """Its functions have the names of others', and its unmap does what nobody knows."""
+    path = tmp_path / "trace.dat"
+    path.write_bytes((CORPUS / "v6.dat").read_bytes().replace(b"amd64 x86_64", b"amd64 mips64"))
+    report, _ = judged(path)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert any("recorded on mips64" in reason for reason in report.reasons)
+    told = tmp_path / "map.toml"
+    told.write_text('arch = "x86_64"\n')
+    assert judged(path, told)[0].verdict is Verdict.OBSERVED
+
+
 def test_a_slot_whose_address_nothing_tells_is_not_checked(tmp_path: Path) -> None:
     """A flush of its page would be taken for another page's, and a clean trace for a race."""
     text = (CORPUS / "flush-with-address.txt").read_text()

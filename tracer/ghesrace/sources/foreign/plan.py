@@ -41,6 +41,7 @@ def attached(survey: Survey, plan: Plan) -> list[Attached]:
     ]
 
 
+_ARCHES = ("x86_64", "arm64")
 # What nobody has recorded, and no code of the kernel was read for.
 _UNSEEN_FLUSHES = {"page-after-set", "page-after-clear", "broadcast-after-clear"}
 
@@ -55,8 +56,11 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     maps = [u for u in survey.uses.values() if u.rule.kind == "MAP" and not u.blind]
     if not maps:
         raise _nothing(survey)
-    proven = given.arch or reader.arch or _arch_of_symbols(survey)
-    told = proven or _arch_of_addresses(survey)
+    # Of a third machine nothing is known, and its functions may have the names of these.
+    strange = reader.arch not in ("", *_ARCHES)
+    known = given.arch or ("" if strange else reader.arch)
+    proven = known or ("" if strange else _arch_of_symbols(survey))
+    told = proven or ("" if strange else _arch_of_addresses(survey))
     arch = told or "x86_64"
     slots = _slots(survey, given)
     if len(slots) > MOST_SLOTS_OF_A_FILE:
@@ -94,11 +98,13 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         why = "no event says where it is, so no invalidation can be told to be of it"
         unseen += [Unseen(f"the address of {name}", why, ("stale",), (name,)) for name in nowhere]
         not_checked["stale"] = f"{', '.join(nowhere)}: {why}"
-    if not told and _matters(survey):
+    if not told and (strange or _matters(survey)):
         why = "the architecture is not known, and what an unmap does depends on it"
+        if strange:
+            why = f"it was recorded on {reader.arch}, of which nothing is known"
         unseen.append(Unseen("the architecture", 'say arch = "..." in a map file (--map)'))
         not_checked["stale"] = f'{why}: say arch = "..." in a map file (--map)'
-    elif not (given.arch or reader.arch):
+    elif not known:
         what = f"the architecture: taken for {arch}"
         unseen.append(Unseen(what, "the trace does not tell, but its functions or addresses do"))
     if slots and len(incomplete) == len(slots):

@@ -19,7 +19,7 @@ from ghesrace.sources.foreign.reader import Block
 
 from .header import BufferPart, CpuData, Cursor, expand
 
-BLOCK_BYTES = 4 << 20  # bytes of pages decoded at once, which make some 100 MB of arrays at worst
+BLOCK_BYTES = 2 << 20  # bytes of pages decoded at once, which make some 50 MB of arrays at worst
 _MAX_CHUNK = 8 << 20
 _CACHE_BYTES = 64 << 20
 # Nearly empty pages compress well, but a file that claims a higher ratio is made to fill our memory
@@ -101,10 +101,13 @@ class PageFile:
             self._place[entry.cpu] = entry.offset
             if size % self._size:
                 self.truncated.append(f"the data of CPU {entry.cpu} ends inside a page")
-            raw = np.frombuffer(
-                self._data, np.uint8, size - size % self._size, entry.offset if size else 0
-            )
-            return raw.reshape(-1, self._size)[:, :8].copy().view("<u8")[:, 0]
+            heads = [np.zeros(0, np.uint64)]
+            end = entry.offset + size - size % self._size
+            for at in range(entry.offset, end, BLOCK_BYTES):
+                raw = np.frombuffer(self._data, np.uint8, min(BLOCK_BYTES, end - at), at)
+                heads.append(raw.reshape(-1, self._size)[:, :8].copy().view("<u8")[:, 0])
+                self._forget(at, at + len(raw))
+            return np.concatenate(heads)
         chunks = self._chunks[entry.cpu] = self._chunk_table(entry, size)
         heads = [np.zeros(0, np.uint64)]
         for chunk in chunks:
@@ -141,7 +144,9 @@ class PageFile:
         """Return the bytes [begin, begin + size) of a CPU's uncompressed pages."""
         if self._compression == "none":
             at = self._place[cpu] + begin
-            return bytearray(self._data[at : at + size])
+            data = bytearray(self._data[at : at + size])
+            self._forget(at, at + size)
+            return data
         found = bytearray()
         chunks = self._chunks[cpu]
         starts = [chunk.begin for chunk in chunks]
@@ -152,6 +157,13 @@ class PageFile:
             found += self._unpacked(chunk)[skip : skip + size - len(found)]
             number += 1
         return found
+
+    def _forget(self, begin: int, end: int) -> None:
+        """Give back the memory that the file's bytes [begin, end) take once they were looked at;
+        they stay where they are. A long file would be in memory as a whole otherwise."""
+        first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        if isinstance(self._data, mmap.mmap) and first < end:
+            self._data.madvise(mmap.MADV_DONTNEED, first, end - first)
 
     def _unpacked(self, chunk: _Chunk) -> bytes:
         data = self._cache.get(chunk.offset)

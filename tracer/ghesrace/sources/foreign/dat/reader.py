@@ -144,9 +144,8 @@ def _host(uname: str) -> tuple[str, str]:
     words = uname.split()
     if len(words) < 4:
         return "", ""
-    machine = {"aarch64": "arm64"}.get(words[3], words[3])
-    release = "".join(c for c in words[2] if c.isprintable())[:64]
-    return release, machine if machine in ("x86_64", "arm64") else ""
+    release, machine = ("".join(c for c in word if c.isprintable())[:64] for word in words[2:4])
+    return release, {"aarch64": "arm64"}.get(machine, machine)
 
 
 def _missed(path: Path) -> dict[str, int] | None:
