@@ -78,6 +78,8 @@ def test_numbers_beyond_64_bits_are_not(number: str) -> None:
         b"  a-1 [000] d.h1.  1.000000: n: b-2 [001] x\n",
         b"  a-1 [000] d.h1.  1.000000: n: b-2 001d.h1. 2.000000: x\n",
         b"  a-1 [000] d.h1.  1.000000: n: PERF_RECORD_LOST 3\n",
+        b"  a-1 [000] d.h1.  1.000000: n: y 3 [001] 2.000000: x\n",
+        b"  d.h1.: a-1 [000] d.h1.  1.000000: n: x\n",
     ],
 )
 def test_what_could_be_read_otherwise_is_left_alone(line: bytes) -> None:
