@@ -163,9 +163,12 @@ HOST = [
     ),
     Panel(
         "What keeps it from clean",
-        "Reasons of the running window.",
+        "Reasons of the running window, and what its verdict rests on besides.",
         "none",
-        {"{{reason}}": "ghesrace_window_reason{SEL} == 1"},
+        {
+            "{{reason}}": "ghesrace_window_reason{SEL} == 1",
+            "rests on {{unknown}}": "ghesrace_verdict_rests_on{SEL} == 1",
+        },
         "stat",
         6,
     ),

@@ -197,7 +197,7 @@ def facts_of(kernel: dict[str, object]) -> Facts:
     with tempfile.TemporaryDirectory(prefix="ghesrace-facts-") as folder:
         facts = read_facts(kernelfile.plant(kernel, Path(folder)))
     code = Blocks(kernelfile.blocks(kernel)) if kernel["code"] else None
-    return replace(facts, tracefs=Path("/", kernelfile.TRACEFS), code=code)
+    return replace(facts, tracefs=Path("/", kernelfile.TRACEFS), code=code, code_from="")
 
 
 def code_of(facts: Facts, image: bytes) -> dict[int, bytes]:

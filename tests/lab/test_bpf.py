@@ -20,11 +20,12 @@ from ghesrace.checker.model import Class, Judged, Why
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.errors import HostError
 from ghesrace.events import Cause, Context, Events, Kind
+from ghesrace.host import syscalls
 from ghesrace.host.code import Kcore
+from ghesrace.host.code_by_bpf import CodeByBpf
 from ghesrace.host.facts import BPF_FEATURES, KPROBES, Facts, read_facts
 from ghesrace.plan import Backend, Fetch, Plan, Probe
 from ghesrace.planning.resolve import resolve
-from ghesrace.sources.bpf import syscalls
 from ghesrace.sources.bpf.attach import BpfProgram, attached
 from ghesrace.sources.bpf.compile import compiled
 from ghesrace.sources.bpf.perf import PerfBuffers
@@ -33,6 +34,7 @@ from ghesrace.sources.ftrace.source import FtraceSource
 from ghesrace.sources.live import LiveSource
 from lab.inside.client import Client
 from lab.inside.recording import RecordingThread
+from lab.kernels.corefile import Recording
 from lab.module.device import Parameters
 from lab.module.run import inserted, run
 
@@ -331,6 +333,23 @@ def test_misses_are_told_without_the_system_call(monkeypatch: pytest.MonkeyPatch
         assert sum(told) > 0, "nothing was missed: nothing was tested"
     finally:
         loaded.close()
+
+
+def test_code_copied_by_a_program_is_the_core_files() -> None:
+    """If this fails, the daemon believes of the kernel what other bytes say, or nothing."""
+    facts = read_facts()
+    assert facts.code_from == "/proc/kcore"
+    assert facts.code is not None
+    recording = Recording(facts.code)
+    resolve(replace(facts, code=recording))
+    assert recording.blocks
+    begin = time.monotonic()
+    copied = CodeByBpf()
+    for address, block in recording.blocks.items():
+        assert copied.read(address, len(block)) == block, hex(address)
+    seconds = time.monotonic() - begin
+    print(f"{len(recording.blocks)} blocks by BPF in {seconds:.2f} s")
+    assert copied.read(0xFFFF_F000_0000_0000, 8) == b"", "nothing is there on either architecture"
 
 
 def test_two_processes_at_once(share: Path) -> None:

@@ -229,6 +229,36 @@ def test_capabilities_are_gone_and_the_unit_is_limited(daemon: Box) -> None:
     assert float(score.split("Overall exposure level for ghesrace.service: ")[1].split()[0]) < 3.0
 
 
+def rests() -> set[str]:
+    lines = get(f"{DAEMON}/metrics").splitlines()
+    named = [line for line in lines if line.startswith("ghesrace_verdict_rests_on{")]
+    assert len(named) > 1
+    return {line.split('"')[1] for line in named if line.endswith(" 1.0")}
+
+
+def test_the_kernels_code_is_read_under_the_unit(daemon: Box) -> None:
+    """If this fails, every window of the daemon takes on trust what it could read."""
+    assert rests() == set()
+    assert "resting on" not in get(f"{DAEMON}/")
+
+
+def test_code_that_can_not_be_read_is_told(box: Box) -> None:
+    """If this fails, a drop-in that takes capabilities away makes verdicts that nothing holds."""
+    taken = "[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_SYSLOG\n"
+    file = drop_in(box, "fewer.conf", taken)
+    try:
+        box.run("systemctl", "reset-failed", "ghesrace")
+        box.do("systemctl", "restart", "ghesrace", timeout=180)
+        until(ready, 60, "ready")
+        assert metric('ghesrace_source_info{backend="ftrace"') == 1
+        assert rests() == {"implications"}
+        assert "resting on implications" in get(f"{DAEMON}/")
+    finally:
+        box.run("systemctl", "stop", "ghesrace")
+        file.unlink()
+        box.do("systemctl", "daemon-reload")
+
+
 @pytest.fixture(params=["bpf", "ftrace"])
 def by_backend(box: Box, request: pytest.FixtureRequest) -> Iterator[str]:
     """The unit, started with one backend."""

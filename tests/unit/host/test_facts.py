@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ghesrace.errors import InputError
 from ghesrace.host import facts as kernel
 from ghesrace.host import kallsyms
 from lab.firmware import hest as firmware
@@ -80,3 +81,39 @@ def test_module_arity_comes_from_the_modules_btf(tmp_path: Path):
     facts = kernel.read_facts(root)
     arities = {s.module: facts.arity(s) for s in facts.symbols["ghes_copy_tofrom_phys"]}
     assert arities == {"": 5, "m": None}
+
+
+def refusing(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted", "/proc/kcore")
+
+
+@pytest.mark.parametrize(
+    ("broken", "origin"), [((), "/proc/kcore"), (("Kcore",), "memory, by BPF")]
+)
+def test_code_comes_from_where_it_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...], origin: str
+):
+    """If this fails, the daemon under its unit takes flushes on trust that it could read."""
+    monkeypatch.setattr(kernel.code, "Kcore", refusing if "Kcore" in broken else lambda path: path)
+    monkeypatch.setattr(kernel.code_by_bpf, "CodeByBpf", lambda: "by BPF")
+    found, told = kernel._code(Path("/"))
+    assert told == origin
+    assert found == ("by BPF" if broken else Path("/proc/kcore"))
+
+
+def test_code_that_nothing_reads_is_told_with_both_reasons(monkeypatch: pytest.MonkeyPatch):
+    """If this fails, nobody learns which capability is missing."""
+    monkeypatch.setattr(kernel.code, "Kcore", refusing)
+    monkeypatch.setattr(kernel.code_by_bpf, "CodeByBpf", refusing)
+    with pytest.raises(InputError) as caught:
+        kernel._code(Path("/"))
+    reason = "Operation not permitted"
+    assert caught.value.what == f"/proc/kcore: {reason}; by BPF: {reason}"
+
+
+def test_a_copied_tree_is_not_asked_about_this_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """If this fails, another machine's plan is made from this machine's code."""
+    monkeypatch.setattr(kernel.code_by_bpf, "CodeByBpf", lambda: pytest.fail("asked"))
+    assert kernel.read_facts(trees.tree(tmp_path)).code is None

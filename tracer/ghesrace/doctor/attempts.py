@@ -8,10 +8,9 @@ import os
 from pathlib import Path
 
 from ghesrace.errors import HostError, TransientError
-from ghesrace.host import clocks
+from ghesrace.host import clocks, syscalls
 from ghesrace.plan import Plan
 from ghesrace.sources import tracefs
-from ghesrace.sources.bpf import syscalls
 from ghesrace.sources.tracefs_text import condition, definition
 
 _SOCKET_FILTER = 1

@@ -289,7 +289,8 @@ def _implications(plan: Plan | None) -> Iterator[Check]:
             "degraded",
             found,
             "a clean verdict rests on `implications` (--accept-unknown)",
-            "run as root on a kernel with CONFIG_PROC_KCORE=y, not locked down for confidentiality",
+            "run as root, with CAP_SYS_RAWIO for /proc/kcore or CAP_BPF and CAP_PERFMON, on a "
+            "kernel that is not locked down for confidentiality",
         )
     else:
         yield Check("implications", "ok", found)

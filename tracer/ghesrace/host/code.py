@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """This reads the running kernel's code by address, from /proc/kcore, the kernel's memory as an ELF
-core file (fs/proc/kcore.c). Root may read it, unless the kernel is locked down for confidentiality.
+core file. Who has CAP_SYS_RAWIO may read it, unless the kernel is locked down for confidentiality
+(open_kcore in fs/proc/kcore.c). Where it can't be read, code_by_bpf.py may do.
 """
 
 from __future__ import annotations
@@ -50,21 +51,11 @@ class Blocks:
         return b""
 
 
-class Kcore:
-    """The code of the kernel whose core file is at *path*.
+class Blockwise:
+    """This reads BLOCK bytes at a time, and each block once; a subclass says how one is read."""
 
-    The file is open only while something is read, so that whoever gives up privileges later keeps
-    nothing of it. Raises OSError if it can't be read, InputError if it is no core file of a 64-bit
-    little-endian machine.
-
-        Kcore(Path("/proc/kcore")).read(symbol.address, 64)
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._known: dict[int, bytes] = {}
-        with path.open("rb") as file:
-            self._segments = _segments(file.read(_EHDR.size), file)
 
     def read(self, address: int, size: int) -> bytes:
         """Return up to *size* bytes at *address*."""
@@ -79,6 +70,27 @@ class Kcore:
             if begin + len(self._known[begin]) <= at or not part:
                 break
         return found[:size]
+
+    def _block(self, begin: int) -> bytes:
+        """Return up to BLOCK bytes at *begin*; none where they can't be read."""
+        raise NotImplementedError
+
+
+class Kcore(Blockwise):
+    """The code of the kernel whose core file is at *path*.
+
+    The file is open only while something is read, so that whoever gives up privileges later keeps
+    nothing of it. Raises OSError if it can't be read, InputError if it is no core file of a 64-bit
+    little-endian machine.
+
+        Kcore(Path("/proc/kcore")).read(symbol.address, 64)
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        with path.open("rb") as file:
+            self._segments = _segments(file.read(_EHDR.size), file)
 
     def _block(self, begin: int) -> bytes:
         for address, offset, length in self._segments:

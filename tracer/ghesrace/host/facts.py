@@ -19,7 +19,7 @@ from ghesrace import points
 from ghesrace.errors import InputError
 from ghesrace.events import PAGE_SIZE
 
-from . import code, hest, kallsyms
+from . import code, code_by_bpf, hest, kallsyms
 from .btf import Btf
 from .cpus import parse_cpus
 from .kallsyms import Symbol
@@ -71,7 +71,8 @@ class Facts:
     `tracefs` is where it is mounted, `features` what its README and files offer ("kprobe-events",
     "fprobe-events", "arg", "retval", "instances"), and `tracepoints` the events present and their
     ids. `hest` is None without a readable table. `host` holds those points.HOST_FEATURES that
-    apply. `code` reads the kernel's code, and is None if it is unreadable.
+    apply. `code` reads the kernel's code, from what `code_from` names, and is None if it is
+    unreadable.
     `problems` maps a subject (a file, a table) to why it could not be read.
     """
 
@@ -93,6 +94,7 @@ class Facts:
     clocksource: str | None = None
     areas: tuple[Area, ...] = ()
     code: code.Code | None = field(default=None, compare=False)
+    code_from: str = ""
     problems: dict[str, str] = field(default_factory=dict)
 
     def arity(self, symbol: Symbol) -> int | None:
@@ -151,6 +153,8 @@ def read_facts(root: Path = Path("/")) -> Facts:
         )
     blacklist = root / "sys/kernel/debug/kprobes/blacklist"
     btf = attempt("BTF", lambda: Btf.read(root / "sys/kernel/btf/vmlinux"), None)
+    unreadable: tuple[code.Code | None, str] = None, ""
+    readable, code_from = attempt("kernel code", lambda: _code(root), unreadable)
     modules = {symbol.module for found in symbols.values() for symbol in found} - {""}
     module_btf: dict[str, Btf] = {}
     for module in sorted(modules if btf else ()):
@@ -175,7 +179,8 @@ def read_facts(root: Path = Path("/")) -> Facts:
         lockdown=_selected(_text(root / "sys/kernel/security/lockdown")),
         clocks=_clocks(tracefs),
         clocksource=_text(root / "sys/devices/system/clocksource/clocksource0/current_clocksource"),
-        code=attempt("kernel code", lambda: code.Kcore(root / "proc/kcore"), None),
+        code=readable,
+        code_from=code_from,
         areas=attempt("vmallocinfo", lambda: _areas(root / "proc/vmallocinfo"), ()),
         problems=problems,
     )
@@ -200,6 +205,21 @@ def find_tracefs(root: Path = Path("/")) -> Path | None:
         if (root / place / "trace_clock").exists():
             return root / place
     return None
+
+
+def _code(root: Path) -> tuple[code.Code | None, str]:
+    """Return the kernel's code, and where it is from. Raises OSError or InputError."""
+    path = root / "proc/kcore"
+    try:
+        return code.Kcore(path), "/proc/kcore"
+    except _UNREADABLE as error:
+        if root != Path("/"):
+            raise
+        why = f"/proc/kcore: {_reason(error)}"
+    try:
+        return code_by_bpf.CodeByBpf(), "memory, by BPF"
+    except OSError as error:
+        raise InputError(f"{why}; by BPF: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from ghesrace.host.code import Blocks
 from ghesrace.host.kallsyms import Symbol
 from ghesrace.plan import Fetch, Slot
 from ghesrace.planning.implied.prove import Question, prove
+from ghesrace.planning.resolve import resolve
 from ghesrace.points import Candidate
 from tests.build.kernelcode import ARM64, NOP_ARM64, RET_X86, X86, facts, implied, planned
 
@@ -118,6 +119,14 @@ def test_a_flush_before_the_write_takes_the_verdict_away():
     assert found.where.endswith("call flush_tlb_one_kernel lies before the write of the entry")
     assert "lies before the write" in made.not_checked["stale"]
     assert next(p for p in made.probes if p.point == "fixmap-set").implies == ()
+
+
+@pytest.mark.parametrize("release", [X86[1], ARM64[1]])
+def test_an_answer_says_where_the_code_is_from(release: str):
+    """If this fails, nobody can tell a kernel that was read in memory from a file."""
+    made = resolve(replace(facts(release), code_from="memory, by BPF"))
+    assert made.implications
+    assert all(one.where.endswith(" (read from memory, by BPF)") for one in made.implications)
 
 
 def test_without_the_code_all_is_assumed():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_values(tmp_path: Path) -> None:
     assert found["order_uncertainty_seconds", ()] == pytest.approx(1e-6)
     assert found["watching", ()] == 1
     assert found["process_resident_memory_bytes", ()] > 1e7
+
+
+def test_what_verdicts_rest_on_is_told(tmp_path: Path) -> None:
+    """If this fails, Prometheus sees "clean" of a host whose flushes were never looked at."""
+    for unknowns in ((), ("implications",)):
+        watch = Watch(replace(plan(), unknowns=unknowns), 3600)
+        found = values(published(watch, tmp_path))
+        rests = {labels[0] for (n, labels), v in found.items() if n == "verdict_rests_on" and v}
+        assert rests == set(unknowns)
 
 
 def test_quiet_and_blind_differ(tmp_path: Path) -> None:

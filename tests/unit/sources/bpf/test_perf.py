@@ -11,7 +11,8 @@ import pytest
 
 from ghesrace.errors import HostError
 from ghesrace.events import EVENT, Cause
-from ghesrace.sources.bpf import perf, syscalls
+from ghesrace.host import syscalls
+from ghesrace.sources.bpf import perf
 from ghesrace.sources.bpf.perf import LOST, SAMPLE, PerfBuffers, parse
 from ghesrace.sources.bpf.rings import cpu_dtype
 

@@ -53,7 +53,10 @@ def prove(facts: Facts, question: Question) -> Answer:
     slots = question.slots or (None,)
     answers = [_of_slot(facts, question, slot) for slot in slots]
     worst = min(answers, key=lambda answer: (answer.held is not False, answer.held is not None))
-    return Answer(worst.held, worst.at, _placed(facts, worst), worst.early)
+    text = _placed(facts, worst)
+    if facts.code_from:
+        text += f" (read from {facts.code_from})"
+    return Answer(worst.held, worst.at, text, worst.early)
 
 
 def _of_slot(facts: Facts, question: Question, slot: Slot | None) -> Answer:

@@ -29,6 +29,7 @@ from ghesrace.service.evidence.recorder import FlightRecorder
 from ghesrace.service.health import Health, HealthState, cpus_online
 from ghesrace.service.tally import EVENT_KINDS, REMAP_BOUNDS, STAGES
 from ghesrace.service.watch import Watch
+from ghesrace.unknowns import UNKNOWNS
 
 PREFIX = "ghesrace_"
 REASONS = ("not-checked", "no-traffic", "truncated", "probe-failed", "losses", "uncertain", "other")
@@ -70,6 +71,11 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "pattern_checked": ("gauge", "1 if the plan has what the pattern needs.", ("pattern",)),
     "window_verdict": ("gauge", "1 for the verdict of the running window.", ("verdict",)),
     "window_reason": ("gauge", "1 for what keeps the running window from clean.", ("reason",)),
+    "verdict_rests_on": (
+        "gauge",
+        "1 for what the verdicts rest on because nothing on this host could tell it.",
+        ("unknown",),
+    ),
     "window_start_timestamp_seconds": ("gauge", "When the running window began.", ()),
     "windows": ("counter", "Windows that are over, by verdict.", ("verdict",)),
     "lost_events": (
@@ -306,6 +312,8 @@ def _verdict(out: _Families, watch: Watch, unix: Callable[[int], float]) -> None
     given = {_reason(text) for text in window.reasons} if window else {"no-traffic"}
     for reason in REASONS:
         out.add("window_reason", reason in given, reason)
+    for unknown in UNKNOWNS:
+        out.add("verdict_rests_on", unknown in watch.plan.unknowns, unknown)
     out.add("window_start_timestamp_seconds", unix(window.begin if window else 0))
     for verdict, count in watch.windows.items():
         out.add("windows", count, verdict.word)

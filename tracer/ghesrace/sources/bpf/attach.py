@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ghesrace.errors import HostError
+from ghesrace.host import syscalls
 
-from . import syscalls
 from .cache import Compiled, Map
 from .compile import Refused
 from .instructions import name_variables

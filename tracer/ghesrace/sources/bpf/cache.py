@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ghesrace.host.syscalls import INSTRUCTION
+
 from . import instructions
 
 KEPT = 16  # entries; a plan has one, and another one for every module that changes the plan
@@ -83,7 +85,7 @@ class Compiled:
         made = cls(tuple(Map(**one) for one in data["maps"]), code)
         for one in code.values():
             beyond = any(index >= len(made.maps) for index in instructions.maps(one))
-            if len(one) % instructions.INSTRUCTION or beyond:
+            if len(one) % INSTRUCTION or beyond:
                 raise ValueError("instructions that no compiler made")
         return made
 

@@ -20,7 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import syscalls
+from ghesrace.host import syscalls
+
 from .cache import Cache, Compiled, Map, place
 
 _PATIENCE_S = 600.0  # LLVM is slow under emulation.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-INSTRUCTION = 8  # bytes; the load of a 64-bit constant takes two instructions
+from ghesrace.host.syscalls import INSTRUCTION  # the load of a 64-bit constant takes two
+
 _LD_IMM64 = 0x18
 _NUMBER, _MAP_FD, _BTF_ID = 0, 1, 3  # The load's source register says what the constant is.
 

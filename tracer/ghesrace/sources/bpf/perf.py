@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from ghesrace.errors import HostError
 from ghesrace.events import EVENT, NEVER, Cause, Events, empty, joined, loss, pick
+from ghesrace.host import syscalls
 
-from . import syscalls
 from .rings import CONTEXTS, RECORD, Ints, Rings, RingState, cpu_dtype
 
 _SOFTWARE, _BPF_OUTPUT, _SAMPLE_RAW = 1, 10, 1 << 10  # enum perf_type_id and so on

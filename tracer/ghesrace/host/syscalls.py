@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This module makes the two system calls of the BPF backend, bpf(2) and perf_event_open(2), which
+"""This module makes the two system calls that BPF takes, bpf(2) and perf_event_open(2), which
 Python lacks.
 
 Numbers and structures are those of include/uapi/linux/bpf.h and perf_event.h. bcc's library has
@@ -21,11 +21,10 @@ import os
 import platform
 import struct
 
-from .instructions import INSTRUCTION
-
+INSTRUCTION = 8  # bytes of struct bpf_insn
 _MACHINES = {"x86_64": (321, 298), "aarch64": (280, 241)}  # the calls' numbers
 _MAP_CREATE, _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _PROG_LOAD = 0, 1, 2, 5
-_OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 15, 17
+_PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 10, 15, 17
 _FLAG_FD_CLOEXEC = 8
 _ATTR_SIZE = 64  # PERF_ATTR_SIZE_VER0
 
@@ -45,8 +44,14 @@ def _call(which: int, *arguments: object) -> int:
 def _bpf(command: int, layout: str, *members: int | bytes) -> int:
     """Call bpf(2) with the first members of union bpf_attr, whose *layout* is written as the struct
     module has it."""
-    attr = struct.pack(f"<{layout}", *members)
-    return _call(0, command, ctypes.create_string_buffer(attr, len(attr)), len(attr))
+    return _exchanged(command, struct.pack(f"<{layout}", *members))[0]
+
+
+def _exchanged(command: int, attr: bytes) -> tuple[int, bytes]:
+    """Call bpf(2) with the attributes *attr*, and return its result and what the kernel made of
+    them."""
+    text = ctypes.create_string_buffer(attr, len(attr))
+    return _call(0, command, text, len(attr)), text.raw
 
 
 def create_map(
@@ -95,6 +100,18 @@ def open_raw_tracepoint(fd: int, name: str | None) -> int:
     that it was loaded for. Return the descriptor of the attachment. Raises OSError."""
     text = ctypes.create_string_buffer(name.encode()) if name else None
     return _bpf(_RAW_TRACEPOINT_OPEN, "QI4x", ctypes.addressof(text) if text else 0, fd)
+
+
+def test_run(fd: int, *arguments: int) -> int:
+    """Run the program *fd* once, as if its raw tracepoint (Linux 5.10) had been hit with these
+    64-bit *arguments*, and return what it returned, as a signed number of 32 bits. Raises
+    OSError."""
+    context = ctypes.create_string_buffer(struct.pack(f"<{len(arguments)}Q", *arguments))
+    size = 8 * len(arguments)
+    # The second member is what the program returned.
+    members = fd, 0, 0, 0, 0, 0, 0, 0, size, 0, ctypes.addressof(context), 0, 0, 0
+    _, attr = _exchanged(_PROG_TEST_RUN, struct.pack("<4I2Q4I2Q2I", *members))
+    return int(struct.unpack_from("<i", attr, 4)[0])
 
 
 def lookup(fd: int, key: int, size: int) -> bytearray:

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from ghesrace.sources.bpf import syscalls
+from ghesrace.host import syscalls
 
 RETURN_0 = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
 
@@ -74,3 +74,21 @@ def test_an_attachment(asked: list[tuple[int, bytes]]) -> None:
     assert struct.unpack("<QI", none[:12]) == (0, 5)
     assert struct.unpack("<QI", named[:12])[1] == 5
     assert struct.unpack("<Q", named[:8])[0]
+
+
+def test_a_run_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a program copies from another address, or its refusal is taken for success."""
+
+    def call(which: int, command: int, attr: ctypes.Array[ctypes.c_char], size: int) -> int:
+        program, _, *sizes = struct.unpack_from("<4I", attr, 0)
+        repeat, duration, length, out = struct.unpack_from("<4I", attr, 32)
+        (context,) = struct.unpack_from("<Q", attr, 48)
+        assert (which, command, size) == (0, 10, 72)
+        assert (program, sizes, repeat, duration, out) == (5, [0, 0], 0, 0, 0)
+        assert ctypes.string_at(context, length) == struct.pack("<2Q", 1 << 63, 7)
+        assert not any(attr.raw[56:])
+        struct.pack_into("<i", attr, 4, -14)
+        return 0
+
+    monkeypatch.setattr(syscalls, "_call", call)
+    assert syscalls.test_run(5, 1 << 63, 7) == -14
