@@ -59,6 +59,7 @@ ACROSS = {
     "sources/capture/test_old_files.py": "captures of earlier releases",
     "sources/capture/test_releases.py": "captures of earlier releases: summaries",
     "render/html/test_browser.py": "the HTML report as a browser shows it",
+    "service/metrics/test_browser.py": "the daemon's page as a browser shows it",
     "plan/test_hostile.py": "edited plans, through the reader, the schema and the C",
     "plan/test_schema.py": "what `plan --format json` promises",
     "planning/test_kernels.py": "the plans of real kernels",

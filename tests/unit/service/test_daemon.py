@@ -306,7 +306,8 @@ def test_the_status_says_what_the_verdict_rests_on(tmp_path: Path) -> None:
     told = "inconclusive, resting on implications (no-traffic)"
 
     def script() -> None:
-        until(lambda: told in rig.get("/")[1])
+        until(lambda: "inconclusive, resting on implications</h1>" in rig.get("/")[1])
+        assert "<li>no-traffic" in rig.get("/")[1]
         until(lambda: any(told in line for line in rig.manager.lines))
 
     assert rig.run(script) == 0

@@ -73,7 +73,7 @@ class Redactor:
             reasons=[self.text(reason) for reason in report.reasons],
             slots=slots,
             patterns=patterns,
-            findings=[self._finding(finding) for finding in report.findings],
+            findings=[self.finding(finding) for finding in report.findings],
             unseen=[self._unseen(unseen) for unseen in report.unseen],
         )
 
@@ -99,7 +99,8 @@ class Redactor:
             kept["block"] = self.physical(block)
         return kept
 
-    def _finding(self, finding: Finding) -> Finding:
+    def finding(self, finding: Finding) -> Finding:
+        """Return *finding* with all of its addresses made relative."""
         steps = [replace(step, text=self.text(step.text)) for step in finding.steps]
         occurrences = [replace(o, frames=self._frames(o.frames)) for o in finding.occurrences]
         return replace(

@@ -29,9 +29,11 @@ from ghesrace.errors import (
     TransientError,
 )
 from ghesrace.events import Cause, Events, Kind, select
+from ghesrace.render.live import headline, runbook
 from ghesrace.service.evidence.recorder import FindingKey, FlightRecorder, finding_key, shown
 from ghesrace.service.metrics import textfile
 from ghesrace.service.metrics.access import WebConfig
+from ghesrace.service.metrics.captures import Captures
 from ghesrace.service.metrics.families import Exemplars, publish
 from ghesrace.service.metrics.server import Bulletin, Page, WebServer
 from ghesrace.sources import StoppableSource
@@ -41,6 +43,7 @@ from .config import Config
 from .health import Clocks, Health, HealthState, cpus_online
 from .heap import Heap
 from .journal import Log
+from .page import LastSeen, told
 from .sdnotify import Notifier
 from .startup import Attach, attach_host
 from .watch import Watch
@@ -119,7 +122,8 @@ class Daemon:
         self.health = Health()
         self.exemplars = Exemplars()
         self.web = WebConfig(settings.web.config_file)
-        self.board = Bulletin(self._healthy, self._ready, settings.web.runbooks)
+        kept = Captures(settings.recorder.directory)
+        self.board = Bulletin(self._healthy, self._ready, settings.web.runbooks, kept)
         self.board.codes = self.health.http
         self._beat = time.monotonic()
         self._stop = threading.Event()
@@ -127,6 +131,7 @@ class Daemon:
         self._again: str | None = None
         self._source: StoppableSource | None = None
         self._logged: dict[FindingKey, float] = {}
+        self._seen = LastSeen()
         self._clocks = Clocks()
         self._heap = Heap()
         self._online = cpus_online()
@@ -278,6 +283,7 @@ class Daemon:
                 runbook=f"{self.settings.web.runbooks}/{runbook(finding.severity)}.md",
             )
         recorder.found(findings)
+        self._seen.note(findings, time.time())
 
     def _look_at_host(self, batch: Events) -> None:
         for event, seconds in self._clocks.look(self.health):
@@ -307,6 +313,7 @@ class Daemon:
             self.settings, self.web = settings, web
             self.log.level = settings.log.level
             self.board.runbooks = settings.web.runbooks
+            self.board.captures.directory = settings.recorder.directory
             self.server.reload(web)
             watch.window_s = settings.window.seconds
             recorder.reload(settings.recorder)
@@ -326,12 +333,11 @@ class Daemon:
         per_cpu = self.settings.metrics.per_cpu
         made = publish(watch, self.health, recorder, self.exemplars, per_cpu=per_cpu)
         window = watch.window
-        verdict = window.verdict.word if window else "inconclusive"
-        if watch.plan.unknowns:
-            verdict += f", resting on {', '.join(watch.plan.unknowns)}"
+        page = told(watch, self.health, recorder, self._seen, self.web.error)
+        verdict = headline(page)
         reasons = f" ({'; '.join(window.reasons)})" if window and window.reasons else ""
         found = sum(watch.findings.values())
-        self.board.page = Page(made, self._facts(watch, verdict + reasons), _findings(watch))
+        self.board.page = Page(made, page)
         if self.health.state is HealthState.WATCHING:
             blind = f", {len(watch.tally.gone)} PROBES FAILED" if watch.tally.gone else ""
             self.notify.status(f"{verdict}{reasons[:200]}, {found:,} findings{blind}")
@@ -353,24 +359,6 @@ class Daemon:
             self._textfile_ok = False
         else:
             self._textfile_ok = True
-
-    def _facts(self, watch: Watch, verdict: str) -> tuple[tuple[str, str], ...]:
-        attached = len(watch.plan.probes) - len(watch.tally.gone)
-        beat = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.health.heartbeat))
-        return (
-            ("Running window", verdict),
-            ("State", self.health.state),
-            ("Kernel", f"{watch.plan.release} ({watch.plan.arch})"),
-            ("Backend", self.health.backend),
-            (
-                "Probes",
-                f"{attached} attached, {len(watch.tally.gone)} failed, "
-                f"{len(self.health.missing)} missing",
-            ),
-            ("Last batch", beat),
-            ("Events", f"{int(watch.tally.kinds.sum()):,}"),
-            ("Lost", f"{int(watch.tally.lost.sum()):,}"),
-        )
 
     def _healthy(self) -> tuple[bool, str]:
         age = time.monotonic() - self._beat
@@ -404,23 +392,3 @@ class Daemon:
         good = not missing
         self._verified["yes" if good else "no"] += 1
         self.log.say("verified", "info" if good else "warning", capture=path.stem, reproduced=good)
-
-
-def runbook(severity: str) -> str:
-    """Return the name of the runbook for a finding of this severity.
-
-    >>> runbook("observed")
-    'race-observed'
-    """
-    return f"race-{severity}"
-
-
-def _findings(watch: Watch) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (
-            f"{f.pattern}, {f.severity}: {f.count:,} times at {f.slot or 'no slot'}, "
-            f"CPUs {f.cpus[0]} and {f.cpus[1]}",
-            runbook(f.severity),
-        )
-        for f in watch.report.findings[:20]
-    )

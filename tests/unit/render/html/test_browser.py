@@ -25,12 +25,11 @@ BROWSER = os.environ.get("GHESRACE_BROWSER") or next(filter(None, map(shutil.whi
 pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium is installed")
 
 
-def opened(path: Path, *more: str) -> str:
-    """The page's elements after its scripts ran."""
+def opened(page: Path | str, *more: str) -> str:
+    """The elements of the *page* (a file or a URL) after its scripts ran."""
+    url = page.as_uri() if isinstance(page, Path) else page
     command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", *more]
-    done = subprocess.run(
-        [*command, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([*command, url], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
 
 

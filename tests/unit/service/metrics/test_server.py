@@ -7,6 +7,7 @@ import http.client
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -19,24 +20,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ghesrace.errors import HostError
+from ghesrace.render.live import Told
 from ghesrace.service.health import Health, HealthState
+from ghesrace.service.metrics import server as module
 from ghesrace.service.metrics.access import WebConfig
 from ghesrace.service.metrics.families import publish
 from ghesrace.service.metrics.server import Bulletin, Page, WebServer
 from ghesrace.service.watch import Watch
-from tests.build.trace import plan
+from tests.build.judging import judge
+from tests.build.trace import A, bounce, plan
 
 Start = Callable[..., tuple[Bulletin, int]]
+FOUND = tuple(judge(plan(), bounce().stream()).findings)
+NAME = "ghesrace-20260101T000000Z-stale-1.arrows"
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     servers = []
 
-    def make(config: str = "", connections: int = 64, runbooks: str = "") -> tuple[Bulletin, int]:
+    def make(
+        config: str = "", connections: int = 64, runbooks: str = "", captures: str = ""
+    ) -> tuple[Bulletin, int]:
         board = Bulletin(lambda: (True, "fine"), lambda: (False, "attaching"), runbooks)
         shown = publish(Watch(plan(), 3600), Health(HealthState.WATCHING, "ftrace"))
-        board.page = Page(shown, (("verdict", "clean & <quiet>"),), (("stale, observed", "x"),))
+        board.page = Page(shown, Told(facts=(("Kernel", "clean & <quiet>"),), findings=FOUND))
+        board.captures.directory = captures
         server = WebServer([("127.0.0.1", 0)], board, WebConfig(config), connections)
         servers.append(server)
         return board, server.ports[0]
@@ -75,7 +84,7 @@ def test_pages(start: Start, tmp_path: Path) -> None:
     assert get(port, "/-/ready")[::2] == (503, "attaching\n")
     status, kind, body = get(port, "/")
     assert "clean &amp; &lt;quiet&gt;" in body
-    assert 'href="/runbooks/x"' in body
+    assert 'href="/runbooks/race-observed"' in body
     assert get(port, "/runbooks/race-observed")[2] == "# what to do"
     for bad in ("/nope", "/runbooks/none", "/runbooks/..%2f..%2fetc%2fpasswd", "/runbooks/"):
         assert get(port, bad)[0] == 404
@@ -187,6 +196,80 @@ def test_basic_auth(start: Start, tmp_path: Path) -> None:
     assert get(port, "/metrics", Authorization=basic("eve", "new"))[0] == 200
 
 
+@pytest.fixture
+def kept(tmp_path: Path) -> str:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    (folder / NAME).write_bytes(b"evidence")
+    (tmp_path / "secret").write_bytes(b"root's")
+    return str(folder)
+
+
+def test_captures_are_not_for_everybody(start: Start, kept: str, tmp_path: Path) -> None:
+    """If this fails, whoever reaches the port learns kernel and physical addresses."""
+    board, port = start(captures=kept)
+    for path in ("/captures", "/captures/", f"/captures/{NAME}", "/captures/none"):
+        status, _, body = get(port, path)
+        assert status == 403
+        assert "basic_auth_users" in body
+    page = get(port, "/")[2]
+    assert NAME not in page
+    assert "basic_auth_users" in page
+    assert f"{A:#x}" not in page
+    assert board.codes["403"] == 4
+
+
+def test_captures_are_for_who_has_a_password(start: Start, kept: str, tmp_path: Path) -> None:
+    """If this fails, evidence can't be fetched, or other files can, or without the password."""
+    config = tmp_path / "web.yml"
+    config.write_text(f"basic_auth_users:\n  eve: {hashed('right')}\n")
+    _, port = start(str(config), captures=kept)
+    known = {"Authorization": basic("eve", "right")}
+    assert get(port, "/captures")[0] == get(port, f"/captures/{NAME}")[0] == 401
+    assert get(port, "/captures", **known)[2] == f"{NAME}\n"
+    status, kind, body = get(port, f"/captures/{NAME}", **known)
+    assert (status, kind, body) == (200, "application/vnd.apache.arrow.stream", "evidence")
+    for bad in ("..%2fsecret", "%2e%2e/secret", f"{NAME}%00", "none", f"..%2fcaptures%2f{NAME}"):
+        assert get(port, f"/captures/{bad}", **known)[0] == 404
+    page = get(port, "/", **known)[2]
+    assert f'href="/captures/{NAME}"' in page
+    assert f"{A:#x}" in page
+
+
+def test_a_download_is_alone_and_bounded(
+    start: Start, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, downloads take the host from what it is for."""
+    config = tmp_path / "web.yml"
+    config.write_text(f"basic_auth_users:\n  eve: {hashed('right')}\n")
+    board, port = start(str(config), captures=kept)
+    known = {"Authorization": basic("eve", "right")}
+    with board.captures.opened(NAME):
+        assert get(port, f"/captures/{NAME}", **known)[0] == 429
+    monkeypatch.setattr("ghesrace.service.metrics.captures.MOST_BYTES", 3)
+    assert get(port, f"/captures/{NAME}", **known)[0] == 413
+    assert (board.codes["429"], board.codes["413"]) == (1, 1)
+
+
+def test_pages_come_with_a_policy(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, what slipped into a page runs; or a host without Jinja2 has no page."""
+    _, port = start()
+    for without in (False, True):
+        if without:
+            monkeypatch.setitem(sys.modules, "ghesrace.render.html.live", None)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/metrics" if without else "/")
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        policy = answer.getheader("Content-Security-Policy") or ""
+        assert policy.startswith("default-src 'none'")
+        assert "script-src" not in policy
+        assert ("style-src 'sha256-" in policy) != without
+    assert "Jinja2" in module.drawn(Told())
+    assert module._policy() == module._NOTHING
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for localhost, and one for a client, each its own authority."""
@@ -249,3 +332,15 @@ def test_tls_and_client_certificates(start: Start, certificates: Path) -> None:
         with pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)):
             get_tls(port, certificates, client)
     assert get_tls(port, certificates, "client") == 200
+
+
+def test_only_a_certificate_that_is_asked_for_makes_a_client_known(certificates: Path) -> None:
+    """If this fails, captures go to whoever comes without a certificate."""
+    config = certificates / "guard.yml"
+    server = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+    for mode, known in (("VerifyClientCertIfGiven", False), ("RequireAndVerifyClientCert", True)):
+        config.write_text(f"{server}  client_ca_file: client.crt\n  client_auth_type: {mode}\n")
+        assert WebConfig(str(config)).access().guarded is known
+    config.write_text(server)
+    assert not WebConfig(str(config)).access().guarded
+    assert not WebConfig("").access().guarded

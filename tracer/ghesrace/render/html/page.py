@@ -131,7 +131,8 @@ def _shown(judged: Judgement, timeline: Timeline | None, every: bool) -> Shown:
         for number, finding in enumerate(fault.variants):
             draw = number < most and drawn < _MOST_PICTURES
             drawn += draw
-            variants.append(_variant(judged, fault, number, finding, draw))
+            error = judged.plan.clock_error_ns
+            variants.append(variant(judged.host, error, fault, number, finding, draw=draw))
         found.append((fault, title(fault), counts(fault), variants))
     matters = matter(result.unseen, result.slots)
     return Shown(
@@ -146,13 +147,26 @@ def _shown(judged: Judgement, timeline: Timeline | None, every: bool) -> Shown:
     )
 
 
-def _variant(judged: Judgement, fault: Fault, number: int, finding: Finding, draw: bool) -> Variant:
+def variant(
+    host: dict[str, Any],
+    clock_error_ns: int,
+    fault: Fault,
+    number: int,
+    finding: Finding,
+    *,
+    draw: bool,
+) -> Variant:
+    """Return the variant *number* (from 0) of *fault*, which is *finding*, with its picture if it
+    is to *draw*. *host* and *clock_error_ns* are those of the recording.
+
+        variant(judged.host, judged.plan.clock_error_ns, fault, 0, fault.worst, draw=True)
+    """
     sources = [
         f"{letter} = {frame:#x}" + (f" of {source}" if source else "")
         for letter, frame in zip("pq", finding.frames or (), strict=False)
-        for source in [frame_source(judged.host, frame)]
+        for source in [frame_source(host, frame)]
     ]
-    drawn = picture(finding, judged.plan.clock_error_ns) if draw and finding.steps else None
+    drawn = picture(finding, clock_error_ns) if draw and finding.steps else None
     return Variant(f"{fault.name}.{number + 1}", finding, sources, heads(finding), drawn)
 
 

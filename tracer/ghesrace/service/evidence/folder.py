@@ -15,7 +15,8 @@ from pathlib import Path
 from ghesrace.errors import GhesraceError
 
 _LOOK_S = 30.0
-_OURS = re.compile(r"ghesrace-\d{8}T\d{6}Z-[a-z0-9_]+-\d+\.arrows")
+# The names of complete captures; no other file of the folder is ours.
+NAMED = re.compile(r"ghesrace-[0-9]{8}T[0-9]{6}Z-[a-z0-9_]+-[0-9]+\.arrows")
 _PART = ".part"
 
 
@@ -146,7 +147,7 @@ class Folder:
         total = 0
         try:
             for entry in os.scandir(self.path):
-                if _OURS.fullmatch(entry.name):
+                if NAMED.fullmatch(entry.name):
                     status = entry.stat()
                     found.append((status.st_mtime_ns, entry.name))
                     total += status.st_size

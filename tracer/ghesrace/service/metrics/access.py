@@ -55,6 +55,12 @@ class Access:
     _known: dict[bytes, None] = field(default_factory=dict)
     _key: bytes = field(default_factory=lambda: os.urandom(32))
 
+    @property
+    def guarded(self) -> bool:
+        """This is true if every client is known: by a password, or by a certificate."""
+        known = self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
+        return bool(self.users) or known
+
     def allowed(self, header: str | None) -> bool:
         """Return whether the Authorization *header* names a user with the right password.
 

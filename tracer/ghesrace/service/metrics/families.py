@@ -34,7 +34,10 @@ from ghesrace.unknowns import UNKNOWNS
 PREFIX = "ghesrace_"
 REASONS = ("not-checked", "no-traffic", "truncated", "probe-failed", "losses", "uncertain", "other")
 SEVERITIES = ("observed", "predicted")
-CODES = ("200", "400", "401", "404", "405", "414", "431", "500", "503", "other")
+CODES = (
+    *("200", "400", "401", "403", "404", "405", "413", "414", "429", "431", "500", "503"),
+    "other",
+)
 
 # The table maps a name to (type, help, labels). A counter's name is written without its `_total`.
 TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {

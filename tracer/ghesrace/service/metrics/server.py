@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This module serves HTTP: /metrics, /-/healthy, /-/ready, the runbooks, and a plain page with the
-verdict.
+"""This module serves HTTP: /metrics, /-/healthy, /-/ready, the runbooks, the page for people, and
+the captures for known clients.
 
 Each connection has a thread and a time limit, and their number is limited. What a scrape gets was
 made by the engine's thread and is encoded once per format, so that fifty scrapers cost little more
@@ -9,13 +9,12 @@ than one.
 
 from __future__ import annotations
 
-import html
 import socket
 import ssl
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,12 +25,15 @@ from prometheus_client.exposition import choose_encoder
 
 from ghesrace import __version__
 from ghesrace.errors import HostError
+from ghesrace.render.live import Told, plain_page
 
 from .access import WebConfig
+from .captures import REFUSED, Busy, Captures, TooBig
 from .families import CODES, Published
 
 _PATIENCE_S = 10.0
 _TEXT = "text/plain; charset=utf-8"
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -39,13 +41,12 @@ _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 class Page:
     """A page is what the server tells. The engine's thread replaces it as a whole.
 
-    `facts` (name, value) and `findings` (text, runbook) are the lines of the landing page, and
-    `encoded` has the metrics by format.
+    `told` is what the page for people says, and `encoded` has the metrics by format and that page
+    by whether its reader is known.
     """
 
     published: Published = field(default_factory=Published)
-    facts: tuple[tuple[str, str], ...] = ()
-    findings: tuple[tuple[str, str], ...] = ()
+    told: Told = field(default_factory=Told)
     encoded: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -57,9 +58,11 @@ class Bulletin:
     healthy: Callable[[], tuple[bool, str]]
     ready: Callable[[], tuple[bool, str]]
     runbooks: str = ""
+    captures: Captures = field(default_factory=lambda: Captures(""))
     page: Page = field(default_factory=Page)
     codes: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    drawing: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, code: int) -> None:
         """Count an answer by its status code."""
@@ -76,6 +79,21 @@ class Bulletin:
             if kind not in page.encoded:
                 page.encoded[kind] = encoder(page.published.registry)
             return page.encoded[kind], kind
+
+    def people(self, guarded: bool) -> tuple[bytes, str]:
+        """Return the page for people, and the policy to send with it. Unless its readers are
+        *guarded*, which is to say known, addresses in it are relative and no capture is listed."""
+        page = self.page
+        name = f"people, {guarded}"
+        with self.drawing:
+            if name not in page.encoded:
+                told = page.told
+                if guarded:
+                    told = replace(told, captures=self.captures.listed())
+                else:
+                    told = replace(told.redact(), captures_refused=REFUSED)
+                page.encoded[name] = drawn(told).encode()
+            return page.encoded[name], _policy()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -109,9 +127,12 @@ class _Handler(BaseHTTPRequestHandler):
             body, kind = board.metrics(self.headers.get("Accept", ""))
             self._answer(200, kind, body)
         elif path == "/":
-            self._answer(200, "text/html; charset=utf-8", landing(board.page).encode())
+            body, policy = board.people(self.server.web.access().guarded)
+            self._answer(200, "text/html; charset=utf-8", body, policy=policy)
         elif path.startswith("/runbooks/"):
             self._runbook(unquote(path.removeprefix("/runbooks/")))
+        elif path.startswith("/captures"):
+            self._capture(unquote(path.removeprefix("/captures").removeprefix("/")))
         else:
             self._answer(404, _TEXT, b"not here: see /\n")
 
@@ -126,17 +147,55 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(200, "text/plain; charset=utf-8", text)
 
-    def _answer(self, code: int, kind: str, body: bytes, *headers: tuple[str, str]) -> None:
+    def _capture(self, name: str) -> None:
+        captures = self.server.board.captures
+        if not self.server.web.access().guarded:
+            self._answer(403, _TEXT, f"{REFUSED}\n".encode())
+            return
+        if not name:
+            names = "".join(f"{one.name}\n" for one in captures.listed())
+            self._answer(200, _TEXT, names.encode())
+            return
+        with ExitStack() as stack:
+            try:
+                file, size = stack.enter_context(captures.opened(name))
+            except TooBig:
+                self._answer(413, _TEXT, b"too big to be handed out here: copy it from the host\n")
+            except Busy:
+                self._answer(429, _TEXT, b"one download at a time\n", ("Retry-After", "30"))
+            except OSError:
+                self._answer(404, _TEXT, b"no such capture\n")
+            else:
+                disposition = "Content-Disposition", f'attachment; filename="{name}"'
+                self._head(200, "application/vnd.apache.arrow.stream", size, disposition)
+                for piece in captures.pieces(file, size) if self.command != "HEAD" else ():
+                    self.wfile.write(piece)
+
+    def _answer(
+        self,
+        code: int,
+        kind: str,
+        body: bytes,
+        *headers: tuple[str, str],
+        policy: str = _NOTHING,
+    ) -> None:
+        self._head(code, kind, len(body), *headers, policy=policy)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _head(
+        self, code: int, kind: str, size: int, *headers: tuple[str, str], policy: str = _NOTHING
+    ) -> None:
         self.send_response(code)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(size))
         self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Content-Security-Policy", "default-src 'none'")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", policy)
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
 
 class _Listener(ThreadingHTTPServer):
@@ -234,25 +293,23 @@ class WebServer:
         self._listeners.clear()
 
 
-def landing(page: Page) -> str:
-    """Return the page at /, which has the facts, the findings with their runbooks, and links. It
-    has no script and no style sheet.
+def drawn(told: Told) -> str:
+    """Return the page for people: with pictures, if Jinja2 is here.
 
-    >>> "No finding." in landing(Page(facts=(("State", "watching"),)))
+    >>> "No finding." in drawn(Told())
     True
     """
-    rows = "".join(
-        f"<tr><th align=left>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>\n"
-        for name, value in page.facts
-    )
-    found = "".join(
-        f'<li>{html.escape(text)} (<a href="/runbooks/{html.escape(book)}">runbook</a>)</li>\n'
-        for text, book in page.findings
-    )
-    return (
-        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8><title>ghesrace</title></head>"
-        f"<body>\n<h1>ghesrace</h1>\n<table>\n{rows}</table>\n"
-        + (f"<h2>Findings</h2>\n<ul>\n{found}</ul>\n" if found else "<p>No finding.</p>\n")
-        + '<p><a href="/metrics">metrics</a> · <a href="/-/healthy">healthy</a> · '
-        '<a href="/-/ready">ready</a></p>\n</body></html>\n'
-    )
+    try:
+        # A daemon whose page nobody opens needs no template engine in memory.
+        from ghesrace.render.html.live import live_page
+    except ImportError:
+        return plain_page(told)
+    return live_page(told)
+
+
+def _policy() -> str:
+    try:
+        from ghesrace.render.html.live import policy
+    except ImportError:
+        return _NOTHING
+    return policy()
