@@ -34,10 +34,10 @@ def findings(by: str) -> dict[str, str]:
     """Return the query for the increase of findings, summed *by* these labels.
 
     >>> list(findings("pattern"))
-    ['{{instance}} {{pattern}} {{severity}}']
+    ['{{instance}} {{pattern}} {{certainty}}']
     """
     return {
-        "{{instance}} {{pattern}} {{severity}}": f"sum by ({by}) "
+        "{{instance}} {{pattern}} {{certainty}}": f"sum by ({by}) "
         "(increase(ghesrace_findings_total{SEL}[$__rate_interval]))"
     }
 
@@ -57,7 +57,7 @@ FLEET = [
         "none",
         {
             "{{instance}} {{pattern}}": "sum by (job, instance, pattern) (increase("
-            'ghesrace_findings_total{SEL,severity="observed"}[1h])) > 0'
+            'ghesrace_findings_total{SEL,certainty="observed"}[1h])) > 0'
         },
         "stat",
         8,
@@ -79,9 +79,9 @@ FLEET = [
     ),
     Panel(
         "Findings",
-        "By host, pattern and severity. Exemplars name the capture.",
+        "By host, pattern and certainty. Exemplars name the capture.",
         "none",
-        findings("job, instance, pattern, severity"),
+        findings("job, instance, pattern, certainty"),
         runbook="race-observed",
     ),
     Panel(
@@ -131,6 +131,14 @@ FLEET = [
         "none",
         {"{{instance}}": "ghesrace_probe_points_missing{SEL}"},
         runbook="coverage-missing",
+    ),
+    Panel(
+        "Not supported",
+        "Hosts that can't be traced, and why: nothing is watched there.",
+        "none",
+        {"{{instance}} {{reason}}": "ghesrace_supported{SEL} == 0"},
+        "table",
+        runbook="unsupported",
     ),
     Panel(
         "Versions",
@@ -185,16 +193,16 @@ HOST = [
     ),
     Panel(
         "Findings",
-        "By pattern and severity; exemplars name the capture.",
+        "By pattern and certainty; exemplars name the capture.",
         "none",
-        findings("job, instance, pattern, severity"),
+        findings("job, instance, pattern, certainty"),
         runbook="race-observed",
     ),
     Panel(
         "Distinct findings",
         "That differ in slot, CPUs or frames.",
         "none",
-        {"{{pattern}} {{severity}}": "ghesrace_distinct_findings{SEL}"},
+        {"{{pattern}} {{certainty}}": "ghesrace_distinct_findings{SEL}"},
     ),
     Panel(
         "Episodes by what saved them",

@@ -12,7 +12,7 @@ import pytest
 
 from ghesrace import cli
 from handbook.parsers import commands
-from tests.build.paths import CORPUS
+from tests.build.paths import CORPUS, FIXTURES
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +46,7 @@ def test_help_names_exit_codes_and_an_example(
         ["check", "--help"],
         ["doctor"],
         ["doctor", "--format", "json"],
-        ["daemon", "--check-config"],
+        ["daemon", "--check-config", "--config", str(FIXTURES / "nothing.toml")],
         ["--help"],
         ["--version"],
     ],

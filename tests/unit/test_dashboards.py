@@ -112,7 +112,7 @@ def test_values_in_matchers_exist() -> None:
     from ghesrace.service.metrics.families import SEVERITIES
 
     values = {
-        "severity": set(SEVERITIES),
+        "certainty": set(SEVERITIES),
         "cause": {cause.name.lower() for cause in Cause},
         "reproduced": {"yes", "no"},
     }

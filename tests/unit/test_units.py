@@ -72,9 +72,16 @@ def test_both_units_are_hardened_alike() -> None:
 def test_restart_policy_knows_the_exit_codes() -> None:
     """If this fails, systemd restarts what can't work, or leaves down what would."""
     from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_USAGE
-    from ghesrace.service.daemon import EXIT_AGAIN
+    from ghesrace.service.daemon import EXIT_AGAIN, LISTEN_S
 
     text = (SYSTEMD / "ghesrace.service").read_text()
     assert f"RestartPreventExitStatus={EXIT_USAGE} {EXIT_INCONCLUSIVE}\n" in text
     assert "Restart=on-failure" in text
     assert str(EXIT_AGAIN) in text
+    # Four pauses lie between five starts that can't listen.
+    burst, interval = (
+        int(text.split(f"\n{name}=")[1].split()[0])
+        for name in ("StartLimitBurst", "StartLimitIntervalSec")
+    )
+    assert (burst - 1) * LISTEN_S > interval
+    assert f"{LISTEN_S:.0f} s in each start" in text

@@ -53,7 +53,7 @@ def test_capture_leaves_metrics(
     text = (tmp_path / "ghesrace_capture.prom").read_text()
     count = told["patterns"]["stale"]["observed"]
     assert count > 0
-    assert f'ghesrace_findings_total{{pattern="stale",severity="observed"}} {count}.0' in text
+    assert f'ghesrace_findings_total{{certainty="observed",pattern="stale"}} {count}.0' in text
     assert 'ghesrace_window_verdict{verdict="race-observed"} 1.0' in text
     assert "ghesrace_watching 0.0" in text
 

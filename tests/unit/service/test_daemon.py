@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -32,6 +33,7 @@ from ghesrace.service.health import (
 )
 from ghesrace.service.journal import Log
 from ghesrace.service.sdnotify import Notifier
+from ghesrace.service.startup import Untraceable
 from tests.build.trace import A, B, Trace, plan
 
 Rest = Callable[[int], Events | None]
@@ -118,12 +120,12 @@ class Rig:
         stack.callback(lambda: setattr(self.source, "left", True))
         return self.source
 
-    def run(self, script: Callable[[], None]) -> int:
+    def run(self, script: Callable[[], None], wanted: HealthState = HealthState.WATCHING) -> int:
         failed: list[BaseException] = []
 
         def act() -> None:
             try:
-                until(lambda: self.daemon.health.state is HealthState.WATCHING)
+                until(lambda: self.daemon.health.state is wanted)
                 script()
             except BaseException as error:
                 failed.append(error)
@@ -170,7 +172,8 @@ def test_finding_is_told_everywhere_and_sigterm_ends_it_well(tmp_path: Path) -> 
     def script() -> None:
         until(lambda: 'reproduced="yes"} 1.0' in rig.get("/metrics")[1])
         text = rig.get("/metrics")[1]
-        assert 'ghesrace_findings_total{pattern="stale",severity="observed"} 1.0' in text
+        assert 'ghesrace_supported{reason=""} 1.0' in text
+        assert 'ghesrace_findings_total{certainty="observed",pattern="stale"} 1.0' in text
         assert 'ghesrace_window_verdict{verdict="race-observed"} 1.0' in text
         assert "ghesrace_late_events_total 2.0" in text
         assert rig.get("/-/ready") == (200, "watching\n")
@@ -312,3 +315,93 @@ def test_the_status_says_what_the_verdict_rests_on(tmp_path: Path) -> None:
 
     assert rig.run(script) == 0
     rig.manager.heard()
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    """A port of somebody else."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other
+
+
+def occupied(tmp_path: Path, other: socket.socket) -> Rig:
+    rig = Rig(tmp_path, Live(race=False))
+    web = config.WebSettings(listen=(f"127.0.0.1:{other.getsockname()[1]}",))
+    rig.daemon.settings = msgspec.structs.replace(rig.daemon.settings, web=web)
+    return rig
+
+
+def test_an_address_that_comes_later_works(tmp_path: Path, taken: socket.socket) -> None:
+    """If this fails, a host whose network is slow at boot is never scraped, or never watched."""
+    rig = occupied(tmp_path, taken)
+    begin = time.monotonic()
+    threading.Timer(0.5, taken.close).start()
+    assert rig.run(lambda: until(lambda: rig.get("/-/ready")[0] == 200)) == 0
+    assert time.monotonic() - begin < 10
+    assert "cant-listen" in rig.log.getvalue()
+    assert any("trying again in 1 s" in line for line in rig.manager.heard())
+
+
+def test_an_address_that_never_comes_is_another_start(
+    tmp_path: Path, taken: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, systemd gives up on a port that is only busy; or probes come and go for
+    nothing while it is."""
+    monkeypatch.setattr("ghesrace.service.daemon.LISTEN_S", 2.5)
+    rig = occupied(tmp_path, taken)
+    rig.daemon._attach = lambda *_: pytest.fail("attached before it listens")
+    assert rig.daemon.run() == EXIT_AGAIN
+    log = rig.log.getvalue()
+    assert log.count("cant-listen") == 1  # after a second, then two more would be too long
+    assert "web.listen" in log
+
+
+def test_sigterm_while_it_waits_for_an_address(tmp_path: Path, taken: socket.socket) -> None:
+    """If this fails, `systemctl stop` hangs and ends in SIGKILL."""
+    rig = occupied(tmp_path, taken)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    begin = time.monotonic()
+    assert rig.daemon.run() == 0
+    assert time.monotonic() - begin < 5
+
+
+def untraceable(tmp_path: Path, **text: str) -> Rig:
+    rig = Rig(tmp_path, Live(), **text)
+
+    def refuse(*_: Any) -> Live:
+        raise Untraceable("it has no kprobes", "run `ghesrace doctor`")
+
+    rig.daemon._attach = refuse
+    return rig
+
+
+def test_a_host_that_can_not_be_traced_runs_on_and_says_so(tmp_path: Path) -> None:
+    """If this fails, a fleet's unsupported hosts look down, or blind, or watched."""
+    (tmp_path / "text").mkdir()
+    rig = untraceable(tmp_path, more=f'[textfile]\ndirectory = "{tmp_path}/text"\n')
+    texts: list[str] = []
+
+    def script() -> None:
+        until(lambda: rig.get("/metrics")[0] == 200)
+        texts.append(rig.get("/metrics")[1])
+        assert rig.get("/-/healthy")[0] == 200
+        status, why = rig.get("/-/ready")
+        assert (status, "it has no kprobes" in why) == (503, True)
+        assert "it has no kprobes" in rig.get("/")[1]
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: rig.daemon.health.reloads == 1)
+        until(lambda: "WATCHDOG=1" in rig.manager.lines)
+
+    assert rig.run(script, HealthState.UNSUPPORTED) == 0
+    lines = rig.manager.heard()
+    assert lines.index("READY=1") < lines.index("STOPPING=1")
+    assert any("NOT WATCHING" in line and "no kprobes" in line for line in lines)
+    for text in (*texts, (tmp_path / "text" / "ghesrace.prom").read_text()):
+        assert 'ghesrace_supported{reason="it has no kprobes"} 0.0' in text
+        assert "ghesrace_watching 0.0" in text
+        # What GhesraceBlind asks for is not there.
+        for name in ("heartbeat", "probe_points", "window_verdict"):
+            assert f"ghesrace_{name}" not in text
+    assert not (tmp_path / "captures").exists()

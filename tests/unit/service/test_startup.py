@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ghesrace.errors import HostError
+from ghesrace.host.facts import Facts
 from ghesrace.plan import Unseen
+from ghesrace.service.config import SourceSettings
 from ghesrace.service.health import (
     Health,
     missing_points,
 )
 from ghesrace.service.journal import Log
-from ghesrace.service.startup import check_coverage
+from ghesrace.service.startup import Untraceable, attach_host, check_coverage
 from tests.build.trace import plan
 
 
@@ -40,3 +44,21 @@ def test_what_a_verdict_rests_on_is_logged() -> None:
     check_coverage(replace(plan(), unknowns=("implications",)), Health(), True, Log("info", log))
     assert "verdict-rests-on" in log.getvalue()
     assert "it was not read" in log.getvalue()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_host_that_can_not_be_traced(monkeypatch: pytest.MonkeyPatch, strict: bool) -> None:
+    """If this fails, strict runs on blind; or a daemon that only tells so keeps root's powers."""
+    dropped: list[str] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise HostError("no slot can be observed", "see `ghesrace doctor`")
+
+    monkeypatch.setattr("ghesrace.backends.attach", refuse)
+    monkeypatch.setattr("ghesrace.host.facts.read_facts", lambda: Facts("x86_64", "6.12"))
+    monkeypatch.setattr("ghesrace.service.privileges.drop", lambda: dropped.append("all"))
+    settings = SourceSettings(strict=strict)
+    with ExitStack() as stack, pytest.raises(HostError, match="no slot") as caught:
+        attach_host(stack, settings, Health(), lambda *_: None, Log("info", io.StringIO()), bool)
+    assert isinstance(caught.value, Untraceable) is not strict
+    assert bool(dropped) is not strict

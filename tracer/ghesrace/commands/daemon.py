@@ -18,7 +18,9 @@ def daemon(args: argparse.Namespace) -> int:
     from ghesrace.service import daemon as service
 
     if args.check_config:
-        service.check_config(args.config)
+        from ghesrace.service.trial import check_config
+
+        check_config(args.config)
         return EXIT_OK
     if args.clean_up:
         service.clean_up()

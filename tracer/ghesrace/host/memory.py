@@ -30,6 +30,17 @@ def ring_kb(cpus: int, *, most: int, charged: bool, root: Path = Path("/")) -> i
     return max(_LEAST_KB, min(most, share))
 
 
+def limit_bytes(root: Path = Path("/")) -> int | None:
+    """Return how many bytes we may have, by RAM and by the limits of our cgroup; None if nothing
+    tells. *root* is where /proc and /sys are.
+
+    >>> limit_bytes(Path("/nowhere")) is None
+    True
+    """
+    total = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.M)
+    return min([*([int(total[1]) << 10] if total else []), *_limits(root)], default=None)
+
+
 def _limits(root: Path) -> Iterator[int]:
     """Yield the bytes that our cgroup and those above it may have, by memory.high and memory.max of
     cgroup v2."""

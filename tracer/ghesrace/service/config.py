@@ -138,6 +138,26 @@ def load(path: Path) -> Config:
         raise UsageError(f"{path}: not UTF-8: {error.reason}", "save it as UTF-8") from error
 
 
+def load_or_default(path: Path | None) -> Config:
+    """Return the configuration at *path*. Without a *path* it is that of the default file, or the
+    defaults if there is no such file. Raises UsageError if the file can't be read or is wrong.
+
+        settings = load_or_default(Path("ghesrace.toml"))
+    """
+    if path is None and not DEFAULT.exists():
+        return Config()
+    return load(path or DEFAULT)
+
+
+def addresses(config: Config) -> list[tuple[str, int]]:
+    """Return the hosts and ports of web.listen.
+
+    >>> addresses(Config())
+    [('127.0.0.1', 10049)]
+    """
+    return [split_address(address, "web.listen") for address in config.web.listen]
+
+
 def parse(text: str, name: str = "configuration") -> Config:
     """Read and check the TOML *text*, which messages call *name*. Raises UsageError.
 

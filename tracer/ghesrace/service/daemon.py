@@ -4,7 +4,8 @@
 One thread reads, judges, records and publishes; HTTP threads only hand out what it left. The start
 is a sequence of visible steps (health.HealthState). The exit code is 0 if it was told to stop, 2 if
 the configuration is bad, 3 if this host can't run it, 4 after an internal error, and 75 if it wants
-to be started again, because the source is gone or the plan is out of date.
+to be started again, because the source is gone, the plan is out of date, or it can't listen. On a
+host that can't be traced it runs on and says so, unless the configuration is strict.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ghesrace.errors import (
     TransientError,
 )
 from ghesrace.events import Cause, Events, Kind, select
-from ghesrace.render.live import headline, runbook
+from ghesrace.render.live import runbook
 from ghesrace.service.evidence.recorder import FindingKey, FlightRecorder, finding_key, shown
 from ghesrace.service.metrics import textfile
 from ghesrace.service.metrics.access import WebConfig
@@ -43,36 +44,18 @@ from .config import Config
 from .health import Clocks, Health, HealthState, cpus_online
 from .heap import Heap
 from .journal import Log
-from .page import LastSeen, told
+from .page import LastSeen, status, told, told_without
 from .sdnotify import Notifier
-from .startup import Attach, attach_host
+from .startup import Attach, Untraceable, attach_host
 from .watch import Watch
 
 EXIT_AGAIN = 75  # EX_TEMPFAIL, sysexits.h
 STALE_S = 15.0  # Without a batch for so long the engine has stalled; a quiet host has one a second.
+# So long it tries to listen. Five starts in a row then take longer than StartLimitIntervalSec= of
+# the unit, so that systemd never gives up on an address that comes late.
+LISTEN_S = 90.0
+_MOST_WAIT_S = 15.0
 _PUBLISH_S = 1.0
-
-
-def load(path: Path | None) -> Config:
-    """Return the configuration at *path*. Without a *path* it is that of the default file, or the
-    defaults if there is no such file. Raises UsageError if the file can't be read or is wrong.
-
-        settings = load(Path("ghesrace.toml"))
-    """
-    if path is None and not config.DEFAULT.exists():
-        return Config()
-    return config.load(path or config.DEFAULT)
-
-
-def check_config(path: Path | None) -> None:
-    """Read everything that a start would read of the configuration, and print whether it is good.
-    Raises UsageError if it is not.
-
-        check_config(Path("ghesrace.toml"))
-    """
-    WebConfig(load(path).web.config_file)
-    name = path or config.DEFAULT
-    print(f"{name}: good" if name.exists() else f"{name}: none, so defaults hold")
 
 
 def clean_up() -> None:
@@ -94,7 +77,7 @@ def run(path: Path | None) -> int:
 
         sys.exit(run(Path("ghesrace.toml")))
     """
-    settings = load(path)
+    settings = config.load_or_default(path)
     log = Log(settings.log.level, journald="JOURNAL_STREAM" in os.environ)
     return Daemon(settings, path, log, Notifier()).run()
 
@@ -144,12 +127,26 @@ class Daemon:
     def run(self) -> int:
         """Run until told to stop, and return the exit code."""
         self.log.say("start", version=__version__, pid=os.getpid())
+        self._say_ignored()
         code = EXIT_INTERNAL
         try:
             with ExitStack() as stack:
                 stack.enter_context(self._signals())
-                watch, recorder, source = self._start(stack)
-                code = self._watch(watch, recorder, source)
+                self._listen(stack)
+                try:
+                    self._source = source = self._attach(
+                        stack,
+                        self.settings.source,
+                        self.health,
+                        self.enter,
+                        self.log,
+                        self._stop.is_set,
+                    )
+                except Untraceable as error:
+                    code = self._say_so(stack, error)
+                else:
+                    watch, recorder = self._start(stack, source)
+                    code = self._watch(watch, recorder, source)
         except TransientError as error:
             self.log.say("failed", "error", error=error.what, hint=error.hint)
             code = EXIT_AGAIN
@@ -168,13 +165,30 @@ class Daemon:
         """Begin a step, which log, status and metrics show."""
         self.health.state = state
         self.log.say("state", state=state, text=text)
-        if state not in (HealthState.WATCHING, HealthState.STOPPING):
+        if state not in (HealthState.WATCHING, HealthState.UNSUPPORTED, HealthState.STOPPING):
             self.notify.starting(text)
 
-    def _start(self, stack: ExitStack) -> tuple[Watch, FlightRecorder, StoppableSource]:
-        self._source = source = self._attach(
-            stack, self.settings.source, self.health, self.enter, self.log, self._stop.is_set
-        )
+    def _listen(self, stack: ExitStack) -> None:
+        """Open the addresses, again and again for LISTEN_S. Nothing is answered yet, because
+        privileges are only given up while there is one thread."""
+        self.enter(HealthState.LISTEN, "opening the addresses of the metrics")
+        end, wait = time.monotonic() + LISTEN_S, 1.0
+        addresses, web = config.addresses(self.settings), self.settings.web
+        while True:
+            try:
+                self.server = WebServer(addresses, self.board, self.web, web.connections)
+                break
+            except TransientError as error:
+                if time.monotonic() + wait > end:
+                    raise
+                self.log.say("cant-listen", "warning", error=error.what, again_in_s=wait)
+                self.notify.starting(f"{error.what}: trying again in {wait:.0f} s")
+                if self._stop.wait(wait):
+                    raise
+                wait = min(2 * wait, _MOST_WAIT_S)
+        stack.callback(self.server.close)
+
+    def _start(self, stack: ExitStack, source: StoppableSource) -> tuple[Watch, FlightRecorder]:
         watch = Watch(source.plan, self.settings.window.seconds)
         recorder = FlightRecorder(
             self.settings.recorder, source.plan, source.host, self._say_recorder, self._captured
@@ -182,18 +196,34 @@ class Daemon:
         recorder.start()
         stack.callback(self._end, watch, recorder)  # It also runs when the source goes away.
         self._verified = recorder.counters.verified
-        self.enter(HealthState.LISTEN, "opening the metrics")
         self._publish(watch, recorder, now=True)
-        addresses = [config.split_address(a, "web.listen") for a in self.settings.web.listen]
-        self.server = WebServer(addresses, self.board, self.web, self.settings.web.connections)
-        stack.callback(self.server.close)
-        return watch, recorder, source
+        self.server.serve()
+        return watch, recorder
 
-    def _end(self, watch: Watch, recorder: FlightRecorder) -> None:
+    def _say_so(self, stack: ExitStack, error: Untraceable) -> int:
+        """Run until told to stop on a host that can't be traced, so that metrics, page and status
+        say so."""
+        self.health.unsupported = error.what
+        self.log.say("unsupported", "error", error=error.what, hint=error.hint)
+        stack.callback(self._end, None, None)
+        self.enter(HealthState.UNSUPPORTED, error.what)
+        self._publish(None, None, now=True)
+        self.server.serve()
+        self.notify.ready()
+        while not self._stop.wait(_PUBLISH_S):
+            self.notify.progress()
+            if self._reload.is_set():
+                self._reload.clear()
+                self._take_over(None, None)
+            self._publish(None, None, now=True)
+        return EXIT_OK
+
+    def _end(self, watch: Watch | None, recorder: FlightRecorder | None) -> None:
         """Finish what has begun, and write a last textfile which says that nobody watches."""
         self.enter(HealthState.STOPPING, "stopping")
         self.notify.stopping()
-        recorder.stop()
+        if recorder is not None:
+            recorder.stop()
         self._publish(watch, recorder, now=True)
 
     @contextmanager
@@ -298,10 +328,10 @@ class Daemon:
 
     # -- configuration -------------------------------------------------------------------
 
-    def _take_over(self, watch: Watch, recorder: FlightRecorder) -> None:
+    def _take_over(self, watch: Watch | None, recorder: FlightRecorder | None) -> None:
         self.notify.reloading()
         try:
-            settings, fixed = config.keep_fixed(self.settings, load(self.path))
+            settings, fixed = config.keep_fixed(self.settings, config.load_or_default(self.path))
             web = WebConfig(settings.web.config_file)
         except GhesraceError as error:
             self.health.reload_failures += 1
@@ -314,17 +344,25 @@ class Daemon:
             self.log.level = settings.log.level
             self.board.runbooks = settings.web.runbooks
             self.board.captures.directory = settings.recorder.directory
+            self._say_ignored()
             self.server.reload(web)
-            watch.window_s = settings.window.seconds
-            recorder.reload(settings.recorder)
+            if watch is not None and recorder is not None:
+                watch.window_s = settings.window.seconds
+                recorder.reload(settings.recorder)
             self.health.reloads += 1
             self.health.reload_ok = True
             self.log.say("reloaded")
         self.notify.ready()
 
+    def _say_ignored(self) -> None:
+        for what in self.web.access().ignored:
+            self.log.say("web-config-ignored", "warning", what=what)
+
     # -- telling -------------------------------------------------------------------------
 
-    def _publish(self, watch: Watch, recorder: FlightRecorder, *, now: bool = False) -> None:
+    def _publish(
+        self, watch: Watch | None, recorder: FlightRecorder | None, *, now: bool = False
+    ) -> None:
         moment = time.monotonic()
         if not now and moment - self._published_at < _PUBLISH_S:
             return
@@ -332,15 +370,13 @@ class Daemon:
         begin = time.thread_time()
         per_cpu = self.settings.metrics.per_cpu
         made = publish(watch, self.health, recorder, self.exemplars, per_cpu=per_cpu)
-        window = watch.window
-        page = told(watch, self.health, recorder, self._seen, self.web.error)
-        verdict = headline(page)
-        reasons = f" ({'; '.join(window.reasons)})" if window and window.reasons else ""
-        found = sum(watch.findings.values())
+        if watch is not None and recorder is not None:
+            page = told(watch, self.health, recorder, self._seen, self.web.error)
+        else:
+            page = told_without(self.health, self.web.error)
         self.board.page = Page(made, page)
-        if self.health.state is HealthState.WATCHING:
-            blind = f", {len(watch.tally.gone)} PROBES FAILED" if watch.tally.gone else ""
-            self.notify.status(f"{verdict}{reasons[:200]}, {found:,} findings{blind}")
+        if self.health.state in (HealthState.WATCHING, HealthState.UNSUPPORTED):
+            self.notify.status(status(page, watch))
         if self.web.error != self._web_error:
             self._web_error = self.web.error
             if self._web_error:
@@ -368,6 +404,8 @@ class Daemon:
 
     def _ready(self) -> tuple[bool, str]:
         good, why = self._healthy()
+        if self.health.unsupported:
+            return False, f"this host can't be traced: {self.health.unsupported}"
         if not good or self.health.state is not HealthState.WATCHING:
             return False, why
         return True, "watching"

@@ -18,15 +18,17 @@ _SUSPEND_S = 0.5
 
 
 class HealthState(StrEnum):
-    """The states are the steps of the start, in order, and then watching and the end."""
+    """The states are the steps of the start, in order, then watching, or why it can't, and the
+    end."""
 
     PARSE = "parse"
+    LISTEN = "listen"
     PLAN = "plan"
     ATTACH = "attach"
     DROP = "drop-privileges"
     STRICT = "strict-check"
-    LISTEN = "listen"
     WATCHING = "watching"
+    UNSUPPORTED = "unsupported"
     STOPPING = "stopping"
 
 
@@ -41,6 +43,7 @@ class Health:
 
     state: HealthState = HealthState.PARSE
     backend: str = ""
+    unsupported: str = ""  # why this host can't be traced; "" where it can
     missing: tuple[Unseen, ...] = ()  # probe points that this kernel does not offer
     started: float = field(default_factory=time.time)
     heartbeat: float = 0.0  # the last batch that went through the engine

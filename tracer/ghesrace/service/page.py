@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ghesrace.checker.findings import Finding
 from ghesrace.host.clocks import clock_now
 from ghesrace.plan import Plan
-from ghesrace.render.live import Told
+from ghesrace.render.live import Told, headline
 
 from .evidence.recorder import FlightRecorder
 from .health import Health, HealthState
@@ -87,6 +88,39 @@ def told(
     )
 
 
+def told_without(health: Health, refused: str | None) -> Told:
+    """Return what the page says where nothing can be watched. *refused* is as for `told`.
+
+    >>> told_without(Health(unsupported="it has no kprobes"), None).reasons
+    ("not-checked: this host can't be traced: it has no kprobes",)
+    """
+    why = f"this host can't be traced: {health.unsupported}"
+    return Told(
+        reasons=(f"not-checked: {why}",),
+        now=utc(time.time()),
+        facts=(
+            ("State", str(health.state)),
+            ("Kernel", f"{platform.release()} ({platform.machine()})"),
+            ("Started", utc(health.started)),
+        ),
+        health=(("Probes", f"none: {why}", False), *_configured(health, refused)),
+    )
+
+
+def status(told: Told, watch: Watch | None) -> str:
+    """Return the line that `systemctl status` shows, of what the page says.
+
+    >>> status(told_without(Health(unsupported="it has no kprobes"), None), None)
+    "NOT WATCHING: this host can't be traced: it has no kprobes"
+    """
+    reasons = "; ".join(told.reasons)
+    if watch is None:
+        return f"NOT WATCHING: {reasons.partition(': ')[2][:200]}"
+    why = f" ({reasons})" if watch.window and reasons else ""
+    blind = f", {len(watch.tally.gone)} PROBES FAILED" if watch.tally.gone else ""
+    return f"{headline(told)}{why[:200]}, {sum(watch.findings.values()):,} findings{blind}"
+
+
 def _when(plan: Plan, ns: int) -> str:
     """Return a stamp of the capture's clock as people read it; "" for 0, which is never."""
     return utc(time.time() - (clock_now(plan.clock) - ns) / 1e9) if ns else ""
@@ -114,8 +148,11 @@ def _health(
         ("Events lost", f"{lost:,}", not lost),
         ("Evidence", kept, recorder.healthy),
     ]
+    return (*lines, *_configured(health, refused))
+
+
+def _configured(health: Health, refused: str | None) -> Iterator[tuple[str, str, bool]]:
     if not health.reload_ok:
-        lines.append(("Configuration", "the last reload was refused, the old one holds", False))
+        yield "Configuration", "the last reload was refused, the old one holds", False
     if refused:
-        lines.append(("Web configuration", f"refused, the old one holds: {refused}", False))
-    return tuple(lines)
+        yield "Web configuration", f"refused, the old one holds: {refused}", False

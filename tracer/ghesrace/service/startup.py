@@ -18,6 +18,11 @@ from .config import SourceSettings as Settings
 from .health import Health, HealthState, missing_points
 from .journal import Log
 
+
+class Untraceable(HostError):
+    """This host can't be traced, and all capabilities are given up: the daemon can only say so."""
+
+
 Enter = Callable[[HealthState, str], None]
 Attach = Callable[[ExitStack, Settings, Health, Enter, Log, Callable[[], bool]], StoppableSource]
 
@@ -34,8 +39,9 @@ def attach_host(
     will detach.
 
     *enter* is told each step, and *stopped* is asked between steps whether to go on. *health* gets
-    the backend and what stays unseen. Raises UsageError if the settings don't fit, HostError if
-    this host can't, or TransientError if it can't now or *stopped* says so.
+    the backend and what stays unseen. Raises UsageError if the settings don't fit, Untraceable if
+    this host can't be traced (HostError if the settings are strict), HostError if it can't run
+    safely, or TransientError if it can't now or *stopped* says so.
 
         with ExitStack() as stack:  # takes root
             source = attach_host(
@@ -51,16 +57,22 @@ def attach_host(
     enter(HealthState.PLAN, "reading the kernel, choosing probe points")
     facts = read_facts()
     _unless(stopped())
-    source = attach(
-        settings.backend,
-        facts,
-        finished=with_clock_error,
-        started=lambda s: enter(
-            HealthState.ATTACH, f"attaching {len(s.plan.probes)} probes by {s.plan.backend}"
-        ),
-        tell=lambda text: log.say("fallback", "warning", why=text),
-        buffer_kb=settings.buffer_kb or None,
-    )
+    try:
+        source = attach(
+            settings.backend,
+            facts,
+            finished=with_clock_error,
+            started=lambda s: enter(
+                HealthState.ATTACH, f"attaching {len(s.plan.probes)} probes by {s.plan.backend}"
+            ),
+            tell=lambda text: log.say("fallback", "warning", why=text),
+            buffer_kb=settings.buffer_kb or None,
+        )
+    except HostError as error:
+        if settings.strict:
+            raise
+        privileges.drop()
+        raise Untraceable(error.what, error.hint) from error
     stack.push(source)
     health.backend = source.plan.backend
     _unless(stopped())

@@ -23,8 +23,8 @@ PAGE = """\
 # TYPE ghesrace_lost_events_total counter
 ghesrace_lost_events_total{stage="probe",cause="missed"} 3.0
 ghesrace_lost_events_total{stage="buffer",cause="overrun"} 4.0
-ghesrace_findings_total{pattern="stale",severity="observed"} 2.0
-ghesrace_findings_total{pattern="stale",severity="predicted"} 5.0
+ghesrace_findings_total{certainty="observed",pattern="stale"} 2.0
+ghesrace_findings_total{certainty="predicted",pattern="stale"} 5.0
 ghesrace_source_info{backend="bpf",version="1.0 x"} 1.0
 ghesrace_watching 1.0
 """

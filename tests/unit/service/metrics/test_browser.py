@@ -25,6 +25,7 @@ def url() -> Iterator[str]:
     board = Bulletin(lambda: (True, "fine"), lambda: (True, "watching"))
     board.page = Page(Published(), racing())
     server = WebServer([("127.0.0.1", 0)], board, WebConfig(""), 8)
+    server.serve()
     yield f"http://127.0.0.1:{server.ports[0]}/"
     server.close()
 

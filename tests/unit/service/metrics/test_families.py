@@ -25,7 +25,7 @@ from tests.unit.service.metrics.watched import published, racing
 
 
 def _ordered(labels: dict[str, str]) -> tuple[str, ...]:
-    wanted = ("slot", "class", "kind", "context", "stage", "cause", "pattern", "severity")
+    wanted = ("slot", "class", "kind", "context", "stage", "cause", "pattern", "certainty")
     rank = {name: number for number, name in enumerate(wanted)}
     return tuple(labels[name] for name in sorted(labels, key=lambda n: rank.get(n, 99)))
 
@@ -120,7 +120,7 @@ def test_exemplar_names_the_capture_in_openmetrics_only(tmp_path: Path) -> None:
     shown = published(racing(), tmp_path, exemplars=exemplars)
     text = openmetrics(shown).decode()
     [sample] = [s for family in om_families(text) for s in family.samples if s.exemplar is not None]
-    assert sample.labels == {"pattern": "stale", "severity": "observed"}
+    assert sample.labels == {"pattern": "stale", "certainty": "observed"}
     assert sample.exemplar.labels == {"capture_id": "ghesrace-20260101T000000Z-stale-1"}
     assert "capture_id" not in generate_latest(shown).decode()
 

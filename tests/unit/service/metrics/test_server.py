@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ghesrace.errors import HostError
+from ghesrace.errors import TransientError, UsageError
 from ghesrace.render.live import Told
 from ghesrace.service.health import Health, HealthState
 from ghesrace.service.metrics import server as module
@@ -48,6 +48,7 @@ def start() -> Iterator[Start]:
         board.captures.directory = captures
         server = WebServer([("127.0.0.1", 0)], board, WebConfig(config), connections)
         servers.append(server)
+        server.serve()
         return board, server.ports[0]
 
     yield make
@@ -77,6 +78,8 @@ def test_pages(start: Start, tmp_path: Path) -> None:
     status, kind, body = get(port, "/metrics")
     assert (status, kind.partition(";")[0]) == (200, "text/plain")
     assert "ghesrace_watching 1.0" in body
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "start_time_seconds", "open_fds"):
+        assert f"\nprocess_{name} " in body, name
     status, kind, body = get(port, "/metrics", Accept="application/openmetrics-text")
     assert kind.startswith("application/openmetrics-text")
     assert body.endswith("# EOF\n")
@@ -161,10 +164,10 @@ def test_malformed_requests_harm_nobody(port: int, junk: bytes) -> None:
     assert get(port, "/-/healthy")[0] == 200
 
 
-def test_address_in_use_is_a_host_error(start: Start) -> None:
+def test_address_in_use_may_be_free_later(start: Start) -> None:
     """If this fails, a second daemon ends in a traceback."""
     board, port = start()
-    with pytest.raises(HostError, match=str(port)):
+    with pytest.raises(TransientError, match=str(port)):
         WebServer([("127.0.0.1", port)], board, WebConfig(""), 1)
 
 
@@ -344,3 +347,43 @@ def test_only_a_certificate_that_is_asked_for_makes_a_client_known(certificates:
     config.write_text(server)
     assert not WebConfig(str(config)).access().guarded
     assert not WebConfig("").access().guarded
+
+
+def test_only_clients_of_the_allowed_names_are_served(start: Start, certificates: Path) -> None:
+    """If this fails, client_allowed_sans restricts nobody."""
+    config = certificates / "sans.yml"
+    common = (
+        "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+        "  client_ca_file: client.crt\n"
+    )
+    config.write_text(f"{common}  client_auth_type: RequireAndVerifyClientCert\n"
+                      "  client_allowed_sans: [localhost]\n")  # fmt: skip
+    _, port = start(str(config))
+    assert get_tls(port, certificates, "client") == 200
+    config.write_text(config.read_text().replace("[localhost]", "[other.test]"))
+    with pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)):
+        get_tls(port, certificates, "client")
+    config.write_text(f"{common}  client_auth_type: VerifyClientCertIfGiven\n"
+                      "  client_allowed_sans: [localhost]\n")  # fmt: skip
+    with pytest.raises(UsageError, match="needs client certificates"):
+        WebConfig(str(config))
+
+
+def test_versions_of_tls(start: Start, certificates: Path) -> None:
+    """If this fails, max_version is taken and does nothing, or the pair contradicts itself."""
+    config = certificates / "versions.yml"
+    common = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+    config.write_text(f"{common}  max_version: TLS12\n")
+    _, port = start(str(config))
+    for version, good in ((ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, False)):
+        context = ssl.create_default_context(cafile=str(certificates / "server.crt"))
+        context.minimum_version = context.maximum_version = version
+        with socket.create_connection(("localhost", port)) as plain:
+            if good:
+                context.wrap_socket(plain, server_hostname="localhost").close()
+            else:
+                with pytest.raises(ssl.SSLError):
+                    context.wrap_socket(plain, server_hostname="localhost")
+    config.write_text(f"{common}  min_version: TLS13\n  max_version: TLS12\n")
+    with pytest.raises(UsageError, match="above max_version"):
+        WebConfig(str(config))

@@ -19,6 +19,7 @@ def test_textfile_is_whole_or_old(tmp_path: Path) -> None:
     assert path.name == "ghesrace.prom"
     assert path.stat().st_mode & 0o777 == 0o644
     assert b"ghesrace_findings_total" in path.read_bytes()
+    assert b"\nprocess_" not in path.read_bytes(), "node_exporter has its own, and drops both"
     assert [p.name for p in tmp_path.iterdir()] == ["ghesrace.prom"]
     with pytest.raises(HostError, match="another folder"):
         textfile.write(tmp_path / "none", shown)
@@ -27,7 +28,7 @@ def test_textfile_is_whole_or_old(tmp_path: Path) -> None:
 def test_one_shot_capture_as_a_textfile(tmp_path: Path) -> None:
     """If this fails, a cron job's capture leaves no metric, or looks like a living daemon."""
     text = textfile.once(tmp_path, racing(), "ftrace").read_text()
-    assert 'ghesrace_findings_total{pattern="stale",severity="observed"} 5.0' in text
+    assert 'ghesrace_findings_total{certainty="observed",pattern="stale"} 5.0' in text
     assert "ghesrace_watching 0.0" in text
     assert "ghesrace_recorder" not in text
     assert [p.name for p in tmp_path.iterdir()] == ["ghesrace_capture.prom"]

@@ -3,8 +3,10 @@
 share.
 
 exporter-toolkit describes the format in docs/web-configuration.md. `tls_server_config` (cert_file,
-key_file, client_ca_file, client_auth_type, min_version) and `basic_auth_users` (name: bcrypt) are
-taken. Any other key is refused, so that nobody believes in a protection that is not there.
+key_file, client_ca_file, client_auth_type, client_allowed_sans, min_version, max_version) and
+`basic_auth_users` (name: bcrypt) are taken. What only says how a connection is preferred to be made
+(http2, preferences of ciphers and curves) is ignored, and that is told. Any other key is refused,
+so that nobody believes in a protection that is not there.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import binascii
 import difflib
 import hashlib
 import hmac
+import ipaddress
 import os
 import ssl
 from collections.abc import Mapping
@@ -26,8 +29,16 @@ import yaml
 
 from ghesrace.errors import UsageError
 
-_TLS_KEYS = ("cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version")
-_TOP_KEYS = ("tls_server_config", "basic_auth_users")
+_TLS_KEYS = (
+    *("cert_file", "key_file", "client_ca_file", "client_auth_type", "client_allowed_sans"),
+    *("min_version", "max_version", "prefer_server_cipher_suites", "curve_preferences"),
+)
+_HTTP_KEYS = ("http2",)
+_TOP_KEYS = ("tls_server_config", "http_server_config", "basic_auth_users")
+_IGNORED = {
+    "http_server_config": ("http2",),
+    "tls_server_config": ("prefer_server_cipher_suites", "curve_preferences"),
+}
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 # These are the values of Go's crypto/tls.ClientAuthType for which Python's ssl can do the same.
 _CLIENT_AUTH = {
@@ -36,6 +47,8 @@ _CLIENT_AUTH = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
+_NO_TEXT = ("client_allowed_sans", "prefer_server_cipher_suites", "curve_preferences")
+_SANS = ("DNS", "IP Address", "URI", "email")
 # A user who does not exist is compared with this hash, so that the time tells nothing.
 _NOBODY = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8eYyFdLdlEQmIhqoLJDGrVJoyKv4LG"
 _CACHED = 64
@@ -44,7 +57,8 @@ _CACHED = 64
 @dataclass(slots=True)
 class Access:
     """This says who may read the metrics. `tls` is None for plain HTTP, and `users` maps names to
-    bcrypt hashes; without users everybody may.
+    bcrypt hashes; without users everybody may. If there are `sans`, a client's certificate must
+    have one of them as a subject's alternative name. `ignored` says what of the file has no effect.
 
     >>> Access().allowed(None)
     True
@@ -52,6 +66,8 @@ class Access:
 
     tls: ssl.SSLContext | None = None
     users: Mapping[str, bytes] = field(default_factory=dict)
+    sans: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
     _known: dict[bytes, None] = field(default_factory=dict)
     _key: bytes = field(default_factory=lambda: os.urandom(32))
 
@@ -60,6 +76,18 @@ class Access:
         """This is true if every client is known: by a password, or by a certificate."""
         known = self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
         return bool(self.users) or known
+
+    def named(self, certificate: Mapping[str, Any] | None) -> bool:
+        """Return whether a client's *certificate*, as SSLSocket.getpeercert() has it, has one of
+        the names that are allowed.
+
+        >>> Access(sans=frozenset({"a.test"})).named({"subjectAltName": (("DNS", "b.test"),)})
+        False
+        """
+        if not self.sans:
+            return True
+        names = (certificate or {}).get("subjectAltName", ())
+        return any(_plain(name) in self.sans for kind, name in names if kind in _SANS)
 
     def allowed(self, header: str | None) -> bool:
         """Return whether the Authorization *header* names a user with the right password.
@@ -83,6 +111,14 @@ class Access:
             if len(self._known) > _CACHED:
                 self._known.pop(next(iter(self._known)), None)
         return good
+
+
+def _plain(name: str) -> str:
+    """Return *name*; of an IP address, the form that all of its spellings have."""
+    try:
+        return str(ipaddress.ip_address(name.strip()))
+    except ValueError:
+        return name
 
 
 def _credentials(header: str | None) -> tuple[str, bytes]:
@@ -119,8 +155,32 @@ def load(path: Path) -> Access:
     _known(data, _TOP_KEYS, path, "")
     tls = _mapping(data.get("tls_server_config") or {}, path, "tls_server_config")
     _known(tls, _TLS_KEYS, path, "tls_server_config.")
+    http = _mapping(data.get("http_server_config") or {}, path, "http_server_config")
+    _known(http, _HTTP_KEYS, path, "http_server_config.")
     users = _mapping(data.get("basic_auth_users") or {}, path, "basic_auth_users")
-    return Access(_context(tls, path) if tls else None, _users(users, path))
+    ignored = tuple(
+        f"{path}: {section}.{key} has no effect here"
+        for section, keys in _IGNORED.items()
+        for key in keys
+        if key in (data.get(section) or {})
+    )
+    texts = {key: value for key, value in tls.items() if key not in _NO_TEXT}
+    context = _context(texts, path) if tls else None
+    return Access(context, _users(users, path), _sans(tls, context, path), ignored)
+
+
+def _sans(tls: dict[str, Any], context: ssl.SSLContext | None, path: Path) -> frozenset[str]:
+    given = tls.get("client_allowed_sans") or []
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise UsageError(
+            f"{path}: tls_server_config.client_allowed_sans is no list of names", "quote them"
+        )
+    if given and (context is None or context.verify_mode is not ssl.CERT_REQUIRED):
+        raise UsageError(
+            f"{path}: tls_server_config.client_allowed_sans needs client certificates",
+            "set client_auth_type: RequireAndVerifyClientCert",
+        )
+    return frozenset(map(_plain, given))
 
 
 def _mapping(value: Any, path: Path, what: str) -> dict[str, Any]:
@@ -166,12 +226,10 @@ def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
             f"{path}: tls_server_config.client_auth_type {mode!r} is not supported",
             f"use one of {', '.join(filter(None, _CLIENT_AUTH))}",
         )
-    version = tls.get("min_version", "TLS12")
-    if version not in _VERSIONS:
-        raise UsageError(
-            f"{path}: tls_server_config.min_version {version!r} is not supported",
-            f"use one of {', '.join(_VERSIONS)}",
-        )
+    least = _version(tls, "min_version", "TLS12", path)
+    most = _version(tls, "max_version", "TLS13", path)
+    if least > most:
+        raise UsageError(f"{path}: tls_server_config.min_version is above max_version", "swap them")
     # As in exporter-toolkit, paths in the file are relative to the file's own folder.
     files = {k: path.parent / v for k, v in tls.items() if k.endswith("_file") and v}
     if "cert_file" not in files or "key_file" not in files:
@@ -183,7 +241,7 @@ def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
             "give both or neither",
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[version]
+    context.minimum_version, context.maximum_version = least, most
     try:
         context.load_cert_chain(files["cert_file"], files["key_file"])
         if authority is not None:
@@ -194,6 +252,16 @@ def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
         ) from error
     context.verify_mode = _CLIENT_AUTH[mode]
     return context
+
+
+def _version(tls: dict[str, Any], key: str, default: str, path: Path) -> ssl.TLSVersion:
+    version = tls.get(key) or default
+    if version not in _VERSIONS:
+        raise UsageError(
+            f"{path}: tls_server_config.{key} {version!r} is not supported",
+            f"use one of {', '.join(_VERSIONS)}",
+        )
+    return _VERSIONS[version]
 
 
 class WebConfig:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import psutil
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.samples import Exemplar, Sample
 
 from ghesrace import __version__
@@ -32,6 +32,7 @@ from ghesrace.service.watch import Watch
 from ghesrace.unknowns import UNKNOWNS
 
 PREFIX = "ghesrace_"
+_MOST_REASON = 200  # characters
 REASONS = ("not-checked", "no-traffic", "truncated", "probe-failed", "losses", "uncertain", "other")
 SEVERITIES = ("observed", "predicted")
 CODES = (
@@ -46,6 +47,11 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "source_info": ("gauge", "Where events come from; always 1.", ("backend", "clock")),
     "state": ("gauge", "1 for the step that the daemon is in.", ("state",)),
     "watching": ("gauge", "1 while probes are attached and batches go through the engine.", ()),
+    "supported": (
+        "gauge",
+        "0 where this host can't be traced, and why; then nothing is watched.",
+        ("reason",),
+    ),
     "start_timestamp_seconds": ("gauge", "When the daemon started.", ()),
     "heartbeat_timestamp_seconds": (
         "gauge",
@@ -68,9 +74,9 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "findings": (
         "counter",
         "Times that a race pattern was observed or predicted; the exemplar names a capture.",
-        ("pattern", "severity"),
+        ("pattern", "certainty"),
     ),
-    "distinct_findings": ("gauge", "Findings that differ.", ("pattern", "severity")),
+    "distinct_findings": ("gauge", "Findings that differ.", ("pattern", "certainty")),
     "pattern_checked": ("gauge", "1 if the plan has what the pattern needs.", ("pattern",)),
     "window_verdict": ("gauge", "1 for the verdict of the running window.", ("verdict",)),
     "window_reason": ("gauge", "1 for what keeps the running window from clean.", ("reason",)),
@@ -231,34 +237,54 @@ class Published:
 
 
 def publish(
-    watch: Watch,
+    watch: Watch | None,
     health: Health,
     recorder: FlightRecorder | None = None,
     exemplars: Exemplars | None = None,
     *,
     per_cpu: bool = False,
 ) -> Published:
-    """Return all metrics as of now. Call it in the thread that feeds the watch, because nothing
-    here is locked.
+    """Return all metrics as of now: only the daemon's own without a *watch*, where nothing can be
+    watched. Call it in the thread that feeds the watch, because nothing here is locked.
 
     >>> published = publish(Watch(Plan("x86_64", "6.12", (), ()), 3600.0), Health())
     >>> next(published.collect()).name
     'ghesrace_build_info'
     """
     out = _Families()
-    unix = _unix_of(watch.plan)
-    _identity(out, watch.plan, health)
+    _identity(out, health)
+    if watch is None:
+        out.add("kernel_info", 1, platform.release(), platform.machine())
+        _daemon(out, health)
+        return Published(list(out.made.values()))
+    plan, unix = watch.plan, _unix_of(watch.plan)
+    out.add("kernel_info", 1, plan.release, plan.arch)
+    out.add("source_info", 1, health.backend, plan.clock)
+    out.add("heartbeat_timestamp_seconds", health.heartbeat)
     _watched(out, watch, exemplars or Exemplars(), unix)
     _verdict(out, watch, unix)
     _coverage(out, watch, health, unix)
     if recorder is not None:
         _recorder(out, recorder)
-    _costs(out, watch, health)
+    _stages(out, watch, health)
+    _daemon(out, health)
     if per_cpu:
         for cpu in sorted(set(watch.plan.cpus) | set(watch.tally.cpu_events)):
             out.add("cpu_events", watch.tally.cpu_events.get(cpu, 0), cpu)
             out.add("cpu_lost_events", watch.tally.cpu_lost.get(cpu, 0), cpu)
     return Published(list(out.made.values()))
+
+
+def standard() -> list[Metric]:
+    """Return the process metrics that every Prometheus client has, without our prefix, as of now:
+    process_cpu_seconds_total, process_resident_memory_bytes, process_open_fds and so on.
+
+    They are for /metrics alone: in a textfile they would collide with node_exporter's own.
+
+    >>> "process_start_time_seconds" in [family.name for family in standard()]
+    True
+    """
+    return list(ProcessCollector(registry=CollectorRegistry()).collect())
 
 
 def _unix_of(plan: Plan) -> Callable[[int], float]:
@@ -267,14 +293,12 @@ def _unix_of(plan: Plan) -> Callable[[int], float]:
     return lambda ns: ns / 1e9 + now if ns else 0.0
 
 
-def _identity(out: _Families, plan: Plan, health: Health) -> None:
+def _identity(out: _Families, health: Health) -> None:
     out.add("build_info", 1, __version__, platform.python_version())
-    out.add("kernel_info", 1, plan.release, plan.arch)
-    out.add("source_info", 1, health.backend, plan.clock)
+    out.add("supported", not health.unsupported, health.unsupported[:_MOST_REASON])
     out.one_of("state", health.state, HealthState)
     out.add("watching", health.state is HealthState.WATCHING)
     out.add("start_timestamp_seconds", health.started)
-    out.add("heartbeat_timestamp_seconds", health.heartbeat)
 
 
 def _watched(
@@ -369,7 +393,7 @@ def _recorder(out: _Families, recorder: FlightRecorder) -> None:
     out.add("recorder_memory_bytes", recorder.memory.bytes)
 
 
-def _costs(out: _Families, watch: Watch, health: Health) -> None:
+def _stages(out: _Families, watch: Watch, health: Health) -> None:
     stages = {
         "source": health.cpu_source,
         "check": watch.cpu.check,
@@ -381,6 +405,9 @@ def _costs(out: _Families, watch: Watch, health: Health) -> None:
     }
     for stage, seconds in stages.items():
         out.add("stage_cpu_seconds", seconds, stage)
+
+
+def _daemon(out: _Families, health: Health) -> None:
     process = psutil.Process()
     with process.oneshot():
         times = process.cpu_times()

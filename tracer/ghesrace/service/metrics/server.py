@@ -24,12 +24,12 @@ from urllib.parse import unquote, urlsplit
 from prometheus_client.exposition import choose_encoder
 
 from ghesrace import __version__
-from ghesrace.errors import HostError
+from ghesrace.errors import TransientError
 from ghesrace.render.live import Told, plain_page
 
 from .access import WebConfig
 from .captures import REFUSED, Busy, Captures, TooBig
-from .families import CODES, Published
+from .families import CODES, Published, standard
 
 _PATIENCE_S = 10.0
 _TEXT = "text/plain; charset=utf-8"
@@ -77,7 +77,8 @@ class Bulletin:
         encoder, kind = choose_encoder(accept)
         with self.lock:
             if kind not in page.encoded:
-                page.encoded[kind] = encoder(page.published.registry)
+                shown = Published([*page.published.families, *standard()])
+                page.encoded[kind] = encoder(shown.registry)
             return page.encoded[kind], kind
 
     def people(self, guarded: bool) -> tuple[bytes, str]:
@@ -230,11 +231,13 @@ class _Listener(ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection, in its own thread."""
         try:
-            tls = self.web.access().tls
+            access = self.web.access()
             request.settimeout(_PATIENCE_S)
             # The handshake is done in this thread, so that a slow one blocks nobody else.
-            if tls is not None:
-                request = tls.wrap_socket(request, server_side=True)
+            if access.tls is not None:
+                request = access.tls.wrap_socket(request, server_side=True)
+                if not access.named(request.getpeercert()):
+                    raise ssl.SSLError("the client's certificate has another name")
             super().process_request_thread(request, client_address)
         except (OSError, ssl.SSLError, ValueError):
             self.shutdown_request(request)
@@ -247,8 +250,10 @@ class _Listener(ThreadingHTTPServer):
 
 
 class WebServer:
-    """A web server listens on all *addresses* (host, port) until `close`, and serves at most so
-    many *connections* at once. Raises HostError if it can't listen.
+    """A web server listens on all *addresses* (host, port) until `close`. Once `serve` was called
+    it serves at most so many *connections* at once; before that it has no thread, and clients wait.
+    Raises TransientError if it can't listen, as long as another has the port, or this host has not
+    got the address yet.
 
     >>> board = Bulletin(healthy=lambda: (True, "watching"), ready=lambda: (True, "watching"))
     >>> server = WebServer([("127.0.0.1", 0)], board, WebConfig(""), connections=4)
@@ -261,18 +266,24 @@ class WebServer:
         self, addresses: list[tuple[str, int]], board: Bulletin, web: WebConfig, connections: int
     ) -> None:
         self._listeners: list[_Listener] = []
+        self._serving = False
         slots = threading.Semaphore(connections)
         for address in addresses:
             try:
                 listener = _Listener(address, board, web, slots)
             except OSError as error:
                 self.close()
-                raise HostError(
+                raise TransientError(
                     f"can't listen on {address[0] or '*'}:{address[1]}: {error.strerror}",
                     "choose another address with web.listen",
                 ) from error
             self._listeners.append(listener)
+
+    def serve(self) -> None:
+        """Answer from now on, in threads. Call it once."""
+        for listener in self._listeners:
             threading.Thread(target=listener.serve_forever, daemon=True).start()
+        self._serving = True
 
     @property
     def ports(self) -> list[int]:
@@ -288,7 +299,8 @@ class WebServer:
     def close(self) -> None:
         """Stop listening. A second call does nothing."""
         for listener in self._listeners:
-            listener.shutdown()
+            if self._serving:
+                listener.shutdown()
             listener.server_close()
         self._listeners.clear()
 
