@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the Grafana dashboards: python -m dashboards.build.
+"""Write the Grafana dashboards, and the rules that the mixin makes: python -m dashboards.build.
 
-A unit test fails if the JSON files are not what this module makes.
+A unit test fails if the files are not what this module makes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from .panels import FLEET, HOST, Panel
 
 GRAFANA = Path(__file__).parent / "grafana"
+PROMETHEUS = Path(__file__).parent / "prometheus"
 SELECTOR = 'job=~"$job",instance=~"$instance"'
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 VERDICTS = {
@@ -59,7 +60,8 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
     ]
     links = []
     if panel.runbook:
-        url = "http://${instance:raw}/runbooks/" + panel.runbook
+        # Of the series that was clicked on: with "All" chosen there is no one instance.
+        url = "http://${__field.labels.instance}/runbooks/" + panel.runbook
         links.append({"title": "Runbook", "url": url, "targetBlank": True})
     overrides = [
         {
@@ -178,6 +180,48 @@ def text(model: dict[str, Any]) -> str:
     return json.dumps(model, indent=1, sort_keys=True) + "\n"
 
 
+_HEAD = """\
+# SPDX-License-Identifier: Apache-2.0
+# Recording and alert rules for ghesrace: mixin.libsonnet with its defaults, written by
+# `python -m dashboards.build`. Tested by rules_test.yml:
+#   promtool test rules rules_test.yml
+"""
+
+
+def rules(config: str = "{}") -> str:
+    """Return the mixin's rules as Prometheus reads them, with what *config* (Jsonnet) sets.
+
+    rules("{ job: 'ras', runbookUrl: 'https://wiki.example/ghesrace/%s' }")
+    """
+    import _jsonnet  # It is needed here alone; whoever uses what is rendered has it not.
+    import yaml
+
+    snippet = (
+        f"local m = (import 'mixin.libsonnet') + {{ _config+:: {config} }}; "
+        "{ groups: m.prometheusRules.groups + m.prometheusAlerts.groups }"
+    )
+    made = _jsonnet.evaluate_snippet("rules", snippet, jpathdir=[str(PROMETHEUS)])
+    order = ("record", "alert", "expr", "for", "labels", "annotations")
+    groups = [
+        {
+            "name": group["name"],
+            "rules": [{key: rule[key] for key in order if key in rule} for rule in group["rules"]],
+        }
+        for group in json.loads(made)["groups"]
+    ]
+
+    class Dumper(yaml.SafeDumper):
+        """It writes texts of many lines as they are read."""
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+
+    Dumper.add_representer(str, text)
+    return _HEAD + yaml.dump({"groups": groups}, Dumper=Dumper, sort_keys=False, width=100)
+
+
 if __name__ == "__main__":
+    (PROMETHEUS / "rules.yml").write_text(rules())
     for name, model in build().items():
         (GRAFANA / name).write_text(text(model))

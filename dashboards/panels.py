@@ -69,9 +69,9 @@ FLEET = [
         "there means nothing.",
         "none",
         {
-            "{{instance}}": "(ghesrace_probe_points_failed{SEL} > 0) or "
-            "(ghesrace_probe_points_attached{SEL} == 0) or "
-            "(time() - ghesrace_heartbeat_timestamp_seconds{SEL} > 60)"
+            "{{instance}}": '(ghesrace_probe_points_failed{SEL,mode!="capture"} > 0) or '
+            '(ghesrace_probe_points_attached{SEL,mode!="capture"} == 0) or '
+            '(time() - ghesrace_heartbeat_timestamp_seconds{SEL,mode!="capture"} > 60)'
         },
         "stat",
         8,
@@ -107,7 +107,7 @@ FLEET = [
         "Daemons",
         "1 while it watches.",
         "bool_on_off",
-        {"{{instance}}": "ghesrace_watching{SEL}"},
+        {"{{instance}}": 'ghesrace_watching{SEL,mode!="capture"}'},
         runbook="down",
     ),
     Panel(

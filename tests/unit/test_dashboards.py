@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from dashboards.build import GRAFANA, build, text
+from dashboards.build import rules as rendered
 from ghesrace.service.metrics.families import PREFIX, TABLE
 from tests.build.paths import REPO
 
@@ -98,7 +99,7 @@ def test_every_metric_is_on_a_dashboard() -> None:
 def test_labels_in_queries_exist() -> None:
     """If this fails, a `by` or a matcher names a label that no series has."""
     known = {label for _, _, labels in TABLE.values() for label in labels}
-    known |= {"job", "instance", "le"}
+    known |= {"job", "instance", "le", "mode"}
     for expr in (*dashboard_queries(), *rule_queries()):
         for clause in re.findall(r"\b(?:by|on) \(([^)]*)\)", expr):
             assert {label.strip() for label in clause.split(",")} <= known, expr
@@ -127,6 +128,44 @@ def test_json_is_what_the_tables_say() -> None:
     for name, model in build().items():
         assert (GRAFANA / name).read_text() == text(model)
     assert {p.name for p in GRAFANA.glob("*.json")} == set(build())
+
+
+def test_rules_are_what_the_mixin_says() -> None:
+    """If this fails, somebody edited rules.yml, or forgot `python -m dashboards.build`."""
+    assert (PROMETHEUS / "rules.yml").read_text() == rendered()
+
+
+def test_a_site_sets_what_differs_in_the_mixin() -> None:
+    """If this fails, a key of _config does nothing, and a site edits what is rendered."""
+    config = """{ selector: 'cluster="a"', job: 'ras', runbookUrl: 'https://wiki.test/%s',
+      raceWindow: '7m', newSeconds: 7, blindSeconds: 7, blindFor: '7m', downFor: '7m',
+      losingFor: '7m', harmlessLosses: 'none', clockUncertainSeconds: '7', restartsPerHour: 7 }"""
+    made = yaml.safe_load(rendered(config))["groups"]
+    shipped = {str(rule): rule for group in groups() for rule in group["rules"]}
+    for group in made:
+        for rule in group["rules"]:
+            assert str(rule) not in shipped
+            assert set(re.findall(r"(?:ghesrace_\w+|up)(?=[\[ )>=<]|$)", rule["expr"])) == set()
+            assert rule["expr"].count('cluster="a"') >= 1
+            for link in [rule["annotations"]["runbook_url"]] if "alert" in rule else []:
+                assert link.startswith("https://wiki.test/")
+    by_name = {rule.get("alert", rule.get("record")): rule for g in made for rule in g["rules"]}
+    assert by_name["GhesraceDown"]["expr"] == 'up{cluster="a",job="ras"} == 0'
+    assert 'cause!~"none"' in by_name["GhesraceLosingEvents"]["expr"]
+    assert {by_name[f"Ghesrace{n}"]["for"] for n in ("Blind", "Down", "LosingEvents")} == {"7m"}
+    assert "[7m]" in by_name["GhesraceRaceObserved"]["expr"]
+    assert "> 7" in by_name["GhesraceBlind"]["expr"]
+    assert "> 7" in by_name["GhesraceClockUncertain"]["expr"]
+    assert "> 7" in by_name["GhesraceRestarting"]["expr"]
+
+
+def test_every_alert_names_its_host() -> None:
+    """If this fails, somebody is woken up by an alert of no host."""
+    for alert in rules("alert"):
+        assert "{{ $labels.instance }}" in alert["annotations"]["summary"]
+        assert "absent(" not in alert["expr"]
+        for grouped in re.findall(r"sum by \(([^)]*)\)", alert["expr"]):
+            assert "instance" in grouped
 
 
 @pytest.mark.parametrize("panel", PANELS)

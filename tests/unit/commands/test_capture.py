@@ -53,9 +53,10 @@ def test_capture_leaves_metrics(
     text = (tmp_path / "ghesrace_capture.prom").read_text()
     count = told["patterns"]["stale"]["observed"]
     assert count > 0
-    assert f'ghesrace_findings_total{{certainty="observed",pattern="stale"}} {count}.0' in text
-    assert 'ghesrace_window_verdict{verdict="race-observed"} 1.0' in text
-    assert "ghesrace_watching 0.0" in text
+    labels = 'certainty="observed",mode="capture",pattern="stale"'
+    assert f"ghesrace_findings_total{{{labels}}} {count}.0" in text
+    assert 'ghesrace_window_verdict{mode="capture",verdict="race-observed"} 1.0' in text
+    assert 'ghesrace_watching{mode="capture"} 0.0' in text
 
 
 def test_capture_asks_for_the_textfiles_folder_first(host: None, tmp_path: Path) -> None:

@@ -28,7 +28,11 @@ def test_textfile_is_whole_or_old(tmp_path: Path) -> None:
 def test_one_shot_capture_as_a_textfile(tmp_path: Path) -> None:
     """If this fails, a cron job's capture leaves no metric, or looks like a living daemon."""
     text = textfile.once(tmp_path, racing(), "ftrace").read_text()
-    assert 'ghesrace_findings_total{certainty="observed",pattern="stale"} 5.0' in text
-    assert "ghesrace_watching 0.0" in text
+    found = 'ghesrace_findings_total{certainty="observed",mode="capture",pattern="stale"} 5.0'
+    assert found in text
+    assert 'ghesrace_watching{mode="capture"} 0.0' in text
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    assert samples
+    assert all('mode="capture"' in line for line in samples), "it collides with a daemon's file"
     assert "ghesrace_recorder" not in text
     assert [p.name for p in tmp_path.iterdir()] == ["ghesrace_capture.prom"]

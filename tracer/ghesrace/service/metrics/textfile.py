@@ -24,7 +24,9 @@ def once(directory: Path, watch: Watch, backend: str) -> Path:
     """Write what a capture that is over found, for `capture --textfile`, and return the file's
     path. *watch* was fed with the capture, and *backend* recorded it.
 
-    `ghesrace_watching` is 0 in the file. Raises HostError if the folder can't be written.
+    `ghesrace_watching` is 0 in the file, and every series is labelled mode="capture": so it does
+    not collide with a daemon's file in the same folder, and no alert takes a capture that is over
+    for a daemon that is blind. Raises HostError if the folder can't be written.
 
     >>> import tempfile
     >>> from ghesrace.plan import Plan
@@ -34,7 +36,13 @@ def once(directory: Path, watch: Watch, backend: str) -> Path:
     """
     watch.finish()
     watch.look(now=True)
-    return write(directory, publish(watch, Health(HealthState.STOPPING, backend)), ONCE)
+    shown = publish(watch, Health(HealthState.STOPPING, backend))
+    for family in shown.families:
+        family.samples = [
+            sample._replace(labels={**sample.labels, "mode": "capture"})
+            for sample in family.samples
+        ]
+    return write(directory, shown, ONCE)
 
 
 def write(directory: Path, published: Published, name: str = NAME) -> Path:
