@@ -193,7 +193,8 @@ def rules(config: str = "{}") -> str:
 
     rules("{ job: 'ras', runbookUrl: 'https://wiki.example/ghesrace/%s' }")
     """
-    import _jsonnet  # It is needed here alone; whoever uses what is rendered has it not.
+    # It is needed here alone; whoever uses what is rendered has it not.
+    import _jsonnet  # type: ignore[import-not-found,import-untyped,unused-ignore]
     import yaml
 
     snippet = (
