@@ -6,6 +6,7 @@ The package comes from `make deb`, which `make test` runs before; the guest has 
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
 from dashboards.build import build
@@ -265,6 +267,79 @@ def test_code_that_can_not_be_read_is_told(box: Box) -> None:
         box.run("systemctl", "stop", "ghesrace")
         file.unlink()
         box.do("systemctl", "daemon-reload")
+
+
+@pytest.fixture
+def configured(box: Box) -> Iterator[Path]:
+    """The configuration; it is as it was when the test ends."""
+    file = Path("/etc/ghesrace/ghesrace.toml")
+    try:
+        yield file
+    finally:
+        box.run("systemctl", "stop", "ghesrace")
+        file.write_text(CONFIG)
+
+
+def test_the_page_shows_the_race_and_known_clients_get_its_evidence(
+    configured: Path, daemon: Box, share: Path
+) -> None:
+    """If this fails, an operator sees no race where there is one, or can't fetch what shows it, or
+    everybody can."""
+    race()
+    until(lambda: metric("ghesrace_recorder_captures_total") >= 1, 60, "a capture")
+    page = until(lambda: "race-observed" in (text := get(f"{DAEMON}/")) and text, 30, "the page")
+    (share / "page.html").write_text(page)
+    assert 'class="dot access"' in page, "no picture"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        get(f"{DAEMON}/captures")
+    assert refused.value.code == 403
+    web = Path("/etc/ghesrace/web.yml")
+    web.write_text(
+        f"basic_auth_users: {{eve: '{bcrypt.hashpw(b'right', bcrypt.gensalt(4)).decode()}'}}"
+    )
+    configured.write_text(f'{CONFIG}[web]\nconfig_file = "{web}"\n')
+    daemon.do("systemctl", "reload", "ghesrace")
+
+    def known(path: str) -> bytes:
+        token = base64.b64encode(b"eve:right").decode()
+        asked = urllib.request.Request(
+            f"{DAEMON}{path}", headers={"Authorization": f"Basic {token}"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return bytes(answer.read())
+
+    def denied() -> bool:
+        try:
+            return not get(f"{DAEMON}/captures")
+        except urllib.error.HTTPError as error:
+            return error.code == 401
+
+    until(denied, 30, "the password is asked for")
+    name = known("/captures").decode().split()[0]
+    file = share / f"fetched-{name}"
+    file.write_bytes(known(f"/captures/{name}"))
+    assert file.read_bytes() == (CAPTURES / name).read_bytes()
+    (share / "known.html").write_bytes(known("/"))
+    check = [sys.executable, "-m", "ghesrace", "check", str(file)]
+    assert subprocess.run(check, capture_output=True).returncode == 1
+
+
+def test_an_address_that_comes_later(configured: Path, box: Box) -> None:
+    """If this fails, a host whose network is slow at boot stays unwatched until somebody comes."""
+    configured.write_text(f'{CONFIG}[web]\nlisten = ["127.0.0.1:10049", "192.0.2.9:10049"]\n')
+    box.run("systemctl", "reset-failed", "ghesrace")
+    box.do("systemctl", "start", "--no-block", "ghesrace")
+
+    def status() -> str:
+        return box.do("systemctl", "show", "-P", "StatusText", "ghesrace")
+
+    until(lambda: "trying again" in status(), 60, "it waits")
+    box.do("ip", "address", "add", "192.0.2.9/32", "dev", "lo")
+    try:
+        until(ready, 120, "ready")
+        assert box.do("systemctl", "show", "-P", "NRestarts", "ghesrace").strip() == "0"
+    finally:
+        box.do("ip", "address", "del", "192.0.2.9/32", "dev", "lo")
 
 
 @pytest.fixture(params=["bpf", "ftrace"])
