@@ -30,15 +30,16 @@ class Panel:
     runbook: str = ""
 
 
-def findings(by: str) -> dict[str, str]:
-    """Return the query for the increase of findings, summed *by* these labels.
+def findings(by: str, most: int = 0) -> dict[str, str]:
+    """Return the query for the increase of findings, summed *by* these labels; with *most*, of no
+    more series than that.
 
     >>> list(findings("pattern"))
     ['{{instance}} {{pattern}} {{certainty}}']
     """
+    query = f"sum by ({by}) (increase(ghesrace_findings_total{{SEL}}[$__rate_interval]))"
     return {
-        "{{instance}} {{pattern}} {{certainty}}": f"sum by ({by}) "
-        "(increase(ghesrace_findings_total{SEL}[$__rate_interval]))"
+        "{{instance}} {{pattern}} {{certainty}}": f"topk({most}, {query} > 0)" if most else query
     }
 
 
@@ -79,18 +80,18 @@ FLEET = [
     ),
     Panel(
         "Findings",
-        "By host, pattern and certainty. Exemplars name the capture.",
+        "The ten hosts, patterns and certainties with most. Exemplars name the capture.",
         "none",
-        findings("job, instance, pattern, certainty"),
+        findings("job, instance, pattern, certainty", most=10),
         runbook="race-observed",
     ),
     Panel(
         "Lost events",
-        "Known to be lost, by cause.",
+        "Known to be lost, by cause: the ten hosts that lose most.",
         "eps",
         {
-            "{{instance}} {{cause}}": "sum by (job, instance, cause) (rate("
-            "ghesrace_lost_events_total{SEL}[$__rate_interval])) > 0"
+            "{{instance}} {{cause}}": "topk(10, sum by (job, instance, cause) (rate("
+            "ghesrace_lost_events_total{SEL}[$__rate_interval])) > 0)"
         },
         runbook="losing-events",
     ),
@@ -104,32 +105,35 @@ FLEET = [
         },
     ),
     Panel(
-        "Daemons",
-        "1 while it watches.",
-        "bool_on_off",
-        {"{{instance}}": 'ghesrace_watching{SEL,mode!="capture"}'},
+        "Daemons that don't watch",
+        "Starting, stopping, or on a host that can't be traced. None is what you want.",
+        "none",
+        {"{{instance}}": 'ghesrace_watching{SEL,mode!="capture"} == 0'},
+        "table",
         runbook="down",
     ),
     Panel(
         "Started",
-        "When each daemon started: a step is a restart.",
+        "The ten daemons that started last.",
         "dateTimeFromNow",
-        {"{{instance}}": "ghesrace_start_timestamp_seconds{SEL} * 1000"},
-        "stat",
+        {"{{instance}}": "topk(10, ghesrace_start_timestamp_seconds{SEL}) * 1000"},
+        "table",
         runbook="restarting",
     ),
     Panel(
-        "Recorders",
-        "0: a host can't keep evidence.",
-        "bool_on_off",
-        {"{{instance}}": "ghesrace_recorder_healthy{SEL}"},
+        "Recorders that fail",
+        "These hosts can't keep evidence.",
+        "none",
+        {"{{instance}}": "ghesrace_recorder_healthy{SEL} == 0"},
+        "table",
         runbook="recorder-failing",
     ),
     Panel(
         "Missing probe points",
         "What the kernels do not offer.",
         "none",
-        {"{{instance}}": "ghesrace_probe_points_missing{SEL}"},
+        {"{{instance}}": "ghesrace_probe_points_missing{SEL} > 0"},
+        "table",
         runbook="coverage-missing",
     ),
     Panel(
@@ -142,18 +146,20 @@ FLEET = [
     ),
     Panel(
         "Versions",
-        "ghesrace and its Python, by host.",
+        "Hosts by version of ghesrace and its Python.",
         "none",
-        {"{{instance}} {{version}} {{python}}": "ghesrace_build_info{SEL}"},
+        {
+            "{{version}} {{python}}": "count by (version, python) (ghesrace_build_info{SEL})",
+        },
         "table",
     ),
     Panel(
         "Kernels",
-        "What is watched, and by which backend.",
+        "Hosts by kernel, and by backend.",
         "none",
         {
-            "{{instance}} {{release}}": "ghesrace_kernel_info{SEL}",
-            "{{instance}} {{backend}}": "ghesrace_source_info{SEL}",
+            "{{release}} {{arch}}": "count by (release, arch) (ghesrace_kernel_info{SEL})",
+            "{{backend}} {{clock}}": "count by (backend, clock) (ghesrace_source_info{SEL})",
         },
         "table",
     ),

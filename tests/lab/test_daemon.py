@@ -215,6 +215,9 @@ def test_race_fires_the_alert_whose_exemplar_names_the_evidence(
     # These show only what is wrong, or what was asked for.
     may_be_empty = (
         "Blind hosts",
+        "Daemons that don't watch",
+        "Recorders that fail",
+        "Missing probe points",
         "Not supported",
         "Events by CPU",
         "What keeps it",

@@ -192,6 +192,21 @@ def test_panel_lint(panel: dict[str, Any]) -> None:
         assert (RUNBOOKS / f"{link['url'].rpartition('/')[2]}.md").exists()
 
 
+def test_a_fleet_of_hundreds_is_readable() -> None:
+    """If this fails, 200 hosts are 200 lines, in which nobody sees the one that is wrong."""
+    for panel in build()["fleet.json"]["panels"]:
+        for target in panel["targets"]:
+            expr = target["expr"]
+            by = re.match(r"(?:sum|count) by \(([^)]*)\)", expr)
+            summed = by is not None and "instance" not in by[1]
+            filtered = re.search(r" (?:> 0|== 0|> 60)\)?$", expr) is not None
+            assert summed or filtered or expr.startswith("topk(10, "), panel["title"]
+            if filtered and not expr.startswith("topk("):
+                assert panel["type"] in ("table", "stat"), panel["title"]
+        for link in panel["fieldConfig"]["defaults"]["links"]:
+            assert "${__field.labels.instance}" in link["url"], "with All there is no $instance"
+
+
 def test_dashboards_are_templated_and_link_to_each_other() -> None:
     """If this fails, a dashboard is tied to one Prometheus or one host."""
     models = build()
