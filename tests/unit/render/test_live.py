@@ -14,7 +14,7 @@ EVIL = "<script>alert(1)</script>"
 
 def racing() -> Told:
     report = judge(plan(), bounce().stream())
-    return Told(report.verdict.word, ("implications",), tuple(report.reasons),
+    return Told(True, report.verdict.word, ("implications",), tuple(report.reasons),
                 findings=tuple(report.findings))  # fmt: skip
 
 
@@ -24,14 +24,22 @@ def test_the_plain_page_says_the_same() -> None:
     assert "race-observed, resting on implications" in text
     assert "stale, observed: 3 times at irq, CPUs 0 and 1" in text
     assert 'href="/runbooks/race-observed"' in text
-    assert headline(Told("clean")) == "clean"
+    assert headline(Told(verdict="clean")) == "clean"
 
 
 def test_the_plain_page_escapes() -> None:
     """If this fails, the name of a kernel runs as a script."""
     finding = replace(racing().findings[0], slot=EVIL)
-    made = Told(EVIL, (EVIL,), (EVIL,), facts=((EVIL, EVIL),), health=((EVIL, EVIL, False),),
-                findings=(finding,), captures=(Kept(EVIL, 1, EVIL),))  # fmt: skip
+    made = Told(
+        True,
+        EVIL,
+        (EVIL,),
+        (EVIL,),
+        facts=((EVIL, EVIL),),
+        health=((EVIL, EVIL, False),),
+        findings=(finding,),
+        captures=(Kept(EVIL, 1, EVIL),),
+    )
     assert EVIL not in plain_page(made)
 
 

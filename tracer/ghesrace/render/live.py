@@ -24,7 +24,7 @@ class Kept:
 class Told:
     """This is all that a daemon's page says, as of one moment.
 
-    `verdict` is the running window's word, `rests_on` what it rests on besides (keys of
+    Unless it is `watched`, nothing on the host is. `verdict` is the running window's word, `rests_on` what it rests on besides (keys of
     unknowns.UNKNOWNS), `reasons` what keeps it from clean, and `since` when the window began.
     `facts` are (name, value). `health` are (name, value, whether that is good). `findings` are
     those of the run, the worst first, and `latest` says when each was found last. `captures` is
@@ -32,6 +32,7 @@ class Told:
     plan's. `redacted` says that addresses are relative.
     """
 
+    watched: bool = True
     verdict: str = "inconclusive"
     rests_on: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -62,11 +63,13 @@ class Told:
 
 
 def headline(told: Told) -> str:
-    """Return the verdict with what it rests on.
+    """Return the verdict with what it rests on, or that there is none.
 
-    >>> headline(Told("clean", ("implications",)))
+    >>> headline(Told(verdict="clean", rests_on=("implications",)))
     'clean, resting on implications'
     """
+    if not told.watched:
+        return "not watching"
     return told.verdict + (f", resting on {', '.join(told.rests_on)}" if told.rests_on else "")
 
 

@@ -96,6 +96,7 @@ def told_without(health: Health, refused: str | None) -> Told:
     """
     why = f"this host can't be traced: {health.unsupported}"
     return Told(
+        watched=False,
         reasons=(f"not-checked: {why}",),
         now=utc(time.time()),
         facts=(

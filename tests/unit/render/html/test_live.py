@@ -17,6 +17,7 @@ from tests.unit.render.html.test_page import EVIL, Reader
 def racing() -> Told:
     report = judge(plan(), bounce().stream())
     return Told(
+        True,
         report.verdict.word,
         ("implications",),
         ("losses: 3",),
@@ -91,6 +92,14 @@ def test_who_is_not_known_is_told_why_there_is_no_capture() -> None:
     assert "Set a password." in text
     assert "/captures/" not in text
     assert "None is kept." in live_page(replace(racing(), captures=()))
+
+
+def test_a_host_that_is_not_watched_has_no_verdict() -> None:
+    """If this fails, "nothing unsafe was seen" is said of a host where nothing can be seen."""
+    text = live_page(Told(watched=False, reasons=("not-checked: no kprobes",)))
+    assert "not watching</h1>" in text
+    assert "not-checked: no kprobes" in text
+    assert "Nothing unsafe" not in text
 
 
 def test_many_faults_are_bounded_and_the_rest_counted() -> None:

@@ -18,6 +18,7 @@ from ghesrace.unknowns import UNKNOWNS
 
 from .page import Variant, environment, hash_of, resource, variant
 
+_UNWATCHED = "Nothing on this host is watched: that nothing is found here means nothing."
 _MOST = 12  # faults on the page; what is worst comes first
 _PICTURES = 2  # of one fault
 
@@ -35,7 +36,7 @@ def live_page(told: Told) -> str:
     return template.render(
         told=told,
         headline=headline(told),
-        meaning=meanings(told.verdict)[0].what,
+        meaning=meanings(told.verdict)[0].what if told.watched else _UNWATCHED,
         style=Markup(_style()),
         shown=shown,
         left_out=len(found) - len(shown),
