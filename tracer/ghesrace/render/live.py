@@ -24,12 +24,12 @@ class Kept:
 class Told:
     """This is all that a daemon's page says, as of one moment.
 
-    Unless it is `watched`, nothing on the host is. `verdict` is the running window's word, `rests_on` what it rests on besides (keys of
-    unknowns.UNKNOWNS), `reasons` what keeps it from clean, and `since` when the window began.
-    `facts` are (name, value). `health` are (name, value, whether that is good). `findings` are
-    those of the run, the worst first, and `latest` says when each was found last. `captures` is
-    None where the page may not list them, because `captures_refused`. `clock_error_ns` is the
-    plan's. `redacted` says that addresses are relative.
+    Unless it is `watched`, nothing on the host is. `verdict` is the running window's word,
+    `rests_on` what it rests on besides (keys of unknowns.UNKNOWNS), `reasons` what keeps it from
+    clean, and `since` when the window began. `facts` are (name, value). `health` are (name, value,
+    whether that is good). `findings` are those of the run, the worst first, and `latest` says when
+    each was found last. `captures` is None where the page may not list them, because
+    `captures_refused`. `clock_error_ns` is the plan's. `redacted` says that addresses are relative.
     """
 
     watched: bool = True
