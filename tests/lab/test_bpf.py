@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -350,6 +351,29 @@ def test_code_copied_by_a_program_is_the_core_files() -> None:
     seconds = time.monotonic() - begin
     print(f"{len(recording.blocks)} blocks by BPF in {seconds:.2f} s")
     assert copied.read(0xFFFF_F000_0000_0000, 8) == b"", "nothing is there on either architecture"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "state", "where"),
+    [
+        ("+syslog,+bpf,+perfmon", "proven", " (read from memory, by BPF)"),
+        ("+syslog,+sys_admin", "proven", " (read from memory, by BPF)"),
+        ("+syslog,+bpf", "assumed", "the kernel's code can't be read: /proc/kcore: Operation not "),
+        ("+syslog", "assumed", "the kernel's code can't be read: /proc/kcore: Operation not "),
+    ],
+)
+def test_code_is_read_with_what_the_units_may_do(capabilities: str, state: str, where: str) -> None:
+    """If this fails, the daemon takes on trust what it could read, or claims what it did not."""
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", f"-all,{capabilities}", "--no-new-privs",
+         sys.executable, "-m", "ghesrace", "plan", "--format", "json"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)["implications"]
+    assert said
+    assert {one["state"] for one in said} == {state}
+    assert all(where in one["where"] for one in said), said
 
 
 def test_two_processes_at_once(share: Path) -> None:
