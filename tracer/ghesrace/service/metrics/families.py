@@ -254,7 +254,8 @@ def publish(
     out = _Families()
     _identity(out, health)
     if watch is None:
-        out.add("kernel_info", 1, platform.release(), platform.machine())
+        machine = platform.machine()  # The kernel calls it arm64, and so do plans.
+        out.add("kernel_info", 1, platform.release(), "arm64" if machine == "aarch64" else machine)
         _daemon(out, health)
         return Published(list(out.made.values()))
     plan, unix = watch.plan, _unix_of(watch.plan)
