@@ -33,7 +33,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --unit=basic.target --log-target=console --show-status=0
 """
-_PATIENCE_S = 180.0
+_PATIENCE_S = 600.0
 
 
 class Box:
@@ -42,7 +42,7 @@ class Box:
         with Box(share / "systemd.log") as box:
             print(box.do("systemctl", "status", "ghesrace"))
 
-    Entering it raises TransientError if systemd is not up within 3 minutes. `pid` is systemd's in
+    Entering it raises TransientError if systemd is not up within 10 minutes. `pid` is systemd's in
     the guest's own namespace.
     """
 
