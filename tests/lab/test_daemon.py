@@ -295,7 +295,8 @@ def test_the_page_shows_the_race_and_known_clients_get_its_evidence(
     assert 'class="dot access"' in page, "no picture"
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(f"{DAEMON}/captures")
-    assert refused.value.code == 403
+    with refused.value as error:
+        assert error.code == 403
     web = Path("/etc/ghesrace/web.yml")
     web.write_text(
         f"basic_auth_users: {{eve: '{bcrypt.hashpw(b'right', bcrypt.gensalt(4)).decode()}'}}"
@@ -315,7 +316,8 @@ def test_the_page_shows_the_race_and_known_clients_get_its_evidence(
         try:
             return not get(f"{DAEMON}/captures")
         except urllib.error.HTTPError as error:
-            return error.code == 401
+            with error:
+                return error.code == 401
 
     until(denied, 30, "the password is asked for")
     name = known("/captures").decode().split()[0]
