@@ -333,7 +333,7 @@ def test_an_address_that_comes_later(configured: Path, box: Box) -> None:
     """If this fails, a host whose network is slow at boot stays unwatched until somebody comes."""
     configured.write_text(f'{CONFIG}[web]\nlisten = ["127.0.0.1:10049", "192.0.2.9:10049"]\n')
     box.run("systemctl", "reset-failed", "ghesrace")
-    box.do("systemctl", "start", "--no-block", "ghesrace")
+    box.do("systemctl", "restart", "--no-block", "ghesrace")  # the package starts it
 
     def status() -> str:
         return box.do("systemctl", "show", "-P", "StatusText", "ghesrace")

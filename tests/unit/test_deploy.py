@@ -43,7 +43,8 @@ def files(ending: str) -> list[tuple[str, str]]:
 def etc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with what the page takes for granted: certificates, a password, the rules."""
     root = tmp_path_factory.mktemp("root")
-    for folder in ("etc/ghesrace", "etc/prometheus/ghesrace", "usr/share/ghesrace"):
+    textfiles = "var/lib/prometheus/node-exporter"
+    for folder in ("etc/ghesrace", "etc/prometheus/ghesrace", "usr/share/ghesrace", textfiles):
         (root / folder).mkdir(parents=True)
     names = ["-keyout", root / "etc/ghesrace/host.key", "-out", root / "etc/ghesrace/host.crt"]
     subprocess.run(
@@ -63,7 +64,7 @@ def write(root: Path, name: str, text: str) -> Path:
     """Put the file of the page below *root*, with its own paths there, too."""
     path = root / name[1:]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(re.sub(r"(?<=[\s\"])/(etc|usr)/", rf"{root}/\1/", text))
+    path.write_text(re.sub(r"(?<=[\s\"])/(etc|usr|var)/", rf"{root}/\1/", text))
     return path
 
 
