@@ -76,7 +76,7 @@ class EventStore:
                     cell.other_maybe,
                     cell.other_surely,
                 ):
-                    episodes += [threat.episode for threat in threats]
+                    episodes += threats.all()
         for episode in episodes:
             self.set_aside(episode)
         end = self.base + len(self.batch)

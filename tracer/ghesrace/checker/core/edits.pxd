@@ -26,6 +26,7 @@ cdef class Edits:
     cdef public dict open
     cdef public dict calls
     cdef public long long count
+    cdef public long long unfinished
     cdef public list edits
     cdef public list writes
     cdef public list handlers
@@ -49,12 +50,12 @@ cdef class Edits:
     @cython.locals(span=Span)
     cdef void went_on(self, long long cpu, long long ctx, long long t) except *
     @cython.locals(span=Span)
-    cdef void left(self, long long cpu, long long ctx, long long t) except *
+    cdef int left(self, long long cpu, long long ctx, long long t) except -1
     cdef int close_edit(self, Span span, long long t, bint ended) except -1
     @cython.locals(span=Span)
     cdef int begin_call(self, long long cpu, long long ctx, long long t, long long pos, long long point) except -1
     @cython.locals(span=Span)
-    cdef void end_call(self, long long cpu, long long ctx, long long t, bint ended) except *
+    cdef int end_call(self, long long cpu, long long ctx, long long t, bint ended) except -1
     @cython.locals(ghes=Span)
     cdef int tell_inside(self, Span span) except -1
     @cython.locals(span=Span, edit=Span, ghes=Span, call=Span)

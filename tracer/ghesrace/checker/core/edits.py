@@ -41,6 +41,7 @@ class Edits:
         self.open: dict[tuple[int, int, int], Span] = {}  # edits, by who makes them and where
         self.calls: dict[tuple[int, int], Span] = {}
         self.count = 0  # of those that are open
+        self.unfinished = 0  # contexts in which a GHES function writes a PTE
         self.edits: list[Span] = []  # over, or not; not forgotten yet
         self.writes: list[Span] = []
         self.handlers: list[Span] = []
@@ -74,13 +75,15 @@ class Edits:
         span = Span.of(w.WRITE, kind, cpu.number, ctx, t, cpu.pos)
         span.slot, span.point, span.phys = slot, self.facts.row(point), phys
         level = cpu.levels[ctx]
+        if level.writing is None:
+            self.unfinished += 1
         level.writing = span
         if self.count:
             for edit in self.open.values():
                 status = self.facts.implied(edit.point) & w.UNMAPS_STATUS
                 if edit.cpu == cpu.number and edit.ctx < ctx and not status:
                     edit.inside = [*(edit.inside or ()), span]
-        for lower in range(ctx):
+        for lower in range(ctx if self.unfinished > 1 else 0):
             level = cpu.levels[lower]
             other = level.writing
             if other is not None and other.slot != slot:
@@ -92,6 +95,7 @@ class Edits:
         span = level.writing
         if span is not None:
             level.writing = None
+            self.unfinished -= 1
             span.last, span.ended = t, ended
             if span.inside is not None:
                 self.tell_inside(span)
@@ -142,9 +146,7 @@ class Edits:
 
     def left(self, cpu: int, ctx: int, t: int) -> None:
         """A context above the task's was left."""
-        if not self.count:
-            return
-        for key, span in list(self.open.items()):
+        for key, span in list(self.open.items()) if self.count else ():
             if span.cpu == cpu and span.ctx == ctx and ctx != w.TASK:
                 del self.open[key]
                 self.close_edit(span, t, False)
@@ -164,9 +166,7 @@ class Edits:
 
     def end_call(self, cpu: int, ctx: int, t: int, ended: bool) -> None:
         """It returned, or its context was left."""
-        if not self.calls:
-            return
-        span = self.calls.pop((cpu, ctx), None)
+        span = self.calls.pop((cpu, ctx), None) if self.calls else None
         if span is not None:
             span.last, span.ended = t, ended
 

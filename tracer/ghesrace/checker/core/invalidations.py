@@ -55,7 +55,7 @@ class Invalidations:
             if not self.covers(state, addr, size, slot, kind):
                 continue
             number = state.number
-            cell, place = cpu.cells[number], level.places[number]
+            cell, place = cpu.cells[number], level.use(number)
             exact = self.exact(state, addr, size, kind)
             structural = self.claim(cpu, level, state, ts, exact)
             if exact and not structural and kind == w.K_INV_PAGE:
@@ -129,7 +129,7 @@ class Invalidations:
             if not self.covers(state, addr, size, -1, kind):
                 continue
             number = state.number
-            cell, place = cpu.cells[number], level.places[number]
+            cell, place = cpu.cells[number], level.use(number)
             tell = Tell(cpu.number, ts)
             exact = self.exact(state, addr, size, kind)
             episode = place.episode
@@ -165,7 +165,7 @@ class Invalidations:
             tell.given_up = True
         level.tells = []
         level.telling = False
-        for place in level.places:
+        for place in level.used:
             if place.tell_first != w.NEVER:
                 place.tell_first = w.NEVER
                 if not place.tell_structural:
@@ -188,7 +188,7 @@ class Invalidations:
                 episode.waiting_flush = True
         level.tells = []
         level.telling = False
-        for place in level.places:
+        for place in level.used:
             if place.tell_first != w.NEVER:
                 cell = cpu.cells[place.slot]
                 self.over(cpu, cell, place.tell_first, place.tell_pos, place.tell_structural, ts)
@@ -248,7 +248,7 @@ class Invalidations:
             episode.read_last = ts
             self.luck_until(cpu, episode, ts)
         elif pending == w.P_INV:
-            for place in level.places:
+            for place in level.used:
                 first = place.inv_first
                 if first == w.NEVER:
                     continue

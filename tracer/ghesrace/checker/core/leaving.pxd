@@ -7,12 +7,12 @@ from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.state cimport Newest
 from ghesrace.checker.core.losses cimport Losses
 from ghesrace.checker.core.reader cimport Reader
 from ghesrace.checker.core.state cimport Shot
 from ghesrace.checker.core.state cimport Since
 from ghesrace.checker.core.state cimport SlotState
-from ghesrace.checker.core.state cimport Threat
 from ghesrace.checker.core.words cimport OWN, TOLD, UNMAPS
 cimport ghesrace.checker.core.words as w
 
@@ -26,39 +26,36 @@ cdef class Leaving:
     cdef public Losses losses
     cdef bint may_precede(self, Hold one, Hold other) except -1
     cdef bint apart(self, Hold one, Hold other) except -1
-    @cython.locals(cpu=Cpu, other=Cell, error="long long")
+    @cython.locals(other=Cell, error="long long")
     cdef int inherit(self, SlotState state, Cell cell) except -1
     cdef bint lost_flush(self, Episode episode) except -1
     cdef bint unflushed(self, Episode episode) except -1
     @cython.locals(episode=Episode)
     cdef void missed_unmap(self, Hold hold) except *
-    @cython.locals(mine=Threat)
     cdef int remember_own(self, SlotState state, Hold hold, Episode episode, Cell cell) except -1
-    @cython.locals(since=Since)
     cdef bint outlasts(self, Hold hold, long long flush) except -1
-    cdef void since_surely(self, Hold hold, long long at, Cell cell, bint told=*) except *
+    @cython.locals(since=Since)
+    cdef int since_surely(self, Hold hold, long long at, Cell cell, bint told=*) except -1
     @cython.locals(since=Since)
     cdef int since_maybe(self, Hold hold, Cell cell) except -1
-    @cython.locals(hold=Hold, after=Hold, episode=Episode, i="long long", error="long long", next_map="long long", latest_clear="long long", last="long long")
+    @cython.locals(hold=Hold, after=Hold, episode=Episode, i="long long", error="long long", next_map="long long", latest_clear="long long", last="long long", kept="long long")
     cdef int retire(self, SlotState state, Hold following, long long mark) except -1
-    @cython.locals(cell=Cell, cpu=Cpu, mine=Cell, index="long long", surely=bint)
+    @cython.locals(cell=Cell, mine=Cell, surely=bint)
     cdef int hand_out(self, SlotState state, Hold hold) except -1
-    @cython.locals(since=Since, one=Threat, error="long long", i="long long")
-    cdef int give(self, Cell cell, Hold hold, list left, bint surely) except -1
-    @cython.locals(cpu=Cpu, cell=Cell)
+    @cython.locals(since=Since, one=Episode, error="long long", index="long long")
+    cdef int give(self, Cell cell, Hold hold, bint surely) except -1
+    @cython.locals(cell=Cell)
     cdef bint told_behind(self, SlotState state, Hold hold) except -1
-    @cython.locals(one=Threat, error="long long", i="long long")
-    cdef int drop_before(self, list threats, Hold hold) except -1
-    @cython.locals(one=Threat, i="long long")
-    cdef int keep_behind(self, list threats, Hold hold) except -1
+    @cython.locals(left=Hold, error="long long", i="long long")
+    cdef int drop_before(self, Newest threats, Hold hold) except -1
+    @cython.locals(left=Hold, i="long long")
+    cdef int keep_behind(self, Newest threats, Hold hold) except -1
     @cython.locals(episode=Episode, index="long long")
     cdef void all_shot(self, SlotState state, Hold hold) except *
     @cython.locals(shot=Shot, error="long long", bounded=bint)
     cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except? -1
 
 
-@cython.locals(old=Threat, newest=Threat)
-cdef void add(list threats, Threat one, bint pairs=*) except *
 @cython.locals(episode=Episode, found="long long")
 cpdef long long latest(Hold hold) except? -1
 cpdef long long cleared(Hold hold) except? -1

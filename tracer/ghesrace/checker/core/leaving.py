@@ -7,7 +7,7 @@ from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
-from ghesrace.checker.core.state import Cell, Episode, Hold, SlotState, Threat
+from ghesrace.checker.core.state import Cell, Episode, Hold, Newest, SlotState
 from ghesrace.checker.core.words import OWN, TOLD, UNMAPS
 
 
@@ -46,11 +46,10 @@ class Leaving:
         cell.mapped = True
         untold = state.untold
         if untold is not None:
-            cell.other_maybe = list(untold.other_maybe)
-            cell.other_surely = list(untold.other_surely)
+            cell.other_maybe.fill(untold.other_maybe.all())
+            cell.other_surely.fill(untold.other_surely.all())
             cell.start_open = untold.start_open
-            for cpu in self.cpus.values():
-                other = cpu.cells[state.number]
+            for other in state.cells:
                 if other.begun != w.NOWHERE:
                     error = self.clocks.error(cell.cpu, other.cpu)
                     cell.any_other = max(cell.any_other, other.begun + error)
@@ -93,11 +92,10 @@ class Leaving:
             self.since_surely(hold, episode.map_flush_first, cell)
         if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
             self.since_maybe(hold, cell)
-        mine = Threat.of(episode, hold)
         cell.any_own = True
-        add(cell.own_maybe, mine)
-        if mine.frame != w.UNKNOWN_FRAME:
-            add(cell.own_surely, mine)
+        cell.own_maybe.add(episode, False)
+        if episode.frame != w.UNKNOWN_FRAME:
+            cell.own_surely.add(episode, False)
         if episode.unmap_flush == w.SURE and self.outlasts(hold, episode.flush_first):
             self.since_surely(hold, episode.unmap_first, cell)
         elif episode.broadcast == w.SURE and self.outlasts(hold, episode.told_first):
@@ -117,11 +115,10 @@ class Leaving:
         cell.start_open = False
         cell.own_maybe.clear()
         self.drop_before(cell.other_maybe, hold)
-        if told:
-            return  # what it covers was a threat all the same
-        cell.any_own = False
-        if hold.end_first > cell.any_other:
-            cell.any_other = w.NOWHERE
+        if not told:  # what a broadcast covers was a threat all the same
+            cell.any_own = False
+            if hold.end_first > cell.any_other:
+                cell.any_other = w.NOWHERE
 
     def since_maybe(self, hold: Hold, cell: Cell) -> None:
         since = cell.maybe
@@ -136,14 +133,15 @@ class Leaving:
         """Give every CPU what holds left that surely precede all that is not judged yet."""
         window, error = state.window, self.facts.error
         next_map = following.map_first if following is not None else mark
-        keep: list[Hold] = []
+        kept = 0
         for i, hold in enumerate(window):
             last = max(hold.begin_last, hold.end_first)
             for episode in hold.episodes:
                 if episode.unmap_over != w.NEVER:
                     last = max(last, episode.unmap_over)  # its use may last so long
             if next_map != w.NEVER and last + error >= next_map:
-                keep.append(hold)
+                window[kept] = hold
+                kept += 1
                 continue
             after = window[i + 1] if i + 1 < len(window) else following
             if after is not None and after.cpu != hold.cpu and not self.may_precede(after, hold):
@@ -152,7 +150,8 @@ class Leaving:
                 for episode in hold.episodes:
                     episode.clear_last = min(episode.clear_last, latest_clear)
             self.hand_out(state, hold)
-        state.window = keep
+        if kept < len(window):
+            del window[kept:]
 
     def hand_out(self, state: SlotState, hold: Hold) -> None:
         """Every other CPU may hold now what this hold left."""
@@ -165,22 +164,18 @@ class Leaving:
         if hold.all_told:
             state.told_end = max(state.told_end, hold.end_first)
         surely = hold.told != w.NO or not self.told_behind(state, hold)
-        left: list[Threat] = []
-        for index in range(hold.told_index + 1, len(hold.episodes)):
-            left.append(Threat.of(hold.episodes[index], hold))
-        for cpu in self.cpus.values():
-            cell = cpu.cells[state.number]
+        for cell in state.cells:
             if cell.mapped and cell.cpu != hold.cpu:
-                self.give(cell, hold, left, surely)
+                self.give(cell, hold, surely)
         if state.untold is not None:
-            self.give(state.untold, hold, left, surely)
+            self.give(state.untold, hold, surely)
         mine.begun = max(mine.begun, hold.begin_last)
         hold.episodes = []  # they know their hold: nothing else will ask, and no cycle is left
         hold.nests = None
 
-    def give(self, cell: Cell, hold: Hold, left: list[Threat], surely: bool) -> None:
-        """One CPU takes what another's hold left, and what that told it to drop. *left* are of the
-        episodes that no broadcast surely covers; *surely*: nor may another hold's."""
+    def give(self, cell: Cell, hold: Hold, surely: bool) -> None:
+        """One CPU takes what another's hold left, where no broadcast surely covers it, and what
+        that told it to drop. *surely*: no other hold's broadcast may cover it either."""
         if hold.told == w.SURE and not hold.inconsistent:
             cell.start_open = False
             self.drop_before(cell.own_maybe, hold)
@@ -192,41 +187,40 @@ class Leaving:
         since = cell.surely
         if not since.known or since.end_first <= hold.begin_last + error:
             cell.any_other = max(cell.any_other, hold.begin_last + error)
-            for one in left:
-                add(cell.other_maybe, one, self.clocks.pairs)
+            for index in range(hold.told_index + 1, len(hold.episodes)):
+                cell.other_maybe.add(hold.episodes[index], self.clocks.pairs)
         since = cell.maybe
         if surely and (not since.known or hold.end_first > since.begin_last + error):
-            for i in range(hold.told_index_maybe - hold.told_index, len(left)):
-                one = left[i]
+            for index in range(hold.told_index_maybe + 1, len(hold.episodes)):
+                one = hold.episodes[index]
                 if one.frame != w.UNKNOWN_FRAME:
-                    add(cell.other_surely, one, self.clocks.pairs)
+                    cell.other_surely.add(one, self.clocks.pairs)
 
     def told_behind(self, state: SlotState, hold: Hold) -> bool:
         """Whether a hold that may have told all CPUs, and was handed out, may lie behind this."""
         if hold.end_first > state.told_begin + self.clocks.largest:
             return False  # as nearly always
-        for cpu in self.cpus.values():
-            cell = cpu.cells[state.number]
+        for cell in state.cells:
             if cell.told_begin == w.NOWHERE:
                 continue
             if hold.end_first <= cell.told_begin + self.clocks.error(cell.cpu, hold.cpu):
                 return True
         return False
 
-    def drop_before(self, threats: list[Threat], hold: Hold) -> None:
+    def drop_before(self, threats: Newest, hold: Hold) -> None:
         """Drop what was surely left before a hold."""
-        for i in range(len(threats) - 1, -1, -1):
-            one = threats[i]
-            error = self.clocks.error(one.cpu, hold.cpu)
-            if one.cpu == hold.cpu or hold.end_first > one.begin_last + error:
-                del threats[i]
+        for i in range(threats.count - 1, -1, -1):
+            left = threats.at(i).hold
+            error = self.clocks.error(left.cpu, hold.cpu)
+            if left.cpu == hold.cpu or hold.end_first > left.begin_last + error:
+                threats.drop(i)
 
-    def keep_behind(self, threats: list[Threat], hold: Hold) -> None:
+    def keep_behind(self, threats: Newest, hold: Hold) -> None:
         """Keep only what was surely left after a hold."""
-        for i in range(len(threats) - 1, -1, -1):
-            one = threats[i]
-            if one.end_first <= hold.begin_last + self.clocks.error(one.cpu, hold.cpu):
-                del threats[i]
+        for i in range(threats.count - 1, -1, -1):
+            left = threats.at(i).hold
+            if left.end_first <= hold.begin_last + self.clocks.error(left.cpu, hold.cpu):
+                threats.drop(i)
 
     def all_shot(self, state: SlotState, hold: Hold) -> None:
         """Note which of a hold's episodes were told to all, shootdowns by hand included."""
@@ -286,27 +280,6 @@ class Leaving:
                 return w.NO
             result = min(result, best)
         return result
-
-
-def add(threats: list[Threat], one: Threat, pairs: bool = False) -> None:
-    """Two distinct frames, the newest first, are all that can matter; with *pairs* two of each
-    CPU: of two CPUs' threats the clocks may order the newer one surely, and not the older one."""
-    if not threats:
-        threats.append(one)
-        return
-    if pairs:
-        others = [old for old in threats if old.cpu != one.cpu]
-        mine = [old for old in threats if old.cpu == one.cpu and old.frame != one.frame]
-        threats[:] = [one, *mine[:1], *others]
-        return
-    newest = threats[0]
-    threats[0] = one
-    if newest.frame == one.frame:
-        return
-    if len(threats) == 1:
-        threats.append(newest)
-    else:
-        threats[1] = newest
 
 
 def cleared(hold: Hold) -> int:

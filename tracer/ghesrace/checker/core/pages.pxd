@@ -44,7 +44,7 @@ cdef class Pages(Invalidations):
     @cython.locals(episode=Episode, number="long long", place=Place)
     cdef int unmap_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except -1
     @cython.locals(episode=Episode, number="long long", state=SlotState, cell=Cell, place=Place)
-    cdef void access(self, Cpu cpu, Level level, long long ts, unsigned long long addr, long long seq, long long slot, long long kind) except *
+    cdef int access(self, Cpu cpu, Level level, long long ts, unsigned long long addr, long long seq, long long slot, long long kind) except -1
     @cython.locals(episode=Episode, place=Place)
     cdef int unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except -1
     cdef int drop_stray(self, Place place) except -1

@@ -162,7 +162,7 @@ class Pages(Invalidations):
     ) -> None:
         """A page is about to be mapped."""
         state, cell = self.slots[slot], cpu.cells[slot]
-        place = level.places[slot]
+        place = level.use(slot)
         if place.stray_pos != w.NOWHERE and place.stray_seq > seq:
             place.stray_pos = w.NOWHERE  # that access is this map's, whose stamp is late
         self.drop_stray(place)
@@ -193,7 +193,7 @@ class Pages(Invalidations):
         episode.point = point
         if last is not None and last.unmapped and last.index_map > level.edge_index:
             episode.before = last
-        level.mapped = 1
+        level.mapped = True
         episode.last_first, episode.last_pos = ts, cpu.pos
         cell.seen = True
         episode.map_first, episode.map_pos = ts, cpu.pos
@@ -260,7 +260,7 @@ class Pages(Invalidations):
 
     def map_end(self, level: Level, slot: int) -> None:
         """The mapping function returned: a flush before that came before the access."""
-        for place in level.places:
+        for place in level.used:
             number, episode = place.slot, place.episode
             if slot not in (number, -1) or episode is None or episode.unmapped:
                 continue
@@ -269,7 +269,7 @@ class Pages(Invalidations):
 
     def unmap_end(self, cpu: Cpu, level: Level, slot: int, ts: int, seq: int) -> None:
         """The unmapping function returned; where its entry was not seen, that was missed."""
-        for place in level.places:
+        for place in level.used:
             number, episode = place.slot, place.episode
             if slot not in (number, -1) or episode is None:
                 continue
@@ -293,6 +293,7 @@ class Pages(Invalidations):
             if episode is None or episode.unmapped:
                 if named and place.stray_pos == w.NOWHERE:
                     begun = level.in_handler or level.copy_depth > 0
+                    level.use(number)
                     place.stray_pos, place.stray_seq = cpu.pos, seq
                     # Where nothing was seen before, its map may lie before the start.
                     place.stray_t = ts if begun or cpu.cells[number].seen else w.NEVER
@@ -314,7 +315,7 @@ class Pages(Invalidations):
                 episode.map_flush = w.SURE
             episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
             level.pending, level.pending_episode = w.P_READ, episode
-            return
+            break
 
     def unmap(
         self,
@@ -328,7 +329,7 @@ class Pages(Invalidations):
         slot: int,
     ) -> None:
         """A page is about to be unmapped."""
-        place = level.places[slot]
+        place = level.use(slot)
         episode = place.episode
         if episode is None or episode.unmapped:
             episode = self.orphan(cpu, level, ctx, ts, seq, pid, slot)
@@ -363,6 +364,7 @@ class Pages(Invalidations):
                 hold.close, hold.pos_last, hold.closed = ts, cpu.pos, True
             place.outer = None
             place.episode, place.hold = outer, outer.hold
+            level.mapped = True
             if inner is not None and inner.map_pos > outer.map_pos:
                 inner.outer = outer
                 outer.hold.nests = inner.hold

@@ -6,6 +6,7 @@ from ghesrace.checker.core.state cimport Episode
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.pages cimport Pages
 from ghesrace.checker.core.state cimport Place
+from ghesrace.checker.core.state cimport SlotState
 cimport ghesrace.checker.core.words as w
 
 
@@ -23,11 +24,14 @@ cdef class Reader(Pages):
     cdef public list shootdowns
     cdef public dict cpus
     cdef public list by_number
-    @cython.locals(cpu=Cpu, level=Level, episode=Episode, above="long long", place=Place)
+    cdef public Cpu at
+    @cython.locals(cpu=Cpu, level=Level, episode=Episode, place=Place)
     cdef int event(self, long long ts, unsigned long long addr, unsigned long long phys, unsigned long long size, long long seq, long long pid, long long point, long long number, long long slot, long long kind, long long ctx, long long flags, long long index) except -1
-    @cython.locals(cpu=Cpu)
-    cdef Cpu new_cpu(self, long long number)
-    cdef void in_task(self, Cpu cpu, long long ts) except *
+    @cython.locals(cpu=Cpu, state=SlotState)
+    cdef Cpu cpu_of(self, long long number)
+    @cython.locals(level=Level, above="long long")
+    cdef int come_down(self, Cpu cpu, long long ctx, long long ts, long long seq) except -1
+    cdef int in_task(self, Cpu cpu, long long ts) except -1
     @cython.locals(place=Place)
     cdef int edge(self, Cpu cpu, Level level, long long ts, long long seq) except -1
     cdef int leave(self, Cpu cpu, Level level, long long ts, long long seq) except -1

@@ -37,6 +37,7 @@ class Reader(Pages):
         self.cpus: dict[int, Cpu] = {}
         edits.cpus = self.cpus
         self.by_number: list[Cpu | None] = []
+        self.at = Cpu(w.NOWHERE, 0)  # whose event was the last
 
     def event(
         self,
@@ -56,27 +57,21 @@ class Reader(Pages):
     ) -> None:
         """Take one event (fields as in EVENT), the *index*th of the stream."""
         self.index = index
-        cpu = self.by_number[number] if number < len(self.by_number) else None
-        if cpu is None:
-            cpu = self.new_cpu(number)
+        cpu = self.at
+        if cpu.number != number:
+            cpu = self.at = self.cpu_of(number)
         if ts < cpu.last_t:
             pull_back(self.slots, cpu, ts)
         cpu.last_t = ts
         cpu.pos += 1
-        above = cpu.top
-        while above >= ctx:
-            level = cpu.levels[above]
-            if level.active:
-                if level.pending:
-                    self.settle(cpu, level, above, ts, kind if above == ctx else 0)
-                if above > ctx:
-                    self.leave(cpu, level, ts, seq)
-                    level.active = False
-            above -= 1
+        if cpu.top > ctx:
+            self.come_down(cpu, ctx, ts, seq)
         if ctx == w.TASK:
             self.in_task(cpu, ts)
         cpu.top = ctx
         level = cpu.levels[ctx]
+        if level.active and level.pending:
+            self.settle(cpu, level, ctx, ts, kind)
         if self.edits.count:
             self.edits.went_on(number, ctx, ts)
         if not level.active or (ctx == w.TASK and pid != level.pid):
@@ -127,10 +122,12 @@ class Reader(Pages):
                 self.edge(cpu, level, ts, seq)
                 level.in_handler = kind == w.K_NOTIFY
         if level.mapped:
-            for place in level.places:
+            level.mapped = False
+            for place in level.used:
                 episode = place.episode
                 if episode is not None and not episode.unmapped:
                     episode.last_first, episode.last_pos = ts, cpu.pos
+                    level.mapped = True
         if kind in (w.K_NOTIFY, w.K_COPY):
             level.opening = index
         elif kind == w.K_UNMAP:
@@ -141,12 +138,26 @@ class Reader(Pages):
         level.last_pos = cpu.pos
         level.last_kind = kind
 
-    def new_cpu(self, number: int) -> Cpu:
-        """A CPU's first event."""
-        self.by_number += [None] * (number + 1 - len(self.by_number))
-        cpu = Cpu(number, len(self.slots))
-        self.by_number[number] = self.cpus[number] = cpu
+    def cpu_of(self, number: int) -> Cpu:
+        """The state of the CPU of an event, which may be its first."""
+        cpu = self.by_number[number] if number < len(self.by_number) else None
+        if cpu is None:
+            self.by_number += [None] * (number + 1 - len(self.by_number))
+            cpu = Cpu(number, len(self.slots))
+            self.by_number[number] = self.cpus[number] = cpu
+            for state in self.slots:
+                state.cells.append(cpu.cells[state.number])
         return cpu
+
+    def come_down(self, cpu: Cpu, ctx: int, ts: int, seq: int) -> None:
+        """The CPU left all contexts above *ctx*, where it goes on."""
+        for above in range(cpu.top, ctx, -1):
+            level = cpu.levels[above]
+            if level.active:
+                if level.pending:
+                    self.settle(cpu, level, above, ts)
+                self.leave(cpu, level, ts, seq)
+                level.active = False
 
     def in_task(self, cpu: Cpu, ts: int) -> None:
         """A task goes on: nothing that the CPU interrupted is under way."""
@@ -162,7 +173,7 @@ class Reader(Pages):
         level.opening = -1
         level.copy_depth = 0
         level.copy_pos = w.NOWHERE
-        for place in level.places:
+        for place in level.used:
             place.pre_first = w.NEVER
             self.drop_stray(place)
 
@@ -175,7 +186,7 @@ class Reader(Pages):
 
     def close_all(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """Every hold of this context is over."""
-        for place in level.places:
+        for place in level.used:
             if place.hold is not None:
                 self.close(cpu, level, place.slot, ts, seq)
             if place.outer is not None:
@@ -183,7 +194,7 @@ class Reader(Pages):
 
     def copy(self, cpu: Cpu, level: Level, ts: int, seq: int, flags: int) -> None:
         """The copy of a record was entered."""
-        for place in level.places:
+        for place in level.used:
             slot = place.slot
             if place.hold is None:
                 continue
@@ -200,14 +211,14 @@ class Reader(Pages):
         level.copy_t, level.copy_seq, level.copy_pos = ts, seq, cpu.pos
         level.copy_used = False
         level.copy_writes = bool(flags & 2)
-        for place in level.places:
+        for place in level.used:
             self.drop_stray(place)
             if self.lock_page(place.slot):
                 place.pre_first = w.NEVER
 
     def copy_end(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """The copy returned: what it mapped is unmapped."""
-        for place in level.places:
+        for place in level.used:
             slot = place.slot
             if place.hold is None:
                 continue

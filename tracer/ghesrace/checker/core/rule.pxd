@@ -8,7 +8,6 @@ from ghesrace.checker.core.state cimport Gap
 from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.state cimport Tell
-from ghesrace.checker.core.state cimport Threat
 from ghesrace.checker.core.leaving cimport cleared
 from ghesrace.checker.core.threats cimport Threatening
 from ghesrace.checker.core.classes cimport Threats, cause_of, class_of
@@ -45,6 +44,8 @@ cdef class Judge(Threatening):
     cdef public long long not_ordered
     cdef public long long strays
     cdef public long long crowded
+    cdef public Threats asked
+    cdef public list beside
     @cython.locals(state=SlotState)
     cdef list step(self, long long mark)
     @cython.locals(gap=Gap, proven="long long", left=list, safe="long long", waiting=list, at="long long")
@@ -58,15 +59,15 @@ cdef class Judge(Threatening):
     cdef int prepare(self, Hold hold) except -1
     @cython.locals(episode=Episode, hold=Hold)
     cdef void split(self, SlotState state, long long at) except *
-    @cython.locals(other=Hold, cell=Cell, episode=Episode, one=Judged, index="long long", others=list)
-    cdef int judge(self, SlotState state, Hold hold, list later, list judged) except -1
+    @cython.locals(hold=Hold, other=Hold, later="long long", cell=Cell, last=Episode, episode=Episode, one=Judged, index="long long", others=list)
+    cdef int judge(self, SlotState state, long long at, long long until, list judged) except -1
     cdef int set_beside(self, SlotState state, Hold other, Hold hold, list others) except -1
     cdef bint wanted(self, Episode episode) except -1
     @cython.locals(a=Episode, b=Episode, error="long long", met="long long", proven="long long")
     cdef void meet(self, Hold one, Hold other) except *
     cdef bint known(self, Episode use) except -1
     cdef bint complete(self, Hold hold, Episode episode) except -1
-    @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, threat=Threat, left=Episode, unsafe=bint)
+    @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, left=Episode, unsafe=bint, i="long long", tellers=list, sure_tellers=list)
     cdef Judged judge_episode(self, SlotState state, Hold hold, long long index, Cell cell, list others)
     @cython.locals(cpu=Cpu, hold=Hold, tell=Tell, lasts=bint)
     cdef void prune(self, SlotState state, long long mark) except *

@@ -25,7 +25,6 @@ from ghesrace.checker.core.state import (
     Gap,
     Hold,
     SlotState,
-    Threat,
 )
 from ghesrace.checker.core.threats import Threatening
 from ghesrace.checker.core.uses import meet, over
@@ -92,6 +91,8 @@ class Judge(Threatening):
         self.uses = 0
         self.not_ordered = 0  # of them, by the clocks or for want of what a loss hid
         self.crowded = 0  # episodes that were not judged for want of room
+        self.asked = Threats.of(0)  # the questions about the episode at hand
+        self.beside: list[Hold] = []  # holds whose order with the one at hand is open
         for state in slots:
             state.untold = Cell(-1, state.number)
 
@@ -176,7 +177,7 @@ class Judge(Threatening):
                 until += 1
             if not complete:
                 break
-            self.judge(state, hold, holds[i + 1 : until], judged)
+            self.judge(state, i, until, judged)
             i += 1
             state.window.append(hold)
             self.retire(state, holds[i] if i < len(holds) else None, mark)
@@ -233,13 +234,16 @@ class Judge(Threatening):
         behind = sorted((*pieces[1:], *state.holds[at + 1 :]), key=_place)
         state.holds[at:] = (pieces[0], *behind)
 
-    def judge(self, state: SlotState, hold: Hold, later: list[Hold], judged: list[Judged]) -> None:
-        """Judge the episodes of a hold, and note what they leave behind on their own CPU."""
-        others: list[Hold] = []
+    def judge(self, state: SlotState, at: int, until: int, judged: list[Judged]) -> None:
+        """Judge the episodes of the hold *at* a place in its slot's; those up to *until* may lie
+        before it. Note what they leave behind on their own CPU."""
+        hold, others = state.holds[at], self.beside
+        if others:
+            del others[:]
         for other in state.window:
             self.set_beside(state, other, hold, others)
-        for other in later:
-            self.set_beside(state, other, hold, others)
+        for later in range(at + 1, until):
+            self.set_beside(state, state.holds[later], hold, others)
         self.all_shot(state, hold)
         rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
@@ -329,39 +333,39 @@ class Judge(Threatening):
         """Ask every question of one episode."""
         episode = hold.episodes[index]
         one = Judged.of(episode)
-        t = Threats.of(episode.frame)
+        t = self.asked
+        t.fill(episode.frame)
         t.flushed = self.flushed(state, hold, episode, cell, others)
         t.any = cell.any_own or cell.any_other != w.NOWHERE
         t.crowded = len(others) > MOST_IN_DOUBT
         if t.crowded:
             self.crowded += 1
             others = others[:MOST_IN_DOUBT]
-        tellers: list[Hold] = []
-        sure_tellers: list[Hold] = []
-        for other in others:
-            if other.told != w.NO:
-                tellers.append(other)
-            if other.told == w.SURE and not self.may_precede(hold, other):
-                sure_tellers.append(other)
-        for threat in cell.own_maybe:
-            self.maybe(t, state, hold, episode, threat, True, sure_tellers)
-        for threat in cell.other_maybe:
-            self.maybe(t, state, hold, episode, threat, False, sure_tellers)
-        for threat in cell.own_surely:
-            self.surely(t, state, hold, episode, threat, True, cell, tellers)
-        for threat in cell.other_surely:
-            self.surely(t, state, hold, episode, threat, False, cell, tellers)
+        tellers = sure_tellers = others
+        if others:
+            tellers, sure_tellers = [], []
+            for other in others:
+                if other.told != w.NO:
+                    tellers.append(other)
+                if other.told == w.SURE and not self.may_precede(hold, other):
+                    sure_tellers.append(other)
+        for i in range(cell.own_maybe.count):
+            self.maybe(t, state, hold, episode, cell.own_maybe.at(i), True, sure_tellers)
+        for i in range(cell.other_maybe.count):
+            self.maybe(t, state, hold, episode, cell.other_maybe.at(i), False, sure_tellers)
+        for i in range(cell.own_surely.count):
+            self.surely(t, state, hold, episode, cell.own_surely.at(i), True, cell, tellers)
+        for i in range(cell.other_surely.count):
+            self.surely(t, state, hold, episode, cell.other_surely.at(i), False, cell, tellers)
         for other in others:
             if self.maybe_since(other, cell, hold):
                 if other.told_index_maybe >= 0 or other.told_index >= 0:
                     t.any = True
                 for left in other.episodes[other.told_index + 1 :]:
-                    threat = Threat.of(left, other)
-                    self.maybe(t, state, hold, episode, threat, False, sure_tellers)
+                    self.maybe(t, state, hold, episode, left, False, sure_tellers)
             if not self.may_precede(hold, other) and self.surely_since(other, cell, hold):
                 for left in other.episodes[other.told_index_maybe + 1 :]:
-                    threat = Threat.of(left, other)
-                    self.surely(t, state, hold, episode, threat, False, cell, tellers)
+                    self.surely(t, state, hold, episode, left, False, cell, tellers)
         self.hidden(t, state, hold, episode, cell, sure_tellers)
         t.inconsistent = hold.inconsistent
         one.cls = recorded = class_of(t)

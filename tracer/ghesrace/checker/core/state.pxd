@@ -141,12 +141,16 @@ cdef class Level:
     cdef public long long tell_first
     cdef public long long tell_pos
     cdef public list tells
-    cdef public long long mapped
+    cdef public bint mapped
     cdef public list places
+    cdef public list used
+    @cython.locals(place=Place, one=Place)
+    cdef Place use(self, long long slot)
 
 
 cdef class Place:
     cdef public long long slot
+    cdef public bint used
     cdef public Episode episode
     cdef public Hold hold
     cdef public Episode outer
@@ -241,16 +245,18 @@ cdef class Cpu:
     cdef public list tasks
 
 
-cdef class Threat:
-    cdef public Episode episode
-    cdef public unsigned long long frame
-    cdef public long long cpu
-    cdef public long long begin_last
-    cdef public long long end_first
-    @staticmethod
-    @cython.locals(made=Threat)
-    cdef Threat of(Episode episode, Hold hold)
-    cdef int fill(self, Episode episode, Hold hold) except -1
+cdef class Newest:
+    cdef public long long count
+    cdef public Episode first
+    cdef public Episode second
+    cdef public list others
+    cdef Episode at(self, long long index)
+    cpdef list all(self)
+    cdef int fill(self, list episodes) except -1
+    @cython.locals(newest=Episode, old=Episode)
+    cdef int add(self, Episode one, bint pairs) except -1
+    cdef int drop(self, long long index) except -1
+    cdef int clear(self) except -1
 
 
 cdef class Since:
@@ -275,10 +281,10 @@ cdef class Cell:
     cdef public Since surely
     cdef public Since maybe
     cdef public bint start_open
-    cdef public list own_maybe
-    cdef public list own_surely
-    cdef public list other_maybe
-    cdef public list other_surely
+    cdef public Newest own_maybe
+    cdef public Newest own_surely
+    cdef public Newest other_maybe
+    cdef public Newest other_surely
     cdef public bint any_own
     cdef public long long any_other
     cdef public long long last_pos
@@ -295,6 +301,7 @@ cdef class SlotState:
     cdef public bint lock_page
     cdef public bint known
     cdef public unsigned long long address
+    cdef public list cells
     cdef public list holds
     cdef public list window
     cdef public list tells

@@ -195,8 +195,17 @@ class Level:
         self.tell_first = 0
         self.tell_pos = 0
         self.tells: list[Tell] = []
-        self.mapped = 0  # whether an episode was mapped here
+        self.mapped = False  # whether an episode may be mapped here
         self.places = [Place(slot) for slot in range(slots)]
+        self.used: list[Place] = []  # those that anything was noted in, by their slots
+
+    def use(self, slot: int) -> Place:
+        """A slot's place, in which something will be noted."""
+        place = self.places[slot]
+        if not place.used:
+            place.used = True
+            self.used = [one for one in self.places if one.used]
+        return place
 
 
 class Place:
@@ -209,6 +218,7 @@ class Place:
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
+        self.used = False
         self.episode: Episode | None = None
         self.hold: Hold | None = None
         self.outer: Episode | None = None
@@ -348,27 +358,74 @@ class Cpu:
 
 
 @cython.no_gc
-@cython.freelist(64)
 @cython.cclass
-class Threat:
-    """A translation that a CPU may still hold, and when the hold that left it may have been."""
+class Newest:
+    """Episodes whose translations a CPU may still hold, the newest first.
 
-    def __init__(self, episode: Episode, hold: Hold) -> None:
-        self.fill(episode, hold)
+    Two of distinct frames are all that can matter. Where pairs of CPUs have clock bounds of their
+    own, two of each CPU: of two CPUs' threats the clocks may order the newer one surely, and not
+    the older one.
+    """
 
-    @staticmethod
-    def of(episode: Episode, hold: Hold) -> Threat:
-        """What an episode of this hold left."""
-        made = Threat.__new__(Threat)
-        made.fill(episode, hold)
-        return made
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: Episode | None = None
+        self.second: Episode | None = None
+        self.others: list[Episode] = []  # behind these two
 
-    def fill(self, episode: Episode, hold: Hold) -> None:
-        self.episode = episode
-        self.frame = episode.frame
-        self.cpu = hold.cpu
-        self.begin_last = hold.begin_last
-        self.end_first = hold.end_first
+    def at(self, index: int) -> Episode:
+        """The *index*th, of `count`."""
+        found = self.first if index == 0 else self.second if index == 1 else self.others[index - 2]
+        assert found is not None
+        return found
+
+    def all(self) -> list[Episode]:
+        """All of them."""
+        return [self.at(i) for i in range(self.count)]
+
+    def fill(self, episodes: list[Episode]) -> None:
+        """Take these instead."""
+        self.count = len(episodes)
+        self.first = episodes[0] if self.count > 0 else None
+        self.second = episodes[1] if self.count > 1 else None
+        self.others = episodes[2:]
+
+    def add(self, one: Episode, pairs: bool) -> None:
+        """Take one that is newer than all; *pairs*: pairs of CPUs have bounds of their own."""
+        newest = self.first
+        if newest is None:
+            self.first, self.count = one, 1
+        elif pairs:
+            mine, theirs = [one], []
+            for old in self.all():
+                if old.hold.cpu != one.hold.cpu:
+                    theirs.append(old)
+                elif old.frame != one.frame and len(mine) == 1:
+                    mine.append(old)
+            self.fill(mine + theirs)
+        else:
+            self.first = one
+            if newest.frame != one.frame:
+                self.second, self.count = newest, 2
+
+    def drop(self, index: int) -> None:
+        """Forget the *index*th."""
+        if index == 0:
+            self.first = self.second
+        if index > 1:
+            del self.others[index - 2]
+        elif self.others:
+            self.second = self.others.pop(0)
+        else:
+            self.second = None
+        self.count -= 1
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.first = self.second = None
+        self.count = 0
+        if self.others:
+            self.others = []
 
 
 @cython.no_gc
@@ -389,9 +446,9 @@ class Since:
 class Cell:
     """One CPU and slot: its own invalidations in program order, and what it may hold.
 
-    `surely` and `maybe` are the last structural invalidation, and the last that may be one. The
-    lists have two distinct frames at most, the newest first: what may be a threat since
-    `surely`, and what surely is one since `maybe`.
+    `surely` and `maybe` are the last structural invalidation, and the last that may be one. What
+    may be a threat since `surely`, and what surely is one since `maybe`, is kept in `*_maybe` and
+    `*_surely`.
     """
 
     def __init__(self, cpu: int, slot: int) -> None:
@@ -407,10 +464,10 @@ class Cell:
         self.surely = Since()
         self.maybe = Since()
         self.start_open = True
-        self.own_maybe: list[Threat] = []
-        self.own_surely: list[Threat] = []
-        self.other_maybe: list[Threat] = []
-        self.other_surely: list[Threat] = []
+        self.own_maybe = Newest()
+        self.own_surely = Newest()
+        self.other_maybe = Newest()
+        self.other_surely = Newest()
         self.any_own = False  # whether it, or others, mapped anything since `surely`
         self.any_other = NOWHERE  # until when (own clock) others may have mapped since `surely`
         self.last_pos = NOWHERE  # where the effects of its last judged hold ended
@@ -432,6 +489,7 @@ class SlotState:
         self.lock_page = lock_page
         self.known = address is not None
         self.address = address or 0
+        self.cells: list[Cell] = []  # of every CPU that was seen
         self.holds: list[Hold] = []  # not judged yet
         self.window: list[Hold] = []  # judged; may yet lie after a hold that is not
         self.tells: list[Tell] = []

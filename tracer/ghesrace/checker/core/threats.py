@@ -6,7 +6,7 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats
 from ghesrace.checker.core.leaving import Leaving, latest
-from ghesrace.checker.core.state import Cell, Episode, Hold, Loss, SlotState, Threat
+from ghesrace.checker.core.state import Cell, Episode, Hold, Loss, SlotState
 from ghesrace.checker.core.words import BEGINS, OWN, TOLD, UNMAPS
 
 
@@ -36,8 +36,7 @@ class Threatening(Leaving):
             surely = False
             first, last = episode.pre_since, episode.map_first
             maybe = self.losses.hidden_between(UNMAPS, hold.cpu, first, last)
-        for cpu in self.cpus.values():
-            gone = cpu.cells[state.number]
+        for gone in state.cells:
             if gone.cpu == hold.cpu or gone.ended == w.NOWHERE:
                 continue
             error = self.clocks.error(gone.cpu, hold.cpu)
@@ -101,15 +100,16 @@ class Threatening(Leaving):
         state: SlotState,
         hold: Hold,
         episode: Episode,
-        threat: Threat,
+        threat: Episode,
         own: bool,
         tellers: list[Hold],
     ) -> None:
         """Take a translation that this CPU may hold."""
         t.any = True
         for teller in tellers:
-            error = self.clocks.error(threat.cpu, teller.cpu)
-            if teller.end_first > threat.begin_last + error and threat.end_first < teller.end_first:
+            error = self.clocks.error(threat.hold.cpu, teller.cpu)
+            behind = teller.end_first > threat.hold.begin_last + error
+            if behind and threat.hold.end_first < teller.end_first:
                 return
         t.uncovered = True
         if threat.frame == t.frame and threat.frame != w.UNKNOWN_FRAME:
@@ -119,13 +119,13 @@ class Threatening(Leaving):
         if not lucky:
             t.all_lucky = False
         if threat.frame == w.UNKNOWN_FRAME:
-            t.loss = t.loss or not threat.episode.at_start
-            t.start = t.start or threat.episode.at_start
+            t.loss = t.loss or not threat.at_start
+            t.start = t.start or threat.at_start
         else:
             t.known = True
-            t.loss = t.loss or threat.episode.unmap_lost or threat.episode.left_open
-            if t.threat_maybe is None or threat.begin_last > t.threat_maybe.hold.begin_last:
-                t.threat_maybe = threat.episode
+            t.loss = t.loss or threat.unmap_lost or threat.left_open
+            if t.threat_maybe is None or threat.hold.begin_last > t.threat_maybe.hold.begin_last:
+                t.threat_maybe = threat
             if not self.luck_before_map(threat, own, episode):
                 t.latent = True
 
@@ -135,20 +135,19 @@ class Threatening(Leaving):
         state: SlotState,
         hold: Hold,
         episode: Episode,
-        threat: Threat,
+        left: Episode,
         own: bool,
         cell: Cell,
         tellers: list[Hold],
     ) -> None:
         """Take a translation that this CPU surely may hold."""
-        if threat.frame in (t.frame, w.UNKNOWN_FRAME):
+        if left.frame in (t.frame, w.UNKNOWN_FRAME):
             return
         for teller in tellers:
-            error = self.clocks.error(threat.cpu, teller.cpu)
-            if threat.end_first <= teller.begin_last + error:
+            error = self.clocks.error(left.hold.cpu, teller.cpu)
+            if left.hold.end_first <= teller.begin_last + error:
                 t.order = True
                 return
-        left = threat.episode
         lucky = False
         if self.losses.all:
             if self.whole_between(left.hold.cpu, left.map_first, left.unmap_first):
@@ -156,7 +155,7 @@ class Threatening(Leaving):
                 return
             # Of a map that another one replaced, the unmap may be what is hidden.
             begin = left.map_first if left.replaced else left.unmap_first
-            begin -= self.clocks.error(threat.cpu, hold.cpu)
+            begin -= self.clocks.error(left.hold.cpu, hold.cpu)
             begin, end = min(begin, hold.map_first), episode.read_last
             if self.losses.hidden_between(OWN, hold.cpu, begin, end) or (
                 self.losses.told_between(hold.cpu, begin, end)
@@ -170,10 +169,10 @@ class Threatening(Leaving):
             if last != w.NOWHERE or self.told_late(hold, begin, end):
                 t.loss = lucky = True
         t.harmful_surely = True
-        if not lucky and not self.luck_maybe(state, hold, threat, own, episode, cell):
+        if not lucky and not self.luck_maybe(state, hold, left, own, episode, cell):
             t.unlucky = True
-        if t.threat_surely is None or threat.end_first > t.threat_end:
-            t.threat_surely, t.threat_end = left, threat.end_first
+        if t.threat_surely is None or left.hold.end_first > t.threat_end:
+            t.threat_surely, t.threat_end = left, left.hold.end_first
         if left.unmap_flush == w.NO:
             t.threat_flushed = False
 
@@ -224,8 +223,8 @@ class Threatening(Leaving):
                 continue
             if state.shots or any(one.broadcast != w.NO for one in other.episodes):
                 return False
-        t, threat = Threats.of(episode.frame), Threat.of(left, x)
-        self.surely(t, state, hold, episode, threat, own, cell, tellers)
+        t = Threats.of(episode.frame)
+        self.surely(t, state, hold, episode, left, own, cell, tellers)
         return t.harmful_surely and (t.unlucky or cls != w.NONE)
 
     def hidden(
@@ -279,49 +278,48 @@ class Threatening(Leaving):
         return False
 
     def luck_surely(
-        self, state: SlotState, hold: Hold, threat: Threat, own: bool, episode: Episode
+        self, state: SlotState, hold: Hold, left: Episode, own: bool, episode: Episode
     ) -> bool:
         """Whether any invalidation surely fell between a threat's clear and the access."""
-        left, clocks = threat.episode, self.clocks
+        clocks = self.clocks
         if own and left.clear_pos_last != w.NEVER:
             if episode.luck_pos >= left.clear_pos_last:
                 return True
-        elif episode.luck_first - clocks.error(hold.cpu, threat.cpu) > left.clear_last:
+        elif episode.luck_first - clocks.error(hold.cpu, left.hold.cpu) > left.clear_last:
             return True
         if left.hold is not hold and episode.luck_pos > hold.pos_first:
             return True
         for sender, first in state.old_first.items():
-            late = clocks.error(sender, threat.cpu)
+            late = clocks.error(sender, left.hold.cpu)
             if sender != hold.cpu and first - late > left.clear_last:
                 return True
         for tell in state.tells:
             if tell.sender != hold.cpu and tell.last != w.NEVER and tell.known:
-                after = tell.first - clocks.error(tell.sender, threat.cpu) > left.clear_last
+                after = tell.first - clocks.error(tell.sender, left.hold.cpu) > left.clear_last
                 over = tell.last + clocks.error(tell.sender, hold.cpu)
                 if after and over < episode.read_first:
                     return True
         return False
 
-    def luck_before_map(self, threat: Threat, own: bool, episode: Episode) -> bool:
+    def luck_before_map(self, left: Episode, own: bool, episode: Episode) -> bool:
         """Whether this CPU's own luck dropped the entry before it mapped the slot."""
-        left = threat.episode
         if own and left.clear_pos_last != w.NEVER:
             return episode.luck_map_pos >= left.clear_pos_last
-        error = self.clocks.error(episode.hold.cpu, threat.cpu)
+        error = self.clocks.error(episode.hold.cpu, left.hold.cpu)
         return episode.luck_map_first - error > left.clear_last
 
     def luck_maybe(
         self,
         state: SlotState,
         hold: Hold,
-        threat: Threat,
+        left: Episode,
         own: bool,
         episode: Episode,
         cell: Cell,
     ) -> bool:
         """Whether any invalidation may have fallen between a threat's clear and the access."""
-        left, clocks = threat.episode, self.clocks
-        error = clocks.error(hold.cpu, threat.cpu)
+        clocks = self.clocks
+        error = clocks.error(hold.cpu, left.hold.cpu)
         if own:
             if episode.luck_pos_last > left.clear_pos_first:
                 return True
@@ -330,17 +328,17 @@ class Threatening(Leaving):
             past = w.NOWHERE
             if cell.maybe.known and cell.maybe.hold is not hold:
                 past = cell.maybe.end_pos
-            if cell.last_begin != w.NOWHERE and threat.end_first > cell.last_begin + error:
+            if cell.last_begin != w.NOWHERE and left.hold.end_first > cell.last_begin + error:
                 past = max(past, cell.last_pos)
             if episode.luck_pos_last > past:
                 return True
         for sender, last in state.old_last.items():
-            late = clocks.error(sender, threat.cpu)
+            late = clocks.error(sender, left.hold.cpu)
             if sender != hold.cpu and last + late >= left.unmap_first:
                 return True
         for tell in state.tells:
             if tell.sender != hold.cpu:
-                late = clocks.error(tell.sender, threat.cpu)
+                late = clocks.error(tell.sender, left.hold.cpu)
                 begun = tell.first - clocks.error(tell.sender, hold.cpu) <= episode.read_last
                 if begun and (tell.last == w.NEVER or tell.last + late >= left.unmap_first):
                     return True
