@@ -240,7 +240,7 @@ def episode_of(record: np.void) -> Episode:
     begin, end = int(record["begin"]), int(record["end"])
     traits = Trait(int(record["traits"]))
     made = Episode(hold, int(record["frame"]), 0)
-    hold.episodes.append(made)
+    hold.add(made)
     hold.in_handler = hold.bounded = hold.closed = True
     hold.map_first = hold.entry = begin
     hold.close = end if end else int(record["ts"])

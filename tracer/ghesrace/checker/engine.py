@@ -9,7 +9,7 @@ from ghesrace.checker.core.decided import Decided, gather
 from ghesrace.checker.core.rule import Judged as One
 from ghesrace.checker.core.run import Core
 from ghesrace.errors import InputError
-from ghesrace.events import NEVER, Cause, Events, Kind, Trait, select
+from ghesrace.events import NEVER, Cause, Events, Ints, Kind, Trait, select
 from ghesrace.plan import Plan
 
 from .account import Account
@@ -24,7 +24,7 @@ from .patterns.shootdown import Shootdown
 from .patterns.stale import Stale
 from .patterns.torn_edit import TornEdit
 from .report import PatternResult, Report, SlotCounts, Verdict
-from .validate import validate
+from .validate import kinds, validate
 
 # Sources mark several times a second; a file of a few MB can claim any number of events.
 MAX_UNMARKED = 1 << 23
@@ -77,9 +77,9 @@ class Engine:
 
         Raises InputError for records that no source of ours makes (`checker.validate.validate`).
         """
-        validate(batch, self.plan)
-        self._count(batch)
-        self._unmarked = 0 if (batch["kind"] == Kind.MARK).any() else self._unmarked + len(batch)
+        number = validate(batch, self.plan)
+        self._count(batch, number)
+        self._unmarked = 0 if number[Kind.MARK] else self._unmarked + len(batch)
         if self._unmarked > MAX_UNMARKED:
             what = f"over {MAX_UNMARKED:,} events without a MARK"
             raise InputError(what, "the file is corrupt, or no capture of ghesrace's")
@@ -110,7 +110,7 @@ class Engine:
     def follow(self, leader: Engine, batch: Events) -> None:
         """Take what the *leader* decided of *batch*, which it was just fed; empty after its
         `finish`."""
-        self._count(batch)
+        self._count(batch, kinds(batch))
         if leader._last is not None:
             self._take(*leader._last)
 
@@ -145,10 +145,13 @@ class Engine:
         self._hid |= step.hid
         self._hid_kinds |= step.hid_kinds
 
-    def _count(self, batch: Events) -> None:
+    def _count(self, batch: Events, number: Ints) -> None:
+        """Count what is in a batch: *number* records of each kind."""
+        self._edited |= bool(number[Kind.EDIT])
+        self.events += len(batch) - int(number[Kind.LOSS]) - int(number[Kind.MARK])
+        if not number[Kind.LOSS]:
+            return
         losses = select(batch, Kind.LOSS)
-        self._edited |= bool((batch["kind"] == Kind.EDIT).any())
-        self.events += len(batch) - len(losses) - int((batch["kind"] == Kind.MARK).sum())
         for cause in np.unique(losses["cause"]):
             of_cause = losses[losses["cause"] == cause]
             counted = int(of_cause["count"].astype(np.int64).sum())

@@ -65,7 +65,7 @@ class EventStore:
         episodes = list(samples)
         for state in core.slots:
             for hold in (*state.holds, *state.window):
-                episodes += hold.episodes
+                episodes += hold.all()
             cells = [cpu.cells[state.number] for cpu in core.reader.cpus.values()]
             for cell in (*cells, state.untold):
                 if cell is None:

@@ -14,6 +14,7 @@ from ghesrace.events import (
     Cause,
     Context,
     Events,
+    Ints,
     Kind,
     Sample,
     of_kind,
@@ -28,9 +29,20 @@ _KNOWN = np.isin(np.arange(256), list(Kind))  # by the number of a kind
 _MOST = np.uint64(2**62)  # of a time (ns), a number or a position: what fits into an int64 twice
 
 
-def validate(batch: Events, plan: Plan) -> None:
-    """Raise InputError unless every record of *batch* (EVENT, shape (n,)) is one that a source of
-    ours can make of *plan*.
+def kinds(batch: Events) -> Ints:
+    """Return how many records of each kind are in *batch* (EVENT, shape (n,)), by the kind's
+    number (shape (256,)).
+
+    >>> from ghesrace.events import mark
+    >>> kinds(mark(5))[Kind.MARK]
+    np.int64(1)
+    """
+    return np.bincount(np.ascontiguousarray(batch["kind"]), minlength=len(_KNOWN))
+
+
+def validate(batch: Events, plan: Plan) -> Ints:
+    """Return how many records there are of each kind (`kinds`). Raise InputError unless every
+    record of *batch* (EVENT, shape (n,)) is one that a source of ours can make of *plan*.
 
     >>> from ghesrace.events import Cause, loss
     >>> validate(loss(begin=9, end=5, cause=Cause.MISSED), Plan("x86_64", "6.12", (), ()))
@@ -39,12 +51,12 @@ def validate(batch: Events, plan: Plan) -> None:
     ghesrace.errors.InputError: a loss record has no known cause or ends before it begins
       the file is corrupt
     """
+    number = kinds(batch)
     if not len(batch):
-        return
+        return number
     # A column of records is slow to walk: each is walked once.
-    kind, slot = np.ascontiguousarray(batch["kind"]), batch["slot"]
-    point = np.ascontiguousarray(batch["point"])
-    present = np.bincount(kind, minlength=len(_KNOWN)) > 0
+    slot, point = np.ascontiguousarray(batch["slot"]), np.ascontiguousarray(batch["point"])
+    present = number > 0
     if (present & ~_KNOWN).any():
         raise InputError("an event of unknown kind", "the file is corrupt, or of a newer ghesrace")
     if batch["ctx"].max() >= len(Context):
@@ -63,11 +75,12 @@ def validate(batch: Events, plan: Plan) -> None:
         if losses["count"].max() >= _MOST:
             raise InputError("a loss record with an impossible count", _CORRUPT)
     if present[list(SUMMARY_KINDS)].any():
-        named = of_kind(kind, SUMMARY_KINDS)
+        named = of_kind(batch["kind"], SUMMARY_KINDS)
         if not plan.summary:
             raise InputError("a summary's record in what is no summary", _CORRUPT)
         if (slot[named] < 0).any() or not _makes_sense(batch):
             raise InputError("a record of a summary makes no sense", _CORRUPT)
+    return number
 
 
 def _makes_sense(batch: Events) -> bool:

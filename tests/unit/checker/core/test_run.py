@@ -103,9 +103,9 @@ def test_what_the_core_remembers_does_not_grow() -> None:
     state = engine.core.slots[0]
     assert len(state.holds) + len(state.window) < 8
     cell = engine.core.reader.cpus[0].cells[0]
-    assert len(cell.other_maybe) <= 2
-    assert all(one.episode.hold.episodes == [] for one in cell.other_maybe)
-    assert all(one.episode.before is None for one in cell.other_maybe)
+    assert cell.other_maybe.count <= 2
+    assert all(one.hold.all() == [] for one in cell.other_maybe.all())
+    assert all(one.before is None for one in cell.other_maybe.all())
 
 
 def uses(trace: Trace, error: int) -> tuple[int, int, list[str], str]:

@@ -234,8 +234,8 @@ class Invalidations:
         if pending in (w.P_MAP, w.P_CLEAR) and self.edits.wanted and episode is not None:
             end = w.K_MAP_END if pending == w.P_MAP else w.K_UNMAP_END
             inside = self.facts.implied(episode.point) & w.FLUSH_INSIDE
-            ended = self.facts.traced >> end & 1 or (inside and kind == w.K_INV_PAGE)
-            self.edits.end_write(level, ts, bool(ended))
+            ended = self.facts.traced >> end & 1 != 0 or (inside != 0 and kind == w.K_INV_PAGE)
+            self.edits.end_write(level, ts, ended)
         if pending == w.P_MAP and episode is not None:
             episode.map_last = ts
             other = level.pending_other

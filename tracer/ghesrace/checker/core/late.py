@@ -20,7 +20,7 @@ def pull_back(slots: list[SlotState], cpu: Cpu, ts: int) -> None:
         for hold in state.holds:
             if hold.cpu == cpu.number:
                 clamp(hold, ("map_first", "begin_last", "end_first", "close", "entry"), ts)
-                for episode in hold.episodes:
+                for episode in hold.all():
                     clamp(episode, _EPISODE_TIMES, ts)
         for one in state.tells:
             if one.sender == cpu.number:

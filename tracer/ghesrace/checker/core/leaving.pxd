@@ -24,6 +24,8 @@ cdef class Leaving:
     cdef public Reader reader
     cdef public dict cpus
     cdef public Losses losses
+    @cython.locals(cpu=Cpu)
+    cdef Cell cell_of(self, SlotState state, long long number)
     cdef bint may_precede(self, Hold one, Hold other) except -1
     cdef bint apart(self, Hold one, Hold other) except -1
     @cython.locals(other=Cell, error="long long")
@@ -38,7 +40,7 @@ cdef class Leaving:
     cdef int since_surely(self, Hold hold, long long at, Cell cell, bint told=*) except -1
     @cython.locals(since=Since)
     cdef int since_maybe(self, Hold hold, Cell cell) except -1
-    @cython.locals(hold=Hold, after=Hold, episode=Episode, i="long long", error="long long", next_map="long long", latest_clear="long long", last="long long", kept="long long")
+    @cython.locals(hold=Hold, after=Hold, episode=Episode, i="long long", error="long long", next_map="long long", latest_clear="long long", last="long long", kept="long long", index="long long")
     cdef int retire(self, SlotState state, Hold following, long long mark) except -1
     @cython.locals(cell=Cell, mine=Cell, surely=bint)
     cdef int hand_out(self, SlotState state, Hold hold) except -1
@@ -56,6 +58,6 @@ cdef class Leaving:
     cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except? -1
 
 
-@cython.locals(episode=Episode, found="long long")
+@cython.locals(episode=Episode, found="long long", index="long long")
 cpdef long long latest(Hold hold) except? -1
 cpdef long long cleared(Hold hold) except? -1

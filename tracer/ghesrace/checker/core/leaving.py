@@ -24,6 +24,12 @@ class Leaving:
         self.cpus = reader.cpus
         self.losses = losses
 
+    def cell_of(self, state: SlotState, number: int) -> Cell:
+        """The state of a CPU that was seen, and this slot."""
+        cpu = self.reader.by_number[number]
+        assert cpu is not None
+        return cpu.cells[state.number]
+
     def may_precede(self, one: Hold, other: Hold) -> bool:
         """Whether one hold may lie before another, by the clocks or, on one CPU, its buffer."""
         if one.cpu == other.cpu:
@@ -71,7 +77,7 @@ class Leaving:
         taken for luck is that one's flush."""
         if not self.losses.all:
             return
-        for episode in hold.episodes:
+        for episode in hold.all():
             if not episode.replaced:
                 continue
             begin, end = episode.map_first, episode.unmap_first
@@ -136,7 +142,8 @@ class Leaving:
         kept = 0
         for i, hold in enumerate(window):
             last = max(hold.begin_last, hold.end_first)
-            for episode in hold.episodes:
+            for index in range(hold.count):
+                episode = hold.at(index)
                 if episode.unmap_over != w.NEVER:
                     last = max(last, episode.unmap_over)  # its use may last so long
             if next_map != w.NEVER and last + error >= next_map:
@@ -147,7 +154,8 @@ class Leaving:
             if after is not None and after.cpu != hold.cpu and not self.may_precede(after, hold):
                 # The lock: its clears are over before the next hold begins.
                 latest_clear = after.begin_last + self.clocks.error(after.cpu, hold.cpu)
-                for episode in hold.episodes:
+                for index in range(hold.count):
+                    episode = hold.at(index)
                     episode.clear_last = min(episode.clear_last, latest_clear)
             self.hand_out(state, hold)
         if kept < len(window):
@@ -155,7 +163,7 @@ class Leaving:
 
     def hand_out(self, state: SlotState, hold: Hold) -> None:
         """Every other CPU may hold now what this hold left."""
-        mine = self.cpus[hold.cpu].cells[state.number]
+        mine = self.cell_of(state, hold.cpu)
         mine.ended = max(mine.ended, latest(hold))
         mine.began = max(mine.began, hold.end_first)
         if hold.told != w.NO:
@@ -170,7 +178,7 @@ class Leaving:
         if state.untold is not None:
             self.give(state.untold, hold, surely)
         mine.begun = max(mine.begun, hold.begin_last)
-        hold.episodes = []  # they know their hold: nothing else will ask, and no cycle is left
+        hold.forget()  # nothing else will ask
         hold.nests = None
 
     def give(self, cell: Cell, hold: Hold, surely: bool) -> None:
@@ -187,12 +195,12 @@ class Leaving:
         since = cell.surely
         if not since.known or since.end_first <= hold.begin_last + error:
             cell.any_other = max(cell.any_other, hold.begin_last + error)
-            for index in range(hold.told_index + 1, len(hold.episodes)):
-                cell.other_maybe.add(hold.episodes[index], self.clocks.pairs)
+            for index in range(hold.told_index + 1, hold.count):
+                cell.other_maybe.add(hold.at(index), self.clocks.pairs)
         since = cell.maybe
         if surely and (not since.known or hold.end_first > since.begin_last + error):
-            for index in range(hold.told_index_maybe + 1, len(hold.episodes)):
-                one = hold.episodes[index]
+            for index in range(hold.told_index_maybe + 1, hold.count):
+                one = hold.at(index)
                 if one.frame != w.UNKNOWN_FRAME:
                     cell.other_surely.add(one, self.clocks.pairs)
 
@@ -228,7 +236,8 @@ class Leaving:
             return
         hold.told_known = True
         self.missed_unmap(hold)
-        for index, episode in enumerate(hold.episodes):
+        for index in range(hold.count):
+            episode = hold.at(index)
             told = episode.broadcast
             if told != w.SURE and state.shots and len(self.facts.cpus) > 1:
                 told = max(told, self.shot_down(state, hold, episode))
@@ -236,7 +245,7 @@ class Leaving:
                 hold.told_index = index
             if told != w.NO:
                 hold.told_index_maybe = index
-        last = len(hold.episodes) - 1
+        last = hold.count - 1
         if hold.told_index >= 0:
             hold.told = w.SURE
         elif hold.told_index_maybe >= 0:
@@ -284,13 +293,14 @@ class Leaving:
 
 def cleared(hold: Hold) -> int:
     """When the last of a hold's translations is surely cleared."""
-    return min(max([episode.clear_last for episode in hold.episodes]), hold.close)
+    return min(max([episode.clear_last for episode in hold.all()]), hold.close)
 
 
 def latest(hold: Hold) -> int:
     """The latest end of a hold's effects."""
     found = hold.end_first
-    for episode in hold.episodes:
+    for index in range(hold.count):
+        episode = hold.at(index)
         found = max(found, episode.clear_last)
         if episode.flush_first != w.NEVER:
             found = max(found, episode.flush_last)

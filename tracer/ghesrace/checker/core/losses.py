@@ -204,7 +204,7 @@ class Losses:
             for hold in state.holds:
                 if hold.cpu != one.cpu or hold.ctx == w.TASK:
                     continue
-                for episode in hold.episodes:
+                for episode in hold.all():
                     until = hold.close if episode.left_open else w.NEVER
                     if episode.unmapped:
                         until = episode.unmap_first

@@ -35,7 +35,7 @@ cdef class Pages(Invalidations):
     @cython.locals(state=SlotState, cell=Cell, before=Episode, hold=Hold, episode=Episode, place=Place)
     cdef int map(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long phys, long long seq, long long pid, long long point, long long slot) except -1
     cdef int take_shot(self, SlotState state, long long cpu, long long first) except -1
-    @cython.locals(hold=Hold, place=Place)
+    @cython.locals(hold=Hold, place=Place, state=SlotState)
     cdef Hold open_hold(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long slot)
     @cython.locals(episode=Episode, place=Place)
     cdef Episode open_episode(self, Hold hold, Level level, unsigned long long frame, long long seq, long long pid, long long slot)

@@ -76,7 +76,7 @@ class Pages(Invalidations):
         place = level.places[hold.slot]
         if place.outer is not None and place.outer.hold is hold:
             place.outer = None
-        last = hold.episodes[len(hold.episodes) - 1]
+        last = hold.last()
         if not (last.unmapped or last.left_open):
             self.end(cpu, level, last, last.last_first, w.NEVER)
         hold.close, hold.pos_last, hold.closed = ts, cpu.pos, True
@@ -127,7 +127,7 @@ class Pages(Invalidations):
     def stray_flush(self, level: Level, place: Place, episode: Episode) -> None:
         """A flush of the page before its access, where the map was not seen: behind the map it is
         the map's own, before it one just before the map."""
-        if len(episode.hold.episodes) > 1:
+        if episode.hold.count > 1:
             episode.map_flush, episode.map_flush_first = w.SURE, place.pre_first
             return
         # Of the first page: the lock may have been taken behind the flush.
@@ -238,7 +238,8 @@ class Pages(Invalidations):
             hold.entry = level.copy_t
         hold.seq_entry = seq
         place.hold = hold
-        self.slots[slot].holds.append(hold)
+        state = self.slots[slot]
+        state.holds.append(hold)
         return hold
 
     def open_episode(
@@ -254,7 +255,7 @@ class Pages(Invalidations):
             episode.seq_entry = level.edge_seq
         else:
             episode.seq_entry = level.copy_seq if level.copy_pos != w.NOWHERE else seq
-        hold.episodes.append(episode)
+        hold.add(episode)
         place.episode = episode
         return episode
 

@@ -14,8 +14,6 @@ from ghesrace.checker.core.late import pull_back
 from ghesrace.checker.core.pages import Pages
 from ghesrace.checker.core.state import Cpu, Level, SlotState
 
-TASKS_APART_NS = 1000  # of those that are noted
-
 
 class Sent:
     """One shootdown, and the handler (time, probe point) that it was sent from, if any."""
@@ -161,7 +159,7 @@ class Reader(Pages):
 
     def in_task(self, cpu: Cpu, ts: int) -> None:
         """A task goes on: nothing that the CPU interrupted is under way."""
-        if cpu.top != w.TASK or ts - cpu.last_task >= TASKS_APART_NS:
+        if cpu.top != w.TASK or ts - cpu.last_task >= w.TASKS_APART_NS:
             cpu.tasks.append(ts)
             cpu.last_task = ts
 

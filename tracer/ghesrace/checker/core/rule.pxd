@@ -56,6 +56,7 @@ cdef class Judge(Threatening):
     cdef int sweep(self, SlotState state, long long mark, list judged) except -1
     @cython.locals(until="long long")
     cdef bint ready(self, Hold hold, long long mark) except -1
+    @cython.locals(last=Episode)
     cdef int prepare(self, Hold hold) except -1
     @cython.locals(episode=Episode, hold=Hold)
     cdef void split(self, SlotState state, long long at) except *
@@ -67,7 +68,7 @@ cdef class Judge(Threatening):
     cdef void meet(self, Hold one, Hold other) except *
     cdef bint known(self, Episode use) except -1
     cdef bint complete(self, Hold hold, Episode episode) except -1
-    @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, left=Episode, unsafe=bint, i="long long", tellers=list, sure_tellers=list)
+    @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, unsafe=bint, i="long long", tellers=list, sure_tellers=list)
     cdef Judged judge_episode(self, SlotState state, Hold hold, long long index, Cell cell, list others)
     @cython.locals(cpu=Cpu, hold=Hold, tell=Tell, lasts=bint)
     cdef void prune(self, SlotState state, long long mark) except *

@@ -45,7 +45,7 @@ if not TYPE_CHECKING and cython.compiled:
 
 
 @cython.no_gc
-@cython.freelist(64)
+@cython.freelist(4096)
 @cython.cclass
 class Judged:
     """One episode, judged, or one whose map is hidden (`episode.judged` is false). `threat` is the
@@ -168,8 +168,10 @@ class Judge(Threatening):
             hold = holds[i]
             until, complete = i + 1, True
             reach = max(hold.begin_last, hold.end_first) + error
-            while until < len(holds) and holds[until].map_first <= reach:
+            while until < len(holds):
                 other = holds[until]
+                if other.map_first > reach:
+                    break
                 waits = other.cpu != hold.cpu and not self.ready(other, mark)
                 if waits and self.may_precede(other, hold):
                     complete = False
@@ -198,7 +200,7 @@ class Judge(Threatening):
     def prepare(self, hold: Hold) -> None:
         """Where a loss may have hidden the last unmap's own flush, what is taken for that may be
         another's, and lie outside of the hold; if none was seen, the hold may end with that."""
-        last = hold.episodes[len(hold.episodes) - 1]
+        last = hold.last()
         if self.lost_flush(last):
             hold.end_first = last.unmap_first
         elif self.losses.all and self.unflushed(last):
@@ -208,15 +210,15 @@ class Judge(Threatening):
     def split(self, state: SlotState, at: int) -> None:
         """Where a loss may have hidden that a handler was left, one hold may be several."""
         hold = state.holds[at]
-        if len(hold.episodes) < 2 or not self.losses.all:
+        if hold.count < 2 or not self.losses.all:
             return
-        first, last = hold.map_first, hold.episodes[len(hold.episodes) - 1].map_first
+        first, last = hold.map_first, hold.last().map_first
         if not self.losses.hidden_between(HANDLER, hold.cpu, first, last):
             return
         pieces = []
-        for episode in hold.episodes:
+        for episode in hold.all():
             piece = Hold.of(hold.cpu, hold.ctx, hold.slot)
-            piece.episodes = [episode]
+            piece.add(episode)
             episode.hold = piece
             piece.map_first, piece.begin_last = episode.map_first, episode.map_last
             piece.entry, piece.close = hold.entry, hold.close
@@ -247,17 +249,19 @@ class Judge(Threatening):
         self.all_shot(state, hold)
         rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
-        for episode in hold.episodes:
+        for index in range(hold.count):
+            episode = hold.at(index)
             if episode.unmap_lost or not (episode.judged or episode.at_start):
                 hold.touched = True  # even if that spent all that the loss may have hidden
         handoff = state.last_cpu >= 0 and state.last_cpu != hold.cpu
         before, state.last_cpu = state.last_unmap, hold.cpu
-        last = hold.episodes[-1]
+        last = hold.last()
         state.last_unmap = last.unmap_first if last.unmapped else w.NEVER
-        cell = self.cpus[hold.cpu].cells[state.number]
+        cell = self.cell_of(state, hold.cpu)
         if not cell.mapped:
             self.inherit(state, cell)
-        for index, episode in enumerate(hold.episodes):
+        for index in range(hold.count):
+            episode = hold.at(index)
             if self.wanted(episode) and self.complete(hold, episode):
                 one = self.judge_episode(state, hold, index, cell, others)
                 one.handoff, one.before = handoff and episode.judged, before
@@ -271,7 +275,7 @@ class Judge(Threatening):
             self.remember_own(state, hold, episode, cell)
         cell.last_pos, cell.last_begin = hold.end_pos, hold.begin_last
         cell.last_ctx = hold.ctx
-        self.uses += len(hold.episodes)
+        self.uses += hold.count
         hold.done = True
 
     def set_beside(self, state: SlotState, other: Hold, hold: Hold, others: list[Hold]) -> None:
@@ -299,10 +303,10 @@ class Judge(Threatening):
     def meet(self, one: Hold, other: Hold) -> None:
         """Which uses of two holds overlap, and of which is that open?"""
         error = self.clocks.error(one.cpu, other.cpu)
-        if one.cpu != other.cpu and over(one.episodes[-1]) + error < other.map_first:
+        if one.cpu != other.cpu and over(one.last()) + error < other.map_first:
             return  # as almost always
-        for a in one.episodes:
-            for b in other.episodes:
+        for a in one.all():
+            for b in other.all():
                 met = meet(a, b, error)
                 if met == w.NO:
                     continue
@@ -331,7 +335,7 @@ class Judge(Threatening):
         self, state: SlotState, hold: Hold, index: int, cell: Cell, others: list[Hold]
     ) -> Judged:
         """Ask every question of one episode."""
-        episode = hold.episodes[index]
+        episode = hold.at(index)
         one = Judged.of(episode)
         t = self.asked
         t.fill(episode.frame)
@@ -361,11 +365,11 @@ class Judge(Threatening):
             if self.maybe_since(other, cell, hold):
                 if other.told_index_maybe >= 0 or other.told_index >= 0:
                     t.any = True
-                for left in other.episodes[other.told_index + 1 :]:
-                    self.maybe(t, state, hold, episode, left, False, sure_tellers)
+                for i in range(other.told_index + 1, other.count):
+                    self.maybe(t, state, hold, episode, other.at(i), False, sure_tellers)
             if not self.may_precede(hold, other) and self.surely_since(other, cell, hold):
-                for left in other.episodes[other.told_index_maybe + 1 :]:
-                    self.surely(t, state, hold, episode, left, False, cell, tellers)
+                for i in range(other.told_index_maybe + 1, other.count):
+                    self.surely(t, state, hold, episode, other.at(i), False, cell, tellers)
         self.hidden(t, state, hold, episode, cell, sure_tellers)
         t.inconsistent = hold.inconsistent
         one.cls = recorded = class_of(t)

@@ -143,7 +143,7 @@ class Core:
     def cut(self, hold: Hold) -> None:
         """The end of the stream leaves a hold open: that is no missed probe."""
         cpu = self.reader.cpus[hold.cpu]
-        episode = hold.episodes[len(hold.episodes) - 1]
+        episode = hold.last()
         hold.closed, hold.close, hold.pos_last = True, w.NEVER, w.NEVER
         if not (episode.unmapped or episode.left_open):
             episode.unmap_first = max(episode.map_first, episode.read_first)

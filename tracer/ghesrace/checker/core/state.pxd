@@ -75,7 +75,9 @@ cdef class Hold:
     cdef public long long cpu
     cdef public long long ctx
     cdef public long long slot
-    cdef public list episodes
+    cdef public long long count
+    cdef public Episode first
+    cdef public list others
     cdef public long long seq_entry
     cdef public long long edge_pos
     cdef public long long entry_pos
@@ -107,6 +109,12 @@ cdef class Hold:
     @cython.locals(made=Hold)
     cdef Hold of(long long cpu, long long ctx, long long slot)
     cdef int fill(self, long long cpu, long long ctx, long long slot) except -1
+    cpdef int add(self, Episode episode) except -1
+    @cython.locals(found=Episode)
+    cdef Episode at(self, long long index)
+    cdef Episode last(self)
+    cpdef list all(self)
+    cdef int forget(self) except -1
 
 
 cdef class Level:
@@ -250,6 +258,7 @@ cdef class Newest:
     cdef public Episode first
     cdef public Episode second
     cdef public list others
+    @cython.locals(found=Episode)
     cdef Episode at(self, long long index)
     cpdef list all(self)
     cdef int fill(self, list episodes) except -1

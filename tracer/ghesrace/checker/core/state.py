@@ -17,7 +17,7 @@ if not TYPE_CHECKING and cython.compiled:
 
 
 @cython.no_gc
-@cython.freelist(64)
+@cython.freelist(4096)
 @cython.cclass
 class Episode:
     """One map...unmap of one slot by one CPU in one context.
@@ -105,7 +105,7 @@ class Episode:
 
 
 @cython.no_gc
-@cython.freelist(64)
+@cython.freelist(4096)
 @cython.cclass
 class Hold:
     """The episodes of one CPU under one hold of the slot's lock.
@@ -128,7 +128,10 @@ class Hold:
         self.cpu = cpu
         self.ctx = ctx
         self.slot = slot
-        self.episodes: list[Episode] = []
+        # Its episodes by their maps: mostly one alone, for which no list is made.
+        self.count = 0
+        self.first: Episode | None = None
+        self.others: list[Episode] | None = None
         self.seq_entry = 0
         self.edge_pos = NOWHERE  # where its context began, or went on behind another handler
         self.entry_pos = NOWHERE  # where the lock was not taken yet, if that was seen
@@ -156,6 +159,35 @@ class Hold:
         self.told_index_maybe = -1
         self.told_known = False
         self.all_told = False
+
+    def add(self, episode: Episode) -> None:
+        """Take the next episode."""
+        self.count += 1
+        if self.first is None:
+            self.first = episode
+        elif self.others is None:
+            self.others = [episode]
+        else:
+            self.others.append(episode)
+
+    def at(self, index: int) -> Episode:
+        """The *index*th episode, of `count`."""
+        found = self.first if index == 0 or self.others is None else self.others[index - 1]
+        assert found is not None
+        return found
+
+    def last(self) -> Episode:
+        """The last episode so far."""
+        return self.at(self.count - 1)
+
+    def all(self) -> list[Episode]:
+        """All episodes."""
+        return [self.at(i) for i in range(self.count)]
+
+    def forget(self) -> None:
+        """Let its episodes go: they know their hold, and no cycle is left."""
+        self.count = 0
+        self.first = self.others = None
 
 
 class Level:
@@ -244,7 +276,7 @@ class Place:
 
 
 @cython.no_gc
-@cython.freelist(64)
+@cython.freelist(4096)
 @cython.cclass
 class Span:
     """What lasts from one event to another: a GHES write, an edit, or a handler's run.

@@ -64,11 +64,11 @@ class Threatening(Leaving):
 
     def vulnerable(self, hold: Hold, index: int, cell: Cell) -> bool:
         """Whether surely nothing invalidates between a hold's begin and this access."""
-        episode = hold.episodes[index]
+        episode = hold.at(index)
         if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
             return False
         for i in range(index):
-            before = hold.episodes[i]
+            before = hold.at(i)
             if before.map_flush != w.NO or before.unmap_flush != w.NO or before.broadcast != w.NO:
                 return False
         begin = max(hold.entry_pos, cell.last_pos)
@@ -221,7 +221,7 @@ class Threatening(Leaving):
                 continue
             if other.map_first > hold.close + self.facts.wait:
                 continue
-            if state.shots or any(one.broadcast != w.NO for one in other.episodes):
+            if state.shots or any(one.broadcast != w.NO for one in other.all()):
                 return False
         t = Threats.of(episode.frame)
         self.surely(t, state, hold, episode, left, own, cell, tellers)

@@ -5,6 +5,7 @@ cdef extern from *:
     """
     #define GHESRACE_NOWHERE -1
     #define GHESRACE_FORCE_CLOSE_NS 1000000000
+    #define GHESRACE_TASKS_APART_NS 1000
     #define GHESRACE_NO 0
     #define GHESRACE_MAYBE 1
     #define GHESRACE_SURE 2
@@ -98,6 +99,7 @@ cdef extern from *:
     """
     const long long NOWHERE "GHESRACE_NOWHERE"
     const long long FORCE_CLOSE_NS "GHESRACE_FORCE_CLOSE_NS"
+    const long long TASKS_APART_NS "GHESRACE_TASKS_APART_NS"
     const long long NO "GHESRACE_NO"
     const long long MAYBE "GHESRACE_MAYBE"
     const long long SURE "GHESRACE_SURE"

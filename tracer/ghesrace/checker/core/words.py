@@ -7,6 +7,7 @@ the core is compiled, and an enum's member is an object. A test holds them equal
 
 NEVER = 2**62  # a time (ns) or position that was not seen; later than any that is possible
 NOWHERE = -1  # before every time and position
+TASKS_APART_NS = 1000  # of those of one CPU that are noted
 FORCE_CLOSE_NS = 1_000_000_000  # no GHES handler holds a slot's lock for a second
 
 # How sure an effect, or an order of two, is.
