@@ -39,7 +39,6 @@ WITHOUT = {
     "tracer/ghesrace/checker/core/predict.py": _CORE,
     "tracer/ghesrace/checker/core/reader.py": _CORE,
     "tracer/ghesrace/checker/core/rule.py": _CORE,
-    "tracer/ghesrace/checker/core/state.py": _CORE,
     "tracer/ghesrace/checker/core/threats.py": _CORE,
     "tracer/ghesrace/checker/core/uses.py": _CORE,
     "tracer/ghesrace/checker/account.py": "held by checker/test_engine.py and the metrics' tests",

@@ -34,8 +34,8 @@ def kinds(batch: Events) -> Ints:
     number (shape (256,)).
 
     >>> from ghesrace.events import mark
-    >>> kinds(mark(5))[Kind.MARK]
-    np.int64(1)
+    >>> int(kinds(mark(5))[Kind.MARK])
+    1
     """
     return np.bincount(np.ascontiguousarray(batch["kind"]), minlength=len(_KNOWN))
 
