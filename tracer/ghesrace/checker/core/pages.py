@@ -42,7 +42,7 @@ class Pages(Invalidations):
 
     def missed_flushes(self, hold: Hold) -> None:
         """Note the flushes inside of a hold's maps and unmaps that were not recorded."""
-        for episode in hold.episodes:
+        for episode in hold.all():
             if episode.judged and episode.map_flush != w.SURE:
                 until = episode.read_first if episode.read_seen else episode.unmap_first
                 until = min(until, hold.close)
