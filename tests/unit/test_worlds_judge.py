@@ -265,7 +265,7 @@ def test_an_unknown_mode_is_named() -> None:
 @pytest.mark.parametrize("name", healthy.NAMES)
 def test_healthy_traffic_is_healthy(name: str) -> None:
     """The table would measure runs that no healthy kernel makes."""
-    kernel = with_kernel(name)
+    kernel = healthy.kernel_of(name)
     assert kernel.healthy
     run = healthy.traffic(kernel, 8, 200, 5000, 1)
     events = run.events

@@ -89,6 +89,12 @@ class Traffic:
     span: int
 
 
+def kernel_of(name: str) -> Kernel:
+    """The kernel of one of NAMES."""
+    kernel = next(k for k in KERNELS if k.name == name.removesuffix(READ))
+    return kernel.read() if name.endswith(READ) else kernel
+
+
 def traffic(kernel: Kernel, cpus: int, apart: int, hits: int, seed: int) -> Traffic:
     """About *hits* events of *kernel* on *cpus* CPUs whose holds are *apart* ns apart."""
     dice = np.random.default_rng((seed, cpus, apart))
@@ -198,9 +204,7 @@ def measure(
     found = []
     made: tuple[Any, Traffic] | None = None
     for cell in cells(names):
-        kernel = next(k for k in KERNELS if k.name == cell.kernel.removesuffix(READ))
-        if cell.kernel.endswith(READ):
-            kernel = kernel.read()
+        kernel = kernel_of(cell.kernel)
         base = (cell.kernel, cell.cpus, cell.apart)
         if made is None or made[0] != base:
             made = (base, traffic(kernel, cell.cpus, cell.apart, hits, seed))

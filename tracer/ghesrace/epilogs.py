@@ -52,7 +52,7 @@ CHECK = f"""\
 formats:
   text      for people: verdict, findings, table, what could change the verdict
   json      check.schema.json documents it; of several FILEs an array
-  junit     for CI: a suite per file, a test per pattern and one for the verdict
+  junit     for CI: a suite per file, a test per pattern, one for the verdict
   html      one file with pictures, to attach to a bug report; needs Jinja2
   perfetto  a trace of one FILE for ui.perfetto.dev; needs -o and the package
             perfetto

@@ -107,6 +107,9 @@ _LOCK = "the kernel needs no clock: the lock orders holds"
 # What a summary says otherwise, and why. It is sure of no more than the rule is.
 LESS = {
     "loss-of-an-unmap-that-broadcasts-proven": "the kernel is not told what is proven of its code",
+    "missed-flush-of-proven-code": "the kernel is not told what is proven of its code",
+    "prediction-not-of-overlapping-holds": "the kernel counts an overlap's entry as left behind",
+    "prediction-not-with-a-missed-map": "an unmap without a map makes its copy's pages uncertain",
     "broadcast-of-a-range": _WIDE,
     "herd-coRR-pte9+VMALL": _WIDE,
     "herd-coRR-pte3": _REPLACED,
