@@ -70,6 +70,28 @@ def _parser() -> argparse.ArgumentParser:
     notify.add_argument("kind", choices=("nmi", "irq", "hed"))
     notify.add_argument("count", type=int, nargs="?", default=1)
 
+    patched = commands.add_parser("patched", help="build a kernel with patches, and judge it")
+    patched.add_argument(
+        "--source",
+        metavar="DEB|DIR|SUITE",
+        default="bookworm",
+        help="a linux-source package, a git work tree, or a suite of Debian; default: %(default)s",
+    )
+    patched.add_argument("--arch", choices=("amd64", "arm64"), default="amd64")
+    patched.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FRAGMENT",
+        help="more lines of .config; the last one wins",
+    )
+    patched.add_argument("--part", type=float, default=1.0, help="of the usual time of recording")
+    patched.add_argument(
+        "--share", type=Path, metavar="DIR", help="captures; default: a new folder"
+    )
+    patched.add_argument("patches", nargs="*", type=Path, metavar="PATCH")
+
     commands.add_parser("scenarios", help="list the scenarios")
     return parser
 
@@ -163,6 +185,17 @@ def _firmware(args: argparse.Namespace) -> int:
     return 0
 
 
+def _patched(args: argparse.Namespace) -> int:
+    """Return what `ghesrace check` would exit with, so that it can gate a merge."""
+    from lab.patched import command
+
+    try:
+        return command.run(args)
+    except GhesraceError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return error.exit_code
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse *argv*, do what it says, and return the exit code.
 
@@ -180,6 +213,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _test(args)
             case "firmware":
                 return _firmware(args)
+            case "patched":
+                return _patched(args)
         for name, scenario in SCENARIOS.items():
             print(f"{name:12} {scenario.about}")
     except GhesraceError as error:

@@ -15,6 +15,7 @@ from lab import paths
 from lab.firmware.firmware import GuestMemory
 from lab.firmware.hest import EmulatedSource, Notify, Placed
 from lab.kernels import arm64
+from lab.kernels.fetch import Kernel
 from lab.module.build import build
 from lab.paths import REPO
 from lab.qemu import Machine
@@ -52,7 +53,8 @@ _FIRMWARE_S = 120.0
 class Virt:
     """`-machine virt,ras=on` has SEAs, a polled source, interrupts, GPIO and GSIV notifications.
 
-    *suite* is the Debian suite whose kernel boots.
+    *suite* is the Debian suite whose kernel boots; *kernel* boots instead, if there is one, which
+    needs no modules before it sees its root.
 
         board = Virt("trixie")
         code = boot.run(board, Settings(Path("share").resolve(), memory=1024), ["uname", "-r"])
@@ -62,8 +64,14 @@ class Virt:
     ram_base = 0x4000_0000
     sources = SOURCES
 
-    def __init__(self, suite: str = arm64.USERLAND) -> None:
+    def __init__(self, suite: str = arm64.USERLAND, kernel: Kernel | None = None) -> None:
         self.suite = suite
+        self._kernel = kernel
+
+    @property
+    def kernel(self) -> Kernel:
+        """Return the kernel that boots; fetch it if need be. Raises HostError."""
+        return self._kernel or arm64.kernel(self.suite)
 
     def check(self, settings: Settings) -> None:
         """Raise HostError if a tool or the UEFI is missing.
@@ -84,10 +92,11 @@ class Virt:
         Raises HostError if that fails. A control module that does not build is only reported.
         """
         arm64.userland()
-        kernel = arm64.kernel(self.suite)
+        kernel = self.kernel
         try:
             cross = ("ARCH=arm64", f"CROSS_COMPILE={_CROSS}", f"CC={_CROSS}gcc")
-            build(kernel.release, kdir=kernel.kbuild, variables=cross)
+            if kernel.kbuild.exists():
+                build(kernel.release, kdir=kernel.kbuild, variables=cross)
         except HostError as error:
             print(f"lab: no control module in this guest: {error}", file=sys.stderr)
         self._compile("ghes.asl", "ghes.aml", ["iasl", "-p", "{out}", "{source}"])
@@ -111,7 +120,7 @@ class Virt:
 
     def command(self, settings: Settings, home: Path, ram: Path) -> list[str]:
         """Return the command line of QEMU; the guest's initrd starts the lab's agent."""
-        kernel = arm64.kernel(self.suite)
+        kernel = self.kernel
         words = [
             # `place` waits for what the EFI stub says; in Linux 7.x it needs debug to say it.
             "console=ttyAMA0 acpi=force efi=debug panic=-1 loglevel=7",

@@ -60,7 +60,8 @@ def _bind_late() -> None:
 
 def _bring_up_shared_device() -> None:
     """Let the e1000 request the interrupt line that it shares with GHES."""
-    subprocess.run(["modprobe", "e1000"], check=True)
+    if not Path("/sys/bus/pci/drivers/e1000").exists():  # else it is built in
+        subprocess.run(["modprobe", "e1000"], check=True)
     for net in Path("/sys/class/net").iterdir():
         driver = net / "device" / "driver"
         if driver.exists() and driver.resolve().name == "e1000":

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record this guest's kernel with each backend, into the share: `python -m lab.inside.matrix ARCH`.
+"""Record this guest's kernel with each backend, into the share.
+
+    python -m lab.inside.matrix ARCH [PART]     # PART of the usual time, 1 by default
 
 It runs in a guest and imports nothing that only the host has. `lab.matrix` judges the captures.
 """
@@ -27,11 +29,12 @@ SECONDS = {"calm": 15.0, "storm": 30.0}
 def main() -> None:
     """Record each kind of traffic with each backend; what `capture` says goes to a .log beside."""
     share = Path(os.environ[paths.ENV])
+    part = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
     for backend in BACKENDS:
         for kind, scenario in TRAFFIC[sys.argv[1]].items():
             path = share / f"{backend}-{kind}.arrows"
             with path.with_suffix(".log").open("w") as log, contextlib.redirect_stderr(log):
-                capture_while(storm(scenario, SECONDS[kind]), path, "--backend", backend)
+                capture_while(storm(scenario, part * SECONDS[kind]), path, "--backend", backend)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def kernel(suite: str = USERLAND) -> Kernel:
     """
 
     def finish(folder: Path, release: str) -> None:
-        _make_initrd(folder, release, userland() / _BUSYBOX)
+        make_initrd(folder, release)
         _make_kbuild(folder, release, suite)
 
     return fetched_kernel(suite, "arm64", finish)
@@ -156,7 +156,13 @@ def _make_userland(folder: Path, cache: Path) -> None:
             compileall.compile_dir(folder / part, quiet=2, workers=2, stripdir=str(folder))
 
 
-def _make_initrd(folder: Path, release: str, busybox: Path) -> None:
+def make_initrd(folder: Path, release: str, busybox: Path | None = None) -> None:
+    """Write the initrd of the kernel *release* into its tree *folder*.
+
+    It has the modules that the kernel needs to see its root, if they are not built in, and
+    *busybox*, by default the userland's. Raises HostError if that can't be fetched.
+    """
+    busybox = busybox or userland() / _BUSYBOX
     with _staging(folder) as stage:
         (stage / "bin").mkdir()
         shutil.copy(busybox, stage / "bin" / "busybox")

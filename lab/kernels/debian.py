@@ -123,6 +123,21 @@ class Apt:
                 problem = error
         raise problem
 
+    def kernel_source(self) -> Path:
+        """Download the package with the source of the suite's newest kernel, and nothing else.
+
+        It is linux-source-VERSION, on which linux-source depends, and holds a tarball with Debian's
+        patches applied. Returns the path of the .deb. Raises HostError if there is none.
+        """
+        self._prepare()
+        problem = HostError(f"{self._suite} has no kernel source")
+        for version in self._versions("linux-source"):
+            try:
+                return self._download(self._dependency("linux-source", version, "source"))
+            except HostError as error:
+                problem = error
+        raise problem
+
     def one(self, package: str) -> Path:
         """Download *package* without what it depends on and return the path of the .deb.
 
@@ -146,14 +161,21 @@ class Apt:
         linux-binary-RELEASE for the image itself.
         """
         meta = f"linux-image-{self._arch}"
-        listed = _out(["apt-cache", "madison", meta], self._environment())
-        for version in dict.fromkeys(line.split("|")[1].strip() for line in listed.splitlines()):
-            package = meta
-            for kind in ("image", "binary"):
-                shown = _out(["apt-cache", "show", f"{package}={version}"], self._environment())
-                depends = re.search(rf"^Depends:.*?\b(linux-{kind}-\d\S*)", shown, re.MULTILINE)
-                package = depends.group(1).rstrip(",") if depends else package
-            yield f"{package}={version}"
+        for version in self._versions(meta):
+            image = self._dependency(meta, version, "image")
+            yield self._dependency(image.partition("=")[0], version, "binary")
+
+    def _versions(self, package: str) -> Iterable[str]:
+        """Return the versions of *package* that the mirror lists, the newest first."""
+        listed = _out(["apt-cache", "madison", package], self._environment())
+        return dict.fromkeys(line.split("|")[1].strip() for line in listed.splitlines())
+
+    def _dependency(self, package: str, version: str, kind: str) -> str:
+        """Return `package=version` of linux-KIND-NUMBER, on which *package* depends; of *package*
+        itself if it depends on none."""
+        shown = _out(["apt-cache", "show", f"{package}={version}"], self._environment())
+        depends = re.search(rf"^Depends:.*?\b(linux-{kind}-\d\S*)", shown, re.MULTILINE)
+        return f"{depends.group(1).rstrip(',') if depends else package}={version}"
 
 
 def unpack(archives: Iterable[Path], tree: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_initrd_has_all_that_its_script_runs(
     (tmp_path / "busybox").write_text("busybox")
     modules = [tmp_path / "a.ko.xz", tmp_path / "b.ko"]
     monkeypatch.setattr(arm64, "_boot_modules", lambda *_: modules)
-    arm64._make_initrd(tmp_path, RELEASE, tmp_path / "busybox")
+    arm64.make_initrd(tmp_path, RELEASE, tmp_path / "busybox")
     out = tmp_path / "out"
     out.mkdir()
     with (tmp_path / "initrd").open("rb") as archive:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build each mutant of the kernel, judge it, and write docs/mutants.md beside what was expected.
+
+python -m lab.patched.mutants [--only NAME] [--arch ARCH] [--again] [--page]
+
+What was measured is kept in build/patched/results/, one file a mutant, so a run that was ended goes
+on where it was; a mutant whose patch, source or configuration changed is measured anew, and so is
+every one with --again. --page only writes the page. The exit code is 0 if every mutant was called
+what was expected, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ghesrace.errors import EXIT_FINDING, EXIT_OK, GhesraceError
+from lab.kernels.fetch import say
+from lab.paths import REPO
+
+from . import page
+from .build import known
+from .command import CACHE, debian_source, make
+from .expected import Mutant, Result, as_expected, expected, false_clean
+from .verdict import from_json, judge
+
+RESULTS = CACHE / "results"
+PAGE = REPO / "docs" / "mutants.md"
+
+
+def measure(one: Mutant, source: Path, again: bool, part: float) -> Result:
+    """Return what is known of the mutant *one*; build and judge it if nothing is, or *again*."""
+    try:
+        built = make(source, one.patches, one.arch)
+        kept = RESULTS / f"{one.name}.json"
+        told = json.loads(kept.read_text()) if kept.exists() else {}
+        if told.get("key") != built.key or again:
+            say(f"{one.name}: judging")
+            share = CACHE / "captures" / one.name
+            share.mkdir(parents=True, exist_ok=True)
+            judged = judge(built, one.arch, share, part)
+            told = {"key": built.key, "judged": judged.json()}
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(told, indent=1))
+        return Result(one, built, from_json(told["judged"]))
+    except GhesraceError as error:
+        return Result(one, None, None, error.what.splitlines()[0])
+
+
+def _known(one: Mutant) -> Result | None:
+    """Return what is kept of the mutant *one*, without its source."""
+    kept = RESULTS / f"{one.name}.json"
+    if not kept.exists():
+        return None
+    told = json.loads(kept.read_text())
+    return Result(one, known(CACHE, told["key"]), from_json(told["judged"]))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what is not known yet, write the page, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lab.patched.mutants", description=__doc__)
+    parser.add_argument("--only", action="append", metavar="NAME")
+    parser.add_argument("--arch", choices=("amd64", "arm64"))
+    parser.add_argument("--again", action="store_true", help="judge anew what is known")
+    parser.add_argument("--page", action="store_true", help="write the page of what is known")
+    parser.add_argument("--part", type=float, default=1.0, help="of the usual time of recording")
+    args = parser.parse_args(argv)
+    results: list[Result] = []
+    all_of_them = expected()
+    source = None if args.page else debian_source("bookworm")
+    for one in all_of_them:
+        wanted = (not args.only or one.name in args.only) and args.arch in (None, one.arch)
+        result = _known(one)
+        if wanted and source is not None:
+            result = measure(one, source, args.again, args.part)
+            print(page.progress(result), flush=True)
+        results.append(result or Result(one, None, None, "not run"))
+    PAGE.write_text(page.render(results))
+    for result in results:
+        if result.judged and false_clean(result.mutant, result.judged):
+            say(f"{result.mutant.name} is unsafe and was called clean: THE WORST BUG THERE IS")
+    good = all(r.judged and as_expected(r.mutant, r.judged) for r in results)
+    return EXIT_OK if good else EXIT_FINDING
+
+
+if __name__ == "__main__":
+    sys.exit(main())
