@@ -150,7 +150,9 @@ def build(cache: Path, workshop: Workshop, number: str, wanted: Recipe) -> Built
         told = _install(folder, workshop.tree, objects, wanted)
         told.key, told.refused = name, refused
         told.seconds = round(time.monotonic() - started, 1)
-        told.files = sum(line.startswith(("  CC ", "  AS ")) for line in log.open())
+        told.files = sum(
+            line.startswith(("  CC ", "  AS ")) for line in log.read_text().splitlines()
+        )
         (folder / _MADE).write_text(json.dumps({**asdict(told), "tree": ""}, indent=1))
 
     place = cache / "kernels" / name

@@ -3,7 +3,8 @@
 
 Git does the work, in a repository of the workshop's own: it refuses a patch that does not fit,
 says by one number what a tree holds, and touches only the files that differ, so that `make` builds
-only what a patch changes. A developer's own tree is read and never written.
+only what a patch changes. A developer's own tree is read and never written (git renews the times of
+objects that another repository uses, no more).
 """
 
 from __future__ import annotations
@@ -93,7 +94,6 @@ class Workshop:
 
     def _bring(self, number: str) -> None:
         """Let tree and index be the git tree *number*; files that do not differ are not touched."""
-        self.tree.mkdir(parents=True, exist_ok=True)
         # Without it, a file whose time alone has changed counts as changed.
         self._git("update-index", "-q", "--refresh", failing=True)
         self._git("read-tree", "--reset", "-u", number)
@@ -136,6 +136,7 @@ class Workshop:
         return number
 
     def _create(self) -> None:
+        self.tree.mkdir(parents=True, exist_ok=True)
         if not self._repository.exists():
             _run(["git", "init", "-q", "--bare", str(self._repository)])
             self._git("config", "core.bare", "false")

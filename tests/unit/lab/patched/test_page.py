@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/mutants.md, out of what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lab.patched.expected import Result
+from lab.patched.page import progress, render
+from tests.unit.lab.patched.conftest import Make
+
+UNSAFE = {"safe": False, "expected": "race-observed", "finding": "stale"}
+
+
+def test_a_row_says_what_was_expected_and_what_was_said(result: Make) -> None:
+    """If this fails, the page does not answer what it is there for."""
+    text = render([result("clean", "race-observed", ("stale",), **UNSAFE)])
+    assert (
+        "| x86-some | amd64 | no | race-observed | race-observed | yes | stale (observed) "
+        "| 8 map-flush |" in text
+    )
+    assert (
+        "| x86-some | clean | clean | race-observed | race-observed | - | 2 files, 61 s |" in text
+    )
+    assert "| x86-some | ftrace | setter | flush-inside | proven | setter+0x4: invlpg |" in text
+    assert "| x86-some | race-observed | an argument |" in text
+
+
+def test_a_false_clean_is_shown_as_one(result: Make) -> None:
+    """If this fails, the worst bug looks like a difference of taste."""
+    assert "| clean | **no: a false clean** |" in render([result(**UNSAFE)])
+
+
+def test_the_calm_verdict_of_a_safe_mutant_counts(result: Make) -> None:
+    """If this fails, every safe kernel seems wrong where an emulated storm loses events."""
+    text = render([result("clean", "inconclusive")])
+    assert "| yes | clean | clean | yes | - |" in text
+    assert "| x86-some | clean | clean | inconclusive | inconclusive |" in text
+
+
+def test_what_was_not_measured_is_named(result: Make) -> None:
+    """If this fails, a mutant that did not build is missing and nobody sees it."""
+    one = result()
+    text = render([Result(one.mutant, None, None, "the kernel does not build:")])
+    assert "| not measured: the kernel does not build: | - | - | - |" in text
+    assert "not measured" in progress(Result(one.mutant, None, None, "no compiler"))
+
+
+def test_a_guest_that_failed_is_named(result: Make) -> None:
+    """If this fails, a crash of the mutant looks like a recording without traffic."""
+    one = result(storm="inconclusive")
+    assert one.judged
+    crashed = replace(one, judged=replace(one.judged, failure="the guest ended"))
+    assert "| 90 s: the guest ended |" in render([crashed])
+
+
+def test_a_cell_never_ends_a_table(result: Make) -> None:
+    """If this fails, a reason with a bar in it breaks the page."""
+    one = result()
+    assert one.judged
+    one.judged.recordings[0].reasons.append("a|b")
+    assert "| a/b |" in render([one])

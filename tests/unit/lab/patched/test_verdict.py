@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One verdict of several recordings: the worst, and what `ghesrace check` would exit with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ghesrace.errors import HostError, TransientError
+from lab import boot
+from lab.patched import verdict
+from lab.patched.build import Built
+from lab.patched.verdict import Judged, Recording, from_json, judge, judge_capture, lines
+from tests.build.paths import REPO
+
+STOCK = REPO / "examples" / "stock.arrows"
+CONTROL = REPO / "examples" / "control.arrows"
+
+
+def recordings(*words: str) -> list[Recording]:
+    codes = {"clean": 0, "inconclusive": 3, "race-predicted": 1, "race-observed": 1}
+    return [Recording("bpf", "calm", word, codes[word]) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("words", "word", "code"),
+    [
+        (("clean", "clean"), "clean", 0),
+        (("clean", "inconclusive"), "inconclusive", 3),
+        (("inconclusive", "race-predicted"), "race-predicted", 1),
+        (("race-observed", "clean", "race-predicted"), "race-observed", 1),
+        ((), "inconclusive", 3),
+    ],
+)
+def test_the_worst_recording_wins(words: tuple[str, ...], word: str, code: int) -> None:
+    """If this fails, a merge passes though one backend found a race, or nothing was recorded."""
+    judged = Judged(recordings(*words))
+    assert (judged.verdict, judged.code) == (word, code)
+
+
+def test_what_a_clean_verdict_rests_on_counts() -> None:
+    """If this fails, a clean word with `check`'s exit code 3 lets a merge pass."""
+    assert Judged([Recording("bpf", "calm", "clean", 3)]).code == 3
+
+
+def test_a_capture_is_judged_as_check_does() -> None:
+    """If this fails, the gate has a rule of its own."""
+    clean = judge_capture(STOCK, "bpf", "storm")
+    assert (clean.verdict, clean.code, clean.findings) == ("clean", 0, [])
+    assert clean.classes["map-flush"] > 0
+    race = judge_capture(CONTROL, "bpf", "storm")
+    assert (race.verdict, race.code) == ("race-observed", 1)
+    assert {pattern for pattern, *_ in race.findings} >= {"stale"}
+    assert race.episodes > sum(race.classes.values()) > 0
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Built:
+    image = tmp_path / "boot" / "vmlinuz-6.1.0-lab"
+    image.parent.mkdir()
+    image.write_text("a kernel\n")
+    return Built("amd64-0", tmp_path, "6.1.0-lab")
+
+
+def test_a_guest_that_crashes_leaves_what_it_recorded(
+    tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a mutant that hangs after its race was seen has no verdict, or a clean one."""
+    share = tmp_path / "share"
+    share.mkdir()
+
+    def run(*_: object) -> int:
+        (share / "console").write_text("BUG\n")
+        shutil.copy(CONTROL, share / "ftrace-calm.arrows")
+        (share / "ftrace-storm.arrows").write_bytes(b"half a capture")
+        raise TransientError("the guest ended before its command did\nmore")
+
+    monkeypatch.setattr(boot, "run", run)
+    judged = judge(built, "amd64", share)
+    assert judged.failure == "the guest ended before its command did"
+    assert [one.verdict for one in judged.recordings] == ["race-observed", *["inconclusive"] * 3]
+    assert judged.recordings[1].reasons == [f"not recorded: {judged.failure}"]
+    assert judged.verdict == "race-observed"
+    assert from_json(json.loads(json.dumps(judged.json()))) == judged
+
+
+def test_a_lab_that_does_not_start_is_no_verdict(
+    tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a host without QEMU calls every kernel inconclusive and does not say why."""
+
+    def run(*_: object) -> int:
+        raise HostError("qemu-system-x86_64 is not installed")
+
+    monkeypatch.setattr(boot, "run", run)
+    with pytest.raises(HostError, match="qemu"):
+        judge(built, "amd64", tmp_path)
+
+
+def test_a_backend_that_records_nothing_is_inconclusive(
+    tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a kernel on which a backend can't attach is clean by the other one's word."""
+
+    def run(*_: object) -> int:
+        for traffic in ("calm", "storm"):
+            shutil.copy(STOCK, tmp_path / f"ftrace-{traffic}.arrows")
+            (tmp_path / f"bpf-{traffic}.log").write_text("warning\nghesrace: no BTF\n")
+        return 0
+
+    monkeypatch.setattr(boot, "run", run)
+    judged = judge(built, "amd64", tmp_path)
+    assert judged.verdict == "inconclusive"
+    assert judged.code == 3
+    assert [one.reasons for one in judged.recordings][2:] == [["not recorded: no BTF"]] * 2
+
+
+def test_a_person_sees_each_recording_and_one_verdict() -> None:
+    """If this fails, nobody knows which recording the verdict comes from."""
+    bad = Recording("bpf", "storm", "race-observed", 1, findings=[["stale", "observed", "why"]])
+    said = lines(Judged([*recordings("clean"), bad]))
+    assert said == [
+        "calm, bpf      clean",
+        "storm, bpf     race-observed: stale observed",
+        "verdict: race-observed",
+    ]
+    assert verdict.lines(Judged([], failure="a crash"))[0] == "the guest failed: a crash"
