@@ -19,12 +19,15 @@ PACKAGES := $(TEST_PACKAGES) $(RUN_PACKAGES) qemu-system-x86 linux-image-amd64 l
 # For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/kernels/arm64.py.
 ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio
 
+# What builds a kernel (lab/patched); for arm64, ARM64_PACKAGES too.
+KERNEL_PACKAGES := git build-essential flex bison bc libelf-dev libssl-dev dwarves xz-utils
+
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
-	venv-packages build-packages test-packages run-packages packages arm64-packages examples clean install \
-	uninstall deb deb-arm64 docs soak sanitize nightly oracle worlds mutate
+	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages \
+	kernel-mutants examples clean install uninstall deb deb-arm64 docs soak sanitize nightly oracle worlds mutate
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -35,6 +38,7 @@ help:
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
+	@echo 'make kernel-mutants  kernels with a fault in GHES or under it, built and judged: writes docs/mutants.md'
 	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
 	@echo 'make examples  record examples/*.arrows again, amd64 and arm64, and draw docs/pictures'
 	@echo 'make venv      .venv/ with what check, plan, doctor and capture need: no kernel, no compiler'
@@ -43,7 +47,7 @@ help:
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
 	@echo 'make deb       a Debian package that needs no network: build/*.deb'
 	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
-	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix'
+	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants'
 	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
@@ -95,6 +99,13 @@ matrix: lab-venv arm64-packages
 	$(call say,every kernel in a guest)
 	$(VENV)/bin/python -m lab.kernels.extensions
 	$(VENV)/bin/python -m lab.matrix
+
+# Resumable: what is built and judged is kept below build/patched. KERNEL_MUTANTS="--arch amd64 --part 0.5"
+KERNEL_MUTANTS :=
+kernel-mutants: lab-venv arm64-packages kernel-packages
+	$(call say,mutants of the kernel)
+	$(VENV)/bin/python -m lab.kernels.extensions
+	$(VENV)/bin/python -m lab.patched.mutants $(KERNEL_MUTANTS)
 
 daemon-test: lab-venv deb
 	$(call say,the daemon in a guest)
@@ -168,7 +179,7 @@ deb: build/bundle/.done build/handbook/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
-nightly: oracle worlds mutate sanitize matrix
+nightly: oracle worlds mutate sanitize matrix kernel-mutants
 
 # Prints each kind of wrong answer; fails on one that tests/oracle/known.txt does not name.
 ORACLE_RECORDS := 1000000
@@ -222,7 +233,8 @@ test-packages: WANTED = $(TEST_PACKAGES)
 run-packages: WANTED = $(RUN_PACKAGES)
 packages: WANTED = $(PACKAGES)
 arm64-packages: WANTED = $(ARM64_PACKAGES)
-venv-packages build-packages test-packages run-packages packages arm64-packages:
+kernel-packages: WANTED = $(KERNEL_PACKAGES)
+venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages:
 	@missing=$$(for p in $(WANTED); do \
 	  dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
 	if [ -n "$$missing" ]; then \

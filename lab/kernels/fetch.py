@@ -51,19 +51,24 @@ class Kernel:
 
 
 def kernel(
-    suite: str, arch: str, finish: Callable[[Path, str], None] | None = None, cache: Path = CACHE
+    suite: str,
+    arch: str,
+    finish: Callable[[Path, str], None] | None = None,
+    cache: Path = CACHE,
+    flavour: str = "",
 ) -> Kernel:
     """Return the kernel of *suite* for *arch* ("amd64", "arm64"); fetch it if *cache* lacks it.
 
-    *finish* is called with the tree and the release, and may add to the tree before it counts as
-    made. Raises HostError if a package can't be fetched or unpacked.
+    *flavour* is Debian's word for another configuration ("rt", "cloud"). *finish* is called with
+    the tree and the release, and may add to the tree before it counts as made. Raises HostError if
+    a package can't be fetched or unpacked.
 
         Pc(kernel("trixie", "amd64").image)  # a board that boots Debian 13's kernel
     """
 
     def make(folder: Path) -> None:
-        say(f"fetching the {arch} kernel of {suite}")
-        debs = fetch(suite, arch, (f"linux-image-{arch}", f"linux-headers-{arch}"), cache)
+        say(f"fetching the {kind} kernel of {suite}")
+        debs = fetch(suite, arch, (f"linux-image-{kind}", f"linux-headers-{kind}"), cache)
         unpack((deb for deb in debs if deb.name.startswith(_NAMES)), folder)
         _place_image(folder)
         _relink(folder)
@@ -72,7 +77,8 @@ def kernel(
         if finish:
             finish(folder, release)
 
-    tree = made(_place(suite, arch, cache), make)
+    kind = f"{flavour}-{arch}" if flavour else arch
+    tree = made(_place(suite, kind, cache), make)
     return Kernel(tree, _release(tree))
 
 

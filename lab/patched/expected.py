@@ -11,7 +11,7 @@ from typing import Any
 from ghesrace.errors import InputError
 from lab.paths import REPO
 
-from .build import Built
+from .build import CONFIGS, Built
 from .verdict import Judged
 
 MUTANTS = REPO / "lab" / "mutants"
@@ -23,7 +23,9 @@ _PATTERNS = ("stale", "overlap", "shootdown", "torn_edit")
 class Mutant:
     """A mutant of the kernel, and the verdict that was expected of it before it was run.
 
-    `finding` is the pattern by which it must be found, or "" if it is `safe`.
+    `finding` is the pattern by which it must be found, or "" if it is `safe`. `configs` are names
+    in lab/patched/configs that are merged into the usual configuration. With a `flavour` it is
+    Debian's package of that name ("rt", "cloud") instead of a kernel that is built here.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Mutant:
     why: str
     patches: tuple[Path, ...]
     finding: str = ""
+    configs: tuple[str, ...] = ()
+    flavour: str = ""
 
 
 def expected(folder: Path = MUTANTS) -> list[Mutant]:
@@ -56,7 +60,8 @@ def _mutant(entry: dict[str, Any], folder: Path) -> Mutant:
     name = str(entry.get("name", "?"))
     patches = tuple(folder / str(n) for n in entry.get("patches", [f"{name}.patch"]))
     try:
-        one = Mutant(**{**entry, "patches": patches})
+        configs = tuple(entry.get("configs", ()))
+        one = Mutant(**{**entry, "patches": patches, "configs": configs})
     except TypeError as error:
         raise InputError(f"the entry of {name} in expected.toml is wrong: {error}") from None
     for patch in patches:
@@ -64,6 +69,11 @@ def _mutant(entry: dict[str, Any], folder: Path) -> Mutant:
             raise InputError(f"{name} has no patch {patch.name}")
     if one.expected not in _WORDS or one.arch not in ("amd64", "arm64") or not one.why:
         raise InputError(f"{name}: verdict, architecture or reason are not as they should be")
+    for config in one.configs:
+        if not (CONFIGS / f"{config}.config").is_file():
+            raise InputError(f"{name} has no configuration {config}.config")
+    if one.flavour and (one.patches or one.configs):
+        raise InputError(f"{name}: a package of Debian takes no patches and no configuration")
     if one.safe != (one.finding == "") or (one.finding and one.finding not in _PATTERNS):
         raise InputError(f"{name}: an unsafe mutant names its finding, a safe one has none")
     if one.safe != (_WORDS.index(one.expected) < 2):

@@ -14,14 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ghesrace.errors import EXIT_FINDING, EXIT_OK, GhesraceError
-from lab.kernels.fetch import say
+from lab.kernels.fetch import kernel, say
 from lab.paths import REPO
 
 from . import page
-from .build import known
+from .build import Built, known, recipe
 from .command import CACHE, debian_source, make
 from .expected import Mutant, Result, as_expected, expected, false_clean
 from .verdict import from_json, judge
@@ -30,10 +32,20 @@ RESULTS = CACHE / "results"
 PAGE = REPO / "docs" / "mutants.md"
 
 
-def measure(one: Mutant, source: Path, again: bool, part: float) -> Result:
-    """Return what is known of the mutant *one*; build and judge it if nothing is, or *again*."""
+def _made(one: Mutant, source: Path) -> Built:
+    """Return the kernel of the mutant *one*; build or fetch it if need be."""
+    if not one.flavour:
+        return make(source, one.patches, one.arch, recipe(one.arch, *one.configs))
+    fetched = kernel("bookworm", one.arch, flavour=one.flavour)
+    size = fetched.image.stat().st_size
+    return Built(fetched.release, fetched.tree, fetched.release, image_bytes=size)
+
+
+def measure(one: Mutant, building: Future[Built], again: bool, part: float) -> Result:
+    """Return what is known of the mutant *one*; judge it when it is built if nothing is, or
+    *again*."""
     try:
-        built = make(source, one.patches, one.arch)
+        built = building.result()
         kept = RESULTS / f"{one.name}.json"
         told = json.loads(kept.read_text()) if kept.exists() else {}
         if told.get("key") != built.key or again:
@@ -47,6 +59,24 @@ def measure(one: Mutant, source: Path, again: bool, part: float) -> Result:
         return Result(one, built, from_json(told["judged"]))
     except GhesraceError as error:
         return Result(one, None, None, error.what.splitlines()[0])
+
+
+def _measure_all(wanted: Sequence[Mutant], again: bool, part: float) -> dict[str, Result]:
+    """Return what is known of the mutants *wanted* by name, and say each.
+
+    One process of `make` builds the next mutants while a guest runs.
+    """
+    source = debian_source("bookworm")
+    found = {}
+    with ThreadPoolExecutor(max_workers=1) as builder:
+        try:
+            builds = [builder.submit(_made, one, source) for one in wanted]
+            for one, building in zip(wanted, builds, strict=True):
+                found[one.name] = measure(one, building, again, part)
+                print(page.progress(found[one.name]), flush=True)
+        finally:
+            builder.shutdown(cancel_futures=True)
+    return found
 
 
 def _known(one: Mutant) -> Result | None:
@@ -67,16 +97,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", action="store_true", help="write the page of what is known")
     parser.add_argument("--part", type=float, default=1.0, help="of the usual time of recording")
     args = parser.parse_args(argv)
-    results: list[Result] = []
     all_of_them = expected()
-    source = None if args.page else debian_source("bookworm")
-    for one in all_of_them:
-        wanted = (not args.only or one.name in args.only) and args.arch in (None, one.arch)
-        result = _known(one)
-        if wanted and source is not None:
-            result = measure(one, source, args.again, args.part)
-            print(page.progress(result), flush=True)
-        results.append(result or Result(one, None, None, "not run"))
+    wanted = [
+        one
+        for one in all_of_them
+        if (not args.only or one.name in args.only) and args.arch in (None, one.arch)
+    ]
+    measured = {} if args.page else _measure_all(wanted, args.again, args.part)
+    results = [
+        measured.get(one.name) or _known(one) or Result(one, None, None, "not run")
+        for one in all_of_them
+    ]
     PAGE.write_text(page.render(results))
     for result in results:
         if result.judged and false_clean(result.mutant, result.judged):

@@ -42,7 +42,8 @@ class Recording:
 
     `code` is what `ghesrace check` would exit with. `findings` are [pattern, severity, text], and
     `classes` the hand-offs by class. `implied` are [probe point, symbol, what, state, where]. A
-    recording that could not be judged is "inconclusive", and `reasons` say why.
+    recording that could not be judged is "inconclusive", and `reasons` say why. `rests_on` names
+    what it can't tell (`ghesrace.unknowns`).
     """
 
     backend: str
@@ -54,6 +55,7 @@ class Recording:
     classes: dict[str, int] = field(default_factory=dict)
     losses: dict[str, int] = field(default_factory=dict)
     episodes: int = 0
+    rests_on: list[str] = field(default_factory=list)
     implied: list[list[str]] = field(default_factory=list)
     not_checked: dict[str, str] = field(default_factory=dict)
     capture: str = ""
@@ -167,6 +169,7 @@ def judge_capture(path: Path, backend: str, traffic: str) -> Recording:
         classes=_classes(judged),
         losses=dict(report.losses),
         episodes=sum(slot.episodes for slot in report.slots),
+        rests_on=list(report.qualified_by),
         implied=_implied(source.plan),
         not_checked={
             name: result.not_checked_because or ""
@@ -199,4 +202,8 @@ def lines(judged: Judged) -> Sequence[str]:
         told.append(f"{one.name:14} {one.verdict}{f': {why}' if why else ''}")
     if judged.failure:
         told.append(f"the guest failed: {judged.failure}")
-    return [*told, f"verdict: {judged.verdict}"]
+    rests = sorted({word for one in judged.recordings for word in one.rests_on})
+    return [
+        *told,
+        f"verdict: {judged.verdict}" + (f", resting on: {', '.join(rests)}" if rests else ""),
+    ]

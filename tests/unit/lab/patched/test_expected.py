@@ -36,7 +36,9 @@ def test_the_table_of_this_repository_is_whole() -> None:
     """If this fails, a mutant is run of which nothing was expected, or one is never run."""
     known = expected()
     assert {one.arch for one in known} == {"amd64", "arm64"}
-    assert {one.name for one in known if not one.patches} == {"x86-unpatched", "arm64-unpatched"}
+    built = [one for one in known if not one.flavour]
+    plain = {one.name for one in built if not one.patches and not one.configs}
+    assert plain == {"x86-unpatched", "arm64-unpatched"}
     assert sum(not one.safe for one in known) > 10
     assert {patch for one in known for patch in one.patches} == set(MUTANTS.glob("*.patch"))
 
@@ -60,6 +62,8 @@ def test_patches_are_short_and_of_the_kernel() -> None:
         ((entry(expected="race-observed"),), "what is safe is not"),
         ((entry(safe="false", expected="clean", more='finding = "stale"\n'),), "unsafe is found"),
         ((entry(safe="false", expected="race-observed"),), "names its finding"),
+        ((entry(more='configs = ["none"]\n'),), "a has no configuration none.config"),
+        ((entry(more='flavour = "rt"\n'),), "takes no patches"),
         ((entry(more='finding = "stale"\n'),), "a safe one has none"),
     ],
 )

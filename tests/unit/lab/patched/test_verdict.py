@@ -46,6 +46,12 @@ def test_what_a_clean_verdict_rests_on_counts() -> None:
     assert Judged([Recording("bpf", "calm", "clean", 3)]).code == 3
 
 
+def test_what_a_verdict_rests_on_is_told() -> None:
+    """If this fails, exit code 3 stands beside "clean" and nobody knows why."""
+    one = Recording("bpf", "calm", "clean", 3, rests_on=["implications"])
+    assert lines(Judged([one]))[-1] == "verdict: clean, resting on: implications"
+
+
 def test_a_capture_is_judged_as_check_does() -> None:
     """If this fails, the gate has a rule of its own."""
     clean = judge_capture(STOCK, "bpf", "storm")
