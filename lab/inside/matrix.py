@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record this guest's kernel with each backend, into the share.
 
-    python -m lab.inside.matrix ARCH [PART]     # PART of the usual time, 1 by default
+    python -m lab.inside.matrix ARCH [PART [BACKEND...]]
+
+PART of the usual time (1 by default), with the backends that are named, or with all.
 
 It runs in a guest and imports nothing that only the host has. `lab.matrix` judges the captures.
 """
@@ -30,7 +32,7 @@ def main() -> None:
     """Record each kind of traffic with each backend; what `capture` says goes to a .log beside."""
     share = Path(os.environ[paths.ENV])
     part = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
-    for backend in BACKENDS:
+    for backend in sys.argv[3:] or BACKENDS:
         for kind, scenario in TRAFFIC[sys.argv[1]].items():
             path = share / f"{backend}-{kind}.arrows"
             with path.with_suffix(".log").open("w") as log, contextlib.redirect_stderr(log):

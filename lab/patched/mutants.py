@@ -2,6 +2,7 @@
 """Build each mutant of the kernel, judge it, and write docs/mutants.md beside what was expected.
 
 python -m lab.patched.mutants [--only NAME] [--arch ARCH] [--again] [--page]
+    [--backend BACKEND] [--part PART]
 
 What was measured is kept in build/patched/results/, one file a mutant, so a run that was ended goes
 on where it was; a mutant whose patch, source or configuration changed is measured anew, and so is
@@ -19,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ghesrace.errors import EXIT_FINDING, EXIT_OK, GhesraceError
+from lab.inside.matrix import BACKENDS
 from lab.kernels.fetch import kernel, say
 from lab.paths import REPO
 
@@ -26,7 +28,7 @@ from . import page
 from .build import Built, known, recipe
 from .command import CACHE, debian_source, make
 from .expected import Mutant, Result, as_expected, expected, false_clean
-from .verdict import from_json, judge
+from .verdict import Judged, from_json, judge
 
 RESULTS = CACHE / "results"
 PAGE = REPO / "docs" / "mutants.md"
@@ -41,28 +43,36 @@ def _made(one: Mutant, source: Path) -> Built:
     return Built(fetched.release, fetched.tree, fetched.release, image_bytes=size)
 
 
-def measure(one: Mutant, building: Future[Built], again: bool, part: float) -> Result:
-    """Return what is known of the mutant *one*; judge it when it is built if nothing is, or
-    *again*."""
+def measure(
+    one: Mutant, building: Future[Built], again: bool, part: float, backends: Sequence[str]
+) -> Result:
+    """Return what is known of the mutant *one*.
+
+    When it is built it is judged with those of *backends* that it was not recorded with yet, or
+    with all of them *again*.
+    """
     try:
         built = building.result()
         kept = RESULTS / f"{one.name}.json"
         told = json.loads(kept.read_text()) if kept.exists() else {}
-        if told.get("key") != built.key or again:
-            say(f"{one.name}: judging")
+        judged = from_json(told["judged"]) if told.get("key") == built.key else Judged([])
+        if again:
+            judged.recordings = [o for o in judged.recordings if o.backend not in backends]
+        recorded = {recording.backend for recording in judged.recordings}
+        if missing := [backend for backend in backends if backend not in recorded]:
+            say(f"{one.name}: judging with {' and '.join(missing)}")
             share = CACHE / "captures" / one.name
             share.mkdir(parents=True, exist_ok=True)
-            judged = judge(built, one.arch, share, part)
-            told = {"key": built.key, "judged": judged.json()}
+            judged = judged.with_more(judge(built, one.arch, share, part, missing))
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(told, indent=1))
-        return Result(one, built, from_json(told["judged"]))
+            kept.write_text(json.dumps({"key": built.key, "judged": judged.json()}, indent=1))
+        return Result(one, built, judged)
     except GhesraceError as error:
         return Result(one, None, None, error.what.splitlines()[0])
 
 
-def _measure_all(wanted: Sequence[Mutant], again: bool, part: float) -> dict[str, Result]:
-    """Return what is known of the mutants *wanted* by name, and say each.
+def _measure_all(wanted: Sequence[Mutant], args: argparse.Namespace) -> dict[str, Result]:
+    """Measure the mutants *wanted* as *args* say, say each, and return the results by name.
 
     One process of `make` builds the next mutants while a guest runs.
     """
@@ -72,7 +82,9 @@ def _measure_all(wanted: Sequence[Mutant], again: bool, part: float) -> dict[str
         try:
             builds = [builder.submit(_made, one, source) for one in wanted]
             for one, building in zip(wanted, builds, strict=True):
-                found[one.name] = measure(one, building, again, part)
+                found[one.name] = measure(
+                    one, building, args.again, args.part, args.backend or BACKENDS
+                )
                 print(page.progress(found[one.name]), flush=True)
         finally:
             builder.shutdown(cancel_futures=True)
@@ -96,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="judge anew what is known")
     parser.add_argument("--page", action="store_true", help="write the page of what is known")
     parser.add_argument("--part", type=float, default=1.0, help="of the usual time of recording")
+    parser.add_argument("--backend", action="append", choices=BACKENDS, help="default: all")
     args = parser.parse_args(argv)
     all_of_them = expected()
     wanted = [
@@ -103,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         for one in all_of_them
         if (not args.only or one.name in args.only) and args.arch in (None, one.arch)
     ]
-    measured = {} if args.page else _measure_all(wanted, args.again, args.part)
+    measured = {} if args.page else _measure_all(wanted, args)
     results = [
         measured.get(one.name) or _known(one) or Result(one, None, None, "not run")
         for one in all_of_them

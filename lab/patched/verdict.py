@@ -98,6 +98,12 @@ class Judged:
         """Return the worst verdict of the recordings of *traffic*."""
         return Judged([one for one in self.recordings if one.traffic == traffic]).verdict
 
+    def with_more(self, other: Judged) -> Judged:
+        """Return both as one: the recordings of two guests of the same kernel."""
+        failure = "; ".join(one for one in (self.failure, other.failure) if one)
+        seconds = round(self.seconds + other.seconds, 1)
+        return Judged([*self.recordings, *other.recordings], seconds, failure)
+
     def json(self) -> dict[str, Any]:
         """Return it as a JSON object; `from_json` reads it."""
         return asdict(self)
@@ -114,16 +120,22 @@ def from_json(told: dict[str, Any]) -> Judged:
     )
 
 
-def judge(built: Built, arch: str, share: Path, part: float = 1.0) -> Judged:
-    """Boot *built* in the lab, record calm and storm with each backend, and judge the captures.
+def judge(
+    built: Built,
+    arch: str,
+    share: Path,
+    part: float = 1.0,
+    backends: Sequence[str] = BACKENDS,
+) -> Judged:
+    """Boot *built* in the lab, record calm and storm with each of *backends*, and judge that.
 
-    They stay in the folder *share*. *part* shortens the traffic: 15 and 30 s by default. A guest
-    that crashes is no error: what it recorded before is judged, the rest is inconclusive. Raises
-    HostError if no guest can be started here.
+    The captures stay in the folder *share*. *part* shortens the traffic: 15 and 30 s by default.
+    A guest that crashes is no error: what it recorded before is judged, the rest is inconclusive.
+    Raises HostError if no guest can be started here.
     """
     board: Board
     board = Virt(kernel=built.kernel) if arch == "arm64" else Pc(built.kernel.image)
-    command = [_PYTHON[arch], "-m", "lab.inside.matrix", arch, str(part)]
+    command = [_PYTHON[arch], "-m", "lab.inside.matrix", arch, str(part), *backends]
     settings = Settings(share.resolve(), memory=_MEMORY[arch])
     started, failure = time.monotonic(), ""
     try:
@@ -135,7 +147,7 @@ def judge(built: Built, arch: str, share: Path, part: float = 1.0) -> Judged:
         failure = error.what.splitlines()[0]
     recordings = [
         _recorded(share, backend, traffic, failure)
-        for backend in BACKENDS
+        for backend in backends
         for traffic in TRAFFIC[arch]
     ]
     return Judged(recordings, round(time.monotonic() - started, 1), failure)

@@ -47,5 +47,9 @@ def test_each_backend_records_each_kind_of_traffic(
         for backend in ("ftrace", "bpf")
         for kind in ("calm", "storm")
     ]
+    monkeypatch.setattr(sys, "argv", ["matrix", "arm64", "0.5", "bpf"])
+    ran.clear()
+    matrix.main()
+    assert [name for name, *_ in ran] == ["bpf-calm.arrows", "bpf-storm.arrows"]
     # What went wrong is read from there by lab.matrix.
     assert (tmp_path / "bpf-storm.log").read_text() == "no BTF\n"

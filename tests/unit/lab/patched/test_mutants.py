@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,12 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         image.touch()
         return Kernel(tmp_path, flavour)
 
-    def judge(built: Built, arch: str, share: Path, part: float) -> Judged:
+    def judge(built: Built, arch: str, share: Path, part: float, backends: Sequence[str]) -> Judged:
         one = next(one for one in expected() if share.name == one.name)
         asked.append(one.name)
         found = [[one.finding, "observed", "why"]] if one.finding else []
-        return Judged([Recording("bpf", "calm", one.expected, 0, findings=found)], 1.0)
+        recordings = [Recording(name, "calm", one.expected, 0, findings=found) for name in backends]
+        return Judged(recordings, 1.0)
 
     monkeypatch.setattr(mutants, "CACHE", tmp_path)
     monkeypatch.setattr(mutants, "RESULTS", tmp_path / "results")
@@ -59,6 +61,19 @@ def test_what_is_known_is_not_judged_again(tmp_path: Path, judged: list[str]) ->
     mutants.main(["--only", "x86-no-flush", "--again"])
     assert judged[-1] == "x86-no-flush"
     assert len(judged) == len(expected()) + 1
+
+
+def test_a_backend_that_is_missing_is_added(tmp_path: Path, judged: list[str]) -> None:
+    """If this fails, a mutant that was tried with one backend is never tried with the other, or
+    what the first one said is forgotten."""
+    only = ["--only", "x86-no-flush"]
+    mutants.main([*only, "--backend", "ftrace"])
+    mutants.main([*only, "--backend", "ftrace"])
+    assert judged == ["x86-no-flush"]
+    mutants.main(only)
+    assert judged == ["x86-no-flush"] * 2
+    kept = json.loads((tmp_path / "results/x86-no-flush.json").read_text())
+    assert [one["backend"] for one in kept["judged"]["recordings"]] == ["ftrace", "bpf"]
 
 
 def test_another_kernel_is_judged_anew(
