@@ -49,17 +49,15 @@ def measure(
     """Return what is known of the mutant *one*.
 
     When it is built it is judged with those of *backends* that it was not recorded with yet, or
-    with all of them *again*.
+    with all of them *again*. What could not be recorded is tried again in the next run.
     """
     try:
         built = building.result()
         kept = RESULTS / f"{one.name}.json"
         told = json.loads(kept.read_text()) if kept.exists() else {}
         judged = from_json(told["judged"]) if told.get("key") == built.key else Judged([])
-        if again:
-            judged.recordings = [o for o in judged.recordings if o.backend not in backends]
-        recorded = {recording.backend for recording in judged.recordings}
-        if missing := [backend for backend in backends if backend not in recorded]:
+        if missing := [name for name in backends if again or not judged.recorded(name)]:
+            judged = judged.without(missing)
             say(f"{one.name}: judging with {' and '.join(missing)}")
             share = CACHE / "captures" / one.name
             share.mkdir(parents=True, exist_ok=True)

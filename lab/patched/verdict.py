@@ -98,6 +98,16 @@ class Judged:
         """Return the worst verdict of the recordings of *traffic*."""
         return Judged([one for one in self.recordings if one.traffic == traffic]).verdict
 
+    def recorded(self, backend: str) -> bool:
+        """Say whether *backend* made recordings that could be judged, and nothing less."""
+        mine = [one for one in self.recordings if one.backend == backend]
+        return bool(mine) and all(one.capture for one in mine)
+
+    def without(self, backends: Sequence[str]) -> Judged:
+        """Return what is left without the recordings of *backends*, and without a failure then."""
+        kept = [one for one in self.recordings if one.backend not in backends]
+        return Judged(kept, self.seconds if kept else 0.0)
+
     def with_more(self, other: Judged) -> Judged:
         """Return both as one: the recordings of two guests of the same kernel."""
         failure = "; ".join(one for one in (self.failure, other.failure) if one)

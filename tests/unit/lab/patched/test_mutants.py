@@ -37,7 +37,10 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         one = next(one for one in expected() if share.name == one.name)
         asked.append(one.name)
         found = [[one.finding, "observed", "why"]] if one.finding else []
-        recordings = [Recording(name, "calm", one.expected, 0, findings=found) for name in backends]
+        recordings = [
+            Recording(name, "calm", one.expected, 0, findings=found, capture="calm.arrows")
+            for name in backends
+        ]
         return Judged(recordings, 1.0)
 
     monkeypatch.setattr(mutants, "CACHE", tmp_path)
@@ -74,6 +77,22 @@ def test_a_backend_that_is_missing_is_added(tmp_path: Path, judged: list[str]) -
     assert judged == ["x86-no-flush"] * 2
     kept = json.loads((tmp_path / "results/x86-no-flush.json").read_text())
     assert [one["backend"] for one in kept["judged"]["recordings"]] == ["ftrace", "bpf"]
+
+
+def test_what_was_not_recorded_is_tried_again(
+    tmp_path: Path, judged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a busy host's time-out stays on the page for ever."""
+    only = ["--only", "x86-no-flush"]
+    good = mutants.judge
+    slow = Judged([Recording("bpf", "calm", reasons=["not recorded"])], 9.0, "a time-out")
+    monkeypatch.setattr(mutants, "judge", lambda *_: slow)
+    mutants.main([*only, "--backend", "bpf"])
+    monkeypatch.setattr(mutants, "judge", good)
+    mutants.main([*only, "--backend", "bpf"])
+    assert judged == ["x86-no-flush"]
+    kept = json.loads((tmp_path / "results/x86-no-flush.json").read_text())["judged"]
+    assert (kept["failure"], kept["seconds"], len(kept["recordings"])) == ("", 1.0, 1)
 
 
 def test_another_kernel_is_judged_anew(
