@@ -32,6 +32,7 @@ from .verdict import Judged, from_json, judge
 
 RESULTS = CACHE / "results"
 PAGE = REPO / "docs" / "mutants.md"
+_EXIT_INTERRUPTED = 130
 
 
 def _made(one: Mutant, source: Path) -> Built:
@@ -114,7 +115,10 @@ def main(argv: list[str] | None = None) -> int:
         for one in all_of_them
         if (not args.only or one.name in args.only) and args.arch in (None, one.arch)
     ]
-    measured = {} if args.page else _measure_all(wanted, args)
+    try:
+        measured = {} if args.page else _measure_all(wanted, args)
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
     results = [
         measured.get(one.name) or _known(one) or Result(one, None, None, "not run")
         for one in all_of_them

@@ -48,7 +48,10 @@ def _said(result: Result) -> str:
     """Return the verdict that is held against the expected one."""
     if result.judged is None:
         return f"not measured: {result.error}"
-    return result.judged.of("calm") if result.mutant.safe else result.judged.verdict
+    judged = result.judged
+    rests = sorted({word for one in judged.recordings for word in one.rests_on})
+    word = judged.of("calm") if result.mutant.safe else judged.verdict
+    return f"{word}, resting on {', '.join(rests)}" if rests else word
 
 
 def _mark(result: Result) -> str:

@@ -121,7 +121,7 @@ def test_a_missing_tool_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_recipes_are_there_and_make_no_secret_of_their_licence(arch: str) -> None:
     """If this fails, no kernel can be built at all."""
     text = recipe(arch).configuration()
-    for option in ("SMP", "ACPI_APEI_GHES", "KPROBE_EVENTS", "DEBUG_INFO_BTF", "NET_9P_VIRTIO"):
+    for option in ("SMP", "ACPI_APEI_GHES", "KPROBE_EVENTS", "DEBUG_INFO_BTF", "PROC_KCORE"):
         assert f"CONFIG_{option}=y\n" in text
     assert all(path.read_text().startswith("# SPDX-") for path in build.CONFIGS.glob("*.config"))
 

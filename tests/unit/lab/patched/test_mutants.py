@@ -135,6 +135,18 @@ def test_a_mutant_that_does_not_build_is_on_the_page(
 
 
 @pytest.mark.usefixtures("judged")
+def test_an_interrupt_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, Ctrl-C shows a traceback, or writes a page of what was not measured."""
+
+    def judge(*_: object) -> Judged:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mutants, "judge", judge)
+    assert mutants.main([]) == 130
+    assert not (tmp_path / "mutants.md").exists()
+
+
+@pytest.mark.usefixtures("judged")
 def test_a_false_clean_is_shouted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

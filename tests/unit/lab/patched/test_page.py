@@ -38,6 +38,14 @@ def test_the_calm_verdict_of_a_safe_mutant_counts(result: Make) -> None:
     assert "| x86-some | clean | clean | inconclusive | inconclusive |" in text
 
 
+def test_what_a_verdict_rests_on_stands_beside_it(result: Make) -> None:
+    """If this fails, a clean word that nothing proves looks like one that is proven."""
+    one = result()
+    assert one.judged
+    one.judged.recordings[3].rests_on.append("implications")
+    assert "| clean | clean, resting on implications | yes |" in render([one])
+
+
 def test_what_was_not_measured_is_named(result: Make) -> None:
     """If this fails, a mutant that did not build is missing and nobody sees it."""
     one = result()
