@@ -18,7 +18,7 @@ from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
 from ghesrace.checker.model import Judged as Slot
 from ghesrace.checker.report import Verdict
-from ghesrace.commands.check import exit_code
+from ghesrace.commands.judging import exit_code
 from ghesrace.errors import EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_OK, GhesraceError
 from ghesrace.plan import Plan
 from ghesrace.sources.capture.file import CaptureSource
