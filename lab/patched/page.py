@@ -13,7 +13,7 @@ HEAD = """\
 <!-- SPDX-License-Identifier: Apache-2.0 -->
 # Mutants of the kernel
 
-Written by `make kernel-mutants`. It builds Linux with each patch of [lab/mutants](../lab/mutants),
+Written by `make kernel-mutants`. It builds Linux with each patch of `lab/mutants/`,
 boots it in the lab, records calm traffic and a storm with each backend, and judges the captures.
 What must come was written down before, in [expected.toml](../lab/mutants/expected.toml). Do not
 edit.
