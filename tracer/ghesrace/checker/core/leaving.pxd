@@ -54,7 +54,9 @@ cdef class Leaving:
     cdef int keep_behind(self, Newest threats, Hold hold) except -1
     @cython.locals(episode=Episode, index="long long")
     cdef void all_shot(self, SlotState state, Hold hold) except *
-    @cython.locals(shot=Shot, error="long long", bounded=bint)
+    @cython.locals(other=Hold, found="long long")
+    cdef long long next_begin(self, SlotState state, Hold hold) except? -1
+    @cython.locals(shot=Shot, error="long long", bounded=bint, following="long long")
     cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except? -1
 
 

@@ -264,6 +264,7 @@ class Leaving:
         if until == w.NEVER:
             until = episode.clear_last if episode.flush_first == w.NEVER else episode.flush_last
         bounded = until != w.NEVER  # else any later one may be its answer
+        following = self.next_begin(state, hold)
         for number in self.facts.cpus:
             if number == hold.cpu:
                 continue
@@ -275,20 +276,34 @@ class Leaving:
                 last = shot.last
                 if (
                     bounded
+                    and not shot.perhaps_own
                     and last != w.NEVER
                     and shot.first - error > episode.unmap_first
                     and last + error < until
+                    and last + self.facts.error < following
                 ):
                     best = w.SURE
                     break
                 if (last == w.NEVER or last + error >= episode.unmap_first) and (
-                    shot.first - error <= until
+                    shot.first - error <= until and shot.first - self.facts.error <= following
                 ):
                     best = w.MAYBE
             if best == w.NO:
                 return w.NO
             result = min(result, best)
         return result
+
+    def next_begin(self, state: SlotState, hold: Hold) -> int:
+        """When the slot was mapped next: the lock is free then, so what belongs to the unmap of
+        this hold is over."""
+        found = w.NEVER
+        for other in state.window:
+            if other.map_first > hold.end_first:
+                found = min(found, other.map_first)
+        for other in state.holds:
+            if other.map_first > hold.end_first:
+                found = min(found, other.map_first)
+        return found
 
 
 def cleared(hold: Hold) -> int:

@@ -9,6 +9,7 @@ from ghesrace.checker.core.state cimport Hold
 from ghesrace.checker.core.invalidations cimport Invalidations
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.state cimport Place
+from ghesrace.checker.core.state cimport Shot
 from ghesrace.checker.core.state cimport SlotState
 cimport ghesrace.checker.core.words as w
 
@@ -49,6 +50,8 @@ cdef class Pages(Invalidations):
     cdef int unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except -1
     cdef int drop_stray(self, Place place) except -1
     cdef bint done(self, Level level, Episode last) except -1
+    @cython.locals(shot=Shot)
+    cdef void doubt_shot(self, Cpu cpu, SlotState state, Place place) except *
     cdef void stray_flush(self, Level level, Place place, Episode episode) except *
     @cython.locals(hold=Hold, episode=Episode, outer=Episode, inner=Episode, last=Episode, place=Place)
     cdef Episode orphan(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long slot)

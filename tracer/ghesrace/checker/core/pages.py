@@ -124,6 +124,12 @@ class Pages(Invalidations):
         began = level.copy_depth > 0 and level.copy_pos > last.clear_pos_first
         return began and last.flush_first <= level.copy_t
 
+    def doubt_shot(self, cpu: Cpu, state: SlotState, place: Place) -> None:
+        """A flush before an unmap without a map may be that map's, and no answer to another CPU."""
+        for shot in state.shots:
+            if shot.cpu == cpu.number and shot.first == place.pre_first:
+                shot.perhaps_own = True
+
     def stray_flush(self, level: Level, place: Place, episode: Episode) -> None:
         """A flush of the page before its access, where the map was not seen: behind the map it is
         the map's own, before it one just before the map."""
@@ -380,6 +386,7 @@ class Pages(Invalidations):
             hold = self.open_hold(cpu, level, ctx, ts, seq, slot)
         episode = self.open_episode(hold, level, w.UNKNOWN_FRAME, seq, pid, slot)
         episode.judged = False
+        self.doubt_shot(cpu, self.slots[slot], place)
         if last is not None and last.unmapped and last.index_map > level.edge_index:
             episode.before = None if self.done(level, last) else last
         if place.pre_first != w.NEVER and place.stray_pos > place.pre_pos and not start:

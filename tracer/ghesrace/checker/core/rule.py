@@ -251,7 +251,8 @@ class Judge(Threatening):
         hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
         for index in range(hold.count):
             episode = hold.at(index)
-            if episode.unmap_lost or not (episode.judged or episode.at_start):
+            lost = episode.unmap_lost or episode.left_open
+            if lost or not (episode.judged or episode.at_start):
                 hold.touched = True  # even if that spent all that the loss may have hidden
         handoff = state.last_cpu >= 0 and state.last_cpu != hold.cpu
         before, state.last_cpu = state.last_unmap, hold.cpu

@@ -218,6 +218,7 @@ cdef class Shot:
     cdef public long long cpu
     cdef public long long first
     cdef public long long last
+    cdef public bint perhaps_own
 
 
 cdef class Loss:

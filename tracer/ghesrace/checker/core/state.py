@@ -338,6 +338,7 @@ class Shot:
         self.cpu = cpu
         self.first = first
         self.last = NEVER
+        self.perhaps_own = False  # whether it may be the flush of a map that was not seen
 
 
 class Loss:

@@ -65,7 +65,10 @@ class Threatening(Leaving):
     def vulnerable(self, hold: Hold, index: int, cell: Cell) -> bool:
         """Whether surely nothing invalidates between a hold's begin and this access."""
         episode = hold.at(index)
-        if episode.map_flush != w.NO or episode.pre_first != w.NEVER:
+        if episode.pre_first != w.NEVER:
+            return False
+        # What was taken for the map's flush may be that of an unmap which a loss hid.
+        if episode.map_flush != w.NO and not (episode.left_open and episode.map_flush == w.MAYBE):
             return False
         for i in range(index):
             before = hold.at(i)
