@@ -190,14 +190,22 @@ def _as_proven(record: Record, found: Iterable[tuple[Code, bool]]) -> Iterable[t
 def _lacking(code: Code) -> int:
     """How many maps and unmaps lack the flush that their function ends with."""
     maps = sum(
-        e.map is not None and bool(e.access or e.unmap or e.over) and not e.map_flushes
+        e.map is not None
+        and bool(e.access or e.unmap or e.over)
+        and not any(map(_inside, e.map_flushes))
         for e in code.episodes
     )
     last = {id(events[-1]) for events in code.record.cpus.values() if events}
     return maps + sum(
-        e.unmap is not None and id(e.unmap) not in last and e.unmap_flush is None
+        e.unmap is not None and id(e.unmap) not in last and not _inside(e.unmap_flush)
         for e in code.episodes
     )
+
+
+def _inside(flush: Ev | None) -> bool:
+    """Whether this may be the flush of its page that a map or an unmap ends with: nothing else is
+    hidden in its stead."""
+    return flush is not None and (not flush.hidden or flush.kind == Kind.INV_PAGE)
 
 
 def _possible(found: list[_Variant]) -> list[_Variant]:

@@ -46,13 +46,13 @@ class Pages(Invalidations):
             if episode.judged and episode.map_flush != w.SURE:
                 until = episode.read_first if episode.read_seen else episode.unmap_first
                 until = min(until, hold.close)
-                gap = Gap(w.OWN, hold.cpu, episode.map_first, until)
+                gap = Gap(1 << w.K_INV_PAGE, hold.cpu, episode.map_first, until)
                 gap.episode, gap.of_map = episode, True
                 self.gaps.append(gap)
             seen = episode.unmapped and not (episode.replaced or episode.left_open)
             if seen and episode.unmap_flush != w.SURE:
                 until = min(episode.clear_last, hold.close)
-                gap = Gap(w.OWN, hold.cpu, episode.unmap_first, until)
+                gap = Gap(1 << w.K_INV_PAGE, hold.cpu, episode.unmap_first, until)
                 gap.episode = episode
                 self.gaps.append(gap)
 
