@@ -160,11 +160,32 @@ def _access(made: Effects, episode: Episode) -> None:
         until = episode.unmap or episode.replaced or episode.over
         if until is not None:
             order.put(node, made.stamp[id(until)])
+        if episode.unmap is not None and episode.unmap.hidden and not episode.map.hidden:
+            _lost_with(made, episode.unmap, node)
     access = made.access_of(episode)
     order.put(made.implied.get((id(episode.map), "page-after-set", episode.cpu)), access)
     if "flush-inside" in made.code.record.implied(episode.map):
         for flush in episode.in_symbol:
             order.put(made.own(flush), access)
+
+
+def _lost_with(made: Effects, unmap: Ev, access: int) -> None:
+    """Where a loss of both probes hid the unmap, it hid the access too, which would be there."""
+    record = made.code.record
+    if not record.traced(Kind.READ) or not any(
+        one.cpu in (None, unmap.cpu)
+        and (one.kinds is None or {Kind.READ, Kind.UNMAP} <= one.kinds)
+        and one.begin <= unmap.until
+        and one.end >= unmap.ts
+        for one in record.losses
+    ):
+        return
+    events = record.cpus[unmap.cpu]
+    seen = [e for e in events[: events.index(unmap)] if not e.hidden]
+    for event in seen[-1:]:
+        made.order.put(made.stamp[id(event)], access)
+        if event.ctx == unmap.ctx:  # It is the next event of this context.
+            made.order.put(made.effect.get(id(event)), access)
 
 
 def _shootdowns(made: Effects) -> None:
@@ -260,7 +281,38 @@ def lock(made: Effects, slot: int) -> Locked:
                 order.put(stamp[id(episode.last or episode.map)], end)
         locked.begin.append(begin)
         locked.end.append(end)
+    _interrupted(made, locked)
     return locked
+
+
+def _interrupted(made: Effects, locked: Locked) -> None:
+    """A hold that another one interrupted after its last event was over by then: what interrupts
+    finds the lock free, and nothing below it runs meanwhile."""
+    for hold, end in zip(locked.holds, locked.end, strict=True):
+        events = made.code.record.cpus[hold.cpu]
+        last = events.index(_last(hold))
+        for other in locked.holds:
+            if other.cpu != hold.cpu or other.ctx <= hold.ctx:
+                continue
+            first = events.index(_first(other))
+            while first > 0 and events[first - 1].ctx > hold.ctx:
+                first -= 1
+            if last < first:
+                locked.order.put(end, made.stamp[id(events[first])])
+
+
+def _first(hold: Hold) -> Ev:
+    first = hold.episodes[0].map or hold.episodes[0].unmap
+    assert first is not None
+    return first
+
+
+def _last(hold: Hold) -> Ev:
+    """The last event of a hold that is surely of it."""
+    last = hold.episodes[-1]
+    found = last.unmap or last.last or last.map
+    assert found is not None
+    return found
 
 
 def _interruption(made: Effects, hold: Hold) -> Iterator[Ev]:

@@ -127,7 +127,7 @@ def judge(record: Record) -> Judgement:
         if overlaps.observed:  # What surely overlaps does so whatever is hidden.
             here = pairs.overlaps(one.built).observed
             overlaps.observed = [pair for pair in overlaps.observed if pair in here]
-    stands = possible[0].built  # The record as it stands, if that has a world.
+    every = [one.built for one in possible]
     made = Judgement(
         list(answers.values()),
         "",
@@ -135,10 +135,10 @@ def judge(record: Record) -> Judgement:
         hidden,
         overlaps,
         pairs.torn_edits(built),
-        predictions.predictions(stands),
+        predictions.predictions(every),
         count,
     )
-    _conclude(made, built, stands)
+    _conclude(made, built, every)
     return made
 
 
@@ -253,9 +253,9 @@ def _ask(
     return count
 
 
-def _conclude(made: Judgement, built: effects.Effects, stands: effects.Effects) -> None:
-    """The verdict, and why it is no better. *built*: what is recorded, *stands*: with what must
-    be hidden."""
+def _conclude(made: Judgement, built: effects.Effects, every: list[effects.Effects]) -> None:
+    """The verdict, and why it is no better. *built*: what is recorded, *every*: with each choice
+    of hidden events that has a world, the fewest first."""
     record = built.code.record
     words = [one.word for one in made.episodes]
     predicted = [one for one in made.episodes if one.word == "incidental" or one.never_safe]
@@ -276,13 +276,13 @@ def _conclude(made: Judgement, built: effects.Effects, stands: effects.Effects) 
             reasons.append("losses: an edit or a shootdown may be hidden")
     if not record.unmaps_are_proven and not _counted(record, built.code):
         reasons.append("missed: a map without an unmap")
-    if record.flushes_are_proven and _lacking(stands.code):
+    if record.flushes_are_proven and _lacking(every[0].code):
         reasons.append("missed: a flush that the code holds")
     if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")
-    if record.losses and not made.stale and predictions.predictions(stands, lost=True):
+    if record.losses and not made.stale and predictions.predictions(every, lost=True):
         reasons.append("losses: another order of the holds may be stale")
-    if not made.stale and predictions.predictions(stands, lost=True, one_call=True):
+    if not made.stale and predictions.predictions(every, lost=True, one_call=True):
         reasons.append("nothing tells the notifications apart that one CPU took alone")
     reasons += made.overlaps.reasons(record) + made.torn.reasons(record)
     if "none" in words or made.overlaps.observed or made.torn.observed:

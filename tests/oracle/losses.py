@@ -223,8 +223,8 @@ def _away(record: Record, gap: Gap, slot: int, frames: list[int | None]) -> Iter
     if _idle(events, gap.at) or all(one.count in (1, 2) for one in gap.losses):
         return
     ctx = min(events[gap.at - 1].ctx, events[gap.at].ctx)
-    if ctx == Context.TASK:
-        return
+    if ctx == Context.TASK or any(_running(events, gap.at, c) for c in range(1, ctx)):
+        return  # What this context interrupted goes on behind it: no task ran in between.
     for left, luck, back in product(LEFT, ((ALL,), (BCAST,)), BACK):
         if not _paid(record, gap, (*left, *luck, *back), _handlers(gap)):
             continue

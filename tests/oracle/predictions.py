@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ghesrace.events import Kind
@@ -39,13 +40,17 @@ class Prediction:
     q: int
 
 
-def predictions(built: Effects, lost: bool = False, one_call: bool = False) -> list[Prediction]:
-    """All that hold in every world; of each (slot, x, y, p, q) one.
+def predictions(
+    every: list[Effects], lost: bool = False, one_call: bool = False
+) -> list[Prediction]:
+    """All that hold in every world; of each (slot, x, y, p, q) one. *every*: the record with each
+    choice of hidden events that has a world; first as it stands, if so it has one.
 
     With *lost* also those of holds that a loss touches: they are no predictions, but "a loss turns
     nothing into clean". With *one_call* also those of holds of one CPU that may be, and may not
     be, of one notification.
     """
+    built = every[0]
     seen, record = built.code, built.code.record
     found: set[Prediction] = set()
     for slot in range(len(record.plan.slots)):
@@ -61,6 +66,9 @@ def predictions(built: Effects, lost: bool = False, one_call: bool = False) -> l
         clean = [e for e in ordered if lost or not _touched(record, e)]
         givers = [e for e in clean if _leaves(built, rows, e)]
         takers = [e for e in clean if _bare(built, rows, e)]
+        if givers and takers and not lost:
+            givers = _in_all(every[1:], slot, givers, _leaves)
+            takers = _in_all(every[1:], slot, takers, _bare)
         alone = len({e.cpu for e in mine}) == 1 and len(record.plan.cpus) > 1
         for g in givers:
             for h in takers:
@@ -70,6 +78,20 @@ def predictions(built: Effects, lost: bool = False, one_call: bool = False) -> l
                 if g.cpu != h.cpu or (alone and apart):
                     found.add(Prediction(slot, g.cpu, h.cpu, g.frame, h.frame))
     return sorted(found, key=lambda p: (p.slot, p.x, p.y, p.p, p.q))
+
+
+def _in_all(
+    others: list[Effects],
+    slot: int,
+    episodes: list[Episode],
+    holds: Callable[[Effects, worlds.Rows, Episode], bool],
+) -> list[Episode]:
+    """Those *episodes* of which something also *holds* in all other worlds."""
+    for built in others:
+        rows = worlds.rows(built, slot)
+        there = {id(e.map): e for e in built.code.episodes}
+        episodes = [e for e in episodes if holds(built, rows, there[id(e.map)])]
+    return episodes
 
 
 def _before(mine: list[Episode], overlapping: list[Hold]) -> list[Episode]:

@@ -28,6 +28,7 @@ MODULES = (
     "ghesrace.checker.core.clocks",
     "ghesrace.checker.core.edits",
     "ghesrace.checker.core.facts",
+    "ghesrace.checker.core.holds",
     "ghesrace.checker.core.invalidations",
     "ghesrace.checker.core.leaving",
     "ghesrace.checker.core.losses",

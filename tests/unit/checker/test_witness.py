@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ghesrace.checker.core.holds import Episode
 from ghesrace.checker.core.run import Core
-from ghesrace.checker.core.state import Episode
 from ghesrace.checker.event_store import MOST_EVENTS, EventStore
 from ghesrace.checker.findings import Finding, Step
 from ghesrace.checker.witness import steps

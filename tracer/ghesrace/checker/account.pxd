@@ -2,7 +2,7 @@
 # Types for the compiler; the source is account.py, which also runs without them.
 cimport cython
 from ghesrace.checker.core.rule cimport Judged
-from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.holds cimport Hold
 cimport ghesrace.checker.core.words as w
 
 

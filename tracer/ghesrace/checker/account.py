@@ -6,8 +6,8 @@ from __future__ import annotations
 from array import array
 
 from ghesrace.checker.core import words as w
+from ghesrace.checker.core.holds import Hold
 from ghesrace.checker.core.rule import Judged
-from ghesrace.checker.core.state import Hold
 
 from .report import SlotCounts
 

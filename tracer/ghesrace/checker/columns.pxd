@@ -2,7 +2,7 @@
 # Types for the compiler; the source is columns.py, which also runs without them.
 cimport cython
 from ghesrace.checker.core.rule cimport Judged as One
-from ghesrace.checker.core.state cimport Episode, Hold
+from ghesrace.checker.core.holds cimport Episode, Hold
 from ghesrace.checker.core.words cimport NEVER
 
 cdef long long WRITE

@@ -15,9 +15,9 @@ import numpy as np
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.holds import Episode, Hold
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.rule import Judged
-from ghesrace.checker.core.state import Episode, Hold
 from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, TOLD_END
 from ghesrace.errors import InputError
 from ghesrace.events import SUMMARY_KINDS, Events, Kind, Sample, Trait, empty, joined, pick, select
@@ -229,7 +229,7 @@ class Digest:
             one.vulnerable = one.bare = record["sample"] == Sample.VULNERABLE
             # When the lock hold began and ended was not stamped; it was over when this was read.
             begin, end = max(one.episode.map_first - w.FORCE_CLOSE_NS, 0), int(record["ts"])
-            one.touched = self.losses.hidden_between(rests_on, one.episode.hold.cpu, begin, end)
+            one.touched = self.losses.touch(rests_on, one.episode.hold.cpu, begin, end)
             found.samples.append(one)
 
 

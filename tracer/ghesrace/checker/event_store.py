@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ghesrace.checker.core import words as w
+from ghesrace.checker.core.holds import Episode
 from ghesrace.checker.core.run import Core
-from ghesrace.checker.core.state import Episode
 from ghesrace.events import Events, empty, joined
 
 MOST_EVENTS = 64  # a foreign file can claim any number for one episode

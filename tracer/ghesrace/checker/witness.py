@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from ghesrace.checker.core.state import Episode
+from ghesrace.checker.core.holds import Episode
 from ghesrace.events import Context, Events, Kind
 from ghesrace.plan import Plan
 

@@ -1,34 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the core remembers of threats and holds keeps what a plain list would."""
+"""What the core remembers of threats keeps what a plain list would."""
 
 from __future__ import annotations
 
-import importlib.util
-from types import ModuleType
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ghesrace import compiled
-from ghesrace.checker.core import run, state
+from ghesrace.checker.core import holds, state
+from tests.build.uncompiled import uncompiled
 
-
-def source() -> Any:
-    """The module uncompiled: only there can Python call what is the core's own."""
-    if not run.COMPILED:
-        return state
-    path = compiled.source_of(state.__name__)
-    spec = importlib.util.spec_from_file_location("uncompiled_state", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PLAIN = source()
+PLAIN, HOLDS = uncompiled(state), uncompiled(holds)
 STEPS = st.one_of(
     st.tuples(st.just("add"), st.integers(0, 2), st.integers(0, 2)),  # a CPU and a frame
     st.tuples(st.just("drop"), st.integers(0, 9), st.just(0)),
@@ -52,7 +35,7 @@ def test_newest_are_those_of_a_list(steps: list[tuple[str, int, int]], pairs: bo
     newest, model = PLAIN.Newest(), []
     for word, number, frame in steps:
         if word == "add":
-            one = PLAIN.Episode(PLAIN.Hold(number, 2, 0), frame << 12, 0)
+            one = HOLDS.Episode(HOLDS.Hold(number, 2, 0), frame << 12, 0)
             newest.add(one, pairs)
             model = added(model, one, pairs)
         elif word == "clear":
@@ -68,20 +51,6 @@ def test_newest_are_those_of_a_list(steps: list[tuple[str, int, int]], pairs: bo
         copy.fill(newest.all())
         assert all(x is y for x, y in zip(copy.all(), model, strict=True))
     assert model or (newest.first, newest.second, newest.others) == (None, None, [])
-
-
-@pytest.mark.parametrize("pages", [0, 1, 2, 5])
-def test_a_hold_knows_its_episodes_in_order(pages: int) -> None:
-    """A page that a hold forgot would never be judged."""
-    hold = PLAIN.Hold(0, 2, 0)
-    episodes = [PLAIN.Episode(hold, page << 12, 0) for page in range(pages)]
-    for episode in episodes:
-        hold.add(episode)
-    assert hold.count == pages
-    assert [one.frame for one in hold.all()] == [one.frame for one in episodes]
-    assert not pages or hold.last() is episodes[-1]
-    hold.forget()
-    assert (hold.count, hold.all(), hold.first, hold.others) == (0, [], None, None)
 
 
 def test_a_context_looks_at_the_places_in_use() -> None:

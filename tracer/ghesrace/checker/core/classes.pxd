@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Types for the compiler; the source is classes.py, which also runs without them.
 cimport cython
-from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.holds cimport Episode
 cimport ghesrace.checker.core.words as w
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ghesrace import uncompiled as cython
 from ghesrace.checker.core import words as w
-from ghesrace.checker.core.state import Episode
+from ghesrace.checker.core.holds import Episode
 
 if not TYPE_CHECKING and cython.compiled:
     import cython  # which Cython reads, and Python never does

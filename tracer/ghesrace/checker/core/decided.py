@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ghesrace.checker.core.edits import Meeting
+from ghesrace.checker.core.holds import Episode
 from ghesrace.checker.core.reader import Sent
 from ghesrace.checker.core.rule import Judged
 from ghesrace.checker.core.run import Core
-from ghesrace.checker.core.state import Episode
 
 
 @dataclass(slots=True)

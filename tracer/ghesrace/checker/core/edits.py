@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.holds import Span
 from ghesrace.checker.core.losses import Losses
-from ghesrace.checker.core.state import Cpu, Level, SlotState, Span
+from ghesrace.checker.core.state import Cpu, Level, SlotState
 
 TABLE_BITS = w.PAGE_BITS + 9
 EDIT_KINDS = 1 << w.K_EDIT | 1 << w.K_EDIT_END

@@ -4,12 +4,12 @@ cimport cython
 from ghesrace.checker.core.state cimport Cell
 from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.edits cimport Edits
-from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.holds cimport Episode
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.state cimport Place
 from ghesrace.checker.core.state cimport SlotState
-from ghesrace.checker.core.state cimport Tell
+from ghesrace.checker.core.holds cimport Tell
 cimport ghesrace.checker.core.words as w
 
 

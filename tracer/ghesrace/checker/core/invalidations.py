@@ -6,7 +6,8 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
-from ghesrace.checker.core.state import Cell, Cpu, Episode, Level, Place, Shot, SlotState, Tell
+from ghesrace.checker.core.holds import Episode, Shot, Tell
+from ghesrace.checker.core.state import Cell, Cpu, Level, Place, SlotState
 
 
 class Invalidations:

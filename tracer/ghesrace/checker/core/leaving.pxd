@@ -4,13 +4,13 @@ cimport cython
 from ghesrace.checker.core.clocks cimport Clocks
 from ghesrace.checker.core.state cimport Cell
 from ghesrace.checker.core.state cimport Cpu
-from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.holds cimport Episode
 from ghesrace.checker.core.facts cimport Facts
-from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.holds cimport Hold
 from ghesrace.checker.core.state cimport Newest
 from ghesrace.checker.core.losses cimport Losses
 from ghesrace.checker.core.reader cimport Reader
-from ghesrace.checker.core.state cimport Shot
+from ghesrace.checker.core.holds cimport Shot
 from ghesrace.checker.core.state cimport Since
 from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.words cimport OWN, TOLD, UNMAPS
@@ -56,10 +56,15 @@ cdef class Leaving:
     cdef void all_shot(self, SlotState state, Hold hold) except *
     @cython.locals(other=Hold, found="long long")
     cdef long long next_begin(self, SlotState state, Hold hold) except? -1
-    @cython.locals(shot=Shot, error="long long", bounded=bint, following="long long")
+    @cython.locals(following="long long", result="long long")
     cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except? -1
+    @cython.locals(shot=Shot, error="long long", bounded=bint, until="long long", last="long long", found="long long")
+    cdef long long shot_by(self, SlotState state, long long sender, long long number, Episode episode, long long following) except? -1
+    @cython.locals(error="long long", unseen=bint, following="long long", until="long long", first="long long", last="long long", page="long long")
+    cdef bint shot_unseen(self, SlotState state, Hold hold, Episode episode) except -1
 
 
+cdef long long answered(Episode episode) except? -1
 @cython.locals(episode=Episode, found="long long", index="long long")
 cpdef long long latest(Hold hold) except? -1
 cpdef long long cleared(Hold hold) except? -1

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.holds import Episode, Hold
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
-from ghesrace.checker.core.state import Cell, Episode, Hold, Newest, SlotState
+from ghesrace.checker.core.state import Cell, Newest, SlotState
 from ghesrace.checker.core.words import OWN, TOLD, UNMAPS
 
 
@@ -260,38 +261,55 @@ class Leaving:
         if not episode.unmapped:
             return w.NO
         result = w.SURE
-        until = episode.unmap_over
-        if until == w.NEVER:
-            until = episode.clear_last if episode.flush_first == w.NEVER else episode.flush_last
-        bounded = until != w.NEVER  # else any later one may be its answer
         following = self.next_begin(state, hold)
+        for number in self.facts.cpus:
+            if number != hold.cpu and result != w.NO:
+                result = min(result, self.shot_by(state, hold.cpu, number, episode, following))
+        return result
+
+    def shot_by(
+        self, state: SlotState, sender: int, number: int, episode: Episode, following: int
+    ) -> int:
+        """Whether one CPU did so before the *following* hold begins."""
+        until = answered(episode)
+        bounded = until != w.NEVER  # else any later one may be its answer
+        error, found = self.clocks.error(number, sender), w.NO
+        for shot in state.shots:
+            if shot.cpu != number:
+                continue
+            last = shot.last
+            if (
+                bounded
+                and not shot.perhaps_own
+                and last != w.NEVER
+                and shot.first - error > episode.unmap_first
+                and last + error < until
+                and last + self.facts.error < following
+            ):
+                return w.SURE
+            if (last == w.NEVER or last + error >= episode.unmap_first) and (
+                shot.first - error <= until and shot.first - self.facts.error <= following
+            ):
+                found = w.MAYBE
+        return found
+
+    def shot_unseen(self, state: SlotState, hold: Hold, episode: Episode) -> bool:
+        """Whether all others may have, where losses hid it."""
+        unseen = False
+        following = self.next_begin(state, hold)
+        until = min(answered(episode), following)
         for number in self.facts.cpus:
             if number == hold.cpu:
                 continue
-            best = w.NO
             error = self.clocks.error(number, hold.cpu)
-            for shot in state.shots:
-                if shot.cpu != number:
-                    continue
-                last = shot.last
-                if (
-                    bounded
-                    and not shot.perhaps_own
-                    and last != w.NEVER
-                    and shot.first - error > episode.unmap_first
-                    and last + error < until
-                    and last + self.facts.error < following
-                ):
-                    best = w.SURE
-                    break
-                if (last == w.NEVER or last + error >= episode.unmap_first) and (
-                    shot.first - error <= until and shot.first - self.facts.error <= following
-                ):
-                    best = w.MAYBE
-            if best == w.NO:
-                return w.NO
-            result = min(result, best)
-        return result
+            first, last = episode.unmap_first - error, until if until == w.NEVER else until + error
+            page = 1 << w.K_INV_PAGE
+            hidden = self.losses.hidden_between(page, number, first, last)
+            if hidden or self.losses.in_flight(page, number, first, last) != w.NOWHERE:
+                unseen = True
+            elif self.shot_by(state, hold.cpu, number, episode, following) == w.NO:
+                return False
+        return unseen
 
     def next_begin(self, state: SlotState, hold: Hold) -> int:
         """When the slot was mapped next: the lock is free then, so what belongs to the unmap of
@@ -304,6 +322,13 @@ class Leaving:
             if other.map_first > hold.end_first:
                 found = min(found, other.map_first)
         return found
+
+
+def answered(episode: Episode) -> int:
+    """When an unmap's code has what it asked of other CPUs."""
+    if episode.unmap_over != w.NEVER:
+        return episode.unmap_over
+    return episode.clear_last if episode.flush_first == w.NEVER else episode.flush_last
 
 
 def cleared(hold: Hold) -> int:

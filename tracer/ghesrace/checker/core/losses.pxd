@@ -3,10 +3,10 @@
 cimport cython
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Cpu
-from ghesrace.checker.core.state cimport Episode
-from ghesrace.checker.core.state cimport Gap
-from ghesrace.checker.core.state cimport Hold
-from ghesrace.checker.core.state cimport Loss
+from ghesrace.checker.core.holds cimport Episode
+from ghesrace.checker.core.holds cimport Gap
+from ghesrace.checker.core.holds cimport Hold
+from ghesrace.checker.core.holds cimport Loss
 from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.words cimport ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, UNMAPS
 cimport ghesrace.checker.core.words as w
@@ -38,6 +38,8 @@ cdef class Losses:
     cdef bint spend(self, Gap gap) except -1
     @cython.locals(one=Loss, spent=bint, meets=bint)
     cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except -1
+    @cython.locals(one=Loss, meets=bint)
+    cpdef bint touch(self, long long kinds, long long cpu, long long begin, long long end) except -1
     @cython.locals(one=Loss, cpu=Cpu, at="long long", old="long long", soon=bint)
     cdef int settle(self, dict cpus, list slots, long long mark) except -1
     @cython.locals(state=SlotState, hold=Hold, episode=Episode, until="long long")

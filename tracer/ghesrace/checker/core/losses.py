@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import ALL_CPUS, Facts
-from ghesrace.checker.core.state import Cpu, Gap, Loss, SlotState
+from ghesrace.checker.core.holds import Gap, Loss
+from ghesrace.checker.core.state import Cpu, SlotState
 from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, UNMAPS
 
 C_NMI_UNMATCHED = 4
@@ -167,6 +168,14 @@ class Losses:
             meets = one.begin <= end and begin <= one.end
             spent = one.count and one.spent >= one.count
             if one.kinds & kinds and one.cpu in (-1, cpu) and meets and not spent:
+                return True
+        return False
+
+    def touch(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
+        """Whether one that may hide these kinds meets this time, whatever it did hide."""
+        for one in self.all:
+            meets = one.begin <= end and begin <= one.end
+            if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
                 return True
         return False
 

@@ -3,13 +3,13 @@
 cimport cython
 from ghesrace.checker.core.state cimport Cell
 from ghesrace.checker.core.state cimport Cpu
-from ghesrace.checker.core.state cimport Episode
-from ghesrace.checker.core.state cimport Gap
-from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.holds cimport Episode
+from ghesrace.checker.core.holds cimport Gap
+from ghesrace.checker.core.holds cimport Hold
 from ghesrace.checker.core.invalidations cimport Invalidations
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.state cimport Place
-from ghesrace.checker.core.state cimport Shot
+from ghesrace.checker.core.holds cimport Shot
 from ghesrace.checker.core.state cimport SlotState
 cimport ghesrace.checker.core.words as w
 

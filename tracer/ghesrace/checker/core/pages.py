@@ -6,8 +6,9 @@ from __future__ import annotations
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.holds import Episode, Gap, Hold
 from ghesrace.checker.core.invalidations import Invalidations
-from ghesrace.checker.core.state import Cpu, Episode, Gap, Hold, Level, Place, SlotState
+from ghesrace.checker.core.state import Cpu, Level, Place, SlotState
 
 
 class Pages(Invalidations):
@@ -234,7 +235,7 @@ class Pages(Invalidations):
         place = level.places[slot]
         hold = Hold.of(cpu.number, ctx, slot)
         hold.map_first, hold.begin_last, hold.pos_first = ts, ts, cpu.pos
-        hold.entry, hold.edge_pos = level.edge_t, level.edge_pos
+        hold.entry, hold.since_pos = level.edge_t, level.since_pos
         if level.in_handler:
             hold.entry_pos = level.edge_pos
         hold.in_handler = level.in_handler

@@ -2,7 +2,7 @@
 # Types for the compiler; the source is predict.py, which also runs without them.
 cimport cython
 from ghesrace.checker.core.rule cimport Judged
-from ghesrace.checker.core.state cimport Episode, Hold
+from ghesrace.checker.core.holds cimport Episode, Hold
 
 
 cdef class Samples:

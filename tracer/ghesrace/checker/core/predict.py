@@ -10,8 +10,8 @@ that for each CPU and slot.
 
 from __future__ import annotations
 
+from ghesrace.checker.core.holds import Episode, Hold
 from ghesrace.checker.core.rule import Judged
-from ghesrace.checker.core.state import Episode, Hold
 
 
 class Samples:
@@ -88,11 +88,12 @@ class Shown:
         episode = one.episode
         bounded = episode.hold.bounded
         if one.exposes:
-            keep(self.exposing, one.touched, False, bounded, episode)
+            keep(self.exposing, one.touched or one.told_unseen, False, bounded, episode)
+        touched = one.touched or one.in_flight
         if one.vulnerable:
-            keep(self.vulnerable, one.touched, episode.writes, bounded, episode)
+            keep(self.vulnerable, touched, episode.writes, bounded, episode)
         elif one.bare:
-            keep(self.bare, one.touched, episode.writes, bounded, episode)
+            keep(self.bare, touched, episode.writes, bounded, episode)
 
 
 def keep(

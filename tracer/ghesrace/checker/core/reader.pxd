@@ -2,7 +2,7 @@
 # Types for the compiler; the source is reader.py, which also runs without them.
 cimport cython
 from ghesrace.checker.core.state cimport Cpu
-from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.holds cimport Episode
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.pages cimport Pages
 from ghesrace.checker.core.state cimport Place

@@ -78,6 +78,11 @@ class Reader(Pages):
             level.active = True
             level.pid = pid
             self.edge(cpu, level, ts, seq)
+            # What went on in a lower context lies before this one began; what ran in a higher one
+            # may have interrupted it.
+            level.since_pos = w.NOWHERE
+            for below in range(ctx + 1):
+                level.since_pos = max(level.since_pos, cpu.levels[below].last_pos)
         if kind == w.K_MAP:
             if slot >= 0:
                 self.map(cpu, level, ctx, ts, phys, seq, pid, point, slot)
@@ -166,6 +171,7 @@ class Reader(Pages):
     def edge(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """A handler is entered or left here, or the context is."""
         level.edge_t, level.edge_seq, level.edge_pos = ts, seq, cpu.pos
+        level.since_pos = cpu.pos
         level.edge_index = self.index
         level.in_handler = False
         level.opening = -1

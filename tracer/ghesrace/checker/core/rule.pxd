@@ -3,11 +3,11 @@
 cimport cython
 from ghesrace.checker.core.state cimport Cell
 from ghesrace.checker.core.state cimport Cpu
-from ghesrace.checker.core.state cimport Episode
-from ghesrace.checker.core.state cimport Gap
-from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.holds cimport Episode
+from ghesrace.checker.core.holds cimport Gap
+from ghesrace.checker.core.holds cimport Hold
 from ghesrace.checker.core.state cimport SlotState
-from ghesrace.checker.core.state cimport Tell
+from ghesrace.checker.core.holds cimport Tell
 from ghesrace.checker.core.leaving cimport cleared
 from ghesrace.checker.core.threats cimport Threatening
 from ghesrace.checker.core.classes cimport Threats, cause_of, class_of
@@ -29,6 +29,8 @@ cdef class Judged:
     cdef public bint bare
     cdef public bint exposes
     cdef public bint touched
+    cdef public bint in_flight
+    cdef public bint told_unseen
     cdef public bint assumes
     @staticmethod
     @cython.locals(made=Judged)
@@ -70,6 +72,9 @@ cdef class Judge(Threatening):
     cdef bint complete(self, Hold hold, Episode episode) except -1
     @cython.locals(episode=Episode, one=Judged, t=Threats, other=Hold, unsafe=bint, i="long long", tellers=list, sure_tellers=list)
     cdef Judged judge_episode(self, SlotState state, Hold hold, long long index, Cell cell, list others)
+    @cython.locals(episode=Episode, later="long long")
+    cdef bint told_unseen(self, SlotState state, Hold hold, long long index) except -1
+    cdef bint interrupts(self, Hold hold) except -1
     @cython.locals(cpu=Cpu, hold=Hold, tell=Tell, lasts=bint)
     cdef void prune(self, SlotState state, long long mark) except *
 

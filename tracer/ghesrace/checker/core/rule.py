@@ -16,16 +16,11 @@ from ghesrace import uncompiled as cython
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats, cause_of, class_of
 from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.holds import Episode, Gap, Hold
 from ghesrace.checker.core.leaving import cleared
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
-from ghesrace.checker.core.state import (
-    Cell,
-    Episode,
-    Gap,
-    Hold,
-    SlotState,
-)
+from ghesrace.checker.core.state import Cell, SlotState
 from ghesrace.checker.core.threats import Threatening
 from ghesrace.checker.core.uses import meet, over
 from ghesrace.checker.core.words import (
@@ -74,6 +69,8 @@ class Judged:
         self.bare = False  # vulnerable, if its hold begins with its copy or map
         self.exposes = False
         self.touched = False
+        self.in_flight = False  # an invalidation that its hold interrupted may be hidden
+        self.told_unseen = False  # a shootdown of what its hold left may be hidden
         self.assumes = False  # unsafe only if the clocks agree as they are assumed to
 
 
@@ -222,7 +219,7 @@ class Judge(Threatening):
             episode.hold = piece
             piece.map_first, piece.begin_last = episode.map_first, episode.map_last
             piece.entry, piece.close = hold.entry, hold.close
-            piece.edge_pos = hold.edge_pos
+            piece.since_pos = hold.since_pos
             piece.pos_first = piece.end_pos = episode.map_pos
             piece.end_first = last_stamp(episode)
             piece.pos_last, piece.closed = hold.pos_last, True
@@ -248,12 +245,12 @@ class Judge(Threatening):
             self.set_beside(state, state.holds[later], hold, others)
         self.all_shot(state, hold)
         rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
-        hold.touched = self.losses.hidden_between(rests_on, hold.cpu, hold.entry, hold.close)
+        hold.touched = self.losses.touch(rests_on, hold.cpu, hold.entry, hold.close)
         for index in range(hold.count):
             episode = hold.at(index)
             lost = episode.unmap_lost or episode.left_open
             if lost or not (episode.judged or episode.at_start):
-                hold.touched = True  # even if that spent all that the loss may have hidden
+                hold.touched = True  # by a missed probe, even if nothing counted that
         handoff = state.last_cpu >= 0 and state.last_cpu != hold.cpu
         before, state.last_cpu = state.last_unmap, hold.cpu
         last = hold.last()
@@ -390,14 +387,33 @@ class Judge(Threatening):
         one.threat = t.threat_surely if t.threat_surely is not None else t.threat_maybe
         one.latent = t.latent
         one.touched = hold.touched
+        one.in_flight = self.interrupts(hold)
         if state.no_lock:
             return one  # Holds that have no order can't be put into another one.
         one.exposes = hold.told_index_maybe < index and not episode.left_open and episode.unmapped
+        one.told_unseen = one.exposes and self.told_unseen(state, hold, index)
         one.bare = self.vulnerable(hold, index, cell)
         # Where nobody knows where holds begin, an earlier flush may be in this one.
         known = hold.bounded or not cell.maybe.known or cell.last_ctx != hold.ctx
         one.vulnerable = one.bare and known
         return one
+
+    def told_unseen(self, state: SlotState, hold: Hold, index: int) -> bool:
+        """Whether a loss may have hidden that other CPUs were shot down, one by one, when this
+        episode of a hold was unmapped, or a later one."""
+        if not self.losses.all or len(self.facts.cpus) < 2:
+            return False
+        for later in range(index, hold.count):
+            episode = hold.at(later)
+            if episode.unmapped and self.shot_unseen(state, hold, episode):
+                return True
+        return False
+
+    def interrupts(self, hold: Hold) -> bool:
+        """Whether what a hold interrupted may have been about to invalidate, unseen."""
+        if hold.ctx == w.TASK or not self.losses.all:
+            return False
+        return self.losses.in_flight(OWN | TOLD, hold.cpu, hold.entry, hold.close) != w.NOWHERE
 
     def prune(self, state: SlotState, mark: int) -> None:
         """Forget broadcasts and shots that are older than all that is not judged."""

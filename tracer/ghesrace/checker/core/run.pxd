@@ -3,9 +3,9 @@
 cimport cython
 from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.edits cimport Edits
-from ghesrace.checker.core.state cimport Episode
+from ghesrace.checker.core.holds cimport Episode
 from ghesrace.checker.core.facts cimport Facts
-from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.holds cimport Hold
 from ghesrace.checker.core.rule cimport Judge
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.losses cimport Losses

@@ -11,10 +11,11 @@ from ghesrace import uncompiled as cython
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits, Meeting
 from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.holds import Hold
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.rule import Judge, Judged
-from ghesrace.checker.core.state import Hold, SlotState
+from ghesrace.checker.core.state import SlotState
 from ghesrace.plan import Plan
 
 if not TYPE_CHECKING and cython.compiled:

@@ -3,13 +3,13 @@
 cimport cython
 from ghesrace.checker.core.clocks cimport Clocks
 from ghesrace.checker.core.state cimport Cell
-from ghesrace.checker.core.state cimport Episode
-from ghesrace.checker.core.state cimport Hold
+from ghesrace.checker.core.holds cimport Episode
+from ghesrace.checker.core.holds cimport Hold
 from ghesrace.checker.core.leaving cimport Leaving, latest
-from ghesrace.checker.core.state cimport Loss
+from ghesrace.checker.core.holds cimport Loss
 from ghesrace.checker.core.state cimport Since
 from ghesrace.checker.core.state cimport SlotState
-from ghesrace.checker.core.state cimport Tell
+from ghesrace.checker.core.holds cimport Tell
 from ghesrace.checker.core.classes cimport Threats
 from ghesrace.checker.core.words cimport BEGINS, OWN, TOLD, UNMAPS
 cimport ghesrace.checker.core.words as w

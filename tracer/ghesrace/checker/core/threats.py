@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.classes import Threats
+from ghesrace.checker.core.holds import Episode, Hold, Loss
 from ghesrace.checker.core.leaving import Leaving, latest
-from ghesrace.checker.core.state import Cell, Episode, Hold, Loss, SlotState
+from ghesrace.checker.core.state import Cell, SlotState
 from ghesrace.checker.core.words import BEGINS, OWN, TOLD, UNMAPS
 
 
@@ -77,7 +78,7 @@ class Threatening(Leaving):
         begin = max(hold.entry_pos, cell.last_pos)
         if begin == w.NOWHERE and self.facts.traced & BEGINS and not hold.copied:
             return False  # it lies before the start, and may have invalidated there
-        return episode.luck_pos_last <= max(begin, hold.edge_pos)
+        return episode.luck_pos_last <= max(begin, hold.since_pos)
 
     def maybe_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
         """Whether a hold may lie behind the last sure invalidation of this CPU's own."""

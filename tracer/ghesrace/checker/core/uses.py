@@ -8,7 +8,7 @@ only the clock leaves open are many where a lock is contended, and say nothing o
 from __future__ import annotations
 
 from ghesrace.checker.core import words as w
-from ghesrace.checker.core.state import Episode
+from ghesrace.checker.core.holds import Episode
 
 
 def lasts(use: Episode) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from ghesrace.checker.core.decided import Decided
-from ghesrace.checker.core.state import Episode
+from ghesrace.checker.core.holds import Episode
 from ghesrace.checker.findings import Finding, Occurrence, Step, in_time
 from ghesrace.checker.patterns import Contexts, Pattern, context
 from ghesrace.events import Kind

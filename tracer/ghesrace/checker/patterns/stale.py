@@ -22,9 +22,9 @@ from typing import ClassVar
 
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.decided import Decided
+from ghesrace.checker.core.holds import Episode
 from ghesrace.checker.core.predict import Predictions
 from ghesrace.checker.core.rule import Judged
-from ghesrace.checker.core.state import Episode
 from ghesrace.checker.findings import Access, Finding, Occurrence, Severity, Step, ranked
 from ghesrace.checker.patterns import Contexts, Pattern
 from ghesrace.checker.witness import steps

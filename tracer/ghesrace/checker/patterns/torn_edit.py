@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 from ghesrace.checker.core import words as w
 from ghesrace.checker.core.decided import Decided
 from ghesrace.checker.core.edits import Meeting
-from ghesrace.checker.core.state import Span
+from ghesrace.checker.core.holds import Span
 from ghesrace.checker.findings import Finding, Occurrence, Severity, Step, in_time
 from ghesrace.checker.patterns import Contexts, Pattern, context
 from ghesrace.events import PAGE_SIZE, Kind

@@ -143,6 +143,7 @@ LESS = {
             "loss-of-an-unmap-without-any-flush",
             "luck-before-the-copy-lost-handler",
             "loss-around-a-recorded-access",
+            "prediction-luck-in-flight",
         ),
         "nobody stamped what lies around the loss",
     ),
@@ -152,7 +153,11 @@ LESS = {
     "clock-does-not-matter": f"{_LOCK}, so fewer are latent",
     "race-untraced-write": "the copy's direction is not probed, only the write itself",
 }
-UNSEEN_HANDLERS = ("prediction-of-two-contexts", "prediction-loss-of-a-broadcasts-end")
+UNSEEN_HANDLERS = (
+    "prediction-of-two-contexts",
+    "prediction-loss-of-a-broadcasts-end",
+    "prediction-luck-before-a-handler-unseen",
+)
 # Here it is sure of more, and may be.
 MORE = {
     **dict.fromkeys(
@@ -172,8 +177,11 @@ MORE = {
     ),
     "overlap-before-the-unmap-is-over": "the first episode was counted when its flush showed that"
     " the second one overlaps; that one is uncertain",
-    "relaxedvm-shootdown": "one by one no kernel does that without a broadcast's begin, and where"
-    " none can be probed there is no summary (summary/plan.py)",
+    **dict.fromkeys(
+        ("relaxedvm-shootdown", "prediction-or-a-hidden-shootdown"),
+        "one by one no kernel does that without a broadcast's begin, and where none can be probed"
+        " there is no summary (summary/plan.py)",
+    ),
 }
 
 

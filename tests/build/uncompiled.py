@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The source of a compiled module: only there can Python call what is the module's own."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+from ghesrace import compiled
+from ghesrace.checker.core import run
+
+
+def uncompiled(module: ModuleType) -> Any:
+    """*module*, or a second one made from its source, if that was compiled."""
+    if not run.COMPILED:
+        return module
+    path = compiled.source_of(module.__name__)
+    spec = importlib.util.spec_from_file_location(f"uncompiled_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
