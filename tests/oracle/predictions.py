@@ -150,7 +150,18 @@ def _perhaps_one_hold(built: Effects, e: Episode) -> list[Episode]:
     if _bounded(built, e):
         return e.hold.episodes
     key = (e.slot, e.cpu, e.ctx, None)
-    return [o for o in built.code.episodes if (o.slot, o.cpu, o.ctx, o.hold.handler) == key]
+    return [
+        o
+        for o in built.code.episodes
+        if (o.slot, o.cpu, o.ctx, o.hold.handler) == key and not _left_between(built, e, o)
+    ]
+
+
+def _left_between(built: Effects, one: Episode, other: Episode) -> bool:
+    """Whether their CPU left their context between the two: a lower one went on."""
+    events = built.code.record.cpus[one.cpu]
+    first, last = sorted(events.index(e.map or e.unmap) for e in (one, other))
+    return any(event.ctx < one.ctx for event in events[first:last])
 
 
 def _leaves(built: Effects, rows: worlds.Rows, g: Episode) -> bool:

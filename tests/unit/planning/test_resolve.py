@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,12 @@ from ghesrace.errors import HostError
 from ghesrace.host.facts import read_facts
 from ghesrace.plan import Fetch, FieldOf, Plan
 from ghesrace.planning.resolve import resolve
-from ghesrace.points import families
 from ghesrace.sources.tracefs_text import body, condition
 from lab.firmware import hest as firmware
 from tests.build import trees
 from tests.build.plans import names, one, plan_of, unseen
 
 FPROBES = "\t           f[:[<group>/][<event>]] <func-name>[%return] [<args>]\n"
-
-
-def test_one_cpu_is_named(tmp_path: Path):
-    """If this fails, "clean" on a host of one CPU is taken for a word about the kernel."""
-    facts = read_facts(trees.tree(tmp_path, trees.X86_GHES, vmlinux_btf=trees.x86_btf()))
-    alone, two = (resolve(replace(facts, cpus=cpus)) for cpus in ((0,), (0, 1)))
-    assert "hand-offs between CPUs: one CPU is online" in unseen(alone)
-    assert "hand-offs between CPUs" not in unseen(two)
 
 
 def test_x86_setter(x86: Plan):
@@ -37,35 +27,6 @@ def test_x86_setter(x86: Plan):
     assert setter.implies == ("flush-inside",)
     assert "not __native_set_fixmap" in setter.why
     assert not x86.not_checked
-
-
-def test_what_no_probe_can_see_is_not_checked(tmp_path: Path, arm64: Plan):
-    """A pattern without a single probe point would look as if it had been watched."""
-    assert arm64.not_checked == {
-        "shootdown": "there are none: TLBI invalidates other CPUs without their help"
-    }
-    plan = plan_of(tmp_path / "x", trees.X86_GHES[:-5], vmlinux_btf=trees.x86_btf())
-    assert set(plan.not_checked) == {"torn_edit", "shootdown"}
-    assert "no smp_call_function_many_cond" in plan.not_checked["shootdown"]
-
-
-def test_the_status_words_window_needs_its_member(tmp_path: Path):
-    """Kernels whose handlers read no mapped status word have no such window."""
-    functions = (*trees.X86_GHES, "ghes_remove")
-    before = plan_of(tmp_path / "6", functions, vmlinux_btf=trees.x86_btf())
-    assert "edit-status" not in names(before)
-    btf = trees.x86_btf(structs={"ghes": {"error_status_vaddr": 64}})
-    probe = one(plan_of(tmp_path / "7", functions, vmlinux_btf=btf), "edit-status", "EDIT")
-    assert (probe.symbol, probe.fields) == ("ghes_remove", {})
-    assert probe.implies == ("unmaps-status",)
-
-
-def test_symbols_not_on_the_path_are_never_probed(x86: Plan):
-    """A probe would attach and never fire: an invalidation that is there would look absent."""
-    never = {n.symbol for family in families() for n in family.never}
-    assert never.isdisjoint(p.symbol for p in x86.probes)
-    candidates = {c.symbol for f in families() for p in f.points for c in p.candidates}
-    assert never.isdisjoint(candidates)
 
 
 def test_implied_flush_where_none_can_be_probed(tmp_path: Path):
@@ -201,23 +162,6 @@ def test_a_local_invalidation_of_arm64_is_not_taken_for_the_broadcast(tmp_path: 
     assert "no flush function" not in unseen(both)  # its map may allocate, which is no flush
 
 
-def test_hazards_of_kprobes_are_named(arm64: Plan, x86: Plan):
-    """Whoever attaches must know what a BRK in the wrong place does."""
-    assert "single-steps" in unseen(arm64)
-    assert "single-steps" not in unseen(x86)
-
-
-def test_a_kvm_guest_of_arm64_is_told(tmp_path: Path, arm64: Plan):
-    """A local TLBI that the hypervisor spreads would be taken for enough."""
-    host = {"arch": "arm64", "vmlinux_btf": trees.arm64_btf()}
-    root = trees.tree(tmp_path / "kvm", trees.ARM64_GHES, **host)
-    trees.write_files(root, {"sys/class/dmi/id/product_name": "KVM Virtual Machine\n"})
-    plan = resolve(read_facts(root))
-    assert plan.forced_broadcast
-    assert "HCR_EL2.FB" in unseen(plan)
-    assert not arm64.forced_broadcast
-
-
 def test_fprobes_where_the_kernel_has_them(tmp_path: Path):
     """NMIs that interrupt a probe handler would be missed on kernels that can do better."""
     readme = trees.README + FPROBES
@@ -229,35 +173,6 @@ def test_fprobes_where_the_kernel_has_them(tmp_path: Path):
     assert one(plan, "copy").mechanism == "kprobe"  # its name is in the module too
     assert one(plan, "vmarea-map-irq").mechanism == "kprobe"
     assert "fprobes that the kernel may have skipped" in unseen(plan)  # nothing counts those
-
-
-def test_suffixed_symbols(tmp_path: Path):
-    """Arguments that the compiler moved would be fetched, or the function not be probed at all."""
-    changed = {
-        "ghes_proc": "ghes_proc.isra.0",
-        "do_kernel_range_flush": "do_kernel_range_flush.part.0",
-    }
-    functions = [changed.get(name, name) for name in trees.X86_GHES]
-    plan = plan_of(tmp_path, functions, vmlinux_btf=trees.x86_btf())
-    proc = one(plan, "notify-proc")
-    assert (proc.symbol, proc.fields) == ("ghes_proc.isra.0", {})
-    assert "inv-range" not in names(plan)
-    assert "do_kernel_range_flush.part.0" in unseen(plan)
-
-
-def test_functions_that_ftrace_cannot_hook(tmp_path: Path):
-    """Attaching would fail at run time instead of being planned around."""
-    plan = plan_of(tmp_path, vmlinux_btf=trees.x86_btf(), not_traceable=["memcpy_fromio"])
-    assert "read" not in names(plan)
-    assert "ftrace cannot hook memcpy_fromio" in unseen(plan)
-
-
-def test_blacklisted_functions(tmp_path: Path):
-    """Attaching would fail at run time instead of being planned around."""
-    root = trees.tree(tmp_path, vmlinux_btf=trees.x86_btf())
-    blacklist = "0xffffffff9e200990-0xffffffff9e2009b0\tflush_tlb_all\n"
-    trees.write_files(root, {"sys/kernel/debug/kprobes/blacklist": blacklist})
-    assert "broadcast-all" not in names(resolve(read_facts(root)))
 
 
 def test_pti_is_told(tmp_path: Path, x86: Plan):

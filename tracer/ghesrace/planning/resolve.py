@@ -8,40 +8,21 @@ A point that cannot be resolved is no error: it becomes an `Unseen` of the plan.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ghesrace.errors import HostError
 from ghesrace.host.facts import KPROBES, Facts
-from ghesrace.host.kallsyms import Symbol
-from ghesrace.plan import Backend, Fetched, Mechanism, Plan, Probe, Slot, Unseen
-from ghesrace.points import Blind, Candidate, Family, Member, Never, Point, SlotRule, families
+from ghesrace.plan import Backend, Fetched, Plan, Probe, Slot, Unseen
+from ghesrace.points import Family, Member, Never, Point, SlotRule, families
 
 from . import mechanism as mechanisms
+from .choice import Choice, Choices, choose
 from .implications import Implications
 from .mechanism import place
 from .slots import Slots
+from .unseen import blind_spots, inside_modules, not_checked, skipped_hits, unseen_points
 
 CLOCK_ERROR_NS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A choice is a point as resolved in one scope ("" for vmlinux, else the module)."""
-
-    point: Point
-    candidate: Candidate
-    symbol: Symbol | None  # None for a tracepoint
-    mechanism: Mechanism
-    scope: str
-    note: str = ""  # why no better mechanism
-
-    @property
-    def bare(self) -> bool:
-        """This is true if the compiler changed the function's arguments: none is fetched then."""
-        return self.symbol is not None and self.symbol.changed
-
-
-Choices = dict[tuple[str, str], Choice]  # by (point, scope)
 
 
 def resolve(
@@ -65,7 +46,7 @@ def resolve(
     refused: dict[tuple[str, str], str] = {}
     for point in all_points:
         for scope in scopes if point.scope == "any" else [""]:
-            choice, reason = _choose(facts, point, scope, backend)
+            choice, reason = choose(facts, point, scope, backend)
             if choice:
                 chosen[point.name, scope] = choice
             else:
@@ -81,17 +62,17 @@ def resolve(
         if why_not:
             del chosen[choice.point.name, choice.scope]
             refused[choice.point.name, choice.scope] = why_not
-    unseen += _unseen(facts, loaded, chosen, refused, slots)
-    unseen += _skipped(probes, slots) + _inside_modules(probes, slots) + implications.unseen
+    unseen += unseen_points(facts, loaded, chosen, refused, slots)
+    unseen += skipped_hits(probes, slots) + inside_modules(probes, slots) + implications.unseen
     return Plan(
         arch=facts.arch,
         release=facts.release,
         slots=tuple(slots.all),
         probes=tuple(probes),
         unseen=tuple(unseen),
-        not_checked=_not_checked(facts, loaded, chosen, refused, slots) | implications.not_checked,
+        not_checked=not_checked(facts, loaded, chosen, refused, slots) | implications.not_checked,
         pti="pti" in facts.host,
-        forced_broadcast=any(b.forced_broadcast for b in _blind(facts, loaded, chosen)),
+        forced_broadcast=any(b.forced_broadcast for b in blind_spots(facts, loaded, chosen)),
         cpus=facts.cpus,
         clock="mono",
         clock_error_ns=clock_error_ns,
@@ -106,88 +87,6 @@ def resolve(
         implications=tuple(implications.all),
         unknowns=("implications",) if implications.assumed else (),
     )
-
-
-def _choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[Choice | None, str]:
-    """Return the first candidate that fits in *scope* and "" (or why it has no better mechanism);
-    or None and why none fits ("" if the point cannot matter here)."""
-    if not set(point.host) <= facts.host:
-        return None, ""
-    reasons: list[str] = []
-    anywhere = point.scope != "any"
-    for candidate in point.candidates:
-        if candidate.arch and facts.arch not in candidate.arch:
-            continue
-        if any(
-            (w[1:] in facts.host) if w[0] == "!" else w not in facts.host for w in candidate.when
-        ):
-            continue
-        struct, _, member = candidate.member.partition(".")
-        if member and facts.btf and member not in facts.btf.offsets(struct):
-            continue  # Without the member this cannot matter.
-        reason = _companions(facts, candidate, scope, anywhere)
-        if reason:
-            reasons.append(reason)
-            continue
-        if candidate.tracepoint:
-            if candidate.tracepoint in facts.tracepoints:
-                form: Mechanism = "raw-tracepoint" if backend == "bpf" else "tracepoint"
-                return Choice(point, candidate, None, form, scope), ""
-            reasons.append(f"no tracepoint {candidate.tracepoint}")
-            continue
-        symbol, mechanism, reason = _symbol(facts, point, candidate, scope, backend)
-        if symbol and mechanism:
-            return Choice(point, candidate, symbol, mechanism, scope, reason), ""
-        reasons.append(reason)
-    return None, "; ".join(dict.fromkeys(reasons))
-
-
-def _companions(facts: Facts, candidate: Candidate, scope: str, anywhere: bool) -> str:
-    """Return why a symbol that is beside the candidate, or is not, forbids it, or ""."""
-    if candidate.member and facts.btf is None:
-        return f"no BTF tells whether there is {candidate.member}"
-
-    def there(name: str) -> bool:
-        return any(anywhere or s.module == scope for s in facts.symbols.get(name, ()))
-
-    for name in candidate.without:
-        if there(name):
-            return f"{candidate.symbol or candidate.tracepoint} does not fit beside {name}"
-    for name in candidate.with_:
-        if not there(name):
-            return f"no {name}"
-    return ""
-
-
-def _symbol(
-    facts: Facts, point: Point, candidate: Candidate, scope: str, backend: Backend
-) -> tuple[Symbol | None, Mechanism | None, str]:
-    name = candidate.symbol
-    found = [s for s in facts.symbols.get(name, ()) if s.module == scope]
-    plain = [s for s in found if not s.changed]
-    copies = [s.name for s in found if s.changed and ".part." not in s.name]
-    if not found:
-        return None, None, f"no {name}: not in this kernel, or inlined"
-    # What one copy does would be seen and what the other does would not.
-    if copies and len(found) > 1:
-        names = ", ".join(sorted(s.name for s in found))
-        return None, None, f"the compiler made copies, of which one does not tell all: {names}"
-    symbol = (plain or found)[0]
-    if not plain and not point.bare:
-        return None, None, f"only {symbol.name} exists, whose arguments the compiler changed"
-    if len(plain) > 1:
-        return None, None, f"{len(plain)} functions are called {name}"
-    arity = facts.arity(symbol)
-    if candidate.arity is not None and arity != candidate.arity:
-        if arity is not None:
-            return None, None, f"{name} takes {arity} arguments, not {candidate.arity}"
-        if not candidate.unknown_arity:
-            return None, None, f"BTF does not say what {name} takes"
-    if facts.traceable is not None and (scope, symbol.name) not in facts.traceable:
-        return None, None, f"ftrace cannot hook {symbol.name}"
-    bare = symbol.changed
-    mechanism, reason = mechanisms.choose(facts, candidate, symbol, backend, bare=bare)
-    return symbol, mechanism, reason
 
 
 def _slots(
@@ -386,113 +285,6 @@ def _why(facts: Facts, choice: Choice, loaded: tuple[Family, ...]) -> str:
 
 def _nevers(loaded: tuple[Family, ...]) -> Iterable[Never]:
     return (never for family in loaded for never in family.never)
-
-
-def _unseen(
-    facts: Facts,
-    loaded: tuple[Family, ...],
-    chosen: Choices,
-    refused: dict[tuple[str, str], str],
-    slots: Slots,
-) -> list[Unseen]:
-    """Return what no chosen symbol shows of vmlinux's points, and the architecture's blind
-    spots."""
-    present = {name for name, _ in chosen}
-    found = []
-    for family in loaded:
-        for point in family.points:
-            reason = refused.get((point.name, ""), "")
-            if point.role or point.optional or not reason or point.name in present:
-                continue
-            if any(name in present for name in point.unless):
-                continue
-            affected = slots.named(point.slot) if point.slot else slots.names()
-            if affected:
-                found.append(Unseen(point.what, reason, point.patterns, affected))
-    for blind in _blind(facts, loaded, chosen):
-        found.append(Unseen(blind.what, blind.why, blind.patterns, slots.names()))
-    if len(facts.cpus) == 1:
-        why = "one CPU is online, so none can happen; with more the same kernel may race"
-        found.append(Unseen("hand-offs between CPUs", why, ("stale", "shootdown"), slots.names()))
-    if facts.traceable is None and "available_filter_functions" in facts.problems:
-        problem = facts.problems["available_filter_functions"]
-        found.append(
-            Unseen("whether ftrace can hook each function", f"the list is unreadable: {problem}")
-        )
-    return found
-
-
-def _blind(facts: Facts, loaded: tuple[Family, ...], chosen: Choices) -> list[Blind]:
-    """Return the blind spots of this architecture, host and choice of mechanisms."""
-    used = {choice.mechanism for choice in chosen.values()}
-    return [
-        blind
-        for family in loaded
-        for blind in family.blind
-        if (not blind.arch or facts.arch in blind.arch)
-        and set(blind.host) <= facts.host
-        and (not blind.mechanisms or used & set(blind.mechanisms))
-    ]
-
-
-def _skipped(probes: list[Probe], slots: Slots) -> list[Unseen]:
-    """Return the hits that the kernel skips without a count that we can read."""
-    if not any(probe.mechanism in ("fprobe", "fretprobe") for probe in probes):
-        return []
-    what = "hits of fprobes that the kernel may have skipped"
-    why = (
-        "tracefs has no counter of them; an NMI is not skipped, as their guard is per context, "
-        "and every GHES NMI is matched to nmi:nmi_handler"
-    )
-    return [Unseen(what, why, ("stale",), slots.names())]
-
-
-def _inside_modules(probes: list[Probe], slots: Slots) -> list[Unseen]:
-    """Return what is unseen inside a module's functions, whose source we don't know as we know
-    vmlinux's."""
-    mine = tuple(slot.name for slot in slots.all if slot.module)
-    if not mine:
-        return []
-    what = "the order inside a module's unmapping function: its flush is taken to follow the clear"
-    why = "the write of the PTE is inline, so a flush before it, which is no fix, looks the same"
-    found = [Unseen(what, why, ("stale",), mine)]
-    inline = {"page-after-clear", "broadcast-after-clear"}
-    served = [slots.all[p.slot] for p in probes if p.slot is not None and inline & {*p.implies}]
-    if names := tuple(slot.name for slot in served if slot.module):
-        what = "invalidations inlined into the module's functions, but for the unmap's own"
-        why = "the module has no flush function; a fix by an inline INVLPG on map would go unseen"
-        found.append(Unseen(what, why, ("stale",), names))
-    return found
-
-
-def _not_checked(
-    facts: Facts,
-    loaded: tuple[Family, ...],
-    chosen: Choices,
-    refused: dict[tuple[str, str], str],
-    slots: Slots,
-) -> dict[str, str]:
-    """Return the patterns of which nothing could be seen, and why.
-
-    `stale` and `overlap` need a slot's map and unmap; its invalidations are seen or implied.
-    """
-    found: dict[str, str] = {}
-    if len(slots.incomplete) == len(slots.all):
-        why = "; ".join(f"{name}: {why}" for name, why in slots.incomplete.items())
-        found |= {"stale": why, "overlap": why}
-    maps = [choice for choice in chosen.values() if choice.point.role == "map" and choice.bare]
-    if names := sorted({choice.symbol.name for choice in maps if choice.symbol}):
-        why = f"the compiler changed the arguments of {', '.join(names)}: no map tells its frame"
-        found.setdefault("stale", why)
-    present = {name for name, _ in chosen}
-    for family in loaded:
-        points = [point for point in family.points if not point.optional]
-        if not family.pattern or any(point.name in present for point in points):
-            continue
-        reasons = [refused.get((point.name, ""), "") for point in points]
-        reasons += [b.why for b in family.blind if not b.arch or facts.arch in b.arch]
-        found[family.pattern] = "; ".join(dict.fromkeys(r for r in reasons if r))
-    return found
 
 
 def _no_slot(facts: Facts, refused: dict[tuple[str, str], str], roles: set[str]) -> HostError:

@@ -32,6 +32,7 @@ cdef class Predictions:
     cdef public long long cpus
     cdef public dict shown
     cdef public bint told
+    cdef public bint told_hidden
     @cython.locals(one=Judged, hold=Hold, shown=Shown)
     cpdef take(self, list judged)
     cpdef Shown of(self, long long slot, long long cpu)

@@ -114,6 +114,7 @@ class Predictions:
         self.cpus = cpus
         self.shown: dict[tuple[int, int], Shown] = {}  # by slot and CPU
         self.told = False  # whether any hold told the others: where it ends may not be known
+        self.told_hidden = False  # whether a loss may have hidden that one did
 
     def take(self, judged: list[Judged]) -> None:
         """Take judged episodes."""
@@ -153,6 +154,7 @@ class Predictions:
             if open_ones.writes == writes
             if alone or (g.cpu != h.cpu and (exposing.bounded or not self.told))
             if touched or not (exposing.touched or open_ones.touched)
+            if touched or exposing.bounded or not self.told_hidden
             for x in exposing.kept
             for y in open_ones.kept
             if x.frame != y.frame and not one_call(x, y)
