@@ -22,6 +22,13 @@ from . import nav, reference
 REPO = Path(__file__).resolve().parent.parent
 INDEX = Path("docs/index.md")
 GENERATED = Path("docs/reference")
+# What axe calls serious or critical in the pages of Sphinx and Furo: the headings of the navigation
+# have a role without a level, and wide tables and code scroll, but no key reaches them.
+ACCESSIBLE = {
+    'role="heading">': 'role="heading" aria-level="2">',
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
+    "<pre>": '<pre tabindex="0">',
+}
 _TARGET = re.compile(r"\]\(([^)#\s]+)")
 _FORWARD = """\
 <!doctype html>
@@ -53,10 +60,10 @@ def build(target: Path, repo: Path = REPO) -> int:
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             code = build_main([*arguments, str(stage), str(target)])
     for page in target.rglob("*.html"):
-        # Sphinx gives the headings of the navigation a role without its level (axe: critical).
-        page.write_text(
-            page.read_text().replace('role="heading">', 'role="heading" aria-level="2">')
-        )
+        text = page.read_text()
+        for found, instead in ACCESSIBLE.items():
+            text = text.replace(found, instead)
+        page.write_text(text)
     (target / "index.html").write_text(_FORWARD)
     (target / ".buildinfo").unlink(missing_ok=True)
     return int(bool(code))

@@ -133,3 +133,12 @@ def test_a_forgotten_page_ends_the_build(tmp_path: Path) -> None:
     (repo / "docs/new.md").write_text("# New\n")
     with pytest.raises(ValueError, match=re.escape("- [...](new.md)")):
         site.build(tmp_path / "html", repo)
+
+
+def test_keys_reach_what_scrolls(built: Path) -> None:
+    """On a narrow screen whoever has no mouse could not read the right half of a table."""
+    text = (built / "docs/rules.html").read_text()
+    assert '<div class="table-wrapper' not in text
+    assert '<div tabindex="0" class="table-wrapper' in text
+    assert "<pre>" not in text
+    assert 'role="heading">' not in text
