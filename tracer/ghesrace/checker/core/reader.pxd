@@ -34,6 +34,8 @@ cdef class Reader(Pages):
     cdef int in_task(self, Cpu cpu, long long ts) except -1
     @cython.locals(place=Place)
     cdef int edge(self, Cpu cpu, Level level, long long ts, long long seq) except -1
+    @cython.locals(other=Level, number="long long")
+    cdef int set_since(self, Cpu cpu, Level level, long long ctx) except -1
     cdef int leave(self, Cpu cpu, Level level, long long ts, long long seq) except -1
     @cython.locals(place=Place)
     cdef int close_all(self, Cpu cpu, Level level, long long ts, long long seq) except -1

@@ -78,11 +78,7 @@ class Reader(Pages):
             level.active = True
             level.pid = pid
             self.edge(cpu, level, ts, seq)
-            # What went on in a lower context lies before this one began; what ran in a higher one
-            # may have interrupted it.
-            level.since_pos = w.NOWHERE
-            for below in range(ctx + 1):
-                level.since_pos = max(level.since_pos, cpu.levels[below].last_pos)
+            self.set_since(cpu, level, ctx)
         if kind == w.K_MAP:
             if slot >= 0:
                 self.map(cpu, level, ctx, ts, phys, seq, pid, point, slot)
@@ -180,6 +176,15 @@ class Reader(Pages):
         for place in level.used:
             place.pre_first = w.NEVER
             self.drop_stray(place)
+
+    def set_since(self, cpu: Cpu, level: Level, ctx: int) -> None:
+        """This context began behind what went on in it or in a lower one; what ran in a higher one
+        may have interrupted it."""
+        level.since_pos = w.NOWHERE
+        for number in range(ctx + 1):
+            other = cpu.levels[number]
+            if other.last_pos > level.since_pos:
+                level.since_pos = other.last_pos
 
     def leave(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """The CPU went on in another context: nothing that ran in this one is under way."""
