@@ -15,7 +15,8 @@ TEST_PACKAGES := $(BUILD_PACKAGES) acpica-tools openssl groff-base
 RUN_PACKAGES := python3-bpfcc python3-psutil python3-prometheus-client python3-bcrypt python3-yaml \
 	python3-rich python3-jinja2
 PACKAGES := $(TEST_PACKAGES) $(RUN_PACKAGES) qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
-	build-essential kmod udev iproute2 file busybox-static trace-cmd prometheus
+	build-essential kmod udev iproute2 file busybox-static trace-cmd prometheus \
+	zsh fish mandoc chromium-headless-shell
 # For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/kernels/arm64.py.
 ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio
 

@@ -392,7 +392,7 @@ class Judge(Threatening):
             return one  # Holds that have no order can't be put into another one.
         one.exposes = hold.told_index_maybe < index and not episode.left_open and episode.unmapped
         one.told_unseen = one.exposes and self.told_unseen(state, hold, index)
-        one.bare = self.vulnerable(hold, index, cell)
+        one.bare = self.vulnerable(state, hold, index, cell)
         # Where nobody knows where holds begin, an earlier flush may be in this one.
         known = hold.bounded or not cell.maybe.known or cell.last_ctx != hold.ctx
         one.vulnerable = one.bare and known

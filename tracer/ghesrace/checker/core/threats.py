@@ -63,7 +63,7 @@ class Threatening(Leaving):
             return w.SURE
         return max(found, w.MAYBE if maybe else w.NO)
 
-    def vulnerable(self, hold: Hold, index: int, cell: Cell) -> bool:
+    def vulnerable(self, state: SlotState, hold: Hold, index: int, cell: Cell) -> bool:
         """Whether surely nothing invalidates between a hold's begin and this access."""
         episode = hold.at(index)
         if episode.pre_first != w.NEVER:
@@ -78,7 +78,23 @@ class Threatening(Leaving):
         begin = max(hold.entry_pos, cell.last_pos)
         if begin == w.NOWHERE and self.facts.traced & BEGINS and not hold.copied:
             return False  # it lies before the start, and may have invalidated there
-        return episode.luck_pos_last <= max(begin, hold.since_pos)
+        if episode.luck_pos_last <= max(begin, hold.since_pos):
+            return True
+        return self.outside(state, hold, episode.luck_last)
+
+    def outside(self, state: SlotState, hold: Hold, last: int) -> bool:
+        """Whether another CPU's hold lies surely between what was over by *last* and this hold."""
+        if last == w.NEVER:
+            return False
+        for gone in state.cells:
+            if gone.cpu != hold.cpu and gone.began != w.NOWHERE:
+                if last + self.clocks.error(gone.cpu, hold.cpu) < gone.began:
+                    return True
+        for other in state.window:
+            if other.cpu != hold.cpu and not self.may_precede(hold, other):
+                if last + self.clocks.error(other.cpu, hold.cpu) < other.end_first:
+                    return True
+        return False
 
     def maybe_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
         """Whether a hold may lie behind the last sure invalidation of this CPU's own."""

@@ -157,6 +157,7 @@ UNSEEN_HANDLERS = (
     "prediction-of-two-contexts",
     "prediction-loss-of-a-broadcasts-end",
     "prediction-luck-before-a-handler-unseen",
+    "prediction-luck-before-anothers-hold",
 )
 # Here it is sure of more, and may be.
 MORE = {
