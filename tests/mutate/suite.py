@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kills mutants: the litmus cases, whole and in pieces, and fixed worlds. At most 5 s in all.
+"""What kills mutants: the litmus cases, whole and in pieces, fixed worlds, and random records whose
+answers are pinned. At most 5 s in all.
 
 It is imported anew for each mutant, with the mutated module; keep what it imports small.
 """
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from tests.litmus.judge import differences, judged, judged_in_pieces
 from tests.litmus.parse import CASES, load
@@ -27,8 +29,21 @@ def checks() -> Iterator[Check]:
         yield f"litmus {path.stem}", lambda path=path: _whole(path)
     for path in files[::IN_PIECES]:
         yield f"pieces {path.stem}", lambda path=path: _pieces(path)
+    yield from _pinned()
     if find_spec("tests.worlds"):
         yield from _worlds()
+
+
+def _pinned() -> Iterator[Check]:
+    """Records to whose answer the oracle has nothing to say: another answer is a worse one."""
+    pinned = import_module("tests.mutate.pinned")
+    for seed, answer in pinned.pinned().items():
+        yield f"pinned {seed}", lambda seed=seed, answer=answer: _told(pinned, seed, answer)
+
+
+def _told(pinned: ModuleType, seed: int, answer: str) -> str:
+    told: str = pinned.told(seed)
+    return "" if told == answer else f"{told}, pinned: {answer}"
 
 
 def _worlds() -> Iterator[Check]:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutate import results
+from tests.mutate import pinned, results
 from tests.mutate.mutator import Module, Mutant
 from tests.mutate.server import Server, Tried
 from tests.mutate.targets import RULE, sources
+from tests.oracle import programs
+from tests.oracle.compare import differences
 
 TEXT = '''"""Text: 1 < 2."""
 from __future__ import annotations
@@ -272,3 +274,17 @@ def test_a_function_without_mutants_is_named() -> None:
     module.mutants.clear()
     assert results.untouched([module]) == ["m: f"]
     assert ast.parse(TEXT)
+
+
+def test_pinned_answers_are_the_checkers() -> None:
+    """A stale pin would kill every mutant, and prove nothing: pin anew if the rule has changed for
+    a reason (`python -m tests.mutate.pinned 450`)."""
+    answers = pinned.pinned()
+    assert len(answers) == 450
+    assert {seed: pinned.told(seed) for seed in answers} == answers
+
+
+def test_pinned_answers_are_those_of_the_worlds() -> None:
+    """A wrong answer that is pinned would keep the rule from being mended."""
+    some = list(pinned.pinned())[::15]
+    assert not [seed for seed in some if differences(programs.sample(seed))[1]]
