@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ghesrace.errors import HostError
@@ -27,6 +27,9 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 _TAIL_LINES = 25
 _MADE = "made.json"
 _PACKAGES = "apt-get install build-essential git flex bison bc libelf-dev libssl-dev dwarves kmod"
+# A fragment that has this line wants LLVM's tools in place of GNU's.
+_CLANG = "CONFIG_CC_IS_CLANG=y"
+_LLVM = ("ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,14 @@ class Recipe:
     @property
     def target(self) -> Target:
         """Return what `make` is told."""
-        return TARGETS[self.arch]
+        usual = TARGETS[self.arch]
+        if self._clang:
+            return replace(usual, compiler="clang", variables=(*usual.variables, "LLVM=1"))
+        return usual
+
+    @property
+    def _clang(self) -> bool:
+        return _CLANG in self.configuration().splitlines()
 
     def configuration(self) -> str:
         """Return the fragments as one text."""
@@ -78,11 +88,13 @@ class Recipe:
 
     def _check(self) -> None:
         tools = ("make", "flex", "bison", "bc", "depmod", self.target.compiler)
+        llvm = _LLVM if self._clang else ()
         # pahole writes the BTF, without which configuration drops it in silence.
-        missing = [tool for tool in (*tools, "pahole") if not shutil.which(tool)]
+        missing = [tool for tool in (*tools, *llvm, "pahole") if not shutil.which(tool)]
         if missing:
             cross = "" if self.arch == "amd64" else " gcc-aarch64-linux-gnu"
-            raise HostError(f"{', '.join(missing)} is not installed", f"{_PACKAGES}{cross}")
+            more = " clang lld llvm" if llvm else cross
+            raise HostError(f"{', '.join(missing)} is not installed", f"{_PACKAGES}{more}")
 
 
 def recipe(arch: str, *variants: str) -> Recipe:
@@ -144,6 +156,7 @@ def build(cache: Path, workshop: Workshop, number: str, wanted: Recipe) -> Built
         say(f"building {name} in {objects}")
         started = time.monotonic()
         log = workshop.home / f"{name}.log"
+        _begin(objects, workshop.home, wanted)
         refused = configure(workshop.tree, objects, wanted)
         jobs = f"-j{os.cpu_count() or 1}"
         _make(workshop.tree, objects, wanted, (jobs, wanted.target.goal, "modules"), log)
@@ -161,6 +174,19 @@ def build(cache: Path, workshop: Workshop, number: str, wanted: Recipe) -> Built
     found = known(cache, name)
     assert found is not None
     return found
+
+
+def _begin(objects: Path, home: Path, wanted: Recipe) -> None:
+    """Let *objects* begin as a copy of what the usual configuration left in *home*, if it can.
+
+    Kbuild knows which files depend on which option, so a variant costs what its lines touch.
+    """
+    usual = recipe(wanted.arch)
+    begun = home / f"objects-{usual.digest()}"
+    if objects.exists() or not begun.exists() or usual.target != wanted.target:
+        return
+    shutil.copytree(begun, objects, symlinks=True)
+    (objects / ".config").unlink(missing_ok=True)
 
 
 def configure(tree: Path, objects: Path, wanted: Recipe) -> list[str]:

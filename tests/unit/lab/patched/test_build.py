@@ -117,6 +117,33 @@ def test_a_missing_tool_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         some(tmp_path).digest()
 
 
+@pytest.mark.usefixtures("tools")
+def test_a_variant_begins_with_what_the_usual_configuration_left(
+    tmp_path: Path, workshop: Workshop
+) -> None:
+    """If this fails, each variant compiles every file, or is built with the usual configuration."""
+    usual = workshop.home / f"objects-{recipe('amd64').digest()}"
+    build.build(tmp_path, workshop, "tree", recipe("amd64"))
+    (usual / "one.o").write_text("an object")
+    built = build.build(tmp_path, workshop, "tree", some(tmp_path, "CONFIG_VARIANT=y\n"))
+    objects = (built.tree / "lib/modules/6.1.0-lab/build").resolve()
+    assert objects != usual
+    assert (objects / "one.o").read_text() == "an object"
+    assert (objects / ".config").read_text() == "CONFIG_TINY=y\nCONFIG_VARIANT=y\n"
+
+
+def test_a_configuration_can_ask_for_clang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a kernel that was to be clang's is gcc's, and nobody is told."""
+    wanted = recipe("amd64", "clang-lto")
+    assert wanted.target.compiler == "clang"
+    assert "LLVM=1" in wanted.target.variables
+    assert "LLVM=1" not in recipe("amd64").target.variables
+    monkeypatch.setattr("shutil.which", lambda tool: None if tool == "ld.lld" else tool)
+    with pytest.raises(HostError, match=r"ld\.lld is not installed") as caught:
+        wanted.digest()
+    assert "lld" in caught.value.hint
+
+
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])
 def test_the_recipes_are_there_and_make_no_secret_of_their_licence(arch: str) -> None:
     """If this fails, no kernel can be built at all."""
