@@ -24,7 +24,7 @@ from lab.inside.matrix import BACKENDS
 from lab.kernels.fetch import kernel, say
 from lab.paths import REPO
 
-from . import page
+from . import debian, page
 from .build import Built, known, recipe
 from .command import CACHE, debian_source, make
 from .expected import Mutant, Result, as_expected, expected, false_clean
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         measured.get(one.name) or _known(one) or Result(one, None, None, "not run")
         for one in all_of_them
     ]
-    PAGE.write_text(page.render(results))
+    PAGE.write_text(page.render(results, debian.implications()))
     for result in results:
         if result.judged and false_clean(result.mutant, result.judged):
             say(f"{result.mutant.name} is unsafe and was called clean: THE WORST BUG THERE IS")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from .expected import Result, as_expected, false_clean
 from .verdict import Judged
@@ -27,13 +28,14 @@ edit.
 """
 
 
-def render(results: Iterable[Result]) -> str:
-    """Return the page as Markdown."""
+def render(results: Iterable[Result], debian: Iterable[Iterable[str]] = ()) -> str:
+    """Return the page as Markdown.
+
+    *debian* are the rows of `lab.patched.debian.implications`.
+    """
     known = list(results)
-    return (
-        "\n".join([HEAD, *_verdicts(known), *_recordings(known), *_code(known), *_why(known)])
-        + "\n"
-    )
+    parts = (_verdicts(known), _recordings(known), _code(known), _debian(debian), _why(known))
+    return "\n".join([HEAD, *chain.from_iterable(parts)]) + "\n"
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -126,6 +128,17 @@ def _code(results: list[Result]) -> Iterator[str]:
                 if (one.backend, symbol, what) not in seen:
                     seen.add((one.backend, symbol, what))
                     yield _row([result.mutant.name, one.backend, symbol, what, state, where])
+    yield ""
+
+
+def _debian(rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    yield "### Debian's own kernels"
+    yield ""
+    yield "The same of the images behind [kernels.md](kernels.md), before boot patches them, for"
+    yield "the plans of both backends."
+    yield ""
+    yield from _table("kernel", "symbol", "what", "state", "where, or why")
+    yield from (_row(cells) for cells in rows)
     yield ""
 
 

@@ -26,6 +26,12 @@ def test_a_row_says_what_was_expected_and_what_was_said(result: Make) -> None:
     assert "| x86-some | race-observed | an argument |" in text
 
 
+def test_what_debian_s_kernels_do_stands_beside_it() -> None:
+    """If this fails, nobody can see of which kernel an implication is proven."""
+    row = ("6.1.0-amd64", "setter", "flush-inside", "proven", "setter+0x4: invlpg")
+    assert f"| {' | '.join(row)} |" in render([], [row])
+
+
 def test_a_false_clean_is_shown_as_one(result: Make) -> None:
     """If this fails, the worst bug looks like a difference of taste."""
     assert "| clean | **no: a false clean** |" in render([result(**UNSAFE)])
