@@ -105,3 +105,26 @@ def test_branches_on_what_is_known_go_one_way():
     found = [len(ends(entry(AT, {3: value}), around, step)) for value in (0, 1, None)]
     assert found == [1, 1, 2]
     assert ends(entry(AT, {3: 0}), around, step)[0][0].kind == "barrier"
+
+
+@pytest.mark.parametrize(
+    ("leaf", "kinds"),
+    [
+        ((0xD5033B9F, RET), ["barrier"]),  # dsb ish
+        ((0x14000002, 0, 0xD5033B9F, RET), ["barrier"]),  # b: over what a workaround may fill in
+        ((0xD5033B9F, 0xD65F0BFF), ["barrier"]),  # retaa
+        ((0xD5033B9F, 0xB4000040, RET), ["call"]),  # cbz: not straight
+        ((0xD5033B9F, 0x94000004, RET), ["call"]),  # bl: not a leaf
+        ((0xD5033B9F, 0xD4210000), ["call"]),  # brk: it does not return
+        ((0xD5033B9F, 0xD63F0000, RET), ["call"]),  # blr
+        ((0xD5033B9F,) * 30 + (RET,), ["call"]),  # long
+        ((0xD5033B9F,), ["call"]),  # it can't be read to its end
+    ],
+)
+def test_a_short_function_is_followed(leaf: tuple[int, ...], kinds: list[str]):
+    """If this fails, a DSB in a function of its own is not seen, or a function that may do anything
+    passes for one that does nothing."""
+    words = (0x94000002, RET, *leaf)  # bl +8
+    code = b"".join(word.to_bytes(4, "little") for word in words)
+    (found,) = ends(entry(AT, {}), Surroundings(Blocks({AT: code})), step)
+    assert [act.kind for act in found] == kinds

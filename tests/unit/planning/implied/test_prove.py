@@ -174,3 +174,59 @@ def test_any_bytes_get_an_answer(release: str, seed: int):
         assert found.held in (True, False, None)
         assert found.text
     assert time.monotonic() - begin < 20
+
+
+# Linux 6.1 optimised for size (gcc 12), where flush_tlb_kernel_range() and __tlbi_sync_s1ish() are
+# functions: __set_fixmap() as it is, with lab/mutants/arm64-tlbi-wrong-address.patch, and with
+# arm64-tlbi-before-clear.patch.
+SMALL_AT = 0xFFFF80000803A3AC
+SMALL_FLUSH, SMALL_SET = SMALL_AT + 0x18, SMALL_AT + 0x1F8
+SMALL_FLUSHES = (
+    "9f3b03d51f2003d503000014bf8308d59f3b03d5c0035fd6"
+    "fd7bbfa9220000cbfd0300915f0048f1e90000549f3a03d51f8308d5f3ffff97df3f03d5fd7bc1a8"
+    "c0035fd600dc4cd321dc4cd39f3a03d51f0001eb02ffff54e08308d500040091fcffff17"
+)
+SMALL = (
+    "1f2003d51f2003d5e303002a054c145363040051e09b67b2e07fdff2000005cb7f40177149000054"
+    "000021d4fd7bbfa903504cd3c40f00b0fd03009163f07dd384000091a20100b421cc7492200880d2"
+    "220002aa0008e0f2826823f84200008a000001d15f0000eb410000548affff97fd7bc1a8c0035fd6"
+    "e1ff9d929f6823f801c0bff2e17fdff2210005cb65ffff97f8ffff17"
+)
+SMALL_WRONG = (
+    "1f2003d51f2003d5054c1453e39b67b200040051e37fdff2630005cb1f40177149000054000021d4"
+    "fd7bbfa963504cd3c40f00b0fd03009163f07dd384000091a20100b421cc7492200880d2220002aa"
+    "0008e0f2826823f84200008a000001d15f0000eb410000548bffff97fd7bc1a8c0035fd6e1ff9b92"
+    "e0ff9d929f6823f801c0bff200c0bff2e17fdff2e07fdff2210005cb000005cb62ffff97f4ffff17"
+)
+SMALL_EARLY = (
+    "1f2003d51f2003d5e303002a044c145363040051e09b67b2e07fdff2000004cb7f40177149000054"
+    "000021d4fd7bbea9fd030091f35301a913504cd3d40f00b073f27dd394020091c20100b421cc7492"
+    "200880d2220002aa0008e0f2826a33f84200008a000001d15f0000eb4100005489ffff97f35341a9"
+    "fd7bc2a8c0035fd6e1ff9d9201c0bff2e17fdff2210004cb64ffff979f6a33f8f7ffff17"
+)
+
+
+@pytest.mark.parametrize(
+    ("setter", "state", "where"),
+    [
+        (SMALL, "proven", "flush_tlb_kernel_range+0x40: tlbi vaale1is"),
+        (SMALL_WRONG, "contradicted", "is of another page"),
+        (SMALL_EARLY, "contradicted", "lies before the write of the entry"),
+    ],
+)
+def test_arm64_optimised_for_size(setter: str, state: str, where: str):
+    """If this fails, the broadcast in a function of its own is not read: a kernel that invalidates
+    another page is called clean, but for a word on implications."""
+    made = facts(ARM64[1])
+    (symbol,) = made.symbols["__set_fixmap"]
+    symbols = {
+        **made.symbols,
+        "__set_fixmap": (symbol._replace(address=SMALL_SET),),
+        "flush_tlb_kernel_range": (
+            symbol._replace(name="flush_tlb_kernel_range", address=SMALL_FLUSH),
+        ),
+    }
+    code = {SMALL_AT: bytes.fromhex(SMALL_FLUSHES), SMALL_SET: bytes.fromhex(setter)}
+    found = implied(resolve(replace(made, symbols=symbols, code=Blocks(code))), BROADCAST)
+    assert found.state == state, found
+    assert where in found.where

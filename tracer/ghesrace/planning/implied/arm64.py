@@ -31,6 +31,8 @@ _SCOPE = {_LOCAL: "", _INNER: "is", _OUTER: "os"}
 _TLBI = {0: "vmalle1", 1: "vae1", 2: "aside1", 3: "vaae1", 5: "vale1", 7: "vaale1"}
 _DSB_DONE, _DSB_STORES = {0b0011, 0b1011, 0b1111}, {0b0010, 0b1010, 0b1110}  # osh, ish, sy
 _DSB_LOCAL, _DSB_LOCAL_STORES = 0b0111, 0b0110  # nsh
+_LEAF = 24  # instructions
+_RET, _RET_SIGNED = 0xD65F_0000, 0xD65F_0BFF
 
 
 def entry(address: int, arguments: dict[int, Value]) -> State:
@@ -388,10 +390,30 @@ def _call(state: State, target: Value, around: Surroundings) -> State:
     behind = _next(state)
     if target is not None and target in around.flushes:
         return _next(_flushed(state, target, around))
-    if target in around.through and len(state.callers) < MOST_DEPTH:
-        return replace(state, pc=target or 0, callers=(*state.callers, behind.pc))
+    deep = len(state.callers) >= MOST_DEPTH
+    if target is not None and not deep and (target in around.through or _is_leaf(target, around)):
+        return replace(state, pc=target, callers=(*state.callers, behind.pc))
     kind = "message" if is_message(around, state.get(0)) else "call"
     return behind.does(Act(kind, state.pc, target, "bl")).forget((0, 1))
+
+
+def _is_leaf(target: int, around: Surroundings) -> bool:
+    """Say whether the function at *target* is short, straight and calls nothing: it is followed,
+    whatever it is called."""
+    for _ in range(_LEAF):
+        raw = around.code.read(target, 4)
+        word = int.from_bytes(raw, "little")
+        if len(raw) < 4 or target in around.flushes:
+            return False
+        if word & 0xFFFF_FC1F == _RET or word | 1 << 10 == _RET_SIGNED | 1 << 10:
+            return True
+        if _field(word, 31, 26) == 0b000101:
+            target += signed(_field(word, 25, 0), 26) << 2
+            continue
+        if _field(word, 28, 26) == 0b101 and _field(word, 31, 22) != 0b1101010100:
+            return False  # A branch, a call or a trap; what is left of its group are barriers.
+        target += 4
+    return False
 
 
 def _flushed(state: State, target: int, around: Surroundings) -> State:
