@@ -34,7 +34,10 @@ def render(results: Iterable[Result], debian: Iterable[Iterable[str]] = ()) -> s
     *debian* are the rows of `lab.patched.debian.implications`.
     """
     known = list(results)
-    parts = (_verdicts(known), _recordings(known), _code(known), _debian(debian), _why(known))
+    parts = (
+        _verdicts(known), _otherwise(known), _recordings(known), _code(known), _debian(debian),
+        _why(known),
+    )  # fmt: skip
     return "\n".join([HEAD, *chain.from_iterable(parts)]) + "\n"
 
 
@@ -89,6 +92,21 @@ def _verdicts(results: list[Result]) -> Iterator[str]:
             _said(result), _mark(result),
             _found_by(judged) if judged else "-", _hand_offs(judged) if judged else "-",
         ])  # fmt: skip
+    yield ""
+
+
+def _otherwise(results: list[Result]) -> Iterator[str]:
+    """Yield what is known of those that were not called what was expected: written afterwards."""
+    told = [result for result in results if result.mutant.otherwise]
+    if not told:
+        return
+    yield "## Where it came out otherwise"
+    yield ""
+    yield "Written after it was run; what was expected stays as it was."
+    yield ""
+    yield from _table("mutant", "expected", "why not")
+    for result in told:
+        yield _row([result.mutant.name, result.mutant.expected, result.mutant.otherwise])
     yield ""
 
 

@@ -32,6 +32,14 @@ def test_what_debian_s_kernels_do_stands_beside_it() -> None:
     assert f"| {' | '.join(row)} |" in render([], [row])
 
 
+def test_what_came_out_otherwise_is_told_beside_what_was_expected(result: Make) -> None:
+    """If this fails, a wrong expectation is only visible as a bold no."""
+    one = result("clean", "inconclusive", **UNSAFE)
+    assert "otherwise" not in render([one])
+    changed = replace(one, mutant=replace(one.mutant, otherwise="the guest died"))
+    assert "| x86-some | race-observed | the guest died |" in render([changed])
+
+
 def test_a_false_clean_is_shown_as_one(result: Make) -> None:
     """If this fails, the worst bug looks like a difference of taste."""
     assert "| clean | **no: a false clean** |" in render([result(**UNSAFE)])
