@@ -180,6 +180,15 @@ def _ours(event: EventType) -> Rule | Unusable | None:
     return None
 
 
+def function_of(symbol: str) -> str:
+    """Return the function that the probe on *symbol* is in, be it at its entry or not.
+
+    >>> function_of("native_set_fixmap+0x4c"), function_of("f.cold.3"), function_of("f.isra.0")
+    ('native_set_fixmap', 'f', 'f')
+    """
+    return re.split(r"[+.]", symbol)[0]
+
+
 def _by_symbol(event: EventType) -> Rule | Unusable | None:
     for name in _symbol_names(event):
         for point in _points():
@@ -190,6 +199,11 @@ def _by_symbol(event: EventType) -> Rule | Unusable | None:
                 return Unusable(event.label, point.kind, why)
             if fit:
                 return _best(replace(event, symbol=name), point, fit)
+    inside = function_of(event.symbol)
+    for point in _points() if inside else ():
+        if any(c.symbol == inside for c in point.candidates) and point.kind != Kind.SHOOTDOWN.name:
+            why = f"its probe is inside the function, at {event.symbol}, and not at its entry"
+            return Unusable(event.label, point.kind, why)
     return None
 
 

@@ -16,7 +16,7 @@ from ghesrace.events import PAGE_SHIFT, PAGE_SIZE, Context, present
 from ghesrace.sources.ring.decode import CONTEXT_OF
 from ghesrace.sources.ring.pages import Records, decode
 
-from .eventmap import EventMap, EventType, Rule, Unusable, recognise
+from .eventmap import EventMap, EventType, Rule, Unusable, function_of, recognise
 from .reader import Reader
 
 MOST_SLOTS_OF_A_FILE = 64
@@ -109,12 +109,12 @@ class Survey:
     def _drop_blind(self) -> None:
         """Leave out events that say too little where another on the same function says enough."""
         told = {
-            (u.rule.kind, u.event.symbol, u.event.module)
+            (u.rule.kind, function_of(u.event.symbol), u.event.module)
             for u in self.uses.values()
             if not u.blind and u.count
         }
         for ident, use in list(self.uses.items()):
-            key = (use.rule.kind, use.event.symbol, use.event.module)
+            key = (use.rule.kind, function_of(use.event.symbol), use.event.module)
             if use.blind and (not use.count or (use.event.symbol and key in told)):
                 del self.uses[ident]
 

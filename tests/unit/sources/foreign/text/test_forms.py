@@ -108,3 +108,19 @@ def test_a_refusal_says_what_is_missing(tmp_path: Path, text: str, reason: str) 
     path.write_text(text)
     with pytest.raises(InputError, match=reason):
         open_file(path)
+
+
+def test_a_byte_order_mark_hides_no_head(tmp_path: Path) -> None:
+    """An editor on Windows writes one: what the kernel printed was taken for another tool's."""
+    path = tmp_path / "trace"
+    path.write_bytes(b"\xef\xbb\xbf# tracer: nop\n  a-1 [000] d.h1. 1.000000: x: y\n")
+    assert read_begin(path).style.kernel
+
+
+def test_lines_that_end_in_cr_alone_are_named(tmp_path: Path) -> None:
+    """The whole text is one line then, and "no event maps a slot" helps nobody."""
+    path = tmp_path / "trace"
+    path.write_bytes(b"  a-1 [000] d.h1. 1.000000: x: y\r" * 3)
+    begin = read_begin(path)
+    assert begin.form is None
+    assert "CR alone" in (begin.why_not or "")

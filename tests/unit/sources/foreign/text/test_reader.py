@@ -41,6 +41,9 @@ def test_latency_columns_give_the_context(tmp_path: Path, flags: str, context: C
         ("CPU:0 [LOST EVENTS]\n", 0, 0),
         ("CPU:1 [7 EVENTS DROPPED]\n", 1, 7),
         ("CPU:1 [EVENTS DROPPED]\n", 1, 0),
+        ("CPU:1 [LOST\n", 1, 0),
+        ("CPU:1 [LOST 2\n", 1, 0),
+        ("CPU:1 [LOST 99999999999 EVENTS]\n", 1, 2**31 - 1),
     ],
 )
 def test_lost_events_in_text_are_losses_in_place(
@@ -205,6 +208,10 @@ def test_a_cpu_of_which_nothing_can_be_read_is_lost_all_through(tmp_path: Path) 
         ("Processed 200 samples and lost 5%!", 0),
         ("Processed 20 events and LOST 4!", 4),
         ("[ perf record: LOST 7 events! ]", 7),
+        ("WARNING: LOST 3 chunks, Check IO/CPU overload", 0),
+        ("4 samples with id not present in the header", 4),
+        ("5 unprocessable samples recorded.", 5),
+        ("6 out of 20 events were discarded for this reason.", 6),
     ],
 )
 def test_perf_says_that_it_lost_something(tmp_path: Path, words: str, count: int) -> None:
@@ -212,6 +219,8 @@ def test_perf_says_that_it_lost_something(tmp_path: Path, words: str, count: int
     taken for one, it would hide no episode."""
     path = tmp_path / "perf.txt"
     silent = (CORPUS / "perf-silent.txt").read_text()
+    path.write_text(words + silent)  # The line's end is gone.
+    assert judged(path)[0].verdict is Verdict.INCONCLUSIVE
     for text in (words + "\n" + silent, silent + words + "\n"):
         path.write_text(text)
         report, events = judged(path)
@@ -220,6 +229,17 @@ def test_perf_says_that_it_lost_something(tmp_path: Path, words: str, count: int
         assert loss["size"] == count
         assert loss["addr"] <= 1_000_000_000
         assert loss["ts"] > events["ts"][events["kind"] < Kind.LOSS].max()
+
+
+def test_what_perf_throttled_is_lost(tmp_path: Path) -> None:
+    """Until it says UNTHROTTLE no event was recorded."""
+    path = tmp_path / "perf.txt"
+    lines = (CORPUS / "perf-silent.txt").read_text().splitlines(keepends=True)
+    lines.insert(10, "         idle     0 [000]   1.001999: PERF_RECORD_THROTTLE\n")
+    path.write_text("".join(lines))
+    report, events = judged(path)
+    assert len(losses(events, Cause.OVERRUN))
+    assert report.verdict is Verdict.INCONCLUSIVE
 
 
 def test_perf_without_words_of_loss_says_so() -> None:
@@ -253,6 +273,27 @@ def test_module_of_a_returning_function_is_not_its_callers(tmp_path: Path) -> No
     path.write_text(text)
     plan = open_file(path).plan
     assert {p.symbol for p in plan.probes if p.kind == "MAP_END"} == {"ghes_ioremap_pfn_irq"}
+
+
+@pytest.mark.parametrize("place", ["+0x4c/0x60", ".cold+0x0/0x20"])
+def test_hits_inside_a_flush_are_losses(tmp_path: Path, place: str) -> None:
+    """They prove flushes that nobody sees otherwise: without them it was a race."""
+    path = tmp_path / "trace"
+    text = (CORPUS / "flush-with-address.txt").read_text()
+    assert judged(CORPUS / "flush-with-address.txt")[0].verdict is Verdict.CLEAN
+    path.write_text(
+        text.replace("arch_apei_flush_tlb_one+0x0/0x10", f"arch_apei_flush_tlb_one{place}")
+    )
+    report, events = judged(path)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert len(losses(events, Cause.UNREAD))
+    # Beside a probe at the entry they say nothing new.
+    lines = []
+    for printed in text.splitlines(keepends=True):
+        inside = printed.replace(" f: (", " g: (").replace("_one+0x0/0x10", f"_one{place}")
+        lines += [printed, inside] if inside != printed else [printed]
+    path.write_text("".join(lines).replace("20/20", "28/28"))
+    assert judged(path)[0].verdict is Verdict.CLEAN
 
 
 @pytest.mark.parametrize("first", ["ghes_iounmap_irq", "do_sys_open"])

@@ -58,7 +58,7 @@ STAMPED = (
 HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"
 # A head stands before each run; `trace-cmd report` begins with the number of CPUs.
 HEAD = r"^# tracer:|^cpus=\d+\s*$"
-_KERNEL_HEAD = re.compile(rb"^# tracer:", re.M)
+_KERNEL_HEAD = re.compile(rb"^(?:\xef\xbb\xbf)?# tracer:", re.M)  # behind a BOM, too
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
 # The head names the columns in their order, from one line to the next.
@@ -125,6 +125,8 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
             piece, rest = unix_lines(data[:cut]), data[cut:]
             if skip:
                 piece, skip = behind(piece, skip)
+            if b"\r" in data and b"\n" not in data:
+                return Begin(why_not="its lines end in CR alone: mend it with `tr '\\r' '\\n'`")
             form = form_of(piece)
             if form is not None:
                 return Begin(form, style_of(head + piece))

@@ -20,15 +20,24 @@ Ints = npt.NDArray[np.int64]
 
 _NONE = np.zeros(0, np.int64)
 
-# The kernel, trace-cmd, and perf --show-lost-events each tell of lost events in their own words.
+_MOST = 2**31 - 1  # events that one line can say are lost
+# The kernel, trace-cmd, and perf --show-lost-events each tell of lost events in their own words,
+# which may be cut. What perf throttles is lost, too.
 LOST = (
-    r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST (?P<a>\d{1,9} )?EVENTS|(?P<b>\d{1,9} )?EVENTS DROPPED)\]"
-    r"|(?P<perf>PERF_RECORD_LOST\w*)\D*(?P<c>\d{1,9})?"
+    r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST\b(?: (?P<a>\d{1,18}) EVENTS)?|(?P<b>\d{1,18} )?EVENTS DROPPED)"
+    r"|PERF_RECORD_(?:LOST\w*\D*(?P<c>\d{1,18})?|THROTTLE)"
 )
 # perf says so on stderr, with no time: `perf script 2>&1`.
 PERF_LOST = (
-    r"(?i)\blost (?P<n>\d{1,9})(?: (?:event|sample)s?\b|!)"
-    r"|\blost (?:(?P<m>\d{1,9}) chunk|[\d.]{1,9}%)"
+    r"(?i)\blost (?P<n>\d{1,18})(?: (?:event|sample)s?\b|!)"
+    r"|\blost (?:\d{1,18} chunk|[\d.]{1,9}%)|\d%? lost events|\bchunks lost!"
+    r"|\b(?P<m>\d{1,18}) (?:samples with id not present|unprocessable samples recorded)"
+    r"|\b(?P<d>\d{1,18}) out of \d{1,18} events were discarded"
+)
+# Such words before an event, whose line they were joined to: no task has so long a name.
+SAID_BEFORE = (
+    r"(?i)processed \d+ \w+ and lost |perf record: lost |warning: lost |"
+    r"samples with id not present|unprocessable samples|events were discarded"
 )
 
 
@@ -46,7 +55,7 @@ def told(lines: Text) -> tuple[Ints, Ints, Ints]:
     found = pc.extract_regex(lines.take(pa.array(likely)), pattern=LOST)
     cpu = integers(found.field("cpu"), -1)
     count = sum(integers(found.field(name)) for name in "abc")
-    count = np.where(count > 0, count, UNCOUNTED) if len(likely) else np.zeros(0, np.int64)
+    count = np.minimum(np.where(count > 0, count, UNCOUNTED), _MOST).astype(np.int64)
     return likely.astype(np.int64), cpu, count
 
 
@@ -59,7 +68,10 @@ def told_by_perf(lines: Text) -> list[int]:
     [7, 0]
     """
     found = pc.extract_regex(lines, pattern=PERF_LOST)
-    counts: list[int] = integers(found.filter(found.is_valid()).field("n")).tolist()
+    found = found.filter(found.is_valid())
+    counts: list[int] = np.minimum(
+        sum(integers(found.field(name)) for name in "nmd"), _MOST
+    ).tolist()
     return counts
 
 

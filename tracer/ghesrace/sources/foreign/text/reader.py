@@ -222,8 +222,11 @@ class TextReader:
         gone_at = at[gone[0]]
         heads = at[heads_of(lines)]
         self._buffers.count(events.of)
-        rows = np.union1d(events.at, odd.at) if len(odd.at) else events.at
-        overwritten = entries.take(lines, at, pieces.count, rows)
+        rows, cpus = events.at, events.cpu
+        if len(odd.at):
+            rows, first = np.unique(np.concatenate((rows, odd.at)), return_index=True)
+            cpus = np.concatenate((cpus, odd.cpu))[first]
+        overwritten = entries.take(lines, at, pieces.count, rows, cpus)
         before_runs = len(self._runs.gaps)
         heads_before = np.searchsorted(events.at, heads).tolist()
         offsets = self._runs.place(events.cpu, events.ts, heads_before)

@@ -48,6 +48,11 @@ class Unread:
         if not len(lines):
             return lost_lines.Odd.none()
         odd = self._stamped(lines, bad, offset)
+        said = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, lost_lines.SAID_BEFORE)))
+        said = said[~np.isin(said, bad)]
+        if len(said):
+            told = lost_lines.told_by_perf(lines.take(pa.array(said)))
+            self._whole += [(Cause.OVERRUN, count) for count in told]
         if len(twice):
             pieces, of = pieces_of(lines, twice)
             more = self._stamped(pieces, np.arange(len(pieces)), offset)
