@@ -41,6 +41,7 @@ MODULES = (
     "ghesrace.checker.core.threats",
     "ghesrace.checker.core.uses",
     "ghesrace.sources.bpf.order",
+    "ghesrace.sources.foreign.text.chains",
     "ghesrace.sources.foreign.text.heads",
     "ghesrace.sources.foreign.text.packing",
     "ghesrace.sources.foreign.text.words",

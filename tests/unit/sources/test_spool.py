@@ -117,7 +117,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             spooled(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    monkeypatch.setattr(spool, "_room", lambda out: 1_100_000)  # 0.9 of it must do
+    monkeypatch.setattr(spool, "room_of", lambda out: 1_100_000)  # 0.9 of it must do
     with pytest.raises(TransientError, match="TMPDIR"):
         spooled(path)
 

@@ -123,7 +123,7 @@ def _filled(path: Path, file: io.BufferedReader, how: str, max_bytes: int) -> Sp
 def _fill(out: IO[bytes], path: Path, file: io.BufferedReader, how: str, max_bytes: int) -> None:
     """Write what is in *file*, expanded as *how* says, to *out*. Raises as `spooled` does."""
     counted = _Counted(file)
-    room = int(_room(out) * _MOST_ROOM)
+    room = int(room_of(out) * _MOST_ROOM)
     size = 0
     for piece in _expanded(path, counted, how):
         size += len(piece)
@@ -159,8 +159,13 @@ def _full(path: Path) -> TransientError:
     )
 
 
-def _room(out: IO[bytes]) -> int:
-    """Return how many bytes are free where *out* is."""
+def room_of(out: IO[bytes]) -> int:
+    """Return how many bytes are free where *out* is.
+
+    >>> with Spool() as spool:
+    ...     room_of(spool.file) > 0
+    True
+    """
     state = os.fstatvfs(out.fileno())
     return state.f_bavail * state.f_frsize
 

@@ -22,8 +22,9 @@ FORM = {name: number for number, name in enumerate(FORMS)}
 
 def read(text: bytes, form: int, module: object = heads) -> tuple[list[int], list[list[int]]]:
     """Where the lines of *text* begin, and the columns of those with a plain head."""
-    room = text.count(b"\n")
-    starts, columns = np.zeros(room + 1, np.int64), np.zeros((heads.COLUMNS, room), np.int64)
+    lengths = [0, *(len(line) + 1 for line in text.split(b"\n")[:-1])]
+    starts = np.cumsum(lengths, dtype=np.int64)
+    columns = np.zeros((heads.COLUMNS, len(starts) - 1), np.int64)
     view = np.frombuffer(text, np.uint8).data
     count = module.read_heads(view, form, starts.data, columns.reshape(-1).data)  # type: ignore[attr-defined]
     return starts.tolist(), columns[:, :count].T.tolist()

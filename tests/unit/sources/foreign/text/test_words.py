@@ -87,6 +87,20 @@ def test_what_could_be_read_otherwise_is_left_alone(line: bytes) -> None:
     assert len(plain().take(line).plain) == 0
 
 
+@given(order=st.lists(st.sampled_from(["n: x", "n: (g) x", "m: (f) pfn=1", "n:", "o: x"])))
+def test_what_came_last_time_changes_nothing(order: list[str]) -> None:
+    """An event is looked for where it came the last time, and one's name may begin another's."""
+    idents = {"m: (f) pfn=1": 1, "n: x": 2, "n:": 2, "n: (g) x": 3}
+    for module in both(words.__name__):
+        with mock.patch("ghesrace.sources.foreign.text.plain.words.read_words", module.read_words):
+            reader = plain()
+            reader.learn_event(b"n: (g)", 3, [])
+            text = "".join(f"  a-1 [000] d.h1.  1.000000: {event}\n" for event in order)
+            for _ in range(2):
+                found = reader.take(text.encode()).plain.ident.tolist()
+                assert found == [idents[event] for event in order if event in idents]
+
+
 @given(seed=st.integers(0, 2**32), bare=st.booleans())
 def test_compiled_and_uncompiled_agree(seed: int, bare: bool) -> None:
     """What is tested without a compiler would not be what runs."""

@@ -365,25 +365,22 @@ def _extra(text: Bytes, at: cython.Py_ssize_t, form: cython.Py_ssize_t) -> cytho
     return at
 
 
-@cython.locals(text="const unsigned char[::1]", starts="long long[::1]", columns="long long[::1]")
+@cython.locals(
+    text="const unsigned char[::1]", starts="const long long[::1]", columns="long long[::1]"
+)
 def read_heads(text: Bytes, form: cython.Py_ssize_t, starts: Ints, columns: Ints) -> int:
     """Write the heads of *text* that are plain into *columns*; return how many they are.
 
-    *form* is a number in forms.FORMS. *starts* has room for each line, and gets where it begins,
-    and then where the last one ends. Each column has room for all lines.
+    *form* is a number in forms.FORMS. *starts* says where each line begins, and where the last one
+    ends. Each column has room for all lines.
     """
     room: cython.Py_ssize_t = len(starts) - 1
-    size: cython.Py_ssize_t = len(text)
-    at: cython.Py_ssize_t = 0
     end: cython.Py_ssize_t
-    line: cython.Py_ssize_t = 0
-    made: cython.Py_ssize_t = 0
-    n: cython.Py_ssize_t
+    line: cython.Py_ssize_t
+    n: cython.Py_ssize_t = 0
     with cython.nogil:
-        while at < size:
-            starts[line] = at
-            n = made
-            end = _name(text, at, columns, _NAME * room + n, _NAME_END * room + n)
+        for line in range(room):
+            end = _name(text, starts[line], columns, _NAME * room + n, _NAME_END * room + n)
             if end >= 0:
                 end = _task(text, end, form, columns, _PID * room + n)
             if end >= 0:
@@ -403,11 +400,5 @@ def read_heads(text: Bytes, form: cython.Py_ssize_t, starts: Ints, columns: Ints
             if end >= 0:
                 columns[_EVENT * room + n] = end
                 columns[_LINE * room + n] = line
-                at = end
-                made += 1
-            while text[at] != _NEWLINE:
-                at += 1
-            at += 1
-            line += 1
-        starts[line] = size
-    return made
+                n += 1
+    return n

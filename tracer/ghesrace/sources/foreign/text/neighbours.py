@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from . import chains
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -16,10 +18,11 @@ def previous(cpu: Ints) -> Ints:
     >>> previous(np.array([0, 1, 0, 1])).tolist()
     [-1, -1, 0, 1]
     """
-    order = np.argsort(cpu.astype(np.uint16), kind="stable")
-    before = np.full(len(cpu), -1, np.int64)
-    same = cpu[order[1:]] == cpu[order[:-1]]
-    before[order[1:][same]] = order[:-1][same]
+    if not len(cpu):
+        return np.zeros(0, np.int64)
+    column = np.ascontiguousarray(cpu)
+    last, before = np.full(int(cpu.max()) + 1, -1, np.int64), np.empty(len(cpu), np.int64)
+    chains.find_previous(column.data, last.data, before.data)
     return before
 
 

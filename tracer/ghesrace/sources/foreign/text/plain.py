@@ -36,7 +36,7 @@ Ints = npt.NDArray[np.int64]
 
 _MOST = 4096  # words that are known
 _PLACES = 4 * _MOST  # in the table: a power of two
-_ENTRY, _FIELD = 7, 3  # numbers of a word, and of an argument: see words.py
+_FIELD = 3  # numbers of an argument: see words.py
 _FORMS = list(FORMS)
 # No event is learnt that could be taken for another line, tell of losses, or hide an argument.
 _NEVER = re.compile(rb"\[\d|-\d|LOST|\[EVENTS|\(.*[=:]", re.S)
@@ -95,7 +95,8 @@ def merged(one: Parsed, other: Parsed) -> Parsed:
 @dataclass(frozen=True, slots=True)
 class Pieces:
     """A piece of a text has some `lines`: `plain` ones, and `others`, whose numbers are `at`.
-    `micro` says that stamps of plain lines are in microseconds."""
+    `micro` says that stamps of plain lines are in microseconds. All of it is good only until the
+    next piece is taken."""
 
     lines: Text
     plain: Parsed
@@ -124,6 +125,7 @@ class Words:
         self.pool = np.zeros(1, np.uint8)
         self.entries, self.fields = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self.table = np.full(_PLACES, -1, np.int64)
+        self.after = np.zeros(words.REMEMBERED + _MOST, np.int64)
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -174,6 +176,32 @@ def hash_of(word: bytes) -> int:
     return code
 
 
+class _Space:
+    """This is the space that compiled code writes to. It is the same from piece to piece, as the
+    system would have to make it zero anew each time."""
+
+    def __init__(self) -> None:
+        self._room = -1
+        self._arrays: tuple[Ints, Ints, npt.NDArray[np.uint64]]
+
+    def of(self, room: int, width: int) -> tuple[Ints, Ints, npt.NDArray[np.uint64]]:
+        """Return the space for *room* lines with *width* arguments each: for heads, words, and
+        arguments."""
+        if room > self._room:
+            self._room = room + room // 8
+            self._arrays = (
+                np.empty(heads.COLUMNS * self._room, np.int64),
+                np.empty(words.COLUMNS * self._room, np.int64),
+                np.empty(self._room * width + 1, np.uint64),
+            )
+        head, made, values = self._arrays
+        return (
+            head[: heads.COLUMNS * room].reshape(heads.COLUMNS, room),
+            made[: words.COLUMNS * room].reshape(words.COLUMNS, room),
+            values[: room * width + 1],
+        )
+
+
 class Plain:
     """This reads the plain lines of a text whose form is the key *form* of FORMS. *bare* says that
     numbers without 0x are hexadecimal, and *width* how many arguments an event has at most.
@@ -187,6 +215,7 @@ class Plain:
         self._bare = bare
         self._width = width
         self._known = Words()
+        self._space = _Space()
 
     @property
     def full(self) -> bool:
@@ -211,13 +240,12 @@ class Plain:
     def take(self, text: bytes | bytearray) -> Pieces:
         """Read the plain ones of the whole lines *text*."""
         view = np.frombuffer(text, np.uint8)
-        room = int(np.count_nonzero(view == ord("\n")))
-        starts = np.empty(room + 1, np.int64)
-        head = np.empty((heads.COLUMNS, room), np.int64)
-        made = np.empty((words.COLUMNS, room), np.int64)
-        values = np.empty(room * self._width + 1, np.uint64)
+        starts = np.concatenate(([0], np.flatnonzero(view == ord("\n")) + 1))
+        room = len(starts) - 1
+        head, made, values = self._space.of(room, self._width)
         known = self._known
-        if len(known):
+        count = found = 0
+        if len(known):  # Else nothing is plain yet.
             count = heads.read_heads(view.data, self._form, starts.data, head.reshape(-1).data)
             found = words.read_words(
                 view.data,
@@ -231,22 +259,21 @@ class Plain:
                 made.reshape(-1).data,
                 values.data,
                 self._width,
-                np.zeros(1, np.int64).data,
+                known.after.data,
             )
-        else:  # Nothing is plain yet.
-            ends = np.flatnonzero(view == ord("\n")) + 1
-            starts[0], starts[1:] = 0, ends
-            found = 0
         plain, of, flags, ident = made[:, :found]
-        cpu, ts, pid, micro, at = head[:5].take(plain, axis=1)
+        columns = head[:5, :found] if found == count else head[:5].take(plain, axis=1)
+        cpu, ts, pid, micro, at = columns
         parsed = Parsed(
             *(at, cpu, ts, pid, flags, of, ident),
             *(values[: found * self._width].reshape(found, self._width), np.ones(found, np.bool_)),
         )
         buffers = [None, pa.py_buffer(starts), pa.py_buffer(text)]
         lines: Text = pa.Array.from_buffers(pa.large_binary(), room, buffers)
-        other = np.ones(room, np.bool_)
-        other[at] = False
-        left = np.flatnonzero(other)
+        left = np.arange(0)
+        if found < room:
+            other = np.ones(room, np.bool_)
+            other[at] = False
+            left = np.flatnonzero(other)
         others = lines.take(pa.array(left)) if found else lines
         return Pieces(lines, parsed, others, left, bool(micro.any()))

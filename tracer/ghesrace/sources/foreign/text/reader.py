@@ -30,6 +30,7 @@ from . import words
 from .careful import Careful
 from .entries import Entries
 from .forms import Style, heads_of, read_begin
+from .kept import Kept
 from .lines import behind, first_of, unix_lines
 from .neighbours import last_rows
 from .notes import Found, unseen_of
@@ -43,7 +44,6 @@ from .unread import Unread
 _CHUNK = 2 << 20
 _FIRST_CHUNK = 1 << 16  # in which most of what is in the text is learnt
 _MAX_LINE = 1 << 20
-_KEPT_BYTES = 96 << 20  # bytes of pages kept from the first pass for the second
 
 
 def _more(file: FileIO, rest: bytes | bytearray, size: int) -> bytearray:
@@ -92,7 +92,7 @@ class TextReader:
         self._runs = Runs()
         self._steps, self._repeats = Steps(), Repeats()
         self._surveyed = self._counted = False
-        self._kept: list[Block] | None = None
+        self._kept: Kept | None = None
 
     @property
     def clock_error_ns(self) -> int:
@@ -105,22 +105,19 @@ class TextReader:
         return self._careful.event_type(ident)
 
     def blocks(self) -> Iterator[Block]:
-        """See foreign.reader.Reader. A trace that fits into memory is parsed only once."""
+        """See foreign.reader.Reader. The lines are taken apart only once, if there is room to keep
+        what was made of them."""
         if self._kept is not None:
             yield from self._kept
             return
-        kept: list[Block] | None = [] if not self._surveyed else None
-        size = 0
+        kept = Kept() if not self._surveyed else None
         for block in self._parsed():
-            size += sum(map(len, block.chunks.values()))
-            if kept is not None and size <= _KEPT_BYTES:
-                kept.append(block)
-            else:
-                kept = None
+            if kept is not None:
+                kept.add(block)
             yield block
         if not self._surveyed:
             self._surveyed = True
-            self._kept = kept
+            self._kept = kept if kept is not None and kept.whole else None
             unread, flags = self._unread, self._careful.flags
             found = Found(
                 self._form, self._style, self._careful.plain, unread.count, unread.examples

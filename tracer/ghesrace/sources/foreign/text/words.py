@@ -33,6 +33,12 @@ _HASH = cython.declare(cython.Py_ssize_t, 3)
 _VALUE = cython.declare(cython.Py_ssize_t, 4)
 _FIRST = cython.declare(cython.Py_ssize_t, 5)
 _COUNT = cython.declare(cython.Py_ssize_t, 6)
+_NUMBERS = cython.declare(cython.Py_ssize_t, 7)
+NUMBERS = int(_NUMBERS)
+# What is remembered from line to line: see _event.
+_LAST = cython.declare(cython.Py_ssize_t, 1)
+_AFTER = cython.declare(cython.Py_ssize_t, 2)
+REMEMBERED = int(_AFTER)
 # An argument, as `fields` has it: where its name is in the pool, its length, its value's column.
 _FIELD = cython.declare(cython.Py_ssize_t, 3)
 MOST_FIELDS = 60  # that are wanted of one event
@@ -163,6 +169,39 @@ def _word(
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
+@cython.locals(
+    text="const unsigned char[::1]",
+    pool="const unsigned char[::1]",
+    entries="const long long[::1]",
+)
+def _same(
+    text: Bytes,
+    at: cython.Py_ssize_t,
+    pool: Bytes,
+    entries: Ints,
+    entry: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Return where the event *entry* ends if it is the one at *at*, or -1."""
+    size: cython.Py_ssize_t = entries[entry + _LENGTH]
+    word: cython.Py_ssize_t = entries[entry + _WORD]
+    i: cython.Py_ssize_t = 0
+    while i < size and pool[word + i] == text[at + i]:  # No word has a newline.
+        i += 1
+    if i < size:
+        return -1
+    at += size
+    if text[at - 1] == _CLOSE:
+        return at
+    # It is the event only if no place is behind its colon.
+    if (text[at] != _BLANK and text[at] != _NEWLINE) or text[_behind(text, at)] == _OPEN:
+        return -1
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
 @cython.overflowcheck(False)
 @cython.locals(
     text="const unsigned char[::1]",
@@ -180,11 +219,22 @@ def _event(
     made: Ints,
 ) -> cython.Py_ssize_t:
     """Find the event's name and the place behind it in what is known. Write where it is in
-    *entries* into *made*, and return where the rest begins, or -1."""
+    *entries* into *made*, and return where the rest begins, or -1.
+
+    Behind that, *made* has the entry of the last event, and what came after each one the last time
+    (its entry + 1, or 0): most often it comes again.
+    """
     code: cython.ulonglong = 0
     begin: cython.Py_ssize_t = at
-    entry: cython.Py_ssize_t
+    entry: cython.Py_ssize_t = made[_AFTER + made[_LAST]] - 1
+    end: cython.Py_ssize_t
     letter: cython.uchar = 0
+    if entry >= 0:
+        end = _same(text, at, pool, entries, entry)
+        if end >= 0:
+            made[0] = entry
+            made[_LAST] = entry // _NUMBERS
+            return end
     while letter != _COLON or (text[at] != _BLANK and text[at] != _NEWLINE):
         letter = text[at]
         if not _BLANK < letter < _DELETE:
@@ -199,8 +249,12 @@ def _event(
             code = (33 * code + letter) & _MASK
             at += 1
     entry = _known(text, begin, at, code, _EVENT, pool, entries, table)
+    if entry < 0:
+        return -1
     made[0] = entry
-    return at if entry >= 0 else -1
+    made[_AFTER + made[_LAST]] = entry + 1
+    made[_LAST] = entry // _NUMBERS
+    return at
 
 
 @cython.cfunc
@@ -373,7 +427,8 @@ def read_words(
     """Write the words of the plain lines among the *count* that have *heads* into *columns* and
     *values* (*width* a line, and one more); return how many they are.
 
-    *bare* says that numbers without 0x are hexadecimal. *scratch* has room for one number.
+    *bare* says that numbers without 0x are hexadecimal. *scratch* has room for REMEMBERED numbers
+    and one for each entry, and is the same from piece to piece.
     """
     room: cython.Py_ssize_t = len(heads) // 10
     space: cython.Py_ssize_t = len(columns) // 4
