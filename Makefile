@@ -15,7 +15,7 @@ TEST_PACKAGES := $(BUILD_PACKAGES) acpica-tools openssl groff-base
 RUN_PACKAGES := python3-bpfcc python3-psutil python3-prometheus-client python3-bcrypt python3-yaml \
 	python3-rich python3-jinja2
 PACKAGES := $(TEST_PACKAGES) $(RUN_PACKAGES) qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
-	build-essential kmod udev iproute2 file busybox-static trace-cmd prometheus \
+	build-essential kmod udev iproute2 file busybox-static trace-cmd linux-perf prometheus \
 	zsh fish mandoc chromium-headless-shell
 # For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/kernels/arm64.py.
 ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio
@@ -28,7 +28,7 @@ say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
 	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages \
-	kernel-mutants examples clean install uninstall deb deb-arm64 docs soak sanitize nightly oracle worlds mutate
+	kernel-mutants forms examples clean install uninstall deb deb-arm64 docs soak sanitize nightly oracle worlds mutate
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -40,6 +40,7 @@ help:
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
 	@echo 'make kernel-mutants  kernels with a fault in GHES or under it, built and judged: writes docs/mutants.md'
+	@echo 'make forms     one run in every form that tools print: writes a table of docs/foreign-traces.md'
 	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
 	@echo 'make examples  record examples/*.arrows again, amd64 and arm64, and draw docs/pictures'
 	@echo 'make venv      .venv/ with what check, plan, doctor and capture need: no kernel, no compiler'
@@ -100,6 +101,10 @@ matrix: lab-venv arm64-packages
 	$(call say,every kernel in a guest)
 	$(VENV)/bin/python -m lab.kernels.extensions
 	$(VENV)/bin/python -m lab.matrix
+
+forms: lab-venv
+	$(call say,every form of one run)
+	$(VENV)/bin/python -m lab.forms
 
 # Resumable: what is built and judged is kept below build/patched. KERNEL_MUTANTS="--arch amd64 --part 0.5"
 KERNEL_MUTANTS :=

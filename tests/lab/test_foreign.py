@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,45 +13,14 @@ import pytest
 
 from ghesrace.checker.report import Report, Verdict
 from ghesrace.events import Kind
-from ghesrace.host.facts import read_facts
-from ghesrace.planning.resolve import resolve
-from ghesrace.render import tracecmd
 from ghesrace.sources import FileSource
 from ghesrace.sources.files import open_file
-from lab.inside.recording import capture_while
-from lab.module.device import Outcome, Parameters
-from lab.module.run import inserted, run
+from lab.inside.forms import MAP, PRINTED, record
+from lab.module.device import Parameters
+from lab.module.run import inserted
 from tests.build.judging import judge_source
-from tests.build.paths import TRACEFS
 
 LINE = re.compile(r"-(\d+)\s+\[(\d+)\]\s+(\d+)\.(\d{9}): (\w+):\s+\S.*?\)?\s?((?:\w+=\w+ ?)*)$")
-# As others would do it: names and arguments of their own, the address from the map's return.
-OTHERS = """\
-p:other/map ghes2015:ghes_ioremap_pfn_irq pfn=$arg1:u64
-r:other/mapped ghes2015:ghes_ioremap_pfn_irq ret=$retval:x64
-p:other/unmap ghes2015:ghes_iounmap_irq vaddr=$arg1:x64
-p:other/flush ghes2015:arch_apei_flush_tlb_one addr=$arg1:x64
-p:other/fetch memcpy_fromio src=$arg2:x64 n=$arg3:u64
-"""
-MAP = """\
-[[event]]
-event = "other/map"
-kind = "map"
-fields = { pfn = "pfn" }
-end = { event = "other/mapped", fields = { addr = "ret" } }
-[[event]]
-event = "other/unmap"
-kind = "unmap"
-fields = { addr = "vaddr" }
-[[event]]
-event = "other/flush"
-kind = "inv-page"
-fields = { addr = "addr" }
-[[event]]
-event = "other/fetch"
-kind = "read"
-fields = { addr = "src", size = "n" }
-"""
 
 
 def judge(source: FileSource) -> Report:
@@ -73,56 +40,10 @@ def recorded(share: Path) -> Path:
     folder = share / "foreign"
     folder.mkdir(exist_ok=True)
     with inserted():
-        script = folder / "record.sh"
-        script.write_text(tracecmd.script(resolve(read_facts())))
-        (TRACEFS / "kprobe_events").write_text(OTHERS)
-        instance = TRACEFS / "instances/foreign"
-        instance.mkdir()
-        try:
-            (instance / "trace_clock").write_text("mono")
-            (instance / "buffer_size_kb").write_text("8192")
-            (instance / "events/other/enable").write_text("1")
-            _record(folder, script)
-            (instance / "events/other/enable").write_text("0")
-            (folder / "trace.txt").write_bytes((instance / "trace").read_bytes())
-        finally:
-            (instance / "events/other/enable").write_text("0")
-            instance.rmdir()
-            (TRACEFS / "kprobe_events").write_text("")
+        record(folder, Parameters(rounds=30, torn=2))
+    printed = json.loads((folder / PRINTED).read_text())
+    (folder / "trace.txt").write_bytes((folder / printed["`cat trace`"]).read_bytes())
     return folder
-
-
-def _record(folder: Path, script: Path) -> None:
-    out = folder / "run.dat"
-    with subprocess.Popen(
-        ["sh", script, "600", out], start_new_session=True, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            deadline = time.monotonic() + 120
-            while not _all_enabled():
-                assert process.poll() is None, process.communicate()[1]
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            time.sleep(2)
-            outcomes: list[Outcome] = []
-            code = capture_while(
-                lambda: outcomes.append(run(Parameters(rounds=30, torn=2))), folder / "run.arrows"
-            )
-            assert code == 0
-        finally:
-            # Ctrl-C, as a user ends it.
-            os.killpg(process.pid, signal.SIGINT)
-        told = process.communicate(timeout=120)[1]
-    assert out.exists(), told
-
-
-def _all_enabled() -> bool:
-    """Whether the script's trace-cmd has enabled its last event."""
-    for path in (TRACEFS / "instances").glob("ghesrace*"):
-        enable = path / "events" / path.name / "enable"
-        if enable.exists() and enable.read_text().startswith("1"):
-            return True
-    return False
 
 
 def test_trace_dat_gives_the_findings_of_the_live_capture(recorded: Path) -> None:
@@ -207,6 +128,18 @@ def test_other_peoples_probes_are_recognised_by_symbol(recorded: Path) -> None:
     """ftrace prints the probed symbols: no map file may be needed."""
     expected = findings(judge(open_file(recorded / "run.arrows")), ":irq")
     assert findings(judge(open_file(recorded / "trace.txt")), ":irq") == expected != []
+
+
+def test_perf_script_gives_the_same_findings(recorded: Path, tmp_path: Path) -> None:
+    """perf script prints no functions, and its events are sorted by time."""
+    events, text = tmp_path / "map.toml", tmp_path / "perf.txt"
+    events.write_text(MAP)
+    with text.open("w") as out:
+        perf = ["perf", "script", "--ns", "-i", recorded / "perf.data"]
+        subprocess.run(perf, stdout=out, check=True)
+    expected = findings(judge(open_file(recorded / "run.arrows")), ":irq")
+    report = judge(open_file(text, events))
+    assert sorted((f.severity, f.cpus, f.frames, f.count) for f in report.findings) == expected
 
 
 def test_map_file_gives_the_address_from_the_return(recorded: Path, tmp_path: Path) -> None:

@@ -40,12 +40,11 @@ FORMS = {
         rf"^.*?-(?P<pid>\d{{1,9}})\s+(?P<cpu>\d{{1,4}})(?P<flags>{_FLAGS})\s+"
         r"(?P<s>\d{1,15})us\s*[^\s\w:]?\s?:\s+(?P<f>)" + _EVENT
     ),
-    # A task that perf no longer knows is :-1 with the process -1.
+    # A task that perf no longer knows is :-1 with the process -1. With -F there may be no task, and
+    # letters that say in what mode the CPU was.
     "perf": (
-        r"^\s*\S.*?\s(?:-?\d{1,9}/\s*)?(?P<pid>-1|\d{1,9})\s+\[(?P<cpu>\d{1,4})\](?P<flags>)\s+"
-        + _TIME
-        + r"(?:\d+\s+)?"
-        + _PERF_EVENT
+        r"^\s*(?:\S.*?\s)?(?:-?\d{1,9}/\s*)?(?P<pid>-1|\d{1,9})\s+\[(?P<cpu>\d{1,4})\](?P<flags>)\s+"
+        r"(?:[A-Z]{1,6}\s+)?" + _TIME + r"(?:\d+\s+)?" + _PERF_EVENT
     ),
 }
 # A line with a CPU and a stamp is an event's, whatever else is in it.
@@ -125,16 +124,16 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
             piece, rest = unix_lines(data[:cut]), data[cut:]
             if skip:
                 piece, skip = behind(piece, skip)
-            if b"\r" in data and b"\n" not in data:
+            if b"\r" in data and b"\n" not in data and data.isascii():
                 return Begin(why_not="its lines end in CR alone: mend it with `tr '\\r' '\\n'`")
             form = form_of(piece)
             if form is not None:
                 return Begin(form, style_of(head + piece))
             if data.startswith(_UTF16):
                 return Begin(why_not="it is UTF-16 text: make it UTF-8 with `iconv -f UTF-16`")
+            why = why or why_not(piece)
             if len(rest) > MOST_OF_A_LINE or b"\0" in piece:
                 return Begin(why_not=why)
-            why = why or why_not(piece)
             head = b"".join([head, *_COMMENTS.findall(piece)])[-_MOST_OF_A_HEAD:]
     form = form_of(rest) if rest else None  # Its only event is cut.
     if form is not None:
@@ -188,4 +187,15 @@ def why_not(sample: bytes | bytearray) -> str | None:
         return "it is the text of the function_graph tracer: kprobe events are needed"
     if some(r"\s\d+\s+\d{1,18}\.(?:\d{6}|\d{9}):\s+(?:\d+\s+)?[A-Za-z_][^\s:]*(?::[^\s:]+)?:\s"):
         return "its lines have no CPU: print it with `perf script -F +cpu`"
+    if some(r"\[\d{1,4}\]-0x[0-9a-f]{1,4}\s+\d{1,18}\.\d{6}"):
+        return "its flags are numbers: print it without -R, with `trace-cmd report -l`"
+    if some(r"\[\d{1,4}\]\s+(?:[A-Za-z]{1,6}\s+)?[A-Za-z_][\w-]*:[A-Za-z_]\w*:\s"):
+        return "its lines have no stamp: print it with `perf script -F +time`"
+    if some(r"^# tracer:"):
+        if not some(r"^[^#\s]|^\s+[^#\s]"):
+            return "it has the head of a trace and no event"
+        return (
+            "it has ftrace's head, and no line has a task, a CPU and a stamp: switch the options "
+            "raw, hex and bin off, and context-info on"
+        )
     return None

@@ -221,8 +221,8 @@ class TextReader:
         self._buffers.count(events.of)
         rows, cpus = events.at, events.cpu
         if len(odd.at):
-            rows, first = np.unique(np.concatenate((rows, odd.at)), return_index=True)
-            cpus = np.concatenate((cpus, odd.cpu))[first]
+            rows, which = np.unique(np.concatenate((rows, odd.at)), return_index=True)
+            cpus = np.concatenate((cpus, odd.cpu))[which]
         overwritten = entries.take(lines, at, pieces.count, rows, cpus)
         before_runs = len(self._runs.gaps)
         heads_before = np.searchsorted(events.at, heads).tolist()
