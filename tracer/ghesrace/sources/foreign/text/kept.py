@@ -13,6 +13,7 @@ from ghesrace.sources.foreign.reader import Block
 from ghesrace.sources.spool import Spool, room_of
 
 _IN_MEMORY = 8 << 20  # bytes of pages
+_MOST = 1 << 30  # bytes in the file, which may be in memory too: /tmp often is
 _MOST_ROOM = 0.9  # of what is free: the others on the host need some, too
 
 
@@ -63,9 +64,9 @@ class Kept:
         if self._spool is None:
             self._spool = Spool()
             weakref.finalize(self, self._spool.close)
-            self._room = int(_MOST_ROOM * room_of(self._spool.file))
+            self._room = min(_MOST, int(_MOST_ROOM * room_of(self._spool.file)))
         if self._size + size > self._room:
-            raise OSError
+            raise OSError("no room")
         sizes = {cpu: len(pages) for cpu, pages in block.chunks.items()}
         self._stored.append(_Stored(replace(block, chunks={}), self._size, sizes))
         for pages in block.chunks.values():
