@@ -34,8 +34,10 @@ class Judged:
 
     @property
     def honest(self) -> bool:
-        """Whether it has the findings of the live run, or says why it has not."""
-        return self.same or bool(self.refused) or (self.verdict != "clean" and bool(self.reasons))
+        """Whether it has the findings of the live run, or says why it has not: what is lost, or
+        can't be ordered. That something else is open explains no race that is missing."""
+        why = any(word in reason for reason in self.reasons for word in ("loss", "lost", "order"))
+        return self.same or bool(self.refused) or (self.verdict != "clean" and why)
 
 
 def judge_all(forms: list[Form], folder: Path) -> list[Judged]:
@@ -65,7 +67,11 @@ def _judged(form: Form, folder: Path, live: list[Any]) -> Judged:
 
 def _told(form: Form, report: Report, found: list[Any], live: list[Any], *, mapped: bool) -> Judged:
     verdict, rests_on = report.verdict.word, tuple(report.qualified_by)
-    return Judged(form, verdict, rests_on, tuple(report.reasons), found == live, mapped=mapped)
+    reasons = list(report.reasons)
+    for unseen in report.unseen:
+        if unseen.what.partition(", such as:")[1]:
+            reasons.append(f"{unseen.what.partition(', such as:')[0]}: {unseen.why}")
+    return Judged(form, verdict, rests_on, tuple(reasons), found == live, mapped=mapped)
 
 
 def _report(path: Path, map_file: Path | None) -> Report:

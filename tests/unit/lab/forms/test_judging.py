@@ -45,6 +45,7 @@ def test_a_form_that_is_clean_or_gives_no_reason_is_not_honest() -> None:
     form = Form("tool", "command", "file")
     assert not Judged(form, "clean", reasons=("losses",)).honest
     assert not Judged(form, "inconclusive").honest
-    assert Judged(form, "inconclusive", reasons=("losses",)).honest
+    assert not Judged(form, "inconclusive", reasons=("uncertain: torn_edit",)).honest
+    assert Judged(form, "inconclusive", reasons=("losses: overrun",)).honest
     assert Judged(form, "race-observed", same=True).honest
     assert Judged(form, refused="it is none").honest

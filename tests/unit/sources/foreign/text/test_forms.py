@@ -124,3 +124,35 @@ def test_lines_that_end_in_cr_alone_are_named(tmp_path: Path) -> None:
     begin = read_begin(path)
     assert begin.form is None
     assert "CR alone" in (begin.why_not or "")
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        # `trace-cmd report --raw-ts`, `perf script -F -comm` and `-F +misc`
+        ("ftrace", "  a-12   [003]101140487821: x: (f) a=1"),
+        ("perf", "   12/17    [003]    1.000000:  probe:f: (ffffffff81000000) a=1"),
+        ("perf", "  a    17 [003] K        1.000000:  probe:f: (ffffffff81000000) a=1"),
+    ],
+)
+def test_what_options_change_is_read(form: str, line: str) -> None:
+    """Lines in the midst of a text would vanish, or whole texts be refused."""
+    assert form_of(f"{line}\n".encode()) == form
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("# tracer: nop\n#\nfetch: (memcpy_fromio+0x0/0xb0) src=0x1 n=20\n", "context-info on"),
+        ("# tracer: nop\n#\n101 0 58208609059 type: 1363\n", "raw, hex and bin off"),
+        ("# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0   #P:2\n", "no event"),
+        ("  a-12 [000]-0x9    1.000000: x: a=1\n", "without -R"),
+        ("  a    17 [003]  probe:f: (ffffffff81000000) a=1\n", "-F \\+time"),
+    ],
+)
+def test_refusals_say_what_to_do(tmp_path: Path, text: str, why: str) -> None:
+    """ "Neither a capture nor a trace" helps nobody who has one."""
+    path = tmp_path / "trace"
+    path.write_text(text)
+    with pytest.raises(InputError, match=why):
+        open_file(path)

@@ -93,3 +93,12 @@ def test_files_of_single_cpus_are_one_run(tmp_path: Path) -> None:
         text[n % 2] += visit(n % 2, 1_000_000 + 1000 * n, n)
     path.write_text("".join(text))
     assert judged(path)[0].verdict is Verdict.OBSERVED
+
+
+def test_runs_that_last_longer_than_any_clock_are_refused(tmp_path: Path) -> None:
+    """Stamps since 1970 and since boot in turn overflowed, with an error that nobody can read."""
+    path = tmp_path / "trace"
+    late = visit(0, 1_795_990_745_000_000, 1)
+    path.write_text((late + visit(0, 58_000_000, 2)) * 8)
+    with pytest.raises(InputError, match="longer than any clock"):
+        judged(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ghesrace.events import Cause
+from ghesrace.events import ALL_CPUS, Cause
 from ghesrace.sources.foreign.eventmap import EventMap
 from ghesrace.sources.foreign.text.careful import Careful
 from ghesrace.sources.foreign.text.forms import Style
@@ -35,3 +35,31 @@ def test_each_such_line_is_counted_and_named() -> None:
     assert unread.examples[0] == "a-1 [002] d.h1. 1.000000: ?"
     unread.note(lines_of(TEXT), np.array([2]))
     assert unread.count == 5
+
+
+def test_lines_that_lack_a_part_are_not_forgotten() -> None:
+    """Options of perf script and trace-cmd leave a stamp or a CPU out, or put it elsewhere: events
+    of half a trace vanished, and it was clean."""
+    text = (
+        b"  sleep 12 [002]  probe:f: (ffffffff81000000) a=1\n"
+        b"  sleep 12  1.000000: probe:f: (ffffffff81000000) a=1\n"
+        b"  sleep  12   3  1.000000:  probe:f: (ffffffff81000000) a=1\n"
+        b"  sleep-12 [004]-0x9    1.000000: f: __probe_ip=ffffffff81000000\n"
+        b"  sleep-12 [005] d.s1.101140487821: f: (ffffffff81000000)\n"
+        b"cpus=2\n"
+        b"CPU 3 is empty\n"
+        b"  => vprintk [other]\n"
+    )
+    unread = Unread(Careful("ftrace", Style(), EventMap()), [])
+    odd = unread.take(lines_of(text), np.arange(8), np.zeros(0, np.intp), offset=0)
+    found = dict(
+        zip(odd.at.tolist(), zip(odd.cpu.tolist(), odd.ts.tolist(), strict=True), strict=True)
+    )
+    second = 1_000_000_000
+    assert found == {
+        0: (2, -1),
+        1: (ALL_CPUS, second),
+        2: (ALL_CPUS, second),
+        3: (4, second),
+        4: (5, 101_140_487_821),
+    }

@@ -29,7 +29,8 @@ _PERF_EVENT = r"(?P<event>[A-Za-z_][^\s:]*(?::[^\s:]+)?):(?P<rest>\s.*|)\n?$"
 _FLAGS = r"[dDbBX.][^\s:]{3,8}"
 FORMS = {
     "ftrace": (
-        r"^.*?-(?P<pid>\d{1,9})\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]\s+"
+        # `trace-cmd report --raw-ts` prints no blank before a stamp of 12 digits.
+        r"^.*?-(?P<pid>\d{1,9})\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]\s*"
         rf"(?:(?P<flags>{_FLAGS})\s+)?" + _TIME + _EVENT
     ),
     "latency": (
@@ -49,9 +50,15 @@ FORMS = {
 }
 # A line with a CPU and a stamp is an event's, whatever else is in it.
 STAMPED = (
-    r"\[(?P<cpu>\d{1,4})\]\s+(?:\S{1,9}\s+)?(?P<s>\d{1,18})\d*(?:\.(?P<f>\d{6}|\d{9}))?:(?:\s|$)"
+    r"\[(?P<cpu>\d{1,4})\]\s*(?:[^\s\d][^\s:]{0,19}?\s*)?(?P<s>\d{1,18})\d*(?:\.(?P<f>\d{6}|\d{9}))?:(?:\s|$)"
     r"|-\d+\s+(?P<cpu2>\d{1,4})[dDbBX.]\S{3,8}\s+(?P<s2>\d{1,18})\d*"
     r"(?:\.(?P<f2>\d{6}|\d{9})|us\s*[^\s\w:]?\s?)?:(?:\s|$)"
+)
+# perf script can leave out the stamp or the CPU.
+TIMELESS = r"\s\[(?P<cpu>\d{1,4})\]\s+[A-Za-z_][\w-]*:[A-Za-z_][\w-]*:(?:\s|$)"
+CPULESS = (
+    r"\s\d+\s+(?P<s>\d{1,18})\.(?P<f>\d{6}|\d{9}):\s+(?:\d+\s+)?"
+    r"[A-Za-z_][\w-]*:[A-Za-z_][\w-]*:(?:\s|$)"
 )
 # These are no probe's: a stack, and the lines of the function tracers.
 HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"

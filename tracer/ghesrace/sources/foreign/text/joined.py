@@ -18,7 +18,7 @@ _MOST = 100_000
 # the process -1.
 _TASK = (
     r"[^\s:]-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?"
-    r"(?:\[\d{1,4}\]\s+(?:[dDbBX.][^\s:]{3,8}\s+)?|\d{1,4}[dDbBX.][^\s:]{3,8}\s+)\d"
+    r"(?:\[\d{1,4}\]\s*(?:[dDbBX.][^\s:]{3,8}\s+)?|\d{1,4}[dDbBX.][^\s:]{3,8}\s+)\d"
 )
 _PERF_TASK = r"\s\d{1,9}\s+\[\d{1,4}\]\s+\d{1,18}\.\d{6,9}:"
 TWICE = rf"[^\s:]-\d{{1,9}}\s.*{_TASK}|\[\d{{1,4}}\]\s.*{_PERF_TASK}"
@@ -27,7 +27,7 @@ _LIKELY = r"-\d+\s.*-\d+\s+[\[(\d]|\]\s.*\d\s+\[\d+\]\s+\d"
 # A line ends behind its CPU, in its flags, or in its stamp.
 CUT = (
     r"-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]"
-    r"(?:\s+[dDbBX.][^\s:]{0,8})?(?:\s+\d{0,18}\.?\d{0,9})?\s*$"
+    r"(?:\s+[dDbBX.][^\s:]{0,8})?(?:\s*\d{0,18}\.?\d{0,9})?\s*$"
 )
 _BEGIN = re.compile(rf"{_TASK}|{_PERF_TASK}".encode())
 

@@ -20,6 +20,7 @@ from .neighbours import last_rows, previous, values_before
 
 GAP_NS = 10**12  # between two runs
 MOST_RUNS = 100
+_END = 1 << 62  # ns, beyond which no stamp is put off
 BACK_NS = 10_000  # An NMI inside the reading of the clock may have a stamp before its neighbour's.
 
 Ints = npt.NDArray[np.int64]
@@ -118,6 +119,11 @@ class Runs:
         if not len(ts):
             return
         self._newest = max(self._newest, int(ts.max()) + self.offset)
+        if self._newest >= _END:
+            raise InputError(
+                "its runs, one behind the other, last longer than any clock",
+                "give one run: its lines must be in the order in which the tool printed them",
+            )
         for number, row in last_rows(cpu).items():
             self._last[number] = int(ts[row])
 

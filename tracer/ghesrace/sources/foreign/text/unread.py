@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ghesrace.events import Cause
+from ghesrace.events import ALL_CPUS, Cause
 
 from . import lost as lost_lines
 from .careful import Careful
-from .forms import HARMLESS, STAMPED
+from .forms import CPULESS, HARMLESS, STAMPED, TIMELESS
 from .joined import CUT, pieces_of
 from .lines import Text, integers, pc
 
@@ -71,11 +71,10 @@ class Unread:
         self._whole += [(Cause.OVERRUN, count) for count in lost_lines.told_by_perf(text)]
         found = pc.extract_regex(text, pattern=STAMPED)
         stamped = np.asarray(found.is_valid())
-        cut = pc.extract_regex(text, pattern=CUT)
-        ends = np.flatnonzero(np.asarray(cut.is_valid()) & ~stamped)
         there = stamped.nonzero()[0]
+        left = np.flatnonzero(~stamped)
         found = found.take(pa.array(there))
-        for number in [*there[:3].tolist(), *ends[:3].tolist()]:
+        for number in there[:3].tolist():
             self._name(text[int(number)].as_py())
         first = np.asarray(pc.not_equal(found.field("cpu"), _EMPTY))
         cpu = np.where(first, integers(found.field("cpu")), integers(found.field("cpu2")))
@@ -83,13 +82,32 @@ class Unread:
         for suffix in ("", "2"):
             fields = [found.field(name + suffix) for name in ("s", "f")]
             part = pa.StructArray.from_arrays(fields, names=["s", "f"])
-            ts, valid = self._careful.stamps(part, bool(suffix) and self._careful.in_micro)
-            good = np.zeros(len(ts), np.bool_)
-            good[valid] = True
-            stamps.append(np.where(good, ts + offset, -1))
+            stamps.append(self._stamps(part, bool(suffix) and self._careful.in_micro, offset))
         odd = lost_lines.Odd(bad[there], cpu, np.where(first, *stamps), np.ones(len(there), "i8"))
-        on = integers(cut.take(pa.array(ends)).field("cpu"))
-        return odd.plus(bad[ends], on, np.full(len(ends), -1), 1)
+        for pattern in (CUT, TIMELESS, CPULESS):
+            found = pc.extract_regex(text.take(pa.array(left)), pattern=pattern)
+            fits = np.asarray(found.is_valid(), np.bool_)
+            rows, left = left[fits], left[~fits]
+            if not len(rows):
+                continue
+            for number in rows[:3].tolist():
+                self._name(text[number].as_py())
+            found = found.drop_null()
+            at = np.full(len(rows), -1)
+            if pattern is CPULESS:
+                odd = odd.plus(
+                    bad[rows], np.full(len(rows), ALL_CPUS), self._stamps(found, False, offset), 1
+                )
+            else:
+                odd = odd.plus(bad[rows], integers(found.field("cpu")), at, 1)
+        return odd
+
+    def _stamps(self, part: Text, micro: bool, offset: int) -> npt.NDArray[np.int64]:
+        """Return the stamps (ns) in the fields of *part*, put off by *offset*, -1 if impossible."""
+        ts, valid = self._careful.stamps(part, micro)
+        good = np.zeros(len(ts), np.bool_)
+        good[valid] = True
+        return np.where(good, ts + offset, -1)
 
     def note(self, lines: Text, rows: npt.NDArray[np.intp]) -> None:
         """Take the events among *lines* at *rows* for such lines, too."""
