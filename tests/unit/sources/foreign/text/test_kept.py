@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghesrace.errors import TransientError
 from ghesrace.events import Cause
 from ghesrace.sources.foreign.eventmap import EventMap
 from ghesrace.sources.foreign.reader import Block, Gap
@@ -71,3 +72,13 @@ def test_without_room_the_text_is_read_twice(
             found += [list(reader.blocks()), list(reader.blocks())]
         assert (reader._kept is None) == (size == 0)
     assert found[0] == found[1] == found[2] == found[3]
+
+
+def test_a_disk_that_fails_is_a_typed_error() -> None:
+    """A traceback would say nothing of the disk."""
+    kept = Kept(in_memory=0)
+    kept.add(Block({0: bytearray(b"pages")}, 1))
+    assert kept._spool is not None
+    kept._spool.file.truncate(2)
+    with pytest.raises(TransientError, match="temporary file"):
+        list(kept)

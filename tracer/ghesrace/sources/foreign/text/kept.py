@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ghesrace.errors import TransientError
 from ghesrace.sources.foreign.reader import Block
 from ghesrace.sources.spool import Spool, room_of
 
@@ -27,7 +28,8 @@ class _Stored:
 
 
 class Kept:
-    """This keeps blocks in their order. `whole` is false once there was no room for one.
+    """This keeps blocks in their order. `whole` is false once there was no room for one. Reading
+    them back raises TransientError if the disk fails.
 
     >>> kept = Kept(in_memory=2)
     >>> for number in range(2):
@@ -79,7 +81,13 @@ class Kept:
     def __iter__(self) -> Iterator[Block]:
         yield from self._blocks
         for stored in self._stored:
-            yield replace(stored.block, chunks=self._chunks(stored))
+            try:
+                chunks = self._chunks(stored)
+            except OSError as error:
+                raise TransientError(
+                    f"can't read a temporary file: {error.strerror or error}", "try again"
+                ) from error
+            yield replace(stored.block, chunks=chunks)
 
     def _chunks(self, stored: _Stored) -> dict[int, bytearray]:
         """Read the pages of a block again. Raises OSError."""

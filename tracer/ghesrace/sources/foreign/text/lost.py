@@ -30,7 +30,7 @@ LOST = (
 # perf says so on stderr, with no time: `perf script 2>&1`.
 PERF_LOST = (
     r"(?i)\blost (?P<n>\d{1,18})(?: (?:event|sample)s?\b|!)"
-    r"|\blost (?:\d{1,18} chunk|[\d.]{1,9}%)|\d%? lost events|\bchunks lost!"
+    r"|\blost (?:\d{1,18} chunk|[\d.]{1,9}%)|[1-9]\d*%? lost events|\bchunks lost!"
     r"|\b(?P<m>\d{1,18}) (?:samples with id not present|unprocessable samples recorded)"
     r"|\b(?P<d>\d{1,18}) out of \d{1,18} events were discarded"
 )
