@@ -34,7 +34,6 @@ _EVENT = cython.declare(cython.Py_ssize_t, 9)
 COLUMNS = 10
 
 _BLANK = cython.declare(cython.uchar, 32)
-_NEWLINE = cython.declare(cython.uchar, 10)
 _NUMBER_SIGN = cython.declare(cython.uchar, 35)
 _COLON = cython.declare(cython.uchar, 58)
 _PLUS = cython.declare(cython.uchar, 43)
