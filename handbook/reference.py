@@ -159,7 +159,7 @@ def _fields(schema: dict[str, Any], prefix: str = "") -> list[list[str]]:
 
 def _json() -> str:
     parts = []
-    for name in ("check", "plan"):
+    for name in ("check", "plan", "host-report"):
         text = resources.files("ghesrace").joinpath(f"{name}.schema.json").read_text()
         schema = json.loads(text)
         head = ["field", "type, values", ""]
@@ -172,7 +172,8 @@ def _json() -> str:
     intro = (
         "Every field of `--format json`, from the schemas themselves: "
         "[check.schema.json](../../tracer/ghesrace/check.schema.json), "
-        "[plan.schema.json](../../tracer/ghesrace/plan.schema.json)."
+        "[plan.schema.json](../../tracer/ghesrace/plan.schema.json), "
+        "[host-report.schema.json](../../tracer/ghesrace/host-report.schema.json)."
     )
     return _page("JSON", intro, *parts)
 

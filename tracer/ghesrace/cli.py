@@ -132,6 +132,16 @@ def parser() -> Parser:
         "it. Needs root; what it attaches is removed at once.",
     )
     _format_option(doctor, "json")
+    doctor.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write what this host is, the plan and a minute's counts there, to be sent: JSON, "
+        "without names and addresses",
+    )
+    doctor.add_argument(
+        "--seconds", type=_seconds, metavar="SECONDS", help="count for so long (default: 60)"
+    )
 
     daemon = _command(
         commands,

@@ -141,13 +141,19 @@ formats:
   text  for people: each try, and a remedy for what is missing
   json  the same as one object
 
+reports:
+  FILE  facts, plan, what the kernel's code is proven to do, the clocks' proof
+        and counts of events, as JSON: what we ask for from real hardware. A
+        host that can't be traced gets one, too, which says why
+
 exit codes:
   0    a capture can run here
   2    bad usage
   3    a capture can't run
 {_ENDINGS}
-example:
+examples:
   ghesrace doctor --format json
+  ghesrace doctor --report host.json
 """
 
 DAEMON = """\

@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ghesrace import cli
+from ghesrace import backends, cli
+from ghesrace.commands import doctor
 from ghesrace.doctor import checks
 from ghesrace.doctor.checks import Check
+from ghesrace.host import facts
+from ghesrace.host.facts import Facts
+from tests.build.trace import bounce, plan
+from tests.unit.commands.test_capture import Live
 
 GOOD = Check("tracefs", "ok", "mounted")
 BAD = Check("GHES driver", "missing", "no ACPI APEI GHES code", needed=True)
@@ -40,3 +48,68 @@ def test_both_forms_give_the_same_answer(
     assert document["ready"] == (code == 0)
     assert [check["name"] for check in document["checks"]] == [check.name for check in made]
     assert all(check.name in text and check.found in text for check in made)
+
+
+@pytest.fixture
+def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host called node7.example.test that has no GHES, and checks that name it."""
+    said = replace(BAD, found="no GHES on node7 at 0xffffffff81234560")
+    monkeypatch.setattr(checks, "run", lambda: iter([GOOD, said]))
+    monkeypatch.setattr(facts, "read_facts", lambda: Facts("x86_64", "6.12"))
+    monkeypatch.setattr(doctor, "host_names", lambda: frozenset({"node7", "node7.example.test"}))
+
+
+def test_report_is_written_where_nothing_can_be_traced(
+    no_host: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who has the odd host that does not work could not tell us why."""
+    path = tmp_path / "host.json"
+    assert cli.main(["doctor", "--report", str(path)]) == 3
+    captured = capsys.readouterr()
+    assert "node7" in captured.out
+    assert f"wrote {path}" in captured.err.replace("\n", "")
+    text = path.read_text()
+    report = json.loads(text)
+    assert not report["ready"]
+    assert report["plan"]["problem"]["what"] == report["counted"]["problem"]["what"]
+    assert "node7" not in text
+    assert "81234560" not in text
+    assert "no GHES on (this host)" in report["checks"][1]["found"]
+
+
+def test_report_counts_what_the_source_sees(
+    no_host: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The minute of counters would be missing, or be another source's than a capture's."""
+    monkeypatch.setattr(backends, "make_plan", lambda *_, **__: plan())
+    monkeypatch.setattr(backends, "attach", lambda *_, **__: Live(bounce()))
+    path = tmp_path / "host.json"
+    cli.main(["doctor", "--report", str(path), "--seconds", "5"])
+    counted = json.loads(path.read_text())["counted"]
+    assert counted["problem"] is None
+    assert counted["events"]["MAP"] > 0
+    assert counted["judged"]["verdict"] == "race-observed"
+
+
+def test_usage_of_the_report_is_checked_before_anything_is_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute would be counted for a file that can't be written, or --seconds do nothing."""
+    monkeypatch.setattr(checks, "run", lambda: pytest.fail("tried"))
+    assert cli.main(["doctor", "--seconds", "5"]) == 2
+    assert "add --report FILE" in capsys.readouterr().err
+    assert cli.main(["doctor", "--report", str(tmp_path / "none/host.json")]) == 2
+    assert "can't write" in capsys.readouterr().err
+
+
+def test_names_of_a_host_are_those_with_and_without_its_domain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of the name would stay in the report."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/hostname").write_text("db1.hall.example.test\n")
+    monkeypatch.chdir(tmp_path)
+    names = doctor.host_names(tmp_path)
+    assert {"db1", "db1.hall.example.test", "hall.example.test", os.uname().nodename} <= names
+    assert str(tmp_path) in names
+    assert not names & {"", "/", "localhost"}

@@ -17,7 +17,7 @@ _VIRTUAL = 0xFFFF_8000_0000_0000
 _KERNEL = 1 << 63  # Kernel virtual addresses are at least this, and physical ones less.
 _SMALL = 1 << 12  # Offsets, flags and sizes are smaller.
 _QUOTED = re.compile(r"such as: .*", re.S)
-_HEX = re.compile(r"(?<![\w+])0x([0-9a-f]+)\b|\b([0-9a-f]{16})\b")
+_HEX = re.compile(r"(?<![\w+])0x([0-9a-f]+)\b|\b([0-9a-f]{16})\b", re.I)
 _FACTS = ("arch", "release", "cpus", "features", "lockdown", "clocksource", "problems")
 
 
