@@ -21,12 +21,21 @@
     blindSeconds: 60,
     blindFor: '1m',
     downFor: '2m',
+    // Over how long losses are counted, and how long there must be some.
+    losingWindow: '15m',
     losingFor: '10m',
     // Losses that say nothing of the tracing: a CPU came up (what it did before was not seen), and
     // a module that the daemon plans anew for. probe_gone is GhesraceBlind's.
     harmlessLosses: 'probe_gone|cpu_online|unwatched',
     clockUncertainSeconds: '1e-05',
+    // Over how long rare things are counted: steps of the clock, starts, captures that show nothing.
+    rareWindow: '1h',
+    clockFor: '5m',
     restartsPerHour: 3,
+    refusedFor: '5m',
+    recorderFor: '1m',
+    // What is a property of the host, and wakes nobody up.
+    hostFor: '15m',
   },
 
   local config = $._config,
@@ -133,7 +142,7 @@
           "this host can't be traced",
           'ghesrace runs on {{ $labels.instance }} and watches nothing: {{ $labels.reason }}. What '
           + 'others find says nothing of this host.',
-          '15m',
+          config.hostFor,
         ),
         alert(
           'GhesraceCoverageMissing',
@@ -143,12 +152,14 @@
           'this kernel hides something that ghesrace needs',
           "Probe points that a pattern needs could not be resolved on {{ $labels.instance }}. "
           + '`ghesrace plan` there says which and why.',
-          '15m',
+          config.hostFor,
         ),
         alert(
           'GhesraceLosingEvents',
-          'sum by (job, instance, stage, cause) (increase(%s[15m])) > 0'
-          % daemon('losses_total', 'cause!~"%s"' % config.harmlessLosses),
+          'sum by (job, instance, stage, cause) (increase(%s[%s])) > 0' % [
+            daemon('losses_total', 'cause!~"%s"' % config.harmlessLosses),
+            config.losingWindow,
+          ],
           'warning',
           'losing-events',
           'ghesrace loses events ({{ $labels.cause }})',
@@ -158,33 +169,36 @@
         ),
         alert(
           'GhesraceClockUncertain',
-          '%s > %s\nor\nincrease(%s[1h]) > 0\nor\nincrease(%s[1h]) > 3' % [
+          '%s > %s\nor\nincrease(%s[%s]) > 0\nor\nincrease(%s[%s]) > 3' % [
             daemon('order_uncertainty_seconds'),
             config.clockUncertainSeconds,
             daemon('late_events_total'),
+            config.rareWindow,
             daemon('clock_steps_total'),
+            config.rareWindow,
           ],
           'warning',
           'clock-uncertain',
           'the order of events is not certain',
           "The clocks of {{ $labels.instance }}'s CPUs differ by too much, events come late, or "
           + 'the wall clock is set again and again.',
-          '5m',
+          config.clockFor,
         ),
         alert(
           'GhesraceRecorderFailing',
-          '(%s == 0 and %s == 1)\nor\nmin_over_time(%s[10m]) > 0\nor\nincrease(%s[1h]) > 0' % [
+          '(%s == 0 and %s == 1)\nor\nmin_over_time(%s[10m]) > 0\nor\nincrease(%s[%s]) > 0' % [
             daemon('recorder_healthy'),
             daemon('recorder_enabled'),
             daemon('recorder_pending'),
             daemon('recorder_verified_total', 'reproduced="no"'),
+            config.rareWindow,
           ],
           'warning',
           'recorder-failing',
           "findings can't be kept as evidence",
           "The flight recorder of {{ $labels.instance }} can't write, or what it wrote does not "
           + 'show the finding. Findings are still counted.',
-          '1m',
+          config.recorderFor,
         ),
         alert(
           'GhesraceConfigRefused',
@@ -194,11 +208,15 @@
           'ghesrace refused its configuration',
           'The last reload on {{ $labels.instance }} failed; the old configuration holds until a '
           + 'restart, which would fail.',
-          '5m',
+          config.refusedFor,
         ),
         alert(
           'GhesraceRestarting',
-          'changes(%s[1h]) > %d' % [daemon('start_timestamp_seconds'), config.restartsPerHour],
+          'changes(%s[%s]) > %d' % [
+            daemon('start_timestamp_seconds'),
+            config.rareWindow,
+            config.restartsPerHour,
+          ],
           'warning',
           'restarting',
           'ghesrace starts again and again',

@@ -139,7 +139,9 @@ def test_a_site_sets_what_differs_in_the_mixin() -> None:
     """If this fails, a key of _config does nothing, and a site edits what is rendered."""
     config = """{ selector: 'cluster="a"', job: 'ras', runbookUrl: 'https://wiki.test/%s',
       raceWindow: '7m', newSeconds: 7, blindSeconds: 7, blindFor: '7m', downFor: '7m',
-      losingFor: '7m', harmlessLosses: 'none', clockUncertainSeconds: '7', restartsPerHour: 7 }"""
+      losingFor: '7m', harmlessLosses: 'none', clockUncertainSeconds: '7', restartsPerHour: 7,
+      losingWindow: '7m', rareWindow: '7m', clockFor: '7m', refusedFor: '7m', recorderFor: '7m',
+      hostFor: '7m' }"""
     made = yaml.safe_load(rendered(config))["groups"]
     shipped = {str(rule): rule for group in groups() for rule in group["rules"]}
     for group in made:
@@ -152,7 +154,9 @@ def test_a_site_sets_what_differs_in_the_mixin() -> None:
     by_name = {rule.get("alert", rule.get("record")): rule for g in made for rule in g["rules"]}
     assert by_name["GhesraceDown"]["expr"] == 'up{cluster="a",job="ras"} == 0'
     assert 'cause!~"none"' in by_name["GhesraceLosingEvents"]["expr"]
-    assert {by_name[f"Ghesrace{n}"]["for"] for n in ("Blind", "Down", "LosingEvents")} == {"7m"}
+    assert {rule["for"] for rule in by_name.values() if "for" in rule} == {"7m"}
+    rare = ("LosingEvents", "ClockUncertain", "RecorderFailing", "Restarting")
+    assert all("[7m]" in by_name[f"Ghesrace{name}"]["expr"] for name in rare)
     assert "[7m]" in by_name["GhesraceRaceObserved"]["expr"]
     assert "> 7" in by_name["GhesraceBlind"]["expr"]
     assert "> 7" in by_name["GhesraceClockUncertain"]["expr"]
