@@ -52,6 +52,7 @@ WITHOUT = {
 
 # Tests in a wing that are of no single module, and why.
 ACROSS = {
+    "service/test_fuzz.py": "the fuzzer beside it",
     "checker/test_properties.py": "what holds for every stream, over all patterns",
     "sources/bpf/summary/test_c.py": "the C itself, run on this machine against the checker",
     "sources/foreign/test_damage.py": "every kind of foreign trace, damaged",

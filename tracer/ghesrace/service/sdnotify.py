@@ -28,7 +28,8 @@ class Notifier:
             self._address = "\0" + self._address[1:]
         self._every = 0.0  # seconds between two signs of life; 0 if nobody asks for them
         usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
-        if usec.isdecimal() and (not pid or pid == str(os.getpid())):
+        # More digits are no time that systemd could mean, and too large for a float.
+        if usec.isdecimal() and len(usec) < 19 and (not pid or pid == str(os.getpid())):
             self._every = int(usec) / 1e6 / 4
         self._fed = 0.0
         self._status = ""

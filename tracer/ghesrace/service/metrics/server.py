@@ -118,7 +118,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer by the path. The two probes need no password."""
-        board, path = self.server.board, urlsplit(self.path).path
+        board = self.server.board
+        try:
+            path = urlsplit(self.path).path
+        except ValueError:  # Half an IPv6 address.
+            self._answer(400, _TEXT, b"no such address\n")
+            return
         if path in ("/-/healthy", "/-/ready"):
             good, why = board.healthy() if path == "/-/healthy" else board.ready()
             self._answer(200 if good else 503, _TEXT, f"{why}\n".encode())

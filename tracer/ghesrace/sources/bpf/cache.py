@@ -92,8 +92,9 @@ class Compiled:
 
 def place() -> Path:
     """Return the folder of the entries, which is in the unit's RuntimeDirectory= or in
-    /run/ghesrace."""
-    return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/ghesrace")) / "bpf"
+    /run/ghesrace. What is no absolute path is none of systemd's."""
+    given = Path(os.environ.get("RUNTIME_DIRECTORY", ""))
+    return (given if given.is_absolute() else Path("/run/ghesrace")) / "bpf"
 
 
 class Cache:
