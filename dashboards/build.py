@@ -34,12 +34,11 @@ def _variable(name: str, label: str, query: str, multi: bool) -> dict[str, Any]:
         "type": "query",
         "datasource": DATASOURCE,
         "query": {"query": query, "refId": name},
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "multi": multi,
         "includeAll": multi,
-        "allValue": ".+" if multi else None,
+        **({"allValue": ".+"} if multi else {}),
         "current": {"text": "All", "value": "$__all"} if multi else {},
     }
 
@@ -73,7 +72,9 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
     ]
     options: dict[str, Any] = {}
     if panel.kind in ("stat", "bargauge"):
-        options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "textMode": "value_and_name"}
+        options["reduceOptions"] = {"calcs": ["lastNotNull"]}
+    if panel.kind == "stat":
+        options["textMode"] = "value_and_name"
     return {
         "id": number,
         "type": panel.kind,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import dashboard
 
 from dashboards.build import GRAFANA, build, text
 from dashboards.build import rules as rendered
@@ -194,6 +198,32 @@ def test_panel_lint(panel: dict[str, Any]) -> None:
             assert "[$__rate_interval]" in expr
     for link in panel["fieldConfig"]["defaults"]["links"]:
         assert (RUNBOOKS / f"{link['url'].rpartition('/')[2]}.md").exists()
+
+
+def unknown(given: Any, taken: Any, where: str) -> list[str]:
+    """Where in *given* something is that *taken* has not, or has otherwise."""
+    if isinstance(given, dict) and isinstance(taken, dict):
+        inner = [unknown(given[key], taken.get(key), f"{where}.{key}") for key in given]
+    elif isinstance(given, list) and isinstance(taken, list) and len(given) == len(taken):
+        pairs = enumerate(zip(given, taken, strict=True))
+        inner = [unknown(mine, theirs, f"{where}[{n}]") for n, (mine, theirs) in pairs]
+    else:
+        return [] if given == taken else [where]
+    return [place for places in inner for place in places]
+
+
+@pytest.mark.parametrize("name", build())
+def test_grafanas_own_types_take_every_key(name: str) -> None:
+    """Grafana leaves out in silence what its schema has not: a unit, a link, how a value is shown.
+
+    grafana-foundation-sdk is made from that schema: what it reads and writes again, it knows.
+    """
+    register_default_plugins()
+    model = build()[name]
+    written = json.loads(JSONEncoder().encode(dashboard.Dashboard.from_json(model)))
+    assert unknown(model, written, name) == []
+    model["panels"][0]["fieldConfig"]["defaults"]["unitt"] = "s"
+    assert unknown(model, written, "x") == ["x.panels[0].fieldConfig.defaults.unitt"]
 
 
 def test_a_fleet_of_hundreds_is_readable() -> None:
