@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -66,11 +67,16 @@ class Host:
         self._command = [sys.executable, *module, str(self.file)]
         self.start()
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         """Start it, or start it again."""
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(
-                self._command, cwd=REPO, stdin=subprocess.PIPE, stderr=log, text=True
+                self._command,
+                cwd=REPO,
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
 
     def tell(self, fault: str) -> None:

@@ -7,6 +7,7 @@ fault is quiet: a batch without events, several times a second.
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ FAULTS: dict[str, Callable[[Trace], Events]] = {
     "lose": _lose,
     "gone": _gone,
 }
+HIDES = "FLEET_HIDES"  # in the environment: this host's kernel hides what a pattern needs
 STALL, LATE = "stall", "late"  # no batch comes any more; an event came too late
 
 
@@ -66,7 +69,9 @@ class Played:
     """A source that plays what stands in *told*."""
 
     def __init__(self, told: queue.Queue[str]) -> None:
-        self.plan, self.host = plan(), {"arch": "x86_64", "release": "test"}
+        hidden = {"torn_edit": "no probe point"} if os.environ.get(HIDES) else {}
+        self.plan = replace(plan(), not_checked=hidden)
+        self.host = {"arch": "x86_64", "release": "test"}
         self.counters: Counter[str] = Counter(late=0)
         self._told = told
         self._stopped = threading.Event()

@@ -17,9 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dashboards.build import rules
 from ghesrace.host.facts import read_facts
 from tests.alerts.fleet import Host, Prometheus, Receiver, free_port, opens, until, with_tls
+from tests.alerts.host import HIDES
 
 PLAYED = ["-m", "tests.alerts.host"]
 REAL = ["-m", "ghesrace", "daemon", "--config"]
@@ -111,10 +114,10 @@ def test_each_alert_fires_once_on_the_right_host(fleet: Fleet) -> None:
     time.sleep(8)
     assert fleet.prometheus.firing() == always
 
-    def play(host: Host, alert: str, seconds: float = 30) -> None:
-        """Wait until *alert* fires for *host*, and nothing else does."""
-        wanted = always | {(alert, fleet.name[host])}
-        until(lambda: fleet.prometheus.firing() == wanted, seconds, f"{alert} of {host.name}")
+    def play(host: Host, *alerts: str, seconds: float = 30) -> None:
+        """Wait until *alerts* fire for *host*, and nothing else does."""
+        wanted = always | {(alert, fleet.name[host]) for alert in alerts}
+        until(lambda: fleet.prometheus.firing() == wanted, seconds, f"{alerts} of {host.name}")
 
     def over(seconds: float = 90) -> None:
         until(lambda: fleet.prometheus.firing() == always, seconds, "it is over")
@@ -137,6 +140,14 @@ def test_each_alert_fires_once_on_the_right_host(fleet: Fleet) -> None:
     fleet.racing.file.write_text(fleet.racing.good)
     fleet.racing.process.send_signal(1)
     over()
+    captures = fleet.textfile.folder / "captures"
+    shutil.rmtree(captures)
+    captures.touch()
+    fleet.textfile.tell("race")
+    play(fleet.textfile, "GhesraceRaceObserved", "GhesraceRecorderFailing")
+    captures.unlink()
+    captures.mkdir()
+    over()
     fleet.textfile.tell("stall")
     play(fleet.textfile, "GhesraceBlind")
     fleet.textfile.kill()
@@ -144,6 +155,12 @@ def test_each_alert_fires_once_on_the_right_host(fleet: Fleet) -> None:
     over()
     fleet.tls.kill()
     play(fleet.tls, "GhesraceDown")
+    fleet.tls.start()
+    over()
+    fleet.tls.stop()
+    fleet.tls.start(**{HIDES: "1"})
+    play(fleet.tls, "GhesraceCoverageMissing")
+    fleet.tls.stop()
     fleet.tls.start()
     over()
     for _ in range(4):
@@ -160,12 +177,22 @@ def test_each_alert_fires_once_on_the_right_host(fleet: Fleet) -> None:
         ("GhesraceBlind", "textfile"),
         ("GhesraceClockUncertain", "racing"),
         ("GhesraceConfigRefused", "racing"),
+        ("GhesraceCoverageMissing", "tls"),
         ("GhesraceDown", "tls"),
         ("GhesraceLosingEvents", "tls"),
         ("GhesraceRaceObserved", "racing"),
+        ("GhesraceRaceObserved", "textfile"),
         ("GhesraceRacePredicted", "tls"),
+        ("GhesraceRecorderFailing", "textfile"),
         ("GhesraceRestarting", "racing"),
     ]
+    every = {
+        rule["alert"]
+        for group in yaml.safe_load(rules())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert {alert for alert, _ in expected} | {"GhesraceUnsupported"} == every
     assert sent == sorted(expected + [("GhesraceUnsupported", "unsupported")] * len(always))
     for link in set(fleet.receiver.sent.values()):
         assert opens(link, fleet.ca), link
