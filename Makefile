@@ -8,7 +8,7 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 VENV_PACKAGES := python3-venv
 # What compiles the parts that are compiled (tracer/ghesrace/compiled.py). `make venv` uses it if there.
-BUILD_PACKAGES := python3-venv gcc libc6-dev python3-dev
+BUILD_PACKAGES := python3-venv gcc libc6-dev python3-dev elfutils
 # What the unit tests run besides: iasl, openssl, groff. promtool and systemd-analyze: if there.
 TEST_PACKAGES := $(BUILD_PACKAGES) acpica-tools openssl groff-base
 # What ghesrace needs where `make install` puts it.
@@ -16,7 +16,9 @@ RUN_PACKAGES := python3-bpfcc python3-psutil python3-prometheus-client python3-b
 	python3-rich python3-jinja2
 PACKAGES := $(TEST_PACKAGES) $(RUN_PACKAGES) qemu-system-x86 linux-image-amd64 linux-headers-amd64 \
 	build-essential kmod udev iproute2 file busybox-static trace-cmd linux-perf prometheus \
-	zsh fish mandoc chromium-headless-shell
+	prometheus-node-exporter zsh fish mandoc chromium-headless-shell
+# What tries packages (packaging/test.sh).
+PACKAGE_PACKAGES := lintian mmdebstrap
 # For arm64 guests; their own kernels and userland are fetched into build/arm64 by lab/kernels/arm64.py.
 ARM64_PACKAGES := qemu-system-arm qemu-efi-aarch64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio
 
@@ -26,9 +28,9 @@ KERNEL_PACKAGES := git build-essential flex bison bc libelf-dev libssl-dev dwarv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test quick lint unit lab-test arm64-test matrix daemon-test venv test-venv lab-venv \
-	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages \
-	kernel-mutants forms examples clean install uninstall deb deb-arm64 docs soak sanitize nightly oracle worlds mutate
+.PHONY: help demo test quick lint unit lab-test arm64-test matrix alert-test daemon-test venv test-venv lab-venv \
+	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages package-packages \
+	kernel-mutants forms examples clean install uninstall deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test docs soak sanitize nightly oracle worlds mutate
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'
@@ -41,19 +43,22 @@ help:
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
 	@echo 'make kernel-mutants  kernels with a fault in GHES or under it, built and judged: writes docs/mutants.md'
 	@echo 'make forms     one run in every form that tools print: writes a table of docs/foreign-traces.md'
-	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest: 15 minutes'
+	@echo 'make alert-test  five daemons, a Prometheus, each alert once: three minutes'
+	@echo 'make daemon-test  the package and the daemon under a real systemd, in a guest, and alert-test: 20 minutes'
 	@echo 'make examples  record examples/*.arrows again, amd64 and arm64, and draw docs/pictures'
 	@echo 'make venv      .venv/ with what check, plan, doctor and capture need: no kernel, no compiler'
 	@echo 'make test-venv   and what lint and unit tests need; make lab-venv   and the lab: all of it'
 	@echo 'make docs      man pages, completion, the site of docs/ with its links checked: build/handbook'
 	@echo 'make install   with DESTDIR and prefix (/usr/local); make uninstall'
-	@echo 'make deb       a Debian package that needs no network: build/*.deb'
+	@echo 'make deb       a Debian package for this host that needs no network: build/*.deb'
+	@echo 'make deb-trixie  the same for trixie and its Python; make deb-arm64, make deb-trixie-arm64 cross-compiled'
+	@echo 'make sdist     the source archive: build/sdist'
+	@echo 'make package-test  two builds alike, lintian, clean roots: install, upgrade, downgrade, remove, purge'
 	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
 	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants'
 	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
-	@echo 'make deb-arm64  the same for arm64, cross-compiled'
 	@echo 'make sanitize  fuzzers on compiled parts built with AddressSanitizer, UBSan, overflow checks'
 	@echo 'make clean     .venv, build and caches away'
 
@@ -81,7 +86,7 @@ unit: test-venv
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -rs $(NOT_SLOW) tests/unit
 
 LAB_TEST = $(VENV)/bin/python -m lab test --timeout 2700 -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
-DAEMON := tests/lab/test_daemon.py
+DAEMON := tests/lab/daemon
 
 lab-test: lab-venv
 	$(call say,tests in a guest)
@@ -113,7 +118,12 @@ kernel-mutants: lab-venv arm64-packages kernel-packages
 	$(VENV)/bin/python -m lab.kernels.extensions
 	$(VENV)/bin/python -m lab.patched.mutants $(KERNEL_MUTANTS)
 
-daemon-test: lab-venv deb
+# On this machine, no guest: needs root, as the daemon does.
+alert-test: lab-venv
+	$(call say,each alert on a fleet of one machine)
+	$(SUDO) $(VENV)/bin/python -m pytest -n 0 tests/alerts
+
+daemon-test: lab-venv deb alert-test
 	$(call say,the daemon in a guest)
 	$(VENV)/bin/python -m lab test -- $(DAEMON)
 
@@ -149,7 +159,7 @@ BUILD_REQUIRES = $$($(VENV)/bin/python -c \
 	"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")
 
 # What `make install` and `make deb` put beside Debian's own packages.
-build/bundle/.done: $(VENV)/.ghesrace setup.cfg setup.py | build-packages
+build/bundle/.done: $(VENV)/.ghesrace setup.cfg setup.py packaging/bundle.txt packaging/build.txt | build-packages
 build/bundle/.done: $(shell find tracer probes -name '*.py' -o -name '*.toml' -o -name '*.json' -o -name '*.bpf.c' \
 	-o -name '*.pxd' -o -name '*.j2' -o -name '*.css' -o -name '*.js') packaging/bundle.sh
 	$(call say,bundle)
@@ -198,11 +208,23 @@ mutate: test-venv
 	$(call say,mutants of the rule)
 	$(VENV)/bin/python -m tests.mutate
 
-# The same for arm64, made here: Python of this Debian, wheels and cross-compiled parts of arm64.
-deb-arm64: test-venv arm64-packages build/handbook/.done
-	$(call say,Debian package for arm64)
-	packaging/bundle.sh $(VENV)/bin/python build/bundle-arm64 arm64
-	bundle=build/bundle-arm64 packaging/deb.sh arm64
+# The same for others, made here: wheels of theirs, and parts compiled for their Python.
+deb-arm64: OTHER = arm64 bookworm
+deb-trixie: OTHER = amd64 trixie
+deb-trixie-arm64: OTHER = arm64 trixie
+deb-arm64 deb-trixie-arm64: arm64-packages
+deb-arm64 deb-trixie deb-trixie-arm64: test-venv build/handbook/.done
+	$(call say,Debian package for $(OTHER))
+	packaging/bundle.sh $(VENV)/bin/python build/bundle-other $(OTHER)
+	bundle=build/bundle-other packaging/deb.sh $(OTHER)
+
+sdist: test-venv
+	$(VENV)/bin/python -c 'import setuptools.build_meta as m; print(m.build_sdist("build/sdist"))'
+
+# As root, half an hour: builds two more bundles, and a root for each suite.
+package-test: lab-venv package-packages deb deb-trixie
+	$(call say,packages in clean roots)
+	packaging/test.sh $(VENV)/bin/python
 
 soak: lab-venv
 	$(call say,soak: half an hour in a guest)
@@ -240,7 +262,9 @@ run-packages: WANTED = $(RUN_PACKAGES)
 packages: WANTED = $(PACKAGES)
 arm64-packages: WANTED = $(ARM64_PACKAGES)
 kernel-packages: WANTED = $(KERNEL_PACKAGES)
-venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages:
+package-packages: WANTED = $(PACKAGE_PACKAGES)
+venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages \
+package-packages:
 	@missing=$$(for p in $(WANTED); do \
 	  dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
 	if [ -n "$$missing" ]; then \

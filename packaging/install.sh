@@ -3,7 +3,7 @@
 # install.sh install|uninstall, with DESTDIR, prefix, sysconfdir in the environment (Makefile).
 set -eu
 : "${DESTDIR:=}" "${prefix:=/usr/local}" "${sysconfdir:=/etc}" "${bundle:=build/bundle}"
-: "${handbook:=build/handbook}"
+: "${handbook:=build/handbook}" "${bytecode:=yes}"
 lib=$prefix/lib/ghesrace doc=$prefix/share/doc/ghesrace share=$prefix/share/ghesrace
 units='ghesrace.service ghesrace-capture@.service'
 
@@ -27,7 +27,8 @@ install_all() {
     uninstall
     mkdir -p "$DESTDIR$prefix/lib" "$DESTDIR$prefix/bin"
     cp -r "$bundle" "$DESTDIR$lib"
-    /usr/bin/python3 -m compileall -q -s "$DESTDIR" "$DESTDIR$lib"
+    # A package's own scripts compile, for the Python that is there (bytecode=no).
+    [ "$bytecode" = no ] || /usr/bin/python3 -m compileall -q -s "$DESTDIR" "$DESTDIR$lib"
     cat >"$DESTDIR$prefix/bin/ghesrace" <<END
 #!/usr/bin/python3 -I
 import os, sys

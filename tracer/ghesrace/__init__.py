@@ -3,6 +3,6 @@
 
 from . import compiled
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 compiled.install()

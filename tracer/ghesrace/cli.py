@@ -62,7 +62,13 @@ def parser() -> Parser:
         "Record what this host does when firmware reports errors, until Ctrl-C or --duration, and "
         "judge it if asked. Needs root; leaves nothing behind in the kernel.",
     )
-    capture.add_argument("-o", "--output", type=Path, metavar="FILE", help="capture file to write")
+    capture.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="capture file to write; in a folder, a new one whose name has time and process",
+    )
     capture.add_argument(
         "-d", "--duration", type=_seconds, metavar="SECONDS", help="stop after this time"
     )

@@ -62,3 +62,18 @@ def test_capture_leaves_metrics(
 def test_capture_asks_for_the_textfiles_folder_first(host: None, tmp_path: Path) -> None:
     """If this fails, an hour is recorded before a typing error shows."""
     assert cli.main(["capture", "--textfile", str(tmp_path / "none")]) == 2
+
+
+def test_a_folder_keeps_what_was_recorded_before(
+    host: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second `systemctl start ghesrace-capture@60` would destroy the first one's evidence."""
+    pids = iter((17, 18))
+    monkeypatch.setattr("os.getpid", lambda: next(pids))
+    monkeypatch.setattr("time.gmtime", lambda: (2026, 1, 1, 0, 0, 0, 3, 1, 0))
+    for _ in range(2):
+        assert cli.main(["capture", "--output", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "capture-20260101T000000Z-17.arrows",
+        "capture-20260101T000000Z-18.arrows",
+    ]

@@ -101,7 +101,7 @@ def small(tmp_path: Path, body: str) -> int:
         (repo / name).write_text("# Daemon\n\n## Metrics\n")
     with (repo / "docs/index.md").open("a") as index:
         index.write("- [Daemon](daemon.md)\n")
-    for name in ("check", "plan"):
+    for name in ("check", "plan", "host-report"):
         schema = repo / f"tracer/ghesrace/{name}.schema.json"
         schema.parent.mkdir(parents=True, exist_ok=True)
         schema.write_text("{}")

@@ -59,9 +59,7 @@ def capture(args: argparse.Namespace) -> int:
     nmi_source = any(s.notification == "NMI" and s.enabled for s in facts.hest or ())
     if args.provoke:
         _agree_to_provoke(args, nmi_source)
-    output = args.output
-    if output is None and not judging:
-        output = Path(time.strftime("ghesrace-%Y%m%d-%H%M%S.arrows"))
+    output = _file(args.output, judging)
     host = facts.to_host()
     say = new_console(sys.stderr)
     sources: list[LiveSource] = []
@@ -122,6 +120,16 @@ def capture(args: argparse.Namespace) -> int:
     else:
         print_report(new_console(colour=args.color), one, args.all)
     return code
+
+
+def _file(output: Path | None, judging: bool) -> Path | None:
+    """Return the file to write. In a folder it is one that no other capture has or had."""
+    if output is None:
+        return None if judging else Path(time.strftime("ghesrace-%Y%m%d-%H%M%S.arrows"))
+    if output.is_dir():
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        return output / f"capture-{stamp}-{os.getpid()}.arrows"
+    return output
 
 
 def _agree_to_provoke(args: argparse.Namespace, nmi_source: bool) -> None:

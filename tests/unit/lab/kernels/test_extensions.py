@@ -41,7 +41,7 @@ def package(tmp_path: Path) -> Path:
         source.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(compiled.source_of(name), source)
         made = compiled.MARKER + compiled.digest(source).encode()
-        source.with_suffix(extensions.SUFFIX).write_bytes(b"ELF" + made)
+        source.with_suffix(extensions.ARM64.suffix).write_bytes(b"ELF" + made)
     return tmp_path
 
 
@@ -59,11 +59,24 @@ def test_a_changed_source_is_built_anew_or_refused(
         source.write("CHANGED = True\n")
     tried = []
 
-    def refuse(cache: Path) -> Path:
-        tried.append(cache)
+    def refuse(target: extensions.Target, cache: Path) -> Path:
+        tried.append((target, cache))
         raise HostError("no mirror")
 
     monkeypatch.setattr(extensions, "headers", refuse)
     with pytest.raises(HostError, match="no mirror"):
         extensions.build(package, tmp_path / "cache")
-    assert tried == [tmp_path / "cache"]
+    assert tried == [(extensions.ARM64, tmp_path / "cache")]
+
+
+def test_another_python_has_headers_and_names_of_its_own(tmp_path: Path) -> None:
+    """Trixie's package would have parts that only bookworm's Python imports."""
+    target = extensions.Target("amd64", "trixie")
+    name = "usr/lib/python3.13/_sysconfigdata__x86_64-linux-gnu.py"
+    data = tmp_path / "headers" / name
+    data.parent.mkdir(parents=True)
+    data.touch()
+    found = extensions.environment(tmp_path / "headers", tmp_path, target)
+    assert found["CFLAGS"].endswith("/python3.13")
+    assert found["LDSHARED"] == "x86_64-linux-gnu-gcc -shared"
+    assert target.suffix == ".cpython-313-x86_64-linux-gnu.so"
