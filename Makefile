@@ -173,7 +173,7 @@ build/handbook/.done: $(VENV)/.docs $(shell find docs handbook tracer probes -na
 	-o -name '*.toml' -o -name '*.json') README.md CONTRIBUTING.md CHANGELOG.md systemd/ghesrace.toml
 	$(call say,man pages and completion and the site)
 	rm -rf build/handbook
-	$(VENV)/bin/python -m handbook build/handbook
+	SOURCE_DATE_EPOCH=$$(packaging/epoch.sh) $(VENV)/bin/python -m handbook build/handbook
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.ghesrace

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# deb.sh [ARCH SUITE]: build/ghesrace_VERSION+debNN_ARCH.deb, which needs no network to be installed.
+# deb.sh [ARCH SUITE]: ghesrace_VERSION+debNN_ARCH.deb, which needs no network to be installed, in
+# build/ (or $out).
 # Two runs on the same bundle, or on two bundles made alike, write the same bytes.
 set -eu
 arch=${1:-$(dpkg --print-architecture)}
@@ -14,10 +15,9 @@ trixie) number=13 python=3.13 ;;
     ;;
 esac
 version=$(sed -n 's/^version = //p' setup.cfg)+deb$number
-root=build/deb-$suite-$arch doc=$root/usr/share/doc/ghesrace
-# Everything bears the date of the newest release.
-released=$(sed -n 's/^## \[[0-9.]*\] - //p' CHANGELOG.md | head -n 1)
-SOURCE_DATE_EPOCH=$(date -u -d "$released" +%s)
+: "${out:=build}"
+root=$out/deb-$suite-$arch doc=$root/usr/share/doc/ghesrace
+SOURCE_DATE_EPOCH=$(packaging/epoch.sh)
 export SOURCE_DATE_EPOCH
 umask 022
 
@@ -45,4 +45,4 @@ echo /etc/ghesrace/ghesrace.toml >"$root/DEBIAN/conffiles"
 chmod -R u=rwX,go=rX "$root"
 (cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-dpkg-deb --root-owner-group -Zxz --build "$root" "build/ghesrace_${version}_$arch.deb"
+dpkg-deb --root-owner-group -Zxz --build "$root" "$out/ghesrace_${version}_$arch.deb"

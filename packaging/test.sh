@@ -12,7 +12,8 @@ say 'a second build of everything has the same bytes'
 deb=build/ghesrace_$version+deb12_$arch.deb
 mkdir -p build/again
 packaging/bundle.sh "$python" build/again/bundle
-rm -rf build/again/handbook && "$python" -m handbook build/again/handbook
+rm -rf build/again/handbook
+SOURCE_DATE_EPOCH=$(packaging/epoch.sh) "$python" -m handbook build/again/handbook
 mv "$deb" build/again/first.deb
 bundle=build/again/bundle handbook=build/again/handbook packaging/deb.sh
 cmp build/again/first.deb "$deb"

@@ -186,10 +186,12 @@ def web(folder: Path) -> Target:
 
 def settings(folder: Path) -> Target:
     """The daemon's own configuration."""
+    file = folder / "fuzzed.toml"
 
     def one(data: bytes) -> str:
+        file.write_bytes(data)
         try:
-            config.parse(data.decode("utf-8", "surrogateescape"), "fuzzed")
+            config.load(file)
         except UsageError:
             return "refused"
         return "taken"
