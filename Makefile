@@ -30,7 +30,8 @@ say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test arm64-test matrix alert-test daemon-test venv test-venv lab-venv \
 	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages package-packages \
-	kernel-mutants forms examples clean install uninstall deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test docs soak sanitize nightly oracle worlds mutate
+	kernel-mutants forms examples clean install uninstall deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test \
+	docs soak sanitize nightly oracle worlds mutate
 
 help:
 	@echo 'make demo      watch a real kernel in a guest, then the control; ends with two verdicts'

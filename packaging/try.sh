@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # try.sh DEB SUITE: install, upgrade, downgrade, remove and purge DEB in a clean root of SUITE, as
 # root. Says each step; ends with 1 at the first thing that is wrong. Runs no service: that is
-# `make daemon-test`'s. The root is made once per suite and architecture and kept in build/roots.
+# `make daemon-test`'s. The root is made once for what the package depends on, and kept in build/roots.
 set -eu
 deb=$1 suite=$2
 arch=$(dpkg-deb -f "$deb" Architecture)
-base=build/roots/$suite-$arch.tar root=$(mktemp -d /tmp/ghesrace-root.XXXXXX)
+depends=$(dpkg-deb -f "$deb" Depends | sed 's/([^)]*)//g; s/ //g')
+base=build/roots/$suite-$arch-$(echo "$depends" | md5sum | cut -c1-8).tar
+root=$(mktemp -d /tmp/ghesrace-root.XXXXXX)
 trap 'umount -q "$root/proc" "$root/dev/null" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
 
 say() { printf 'try.sh: %s\n' "$*"; }
@@ -20,7 +22,6 @@ version() { in_root dpkg-query -W -f '${Version}' ghesrace; }
 if [ ! -e "$base" ]; then
     mkdir -p build/roots
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
-    depends=$(dpkg-deb -f "$deb" Depends | sed 's/([^)]*)//g; s/ //g')
     say "a clean root of $suite for $arch"
     mmdebstrap --quiet --variant=minbase --arch="$arch" --include="$depends,adduser" "$suite" "$base.part.tar" "$mirror"
     mv "$base.part.tar" "$base"
