@@ -28,6 +28,7 @@ _EXTRAS = {
     ),
     ("jinja2", "markupsafe"): ("html", "--format html needs"),
     ("perfetto", "google"): ("perfetto", "--format perfetto needs"),
+    ("dask", "distributed", "fsspec"): ("survey", "survey needs"),
 }
 Parser = argparse.ArgumentParser
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -110,6 +111,7 @@ def parser() -> Parser:
 
     _show_command(commands)
     _diff_command(commands)
+    _survey_command(commands)
 
     explain = _command(
         commands,
@@ -244,6 +246,49 @@ def _diff_command(commands: Commands) -> None:
     _colour_option(diff)
 
 
+def _survey_command(commands: Commands) -> None:
+    survey = _command(
+        commands,
+        "survey",
+        "judge a store of captures, and say which kernels are safe and by what",
+        "Judge every capture in the stores that the URLs name, on all CPUs or on a cluster, keep "
+        "what came of it as a Parquet data set, and report on all that is in it. What this version "
+        "has judged already is not judged again.",
+    )
+    survey.add_argument(
+        "urls",
+        nargs="+",
+        metavar="URL",
+        help="a folder, a file or a glob that fsspec reaches: /srv/captures, s3://bucket/2026, ...",
+    )
+    survey.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        default=Path("ghesrace-survey"),
+        help="the data set to make or to go on with (default: ghesrace-survey)",
+    )
+    survey.add_argument(
+        "--workers", type=_workers, metavar="N", help="worker processes (default: one per CPU)"
+    )
+    survey.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="judge on the Dask cluster of this scheduler instead, such as tls://host:8786",
+    )
+    survey.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
+    _format_option(survey, "json", "html")
+    survey.add_argument(
+        "--fail-on",
+        choices=("observed", "predicted"),
+        default="predicted",
+        help="exit 1 for findings of this severity and worse (default: predicted)",
+    )
+    _accept_option(survey)
+    survey.add_argument("--all", action="store_true", help="leave no row of a table out")
+    _colour_option(survey)
+
+
 def _file_options(command: argparse.ArgumentParser) -> None:
     _map_option(command)
     command.add_argument(
@@ -364,6 +409,12 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes (1 to 1024)")
+    return int(text)
+
+
 def _two_numbers(text: str) -> tuple[int, int]:
     first, _, second = text.partition(",")
     return _number(first), _number(second if second else first)
@@ -407,9 +458,13 @@ def _kilobytes(text: str) -> int:
     return int(text)
 
 
-def _run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run *command*. Raises HostError where a package is missing that only an extra brings."""
+def _run(args: argparse.Namespace) -> int:
+    """Run the command that *args* name, and return its exit code. Raises HostError where a package
+    is missing that only an extra brings."""
     try:
+        # Imported here so that each command loads only what it needs.
+        module = importlib.import_module(f"ghesrace.commands.{args.command}")
+        command: Callable[[argparse.Namespace], int] = getattr(module, args.command)
         return command(args)
     except ModuleNotFoundError as error:
         for names, (extra, needs) in _EXTRAS.items():
@@ -432,9 +487,7 @@ def _main(argv: Sequence[str] | None) -> int:
         # Before NumPy and Arrow: threads of theirs would keep what is dropped after attaching.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-    # Imported here so that each command loads only what it needs.
-    module = importlib.import_module(f"ghesrace.commands.{args.command}")
-    return _run(getattr(module, args.command), args)
+    return _run(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

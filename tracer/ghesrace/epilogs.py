@@ -111,6 +111,30 @@ example:
   ghesrace diff --format json before.arrows after.arrows
 """
 
+SURVEY = f"""\
+The data set is a folder of Parquet files (docs/survey.md has its tables). Only
+whole batches are in it: after Ctrl-C, or whatever ended it, the same command
+goes on where it was. Credentials of a store come from its own places (the
+configuration of fsspec or of its client), never from the URL.
+
+formats:
+  text  for people: kernels, findings, hosts that differ, trend, losses
+  json  survey.schema.json documents it
+  html  one page, to attach to a report; needs Jinja2
+
+exit codes, of all captures in the data set the first of 4, 2, 1, 3, 0:
+  0    all are clean
+  1    a finding at or above --fail-on
+  2    bad usage, or a capture is broken
+  3    inconclusive, truncated, or clean only if something holds that the
+       recording can't tell; something could not be read now, or there are no
+       workers
+{_ENDINGS}
+examples:
+  ghesrace survey /srv/captures
+  ghesrace survey --data fleet --format html -o fleet.html s3://evidence/2026
+"""
+
 EXPLAIN = f"""\
 exit codes:
   0    explained
@@ -174,6 +198,7 @@ EPILOGS = {
     "check": CHECK,
     "show": SHOW,
     "diff": DIFF,
+    "survey": SURVEY,
     "explain": EXPLAIN,
     "plan": PLAN,
     "doctor": DOCTOR,

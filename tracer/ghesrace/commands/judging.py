@@ -48,12 +48,29 @@ def exit_code(result: Report, fail_on: str, accepted: Iterable[str] = ()) -> int
     >>> exit_code(Engine(Plan("x86_64", "6.12", (), ())).report(), "predicted")  # inconclusive
     3
     """
+    in_doubt = result.truncated or bool(result.reasons)
+    return code_of(result.verdict, in_doubt, result.qualified_by, fail_on, accepted)
+
+
+def code_of(
+    verdict: Verdict,
+    in_doubt: bool,
+    qualified_by: Iterable[str],
+    fail_on: str,
+    accepted: Iterable[str] = (),
+) -> int:
+    """Return the exit code of a *verdict* as `exit_code` does, for what is left of a report: that
+    its file is truncated or it has reasons (*in_doubt*), and what it rests on.
+
+    >>> code_of(Verdict.CLEAN, False, ("clock",), "predicted", ("clock",))
+    0
+    """
     threshold = Verdict.OBSERVED if fail_on == "observed" else Verdict.PREDICTED
-    if result.verdict >= threshold:
+    if verdict >= threshold:
         return EXIT_FINDING
-    if result.verdict is Verdict.INCONCLUSIVE or result.truncated or result.reasons:
+    if verdict is Verdict.INCONCLUSIVE or in_doubt:
         return EXIT_INCONCLUSIVE
-    return EXIT_OK if set(result.qualified_by) <= set(accepted) else EXIT_INCONCLUSIVE
+    return EXIT_OK if set(qualified_by) <= set(accepted) else EXIT_INCONCLUSIVE
 
 
 def judge_file(
@@ -61,9 +78,12 @@ def judge_file(
     how: How,
     timeline: Timeline | None = None,
     then: Callable[[FileSource, Judgement], None] | None = None,
+    *,
+    silent: bool = False,
 ) -> Judgement | Failure:
-    """Judge one file, and tell on stderr what is wrong with it. *timeline* notes what was judged,
-    and *then* is called with the source and the judgement; an InputError of it is the file's.
+    """Judge one file, and tell on stderr what is wrong with it, unless it shall be *silent*.
+    *timeline* notes what was judged, and *then* is called with the source and the judgement; an
+    InputError of it is the file's.
 
         judge_file(Path("host.arrows"), How()).report
     """
@@ -71,7 +91,7 @@ def judge_file(
         source = open_file(path, how.map_file, max_bytes=how.max_bytes, run=how.run)
         engine = Engine(source.plan, all_occurrences=how.every)
         try:
-            _judge(source, engine, path.name, timeline)
+            _judge(source, engine, path.name, timeline, silent)
             judged = _judgement(path, source, engine.report(), how)
             if then is not None:
                 then(source, judged)
@@ -80,15 +100,19 @@ def judge_file(
                 raise
             raise InputError(f"{path}: {error.what}", error.hint) from error
     except GhesraceError as error:
-        print(f"ghesrace: {error}", file=sys.stderr)
-        return Failure.of(str(path), error)
+        return _failed(path, error, silent)
     except OSError as error:
         told = InputError(f"can't read {path}: {error.strerror or error}", "copy the file again")
-        print(f"ghesrace: {told}", file=sys.stderr)
-        return Failure.of(str(path), told)
-    for warning in source.warnings:
+        return _failed(path, told, silent)
+    for warning in () if silent else source.warnings:
         print(f"ghesrace: warning: {warning}", file=sys.stderr)
     return judged
+
+
+def _failed(path: Path, error: GhesraceError, silent: bool) -> Failure:
+    if not silent:
+        print(f"ghesrace: {error}", file=sys.stderr)
+    return Failure.of(str(path), error)
 
 
 def _judgement(path: Path, source: FileSource, result: Report, how: How) -> Judgement:
@@ -97,11 +121,14 @@ def _judgement(path: Path, source: FileSource, result: Report, how: How) -> Judg
     return Judgement(str(path), result, source.plan, host, code)
 
 
-def _judge(source: Source, engine: Engine, name: str, timeline: Timeline | None) -> None:
+def _judge(
+    source: Source, engine: Engine, name: str, timeline: Timeline | None, silent: bool
+) -> None:
     """Feed everything to the engine, and say on a terminal how far it is."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     console = new_console(sys.stderr)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    off = silent or not console.is_terminal
+    with Bar(*columns, console=console, transient=True, disable=off) as bar:
         task = bar.add_task(name)
         for batch in source.batches():
             judged = engine.feed(batch)

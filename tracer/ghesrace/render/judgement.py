@@ -45,13 +45,15 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure is a file that could not be judged, and why."""
+    """A failure is a file that could not be judged, and why. `kind` is the type of the error, as in
+    "InputError"."""
 
     file: str
     what: str
     hint: str
     code: int
     redacted: bool = False
+    kind: str = ""
 
     @classmethod
     def of(cls, file: str, error: GhesraceError) -> Failure:
@@ -60,7 +62,7 @@ class Failure:
         >>> Failure.of("a.txt", GhesraceError("a.txt is empty", "record again")).what
         'a.txt is empty'
         """
-        return cls(file, error.what, error.hint, error.exit_code)
+        return cls(file, error.what, error.hint, error.exit_code, kind=type(error).__name__)
 
     def redact(self, redactor: Redactor, name: str) -> Failure:
         """Return the same without addresses and names; *name* stands for the file.
