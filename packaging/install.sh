@@ -5,7 +5,8 @@ set -eu
 : "${DESTDIR:=}" "${prefix:=/usr/local}" "${sysconfdir:=/etc}" "${bundle:=build/bundle}"
 : "${handbook:=build/handbook}" "${bytecode:=yes}"
 lib=$prefix/lib/ghesrace doc=$prefix/share/doc/ghesrace share=$prefix/share/ghesrace
-units='ghesrace.service ghesrace-capture@.service'
+units='ghesrace.service ghesrace-capture@.service
+    ghesrace-ship.service ghesrace-ship.path ghesrace-ship.timer'
 
 uninstall() {
     rm -rf "$DESTDIR$lib" "$DESTDIR$doc" "$DESTDIR$share"
@@ -49,7 +50,7 @@ END
         install -D -m 644 systemd/ghesrace.toml "$DESTDIR$sysconfdir/ghesrace/ghesrace.toml"
     fi
     mkdir -p "$DESTDIR$doc/runbooks" "$DESTDIR$share/dashboards"
-    install -m 644 README.md CHANGELOG.md docs/*.md systemd/ghesrace.toml "$DESTDIR$doc"
+    install -m 644 README.md CHANGELOG.md docs/*.md systemd/ghesrace.toml systemd/ship.toml "$DESTDIR$doc"
     install -m 644 docs/runbooks/*.md "$DESTDIR$doc/runbooks"
     install -m 644 packaging/debian/copyright LICENSE LICENSES/*.txt "$DESTDIR$doc"
     cp -r dashboards/grafana dashboards/prometheus "$DESTDIR$share/dashboards"

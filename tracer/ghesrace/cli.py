@@ -28,7 +28,8 @@ _EXTRAS = {
     ),
     ("jinja2", "markupsafe"): ("html", "--format html needs"),
     ("perfetto", "google"): ("perfetto", "--format perfetto needs"),
-    ("dask", "distributed", "fsspec"): ("survey", "survey needs"),
+    # No extra: that of the command's name.
+    ("aiohttp", "dask", "distributed", "fsspec", "paramiko"): ("", "this command needs"),
 }
 Parser = argparse.ArgumentParser
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -167,6 +168,17 @@ def parser() -> Parser:
     daemon.add_argument(
         "--clean-up", action="store_true", help="remove what killed runs left in the kernel and end"
     )
+    ship = _command(
+        commands,
+        "ship",
+        "send new captures of this host to a store, once each",
+        "Send the captures that the daemon made since the last call to the store that ship.toml "
+        "names, each with a manifest of this host. systemd runs it as ghesrace-ship.service.",
+    )
+    ship.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: /etc/ghesrace/ship.toml"
+    )
+    ship.add_argument("--check-config", action="store_true", help="check the configuration and end")
     return top
 
 
@@ -471,7 +483,8 @@ def _run(args: argparse.Namespace) -> int:
             if (error.name or "").partition(".")[0] in names:
                 raise HostError(
                     f"{needs} the Python package {error.name!r}",
-                    f"install ghesrace with its extra: pip install '.[{extra}]' in a clone",
+                    "install ghesrace with its extra: "
+                    f"pip install '.[{extra or args.command}]' in a clone",
                 ) from error
         raise
 

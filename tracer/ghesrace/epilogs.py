@@ -193,6 +193,25 @@ examples:
   ghesrace daemon --config /etc/ghesrace/ghesrace.toml
 """
 
+SHIP = """\
+Nothing is lost while the store is away: what is new is copied into an outbox,
+and stays there until the store has confirmed it. Credentials come from systemd
+($CREDENTIALS_DIRECTORY/ghesrace-ship, docs/ship.md), never from a command
+line, the environment or ship.toml.
+
+exit codes:
+  0    all was sent; the configuration is good (--check-config)
+  2    bad usage, or the configuration is bad
+  3    sent, but the outbox was full and captures were dropped
+  4    internal error
+  75   the store is away, or there is no room: start again
+  130  interrupted by Ctrl-C
+
+examples:
+  ghesrace ship --check-config
+  ghesrace ship --config /etc/ghesrace/ship.toml
+"""
+
 EPILOGS = {
     "capture": CAPTURE,
     "check": CHECK,
@@ -203,4 +222,5 @@ EPILOGS = {
     "plan": PLAN,
     "doctor": DOCTOR,
     "daemon": DAEMON,
+    "ship": SHIP,
 }

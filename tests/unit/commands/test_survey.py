@@ -180,13 +180,14 @@ def test_other_commands_load_nothing_of_the_fleet(command: str) -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.parametrize("command", [["survey", "."], ["ship"]])
 def test_who_lacks_the_extra_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If this fails, a traceback is all that tells which package is missing."""
     monkeypatch.setitem(sys.modules, "fsspec", None)
     for name in [name for name in sys.modules if name.startswith("ghesrace.fleet")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "ghesrace.commands.survey", raising=False)
-    assert cli.main(["survey", "."]) == 3
-    assert "pip install '.[survey]'" in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, f"ghesrace.commands.{command[0]}", raising=False)
+    assert cli.main(command) == 3
+    assert f"pip install '.[{command[0]}]'" in capsys.readouterr().err

@@ -20,7 +20,12 @@ import fsspec
 from ghesrace.errors import InputError, TransientError, UsageError
 from ghesrace.sources.spool import MAX_BYTES, Spool
 
-MANIFEST = ".host.json"  # is added to the name of a capture
+from .manifest import MANIFEST
+
+SFTP = ("sftp", "ssh")
+for _protocol in SFTP:
+    fsspec.register_implementation(_protocol, "ghesrace.fleet.sftp.Sftp", clobber=True)
+
 MAX_MANIFEST = 1 << 20  # bytes
 _PIECE = 1 << 20
 # In a folder only names of these kinds are captures or traces. A glob may name any file.
@@ -71,10 +76,20 @@ def items(url: str) -> list[Item]:
         raise TransientError(f"can't list {url}: {_why(error)}", "is it reachable?") from error
     names = found.keys()
     return [
-        _item(system, name, found[name], f"{name}{MANIFEST}" in names)
+        _item(_full(system, url, name), found[name], f"{name}{MANIFEST}" in names)
         for name in sorted(names)
         if not name.endswith(MANIFEST)
     ]
+
+
+def _full(system: Any, url: str, name: str) -> str:
+    """Return the URL of the file that the store at *url* calls *name*."""
+    full = str(system.unstrip_protocol(name))
+    if getattr(system, "host", None) is None or urlsplit(full).netloc:
+        return full
+    # A client of one host leaves it out of the names.
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{name}"
 
 
 _HINT = "give file://, sftp://, s3:// or http:// and install the package that serves it"
@@ -115,12 +130,12 @@ def _listed(system: Any, path: str) -> dict[str, dict[str, Any]]:
     return {name: info for name, info in found.items() if name.endswith(kinds)}
 
 
-def _item(system: Any, name: str, info: dict[str, Any], manifest: bool) -> Item:
+def _item(url: str, info: dict[str, Any], manifest: bool) -> Item:
     size = info.get("size") or info.get("Size") or 0
     when = _time(next((info[key] for key in _TIMES if info.get(key)), None))
     told = next((str(info[key]).strip('"') for key in _TAGS if info.get(key)), "")
     tag = told or f"{size}-{when.timestamp() if when else 0:.6f}"
-    return Item(system.unstrip_protocol(name), tag, int(size), when, manifest)
+    return Item(url, tag, int(size), when, manifest)
 
 
 def _time(value: object) -> datetime | None:

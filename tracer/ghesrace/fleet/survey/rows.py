@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,6 +13,7 @@ from ghesrace import __version__
 from ghesrace.checker.findings import Step
 from ghesrace.checker.model import Class, class_word
 from ghesrace.checker.report import SlotCounts
+from ghesrace.fleet.manifest import hest_hash
 from ghesrace.fleet.stores import Item
 from ghesrace.plan import Plan
 from ghesrace.render.diff.side import SlotShare
@@ -22,8 +22,6 @@ from ghesrace.render.findings import title
 from ghesrace.render.judgement import Failure, Judgement
 
 from .tables import Rows
-
-_PER_BOOT = ("block",)  # of an error source: where the firmware put it this time
 
 
 def run_id(url: str, tag: str, judged: datetime) -> str:
@@ -167,20 +165,6 @@ def implications(plan: Plan) -> str:
     if "proven" in states:
         return "partly" if assumed else "proven"
     return "assumed" if assumed else "none"
-
-
-def hest_hash(sources: object) -> str | None:
-    """Return a hash of error *sources* as a capture's facts have them, without what differs from
-    boot to boot; None if there are none.
-
-    >>> one = {"id": 1, "register": 4096, "block": 1}
-    >>> hest_hash([one]) == hest_hash([{**one, "block": 2}]) != hest_hash([{**one, "id": 2}])
-    True
-    """
-    if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
-        return None
-    stable = [{k: v for k, v in s.items() if k not in _PER_BOOT} for s in sources]
-    return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()
 
 
 def firmware(manifest: dict[str, Any]) -> str | None:
