@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -22,6 +22,8 @@ from ghesrace.render.findings import title
 from ghesrace.render.judgement import Failure, Judgement
 
 from .tables import Rows
+
+_FLUSH = "inv"  # begins the words of invalidations (checker/patterns)
 
 
 def run_id(url: str, tag: str, judged: datetime) -> str:
@@ -139,19 +141,30 @@ def _finding(run: str, fault: Fault) -> dict[str, Any]:
     }
 
 
-def witness(steps: Iterable[Step]) -> str:
-    """Return the shape of a witness: who did what in which context, in order, without CPUs, stamps
-    and addresses; what can't be traced is left out.
+def witness(steps: Sequence[Step]) -> str:
+    """Return the shape of a witness: what x did, then what y did, in which context, without CPUs,
+    stamps and addresses. What can't be traced is left out, and so is what comes behind a side's
+    last numbered step, but for the flushes that follow it directly.
 
-    >>> witness([Step("x", 2, 1, 0, "irq", "map", ""), Step("x", 5, 2, 0, "irq", "unmap", ""),
-    ...          Step("y", 3, None, 1, "any", "running", ""), Step("y", 7, 3, 1, "nmi", "map", "")])
+    >>> witness([Step("x", 2, 1, 0, "irq", "map", ""), Step("y", 7, 2, 1, "nmi", "map", ""),
+    ...          Step("x", 5, 3, 0, "irq", "unmap", ""), Step("x", None, 4, 0, "irq", "copy", ""),
+    ...          Step("y", 8, None, 1, "nmi", "read", "")])
     'x irq: map unmap; y nmi: map'
     """
-    traced = (step for step in steps if step.ts is not None)
     return "; ".join(
         f"{side} {context}: {' '.join(step.event for step in part)}"
-        for (side, context), part in groupby(traced, lambda step: (step.side, step.context))
+        for side in ("x", "y")
+        for context, part in groupby(_until_it_counts(side, steps), lambda step: step.context)
     )
+
+
+def _until_it_counts(side: str, steps: Sequence[Step]) -> list[Step]:
+    """Return the traced steps of a *side*, to its last numbered one and the flushes behind it."""
+    mine = [step for step in steps if step.side == side and step.ts is not None]
+    end = max((at for at, step in enumerate(mine, 1) if step.n is not None), default=len(mine))
+    while end < len(mine) and mine[end].event.startswith(_FLUSH):
+        end += 1
+    return mine[:end]
 
 
 def implications(plan: Plan) -> str:
