@@ -12,7 +12,7 @@ import pytest
 
 from ghesrace.errors import InputError, TransientError, UsageError
 from ghesrace.fleet import stores
-from ghesrace.fleet.stores import fetched, items, manifest
+from ghesrace.fleet.stores import at_hand, fetched, items, manifest
 
 
 @pytest.fixture
@@ -45,6 +45,27 @@ def test_a_file_and_a_glob_are_taken_as_they_are(store: Path) -> None:
     assert item.manifest
 
 
+def test_what_is_on_this_machine_is_not_copied(store: Path) -> None:
+    """If this fails, a survey of large captures fills the disk with copies of them."""
+    [item] = items(str(store / "h2/b.arrows"))
+    with at_hand(item) as path:
+        assert path.samefile(store / "h2/b.arrows")
+    (store / "h2/b.arrows").unlink()
+    with pytest.raises(TransientError, match="can't read"), at_hand(item):
+        pass
+
+
+def test_only_plain_files_are_captures(store: Path) -> None:
+    """If this fails, a pipe in a folder is waited for, and no survey ends."""
+    os.mkfifo(store / "h1/pipe.arrows")
+    (store / "h1/folder.arrows").mkdir()
+    (store / "h1/link.arrows").symlink_to(store / "h2/b.arrows")
+    (store / "h1/gone.arrows").symlink_to(store / "gone")
+    (store / "h1/piped.arrows").symlink_to(store / "h1/pipe.arrows")
+    assert names(store) == ["a.arrows.gz", "link.arrows", "trace.dat", "b.arrows"]
+    assert names(store / "h1/*.arrows") == ["link.arrows"]
+
+
 def test_the_tag_changes_with_the_content(store: Path) -> None:
     """If this fails, a capture that was replaced is never judged again, or all always are."""
     before = {item.url: item.tag for item in items(str(store))}
@@ -70,8 +91,8 @@ def test_a_store_that_is_no_folder_is_read(store: Path) -> None:
         [item] = items("memory://evidence")
         assert item.url == "memory:///evidence/h1/a.arrows"
         assert manifest(item) == {"host": "h"}
-        with fetched(item) as spool:
-            assert spool.path.read_bytes() == b"bytes"
+        with at_hand(item) as path:
+            assert path.read_bytes() == b"bytes"
         memory.pipe_file("/evidence/h1/a.arrows.host.json", b"[broken")
         assert manifest(item) == {}
     finally:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +30,7 @@ for _protocol in SFTP:
 
 MAX_MANIFEST = 1 << 20  # bytes
 _PIECE = 1 << 20
+_LOCAL = "file://"
 # In a folder only names of these kinds are captures or traces. A glob may name any file.
 _PACKED = ("", ".gz", ".xz", ".zst")
 _KINDS = tuple(f"{kind}{packed}" for kind in (".arrows", ".dat") for packed in _PACKED)
@@ -119,15 +122,28 @@ def refuse_password(url: str) -> None:
 def _listed(system: Any, path: str) -> dict[str, dict[str, Any]]:
     """Return the files at *path* with what the store says of each. Raises what the client does."""
     if any(sign in path for sign in "*?["):
-        found = system.glob(path, detail=True)
-        return {name: info for name, info in found.items() if info.get("type") != "directory"}
+        return _files(system, system.glob(path, detail=True))
     info = system.info(path)
     if info.get("type") != "directory":
         beside = f"{path}{MANIFEST}"
         return {path: info, beside: {}} if system.exists(beside) else {path: info}
-    found = system.find(path, detail=True)
+    found = _files(system, system.find(path, detail=True))
     kinds = (*_KINDS, *(f"{kind}{MANIFEST}" for kind in _KINDS))
     return {name: info for name, info in found.items() if name.endswith(kinds)}
+
+
+def _files(system: Any, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the plain files of what was *found*, and links to such: a pipe would be waited for."""
+    files = {}
+    for name, info in found.items():
+        if info.get("islink"):
+            try:
+                info = system.info(name)  # This one follows the link.
+            except FileNotFoundError:
+                continue
+        if info.get("type", "file") == "file":
+            files[name] = info
+    return files
 
 
 def _item(url: str, info: dict[str, Any], manifest: bool) -> Item:
@@ -155,6 +171,26 @@ datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc), None)
     if not isinstance(value, datetime):
         return None
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+@contextmanager
+def at_hand(item: Item) -> Iterator[Path]:
+    """Give a path of what *item* holds: its own if it is on this machine, else that of a copy which
+    is gone afterwards. Raises as `fetched` does.
+
+        with at_hand(item) as path:
+            path.read_bytes()
+    """
+    if not item.url.startswith(_LOCAL):
+        with fetched(item) as spool:
+            yield spool.path
+        return
+    path = Path(item.url.removeprefix(_LOCAL))
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise TransientError(f"can't read {item.url}: {_why(error)}", "run it again") from error
+    yield path
 
 
 def fetched(item: Item) -> Spool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ghesrace import __version__
 from ghesrace.errors import EXIT_INTERNAL, GhesraceError, InputError, TransientError
-from ghesrace.fleet.stores import Item, fetched, manifest
+from ghesrace.fleet.stores import Item, at_hand, manifest
 from ghesrace.render.judgement import Failure, Judgement
 
 from .rows import rows
@@ -70,9 +70,9 @@ def _one(item: Item, judge: Judge) -> Rows:
     """Return the rows of *item*. Raises TransientError if it can't be read now."""
     told = manifest(item)
     try:
-        with fetched(item) as spool:
-            judged = judge(spool.path)
-            where = str(spool.path)
+        with at_hand(item) as path:
+            judged = judge(path)
+            where = str(path)
     except InputError as error:
         judged, where = Failure.of(item.url, error), item.url
     except GhesraceError:
@@ -81,10 +81,15 @@ def _one(item: Item, judge: Judge) -> Rows:
         judged, where = internal(item, error), item.url
     if isinstance(judged, Failure):
         if judged.kind == TransientError.__name__:
-            raise TransientError(judged.what.replace(where, item.url), judged.hint)
-        what = judged.what.replace(where, item.url)
+            raise TransientError(_told(item, where, judged.what), judged.hint)
+        what = _told(item, where, judged.what)
         judged = Failure(item.url, what, judged.hint, judged.code, kind=judged.kind)
     return rows(item, told, judged)
+
+
+def _told(item: Item, where: str, what: str) -> str:
+    """Return *what* an error says, with the URL of *item* in the place of *where* it was read."""
+    return what if item.url in what else what.replace(where, item.url)
 
 
 def internal(item: Item, error: BaseException) -> Failure:
