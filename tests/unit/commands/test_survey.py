@@ -102,6 +102,16 @@ def test_what_can_not_be_is_told(
     assert told in capsys.readouterr().err
 
 
+def test_a_report_overwrites_no_capture(
+    tmp_path: Path, observed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a mistyped -o costs a capture."""
+    before = observed.read_bytes()
+    assert survey(tmp_path, "--data", tmp_path / "data", "-o", observed) == 2
+    assert "is an input" in capsys.readouterr().err
+    assert observed.read_bytes() == before
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A store, and the contents of the data set that nobody disturbs."""

@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import GhesraceError, InputError, UsageError
-from ghesrace.fleet.stores import Item, items
+from ghesrace.fleet.stores import Item, items, local
 from ghesrace.fleet.survey.batches import Judged, batches, judge_batch
 from ghesrace.fleet.survey.cluster import cluster, results
 from ghesrace.fleet.survey.dataset import Dataset
@@ -30,7 +30,7 @@ from ghesrace.render.survey.answers import Survey, document
 from ghesrace.render.survey.text import print_survey
 
 from .judging import How, code_of, judge_file
-from .output import opened, unwritable
+from .output import opened, spare_inputs, unwritable
 
 # Few captures make a batch where there are few, so that each worker has some, and never so many
 # that much is lost with one.
@@ -63,6 +63,7 @@ def survey(args: argparse.Namespace) -> int:
             f"there are no captures at {' '.join(args.urls)}",
             "in folders *.arrows and *.dat are looked for; name others by a glob",
         )
+    spare_inputs(args.output, filter(None, map(local, found)))
     with Dataset(args.data) as data:
         known = data.known()
         new = [item for item in found if known.get(item.url) != item.tag]

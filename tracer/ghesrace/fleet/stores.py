@@ -173,6 +173,15 @@ datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc), None)
     return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+def local(item: Item) -> Path | None:
+    """Return the path of *item* if it is on this machine, or None.
+
+    >>> local(Item("file:///srv/a.arrows", "", 0, None, False))
+    PosixPath('/srv/a.arrows')
+    """
+    return Path(item.url.removeprefix(_LOCAL)) if item.url.startswith(_LOCAL) else None
+
+
 @contextmanager
 def at_hand(item: Item) -> Iterator[Path]:
     """Give a path of what *item* holds: its own if it is on this machine, else that of a copy which
@@ -181,11 +190,11 @@ def at_hand(item: Item) -> Iterator[Path]:
         with at_hand(item) as path:
             path.read_bytes()
     """
-    if not item.url.startswith(_LOCAL):
+    path = local(item)
+    if path is None:
         with fetched(item) as spool:
             yield spool.path
         return
-    path = Path(item.url.removeprefix(_LOCAL))
     try:
         path.open("rb").close()
     except OSError as error:

@@ -62,6 +62,27 @@ def test_a_capture_that_is_being_written_is_waited_for(tmp_path: Path, captures:
     assert take(tmp_path / "box", captures) == (["future.arrows"], 10.0)
 
 
+def test_a_capture_that_is_written_while_it_is_copied_is_taken_later(
+    tmp_path: Path, captures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a mixture of two recordings is sent as one."""
+    path = record(captures, "manual-60", b"old")
+    copied = module._copied
+
+    def written_meanwhile(source: Path, part: Path) -> str:
+        digest = copied(source, part)
+        path.write_bytes(b"new, longer")
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_copied", written_meanwhile)
+        assert take(tmp_path / "box", captures) == ([], SETTLE)
+    record(captures, "manual-60", b"new, longer")
+    assert take(tmp_path / "box", captures) == (["manual-60.arrows"], None)
+    with Outbox(tmp_path / "box", 1 << 20) as box:
+        assert [one.path.read_bytes() for one in box.waiting()] == [b"new, longer"]
+
+
 def test_a_capture_of_the_same_name_is_another(tmp_path: Path, captures: Path) -> None:
     """If this fails, the second `ghesrace-capture@60` of a host is never sent."""
     record(captures, "manual-60", b"1", 100)

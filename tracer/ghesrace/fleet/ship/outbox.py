@@ -107,16 +107,22 @@ class Outbox:
             if self._copy(path, key, host):
                 there.add(key)
                 taken.append(path.name)
+            else:
+                wait = settle if wait is None else min(wait, settle)
         self._forget(there)
         return taken, wait
 
     def _copy(self, path: Path, key: Key, host: dict[str, str | None]) -> bool:
-        """Copy the capture *path*, with its manifest; return whether it was still there."""
+        """Copy the capture *path*, with its manifest. Return whether it was still there, and nobody
+        has written it meanwhile."""
         part = self._waiting / "new.part"
         with _told(self.root):
             try:
                 digest = _copied(path, part)
+                state = path.stat()
             except FileNotFoundError:
+                return False
+            if (state.st_size, state.st_mtime_ns) != key[1:]:
                 return False
             os.utime(part, ns=(key[2], key[2]))
             name = f"{path.stem}-{digest[:12]}{_SUFFIX}"
