@@ -20,7 +20,7 @@ cdef class Threatening(Leaving):
     cdef long long flushed(self, SlotState state, Hold hold, Episode episode, Cell cell, list others) except? -1
     @cython.locals(episode=Episode, before=Episode, i="long long")
     cdef bint vulnerable(self, SlotState state, Hold hold, long long index, Cell cell) except -1
-    @cython.locals(gone=Cell, other=Hold)
+    @cython.locals(gone=Cell, other=Hold, behind="long long", follows=bint)
     cdef bint outside(self, SlotState state, Hold hold, long long last) except -1
     @cython.locals(since=Since)
     cdef bint maybe_since(self, Hold other, Cell cell, Hold hold) except -1

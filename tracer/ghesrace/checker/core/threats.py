@@ -87,13 +87,14 @@ class Threatening(Leaving):
         if last == w.NEVER:
             return False
         for gone in state.cells:
-            if gone.cpu != hold.cpu and gone.began != w.NOWHERE:
-                if last + self.clocks.error(gone.cpu, hold.cpu) < gone.began:
-                    return True
+            behind = last + self.clocks.error(gone.cpu, hold.cpu)
+            if gone.cpu != hold.cpu and gone.began != w.NOWHERE and behind < gone.began:
+                return True
         for other in state.window:
-            if other.cpu != hold.cpu and not self.may_precede(hold, other):
-                if last + self.clocks.error(other.cpu, hold.cpu) < other.end_first:
-                    return True
+            behind = last + self.clocks.error(other.cpu, hold.cpu)
+            follows = other.cpu != hold.cpu and not self.may_precede(hold, other)
+            if follows and behind < other.end_first:
+                return True
         return False
 
     def maybe_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
