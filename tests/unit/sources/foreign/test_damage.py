@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghesrace.checker.report import Report, Verdict
@@ -187,6 +187,7 @@ TOLD = (b"CPU:0 [LOST 3 EVENTS]\n", b"CPU:1 [LOST EVENTS]\n", b"CPU:2 [9 EVENTS 
 SAID = (b"Processed 20 events and lost 3 chunks!\n", b"[ perf record: LOST 7 events! ]\n")
 
 
+@settings(deadline=None)  # Two files are judged.
 @given(
     visits=VISITS,
     seed=st.integers(0, 2**32),
@@ -215,6 +216,7 @@ def test_generated_texts_that_are_damaged_are_never_clean_or_races(
     assert holds(whole, report(path), damage)
 
 
+@settings(deadline=None)
 @given(visits=VISITS, form=st.sampled_from(FORMS))
 def test_every_form_of_a_text_says_the_same(
     tmp_path_factory: pytest.TempPathFactory,
@@ -237,6 +239,7 @@ def test_every_form_of_a_text_says_the_same(
         assert made.verdict is plain.verdict
 
 
+@settings(deadline=None)
 @given(visits=VISITS, data=st.data())
 def test_seen_is_kept_and_lost(
     tmp_path_factory: pytest.TempPathFactory,

@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghesrace.errors import TransientError
@@ -32,6 +32,7 @@ BLOCKS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(blocks=BLOCKS, in_memory=st.integers(0, 400))
 def test_blocks_come_back_as_they_were(blocks: list[Block], in_memory: int) -> None:
     """The second pass would judge another trace than the first one planned for."""

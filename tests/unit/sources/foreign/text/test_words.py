@@ -7,7 +7,7 @@ import random
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghesrace.sources.foreign.text import words
@@ -87,6 +87,7 @@ def test_what_could_be_read_otherwise_is_left_alone(line: bytes) -> None:
     assert len(plain().take(line).plain) == 0
 
 
+@settings(deadline=None)
 @given(order=st.lists(st.sampled_from(["n: x", "n: (g) x", "m: (f) pfn=1", "n:", "o: x"])))
 def test_what_came_last_time_changes_nothing(order: list[str]) -> None:
     """An event is looked for where it came the last time, and one's name may begin another's."""
