@@ -15,7 +15,8 @@ say() { printf 'try.sh: %s\n' "$*"; }
 fail() { say "WRONG: $*" && exit 1; }
 in_root() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 has() { [ -e "$root$1" ] || fail "$1 is not there $2"; }
-lacks() { [ ! -e "$root$1" ] || fail "$1 is there $2"; }
+# A link may lead to a place that only the root has.
+lacks() { { [ ! -e "$root$1" ] && [ ! -L "$root$1" ]; } || fail "$1 is there $2"; }
 version() { in_root dpkg-query -W -f '${Version}' ghesrace; }
 
 # What the package depends on, in a root of its own.
