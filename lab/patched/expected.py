@@ -26,7 +26,7 @@ class Mutant:
     `finding` is the pattern by which it must be found, or "" if it is `safe`. `configs` are names
     in lab/patched/configs that are merged into the usual configuration. With a `flavour` it is
     Debian's package of that name ("rt", "cloud") instead of a kernel that is built here.
-    `otherwise` alone was written afterwards: why it was called something else.
+    `otherwise` alone was written afterwards: what else came, and why.
     """
 
     name: str

@@ -96,15 +96,15 @@ def _verdicts(results: list[Result]) -> Iterator[str]:
 
 
 def _otherwise(results: list[Result]) -> Iterator[str]:
-    """Yield what is known of those that were not called what was expected: written afterwards."""
+    """Yield what running a mutant showed besides its verdict: written afterwards."""
     told = [result for result in results if result.mutant.otherwise]
     if not told:
         return
-    yield "## Where it came out otherwise"
+    yield "## What running them showed"
     yield ""
-    yield "Written after it was run; what was expected stays as it was."
+    yield "Written afterwards, where it came otherwise or died; what was expected stays as it was."
     yield ""
-    yield from _table("mutant", "expected", "why not")
+    yield from _table("mutant", "expected", "what came, and why")
     for result in told:
         yield _row([result.mutant.name, result.mutant.expected, result.mutant.otherwise])
     yield ""
