@@ -40,10 +40,10 @@ find "$folder" -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -r
 find "$folder" \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.pyi' -o -name '*.a' \) \
     ! -path "$folder/ghesrace/*" -delete
 rm -f "$folder"/numpy/_core/_simd.*.so "$folder"/numpy/_core/*_tests.*.so
-# Parts of Arrow that no command imports (a survey of many hosts' captures may want them: pip has
-# them all). What libarrow_python is linked with stays; its libraries' other names are copies.
+# Parts of Arrow that no command imports (a survey writes Parquet, whose library is linked anyway).
+# What libarrow_python is linked with stays; its libraries' other names are copies.
 for part in acero azurefs csv dataset dataset_orc dataset_parquet dataset_parquet_encryption feather \
-    flight gcsfs hdfs json orc parquet parquet_encryption pyarrow_cpp_tests s3fs substrait; do
+    flight gcsfs hdfs json orc parquet_encryption pyarrow_cpp_tests s3fs substrait; do
     rm -f "$folder"/pyarrow/_$part.*.so
 done
 for part in libarrow_flight libarrow_s3 libarrow_python_flight libarrow_python_parquet_encryption; do
