@@ -61,8 +61,6 @@ sys.path.insert(0, '$folder')
 import ghesrace
 from ghesrace import compiled
 for module in pkgutil.walk_packages(ghesrace.__path__, 'ghesrace.'):
-    if module.name.startswith('ghesrace.fleet.survey.'):
-        continue  # It needs ghesrace[survey], and parts of Arrow that are not here.
     try:
         module.name.endswith('__main__') or importlib.import_module(module.name)
     except ModuleNotFoundError as error:  # one of the system's packages, which a build host may lack
