@@ -156,7 +156,6 @@ def build(cache: Path, workshop: Workshop, number: str, wanted: Recipe) -> Built
         say(f"building {name} in {objects}")
         started = time.monotonic()
         log = workshop.home / f"{name}.log"
-        _begin(objects, workshop.home, wanted)
         refused = configure(workshop.tree, objects, wanted)
         jobs = f"-j{os.cpu_count() or 1}"
         _make(workshop.tree, objects, wanted, (jobs, wanted.target.goal, "modules"), log)
@@ -174,19 +173,6 @@ def build(cache: Path, workshop: Workshop, number: str, wanted: Recipe) -> Built
     found = known(cache, name)
     assert found is not None
     return found
-
-
-def _begin(objects: Path, home: Path, wanted: Recipe) -> None:
-    """Let *objects* begin as a copy of what the usual configuration left in *home*, if it can.
-
-    Kbuild knows which files depend on which option, so a variant costs what its lines touch.
-    """
-    usual = recipe(wanted.arch)
-    begun = home / f"objects-{usual.digest()}"
-    if objects.exists() or not begun.exists() or usual.target != wanted.target:
-        return
-    shutil.copytree(begun, objects, symlinks=True)
-    (objects / ".config").unlink(missing_ok=True)
 
 
 def configure(tree: Path, objects: Path, wanted: Recipe) -> list[str]:

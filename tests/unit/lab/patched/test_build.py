@@ -117,21 +117,6 @@ def test_a_missing_tool_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         some(tmp_path).digest()
 
 
-@pytest.mark.usefixtures("tools")
-def test_a_variant_begins_with_what_the_usual_configuration_left(
-    tmp_path: Path, workshop: Workshop
-) -> None:
-    """If this fails, each variant compiles every file, or is built with the usual configuration."""
-    usual = workshop.home / f"objects-{recipe('amd64').digest()}"
-    build.build(tmp_path, workshop, "tree", recipe("amd64"))
-    (usual / "one.o").write_text("an object")
-    built = build.build(tmp_path, workshop, "tree", some(tmp_path, "CONFIG_VARIANT=y\n"))
-    objects = (built.tree / "lib/modules/6.1.0-lab/build").resolve()
-    assert objects != usual
-    assert (objects / "one.o").read_text() == "an object"
-    assert (objects / ".config").read_text() == "CONFIG_TINY=y\nCONFIG_VARIANT=y\n"
-
-
 def test_a_configuration_can_ask_for_clang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a kernel that was to be clang's is gcc's, and nobody is told."""
     wanted = recipe("amd64", "clang-lto")
