@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from ghesrace.errors import TransientError, UsageError
@@ -181,7 +182,7 @@ def test_a_secret_that_a_client_tells_is_taken_out(
     def tell(*_: object, **__: object) -> None:
         raise RuntimeError(f"401: Bearer {SECRET} was refused, so was {SECRET}")
 
-    monkeypatch.setattr("ghesrace.fleet.ship.target.fsspec.url_to_fs", tell)
+    monkeypatch.setattr(fsspec, "url_to_fs", tell)
     token = {"client_kwargs": {"headers": {"Authorization": f"Bearer {SECRET}"}}}
     with pytest.raises(TransientError) as raised:
         put(capture, "http://127.0.0.1:1", {}, token)

@@ -22,6 +22,7 @@ from distributed import Client, LocalCluster, Security
 from ghesrace.commands.survey import judge
 from ghesrace.errors import HostError
 from ghesrace.fleet.stores import Item, items
+from ghesrace.fleet.survey import cluster as clusters
 from ghesrace.fleet.survey.batches import Judged, batches, judge_batch
 from ghesrace.fleet.survey.cluster import cluster, results
 from ghesrace.render.judgement import Failure, Judgement
@@ -145,7 +146,7 @@ def test_a_scheduler_that_is_not_there_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If this fails, whoever mistypes an address gets a traceback of Dask."""
-    monkeypatch.setattr("ghesrace.fleet.survey.cluster._CONNECT_S", 1.0)
+    monkeypatch.setattr(clusters, "_CONNECT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     for address in (f"tcp://127.0.0.1:{port}", "nonsense://?", ""):
@@ -168,7 +169,7 @@ def test_a_cluster_of_ones_own_judges(captures: list[Item], tmp_path: Path) -> N
         processes=False,
     ) as own:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ghesrace.fleet.survey.cluster._CONNECT_S", 1.0)
+            patch.setattr(clusters, "_CONNECT_S", 1.0)
             with (
                 pytest.raises(HostError, match="has no workers"),
                 cluster(1, own.scheduler_address, tmp_path),
