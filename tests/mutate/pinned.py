@@ -37,8 +37,8 @@ def told(seed: int) -> str:
 def in_words(answer: Said) -> str:
     """An answer in one line.
 
-    >>> in_words(Said("clean", [], {}, {(0, 1, 3): "fresh"}, set(), set(), set()))
-    'clean 0.1.3:fresh'
+    >>> in_words(Said("clean", ["losses: no"], {}, {(0, 1, 3): "fresh"}, set(), set(), set()))
+    'clean 0.1.3:fresh | losses: no'
     """
     episodes = [
         f"{s}.{cpu}.{seq}:{word}" for (s, cpu, seq), word in sorted(answer.episodes.items())
@@ -46,7 +46,8 @@ def in_words(answer: Said) -> str:
     more = [f"stale{one}" for one in sorted(answer.stale)]
     more += [f"overlap{one}" for one in sorted(answer.overlaps)]
     more += [f"torn{one}" for one in sorted(answer.torn)]
-    return " ".join([answer.verdict, *episodes, *(word.replace(" ", "") for word in more)])
+    words = " ".join([answer.verdict, *episodes, *(word.replace(" ", "") for word in more)])
+    return " | ".join([words, *answer.reasons])
 
 
 def of_many_kinds(count: int) -> Iterator[tuple[int, str]]:
