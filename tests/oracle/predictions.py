@@ -74,7 +74,7 @@ def predictions(
             for h in takers:
                 if g.frame is None or h.frame is None or g.frame == h.frame:
                     continue
-                apart = _apart(g, h) or (one_call and not _together(g, h))
+                apart = _apart(g, h) or (one_call and not _together(record, g, h))
                 if g.cpu != h.cpu or (alone and apart):
                     found.add(Prediction(slot, g.cpu, h.cpu, g.frame, h.frame))
     return sorted(found, key=lambda p: (p.slot, p.x, p.y, p.p, p.q))
@@ -115,11 +115,25 @@ def _apart(g: Episode, h: Episode) -> bool:
     return None not in both and both[0] != both[1]
 
 
-def _together(g: Episode, h: Episode) -> bool:
+def _together(record: Record, g: Episode, h: Episode) -> bool:
     """Whether they surely are of one notification, in one copy or under one hold."""
     if g.hold is h.hold or (g.copy is not None and g.copy is h.copy):
         return True
+    if g.hold.handler is None and h.hold.handler is None and g.ctx == h.ctx:
+        return _one_run(record, g, h)
     return g.hold.handler is not None and g.hold.handler == h.hold.handler
+
+
+def _one_run(record: Record, g: Episode, h: Episode) -> bool:
+    """Whether the handler's own end would show between the two if they were of two runs."""
+    if not record.traced(Kind.NOTIFY_END) or any(
+        one.kinds is None or Kind.NOTIFY_END in one.kinds for one in record.losses
+    ):
+        return False
+    events = record.cpus[g.cpu]
+    first, last = sorted(events.index(e.map or e.unmap) for e in (g, h))
+    ends = (Kind.NOTIFY, Kind.NOTIFY_END)
+    return not any(e.ctx < g.ctx or e.kind in ends for e in events[first:last])
 
 
 def _touched(record: Record, episode: Episode) -> bool:

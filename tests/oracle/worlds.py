@@ -15,7 +15,7 @@ from typing import Literal
 from ghesrace.events import Kind
 
 from .code import Episode, Hold
-from .effects import Effects, Locked, lock, tail, window_end
+from .effects import USES, Effects, Locked, lock, tail, window_end
 from .order import Order
 from .record import BROADCASTS, LOCAL, Ev
 
@@ -198,7 +198,7 @@ def _invalidations(effects: Effects, row: Row, episode: Episode) -> Iterator[Inv
             if event.kind in BROADCASTS:
                 yield Invalidation(effects.part[id(event), y], "luck")
             elif event.kind in LOCAL and cpu == y:
-                yield _perhaps_a_shootdown(effects, event, episode.slot, page)
+                yield _perhaps_a_shootdown(effects, row, event, episode.slot, page)
 
 
 def _of_unmap(effects: Effects, other: Episode, y: int, used: set[int]) -> Iterator[Invalidation]:
@@ -230,12 +230,24 @@ def _of_map(
         used.add(id(flush))
         yield Invalidation(effects.own(flush), role, before)
     for flush in other.pre:
+        if _used_between(effects, flush, other):
+            continue  # The lock was not held then: luck.
         used.add(id(flush))
         behind = list(_previous(effects, row, other))
         if other.hold.begin is not None:
             behind.append(effects.stamp[id(other.hold.begin)])
         known = _begin_known(effects, flush, other)
         yield Invalidation(effects.own(flush), role, None, tuple(behind), maybe=not known)
+
+
+def _used_between(effects: Effects, flush: Ev, other: Episode) -> bool:
+    """Whether what interrupted *other*'s context used the slot between a flush and its map."""
+    assert other.map is not None
+    events = effects.code.record.cpus[other.cpu]
+    return any(
+        e.ctx > other.ctx and e.slot == other.slot and e.kind in USES
+        for e in events[events.index(flush) : events.index(other.map)]
+    )
 
 
 def _begin_known(effects: Effects, flush: Ev, other: Episode) -> bool:
@@ -258,7 +270,9 @@ def _previous(effects: Effects, row: Row, other: Episode) -> Iterator[int]:
                 yield from tail(effects, episode)
 
 
-def _perhaps_a_shootdown(effects: Effects, event: Ev, slot: int, page: int) -> Invalidation:
+def _perhaps_a_shootdown(
+    effects: Effects, row: Row, event: Ev, slot: int, page: int
+) -> Invalidation:
     """An own flush of V on every other CPU during an unmap is a broadcast made of local ones."""
     node = effects.effect[id(event)]
     code = effects.code
@@ -269,6 +283,7 @@ def _perhaps_a_shootdown(effects: Effects, event: Ev, slot: int, page: int) -> I
             clear = effects.effect[id(other.unmap)]
             end = window_end(effects, other)
             over = end is not None and effects.order.before(end, node)
+            over = over or _next_began(effects, row, other, node)
             if over or effects.order.before(node, clear):
                 continue
             groups = []
@@ -285,6 +300,15 @@ def _perhaps_a_shootdown(effects: Effects, event: Ev, slot: int, page: int) -> I
             if all(groups):
                 return Invalidation(node, "broadcast", end, (clear,), tuple(groups))
     return Invalidation(node, "luck")
+
+
+def _next_began(effects: Effects, row: Row, other: Episode, node: int) -> bool:
+    """Whether the next hold's map is behind *other*'s, and before *node*: its unmap is over."""
+    at = row.holds.index(other.hold) + 1
+    if not row.locked or at >= len(row.holds):
+        return False
+    first = row.holds[at].episodes[0].map
+    return first is not None and row.order.before(effects.stamp[id(first)], node)
 
 
 def nodes(asked: Question) -> list[int]:

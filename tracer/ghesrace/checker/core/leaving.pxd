@@ -56,10 +56,10 @@ cdef class Leaving:
     cdef void all_shot(self, SlotState state, Hold hold) except *
     @cython.locals(other=Hold, found="long long")
     cdef long long next_begin(self, SlotState state, Hold hold) except? -1
-    @cython.locals(following="long long", result="long long")
+    @cython.locals(following="long long", result="long long", since="long long")
     cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except? -1
     @cython.locals(shot=Shot, error="long long", bounded=bint, until="long long", last="long long", found="long long")
-    cdef long long shot_by(self, SlotState state, long long sender, long long number, Episode episode, long long following) except? -1
+    cdef long long shot_by(self, SlotState state, long long sender, long long number, Episode episode, long long following, long long since) except? -1
     @cython.locals(error="long long", unseen=bint, following="long long", until="long long", first="long long", last="long long", page="long long")
     cdef bint shot_unseen(self, SlotState state, Hold hold, Episode episode) except -1
 

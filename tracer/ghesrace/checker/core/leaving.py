@@ -258,19 +258,30 @@ class Leaving:
 
         Nobody else flushes a GHES page: the code that does has cleared it first.
         """
+        result, since = w.SURE, episode.unmap_first
         if not episode.unmapped:
-            return w.NO
-        result = w.SURE
+            # It may be missed, wherever behind the map.
+            if not self.losses.hidden_between(UNMAPS, hold.cpu, episode.map_first, hold.close):
+                return w.NO
+            result, since = w.MAYBE, episode.map_first
         following = self.next_begin(state, hold)
         for number in self.facts.cpus:
             if number != hold.cpu and result != w.NO:
-                result = min(result, self.shot_by(state, hold.cpu, number, episode, following))
+                result = min(
+                    result, self.shot_by(state, hold.cpu, number, episode, following, since)
+                )
         return result
 
     def shot_by(
-        self, state: SlotState, sender: int, number: int, episode: Episode, following: int
+        self,
+        state: SlotState,
+        sender: int,
+        number: int,
+        episode: Episode,
+        following: int,
+        since: int,
     ) -> int:
-        """Whether one CPU did so before the *following* hold begins."""
+        """Whether one CPU did so after *since* and before the *following* hold begins."""
         until = answered(episode)
         bounded = until != w.NEVER  # else any later one may be its answer
         error, found = self.clocks.error(number, sender), w.NO
@@ -282,12 +293,12 @@ class Leaving:
                 bounded
                 and not shot.perhaps_own
                 and last != w.NEVER
-                and shot.first - error > episode.unmap_first
+                and shot.first - error > since
                 and last + error < until
                 and last + self.facts.error < following
             ):
                 return w.SURE
-            if (last == w.NEVER or last + error >= episode.unmap_first) and (
+            if (last == w.NEVER or last + error >= since) and (
                 shot.first - error <= until and shot.first - self.facts.error <= following
             ):
                 found = w.MAYBE
@@ -307,7 +318,10 @@ class Leaving:
             hidden = self.losses.hidden_between(page, number, first, last)
             if hidden or self.losses.in_flight(page, number, first, last) != w.NOWHERE:
                 unseen = True
-            elif self.shot_by(state, hold.cpu, number, episode, following) == w.NO:
+            elif (
+                self.shot_by(state, hold.cpu, number, episode, following, episode.unmap_first)
+                == w.NO
+            ):
                 return False
         return unseen
 

@@ -144,6 +144,7 @@ LESS = {
             "luck-before-the-copy-lost-handler",
             "loss-around-a-recorded-access",
             "prediction-luck-in-flight",
+            "shootdown-of-a-missed-unmap",
         ),
         "nobody stamped what lies around the loss",
     ),
