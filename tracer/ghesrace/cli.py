@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from typing import TypeAlias
 
 from ghesrace import __version__, compiled
 
-from . import epilogs
+from . import arguments, epilogs
 from .errors import EXIT_INCONCLUSIVE, EXIT_INTERNAL, GhesraceError, HostError
 from .streams import OutputError, ReaderGone, give_up, take_over
 from .unknowns import UNKNOWNS
@@ -72,7 +71,7 @@ def parser() -> Parser:
         help="capture file to write; in a folder, a new one whose name has time and process",
     )
     capture.add_argument(
-        "-d", "--duration", type=_seconds, metavar="SECONDS", help="stop after this time"
+        "-d", "--duration", type=arguments.seconds, metavar="SECONDS", help="stop after this time"
     )
     _backend_option(capture)
     capture.add_argument("--check", action="store_true", help="judge while recording")
@@ -91,7 +90,7 @@ def parser() -> Parser:
     capture.add_argument("--yes", action="store_true", help="do not ask before provoking")
     capture.add_argument(
         "--buffer-kb",
-        type=_kilobytes,
+        type=arguments.kilobytes,
         metavar="KB",
         help="ring buffer per CPU (default: by memory)",
     )
@@ -149,7 +148,10 @@ def parser() -> Parser:
         "without names and addresses",
     )
     doctor.add_argument(
-        "--seconds", type=_seconds, metavar="SECONDS", help="count for so long (default: 60)"
+        "--seconds",
+        type=arguments.seconds,
+        metavar="SECONDS",
+        help="count for so long (default: 60)",
     )
 
     daemon = _command(
@@ -208,17 +210,23 @@ def _show_command(commands: Commands) -> None:
         "of time; each CPU's own order is that of its buffer.",
     )
     show.add_argument("file", type=Path, metavar="FILE", help=_FILE)
-    show.add_argument("--cpu", type=_cpus, metavar="LIST", help="of these CPUs: 0,2-3")
+    show.add_argument("--cpu", type=arguments.cpus, metavar="LIST", help="of these CPUs: 0,2-3")
     show.add_argument(
         "--slot",
-        type=_names,
+        type=arguments.names,
         metavar="NAME,...",
         help="that concern these slots: name them, cover their page, or the whole TLB",
     )
-    show.add_argument("--kind", type=_names, metavar="KIND,...", help="map, inv-page, loss, ...")
-    show.add_argument("--context", type=_names, metavar="NAME,...", help="task, softirq, irq, nmi")
-    show.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="not before it")
-    show.add_argument("--to", dest="end", type=_time, metavar="TIME", help="not after it")
+    show.add_argument(
+        "--kind", type=arguments.names, metavar="KIND,...", help="map, inv-page, loss, ..."
+    )
+    show.add_argument(
+        "--context", type=arguments.names, metavar="NAME,...", help="task, softirq, irq, nmi"
+    )
+    show.add_argument(
+        "--from", dest="begin", type=arguments.time, metavar="TIME", help="not before it"
+    )
+    show.add_argument("--to", dest="end", type=arguments.time, metavar="TIME", help="not after it")
     show.add_argument(
         "--around",
         metavar="FINDING[:BEFORE,AFTER]",
@@ -245,7 +253,7 @@ def _diff_command(commands: Commands) -> None:
     diff.add_argument(
         "--run",
         dest="runs",
-        type=_two_numbers,
+        type=arguments.two_numbers,
         metavar="N[,M]",
         help="read only this run, or buffer, of traces that have several: N of A, M (or N) of B",
     )
@@ -281,7 +289,10 @@ def _survey_command(commands: Commands) -> None:
         help="the data set to make or to go on with (default: ghesrace-survey)",
     )
     survey.add_argument(
-        "--workers", type=_workers, metavar="N", help="worker processes (default: one per CPU)"
+        "--workers",
+        type=arguments.workers,
+        metavar="N",
+        help="worker processes (default: one per CPU)",
     )
     survey.add_argument(
         "--scheduler",
@@ -305,7 +316,7 @@ def _file_options(command: argparse.ArgumentParser) -> None:
     _map_option(command)
     command.add_argument(
         "--run",
-        type=_number,
+        type=arguments.number,
         metavar="N",
         help="read only this run, or buffer, of a trace that has several; the report lists them",
     )
@@ -321,7 +332,7 @@ def _map_option(command: argparse.ArgumentParser) -> None:
 def _size_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-size",
-        type=_size,
+        type=arguments.size,
         metavar="SIZE",
         help="expand no file, and read no pipe, beyond this (default: 8G)",
     )
@@ -371,7 +382,7 @@ def _report_options(command: argparse.ArgumentParser, *formats: str) -> None:
 def _accept_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--accept-unknown",
-        type=_unknowns,
+        type=arguments.unknowns,
         default=(),
         metavar="NAME,...",
         help="let clean be exit code 0 though it rests on these, which the recording can't tell: "
@@ -394,80 +405,6 @@ def _colour_option(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="colours in text (default: on a terminal)",
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 10**8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    return value
-
-
-def _unknowns(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    for name in names:
-        if name not in UNKNOWNS:
-            known = ", ".join(UNKNOWNS)
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {known}")
-    return names
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 10**6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a run (from 1)")
-    return int(text)
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes (1 to 1024)")
-    return int(text)
-
-
-def _two_numbers(text: str) -> tuple[int, int]:
-    first, _, second = text.partition(",")
-    return _number(first), _number(second if second else first)
-
-
-def _size(text: str) -> int:
-    units = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-    found = re.fullmatch(r"(\d{1,12})([KMGT]?)(?:i?B)?", text.strip(), re.I)
-    if found is None or not int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 500M or 8G")
-    return int(found[1]) << units[found[2].upper()]
-
-
-def _cpus(text: str) -> tuple[int, ...]:
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        ends = first, last if dash else first
-        if not all(end.isdecimal() and len(end) < 6 for end in ends):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a list of CPUs like 0,2-3")
-        found += range(int(ends[0]), int(ends[1]) + 1)
-    return tuple(found)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
-def _time(text: str) -> tuple[bool, int]:
-    from .render.selection import nanoseconds
-
-    try:
-        return nanoseconds(text, "s")
-    except GhesraceError as error:
-        raise argparse.ArgumentTypeError(str(error).replace("\n ", ":")) from error
-
-
-def _kilobytes(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= 2**30:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of KiB")
-    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
