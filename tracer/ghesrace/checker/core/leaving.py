@@ -74,24 +74,28 @@ class Leaving:
         return episode.unmapped and not flushed
 
     def missed_unmap(self, hold: Hold) -> None:
-        """A map that another one replaced: a loss may have hidden its unmap, so that what was
-        taken for luck is that one's flush."""
+        """A map that another one replaced, or that has no unmap: a loss may have hidden that, so
+        that what was taken for luck is that one's flush."""
         if not self.losses.all:
             return
         for episode in hold.all():
-            if not episode.replaced:
+            if episode.unmapped and not episode.replaced:
                 continue
-            begin, end = episode.map_first, episode.unmap_first
-            if self.losses.hidden_between(UNMAPS, hold.cpu, begin, end):
+            begin, end = episode.map_first, hold.close
+            if episode.replaced:
+                end = episode.unmap_first
+            if not self.losses.hidden_between(UNMAPS, hold.cpu, begin, end):
+                continue
+            if episode.replaced:
                 episode.unmap_first = episode.read_first if episode.read_seen else begin
                 episode.clear_pos_first = episode.map_pos
                 episode.unmap_lost = True
-                if episode.flush_first != w.NEVER or episode.waiting_flush:
-                    episode.unmap_flush = w.MAYBE
-                if self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR or episode.tell_seen:
-                    episode.broadcast = w.MAYBE
-                elif self.facts.hidden_unmap & w.PAGE_AFTER_CLEAR:
-                    episode.unmap_flush = w.MAYBE
+            if episode.flush_first != w.NEVER or episode.waiting_flush:
+                episode.unmap_flush = w.MAYBE
+            if self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR or episode.tell_seen:
+                episode.broadcast = w.MAYBE
+            elif self.facts.hidden_unmap & w.PAGE_AFTER_CLEAR:
+                episode.unmap_flush = w.MAYBE
 
     def remember_own(self, state: SlotState, hold: Hold, episode: Episode, cell: Cell) -> None:
         """This CPU's own episode: what it invalidated, and what it left."""

@@ -145,6 +145,7 @@ LESS = {
             "loss-around-a-recorded-access",
             "prediction-luck-in-flight",
             "shootdown-of-a-missed-unmap",
+            "broadcast-of-a-missed-unmap-at-the-end",
         ),
         "nobody stamped what lies around the loss",
     ),
