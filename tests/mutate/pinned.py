@@ -19,7 +19,8 @@ from tests.oracle.compare import Said, differences, said
 from tests.oracle.record import Record
 
 PINNED = Path(__file__).with_name("pinned.txt")
-HEAD = "# SPDX-License-Identifier: Apache-2.0\n# Made by `python -m tests.mutate.pinned`.\n"
+# In two parts, as it is the pins' licence line and not one of this file.
+HEAD = "# SPDX-" + "License-Identifier: Apache-2.0\n# Made by `python -m tests.mutate.pinned`.\n"
 MOST_OF_A_KIND = 2
 
 
