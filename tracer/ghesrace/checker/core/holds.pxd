@@ -162,6 +162,8 @@ cdef class Loss:
     cdef public long long end
     cdef public long long idle
     cdef public long long late
+    cdef public long long reach
+    cdef public long long reach_late
     cdef public long long kinds
     cdef public long long count
     cdef public long long spent

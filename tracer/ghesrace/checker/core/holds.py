@@ -268,6 +268,8 @@ class Loss:
         self.end = end
         self.idle = begin
         self.late = end + FORCE_CLOSE_NS
+        self.reach = end  # until when this lasts, or one before it in its list
+        self.reach_late = self.late  # ... and what these hid
         self.kinds = kinds
         self.count = count
         self.spent = 0  # on maps and unmaps that are missing and that no other can have hidden

@@ -54,7 +54,7 @@ cdef class Leaving:
     cdef int keep_behind(self, Newest threats, Hold hold) except -1
     @cython.locals(episode=Episode, index="long long")
     cdef void all_shot(self, SlotState state, Hold hold) except *
-    @cython.locals(other=Hold, found="long long")
+    @cython.locals(other=Hold, found="long long", holds=list, first="long long", behind="long long", middle="long long")
     cdef long long next_begin(self, SlotState state, Hold hold) except? -1
     @cython.locals(following="long long", result="long long", since="long long")
     cdef long long shot_down(self, SlotState state, Hold hold, Episode episode) except? -1

@@ -336,9 +336,14 @@ class Leaving:
         for other in state.window:
             if other.map_first > hold.end_first:
                 found = min(found, other.map_first)
-        for other in state.holds:
+        holds, first, behind = state.holds, 0, len(state.holds)
+        while first < behind:  # These are in the order of their maps.
+            middle = (first + behind) // 2
+            other = holds[middle]
             if other.map_first > hold.end_first:
-                found = min(found, other.map_first)
+                found, behind = min(found, other.map_first), middle
+            else:
+                first = middle + 1
         return found
 
 

@@ -34,19 +34,25 @@ cdef class Losses:
     @cython.locals(window=Loss)
     cdef bint hid_one(self, Loss loss, bint settled) except -1
     cpdef list within(self)
+    @cython.locals(one=Loss, last=Loss, here=list, edges=list, begun=list, begin="long long", end="long long", until="long long", following="long long", number="long long")
+    cdef int find_pages(self, long long cpu, list windows, long long page) except -1
+    @cython.locals(one=Loss, kinds="long long", number="long long", pairs="long long", here="long long", left="long long", mine=bint)
+    cdef bint hide_page(self, list losses, long long until, long long cpu, long long page) except -1
     @cython.locals(one=Loss, by=Loss, others="long long", meets=bint)
     cdef bint spend(self, Gap gap) except -1
-    @cython.locals(one=Loss, spent=bint, meets=bint)
+    @cython.locals(one=Loss, spent=bint, meets=bint, i="long long")
     cpdef bint hidden_between(self, long long kinds, long long cpu, long long begin, long long end) except -1
-    @cython.locals(one=Loss, meets=bint)
+    @cython.locals(one=Loss, meets=bint, i="long long")
     cpdef bint touch(self, long long kinds, long long cpu, long long begin, long long end) except -1
     @cython.locals(one=Loss, cpu=Cpu, at="long long", old="long long", soon=bint)
     cdef int settle(self, dict cpus, list slots, long long mark) except -1
     @cython.locals(state=SlotState, hold=Hold, episode=Episode, until="long long")
     cdef void leaves(self, Loss one, list slots) except *
-    @cython.locals(one=Loss, found="long long")
+    @cython.locals(one=Loss, found="long long", meets=bint, i="long long")
     cdef long long in_flight(self, long long kinds, long long cpu, long long begin, long long end) except? -1
-    @cython.locals(one=Loss)
+    @cython.locals(losses=list, one=Loss, error="long long", i="long long")
     cdef bint told_between(self, long long cpu, long long begin, long long end) except -1
 
 
+@cython.locals(one=Loss, before=Loss, i="long long")
+cpdef int reach(list losses, long long start) except -1

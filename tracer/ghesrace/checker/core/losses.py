@@ -38,11 +38,12 @@ class Losses:
         if nmi:
             kinds, count = facts.traced, 0
         loss = Loss(-1 if cpu == ALL_CPUS else cpu, begin, end, kinds, count)
-        self.all.append(loss)
         if nmi:
             loss.late = end  # All that it hid was over before the NMI was.
         else:
             self.open.append(loss)
+        self.all.append(loss)
+        reach(self.all, len(self.all) - 1)
         self.seen |= kinds
         self.changed = True
 
@@ -56,6 +57,9 @@ class Losses:
             for cpu in cpus:
                 self.find_pages(cpu, self.windows, self.page)
                 self.find_pages(cpu, self.splits, 2)
+            for windows in (self.windows, self.splits):
+                windows.sort(key=_begin)
+                reach(windows, 0)
         return self.windows
 
     def conclude(self, slots: list[SlotState], gaps: list[Gap], mark: int) -> None:
@@ -112,33 +116,43 @@ class Losses:
     def find_pages(self, cpu: int, windows: list[Loss], page: int) -> None:
         """Find the windows in which this CPU's losses hide that many events of a page."""
         here = [one for one in self.all if one.cpu in (-1, cpu)]
+        here.sort(key=_begin)
         edges = sorted({one.begin for one in here} | {one.end for one in here})
         last: Loss | None = None
-        for number, begin in enumerate(edges):
-            # At the edge itself, and between it and the next.
+        begun: list[Loss] = []
+        following = 0
+        for number in range(len(edges)):
+            begin = edges[number]
             end = edges[number + 1] if number + 1 < len(edges) else begin
-            for first, until in ((begin, begin), (begin, end)):
-                inside = [one for one in here if one.begin <= first and one.end >= until]
-                if not any(one.cpu == cpu for one in inside) or not self.hide_page(inside, page):
+            begun = [one for one in begun if one.end >= begin]
+            while following < len(here) and here[following].begin <= begin:
+                begun.append(here[following])
+                following += 1
+            for until in (begin, end):  # At the edge itself, and between it and the next.
+                if not self.hide_page(begun, until, cpu, page):
                     continue
-                if last is not None and last.end >= first:
+                if last is not None and last.end >= begin:
                     last.end = max(last.end, until)
                 else:
-                    last = Loss(cpu, first, until, MAPS, 0)
+                    last = Loss(cpu, begin, until, MAPS, 0)
                     windows.append(last)
 
-    def hide_page(self, losses: list[Loss], page: int) -> bool:
-        """Whether these together may have hidden that many events of a page, its map and its unmap
-        among them."""
+    def hide_page(self, losses: list[Loss], until: int, cpu: int, page: int) -> bool:
+        """Whether those of these that last *until* then, some of this CPU alone among them, may
+        have hidden that many events of a page, its map and its unmap among them."""
         kinds = number = pairs = 0
+        mine = False
         for one in losses:
+            if one.end < until:
+                continue
+            mine = mine or one.cpu == cpu
             here = one.kinds & (MAPS | ACCESSES)
             if here:
                 kinds |= here
                 left = max(one.count - one.spent, 0) if one.count else page
                 number += left
                 pairs += left if here & MAPS else 0
-        if kinds & MAPS != MAPS & self.facts.traced:
+        if not mine or kinds & MAPS != MAPS & self.facts.traced:
             return False
         if page > 2 and not kinds & ACCESSES:
             return False
@@ -164,18 +178,24 @@ class Losses:
 
     def hidden_between(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden an event of these kinds on this CPU between its stamps."""
-        for one in self.all:
+        for i in range(len(self.all) - 1, -1, -1):
+            one = self.all[i]
+            if one.reach < begin:
+                break  # as do all before it
             meets = one.begin <= end and begin <= one.end
             spent = one.count and one.spent >= one.count
-            if one.kinds & kinds and one.cpu in (-1, cpu) and meets and not spent:
+            if meets and one.kinds & kinds and one.cpu in (-1, cpu) and not spent:
                 return True
         return False
 
     def touch(self, kinds: int, cpu: int, begin: int, end: int) -> bool:
         """Whether one that may hide these kinds meets this time, whatever it did hide."""
-        for one in self.all:
+        for i in range(len(self.all) - 1, -1, -1):
+            one = self.all[i]
+            if one.reach < begin:
+                break
             meets = one.begin <= end and begin <= one.end
-            if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
+            if meets and one.kinds & kinds and one.cpu in (-1, cpu):
                 return True
         return False
 
@@ -199,6 +219,7 @@ class Losses:
                 if one.cpu >= 0 and one.late > mark:
                     left.append(one)
         self.open = left
+        reach(self.all, 0)
         old = mark - w.FORCE_CLOSE_NS
         for cpu in cpus.values():
             if cpu.tasks and cpu.tasks[0] < old:
@@ -225,20 +246,27 @@ class Losses:
         between then and *end*, because its context was interrupted: the end of the latest loss
         that may have hidden it (NOWHERE: none has)."""
         found = w.NOWHERE
-        for one in self.all:
+        for i in range(len(self.all) - 1, -1, -1):
+            one = self.all[i]
+            if one.reach_late < begin:
+                break
             meets = one.idle <= end and begin <= one.late
-            if one.kinds & kinds and one.cpu in (-1, cpu) and meets:
+            if meets and one.kinds & kinds and one.cpu in (-1, cpu):
                 found = max(found, one.end)
         return found
 
     def told_between(self, cpu: int, begin: int, end: int) -> bool:
         """Whether one may have hidden a broadcast of any CPU between stamps of this one."""
         implied = self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR
-        for one in (*self.all, *self.pages()):
-            if one.kinds & TOLD or (implied and one.kinds & UNMAPS):
-                error = 0 if one.cpu in (-1, cpu) else self.facts.error
-                if one.begin - error <= end and begin <= one.end + error:
-                    return True
+        for losses in (self.all, self.pages()):
+            for i in range(len(losses) - 1, -1, -1):
+                one = losses[i]
+                if one.reach + self.facts.error < begin:
+                    break
+                if one.kinds & TOLD or (implied and one.kinds & UNMAPS):
+                    error = 0 if one.cpu in (-1, cpu) else self.facts.error
+                    if one.begin - error <= end and begin <= one.end + error:
+                        return True
         return False
 
     def forget(self, before: int) -> None:
@@ -254,7 +282,24 @@ class Losses:
             merged.kinds |= one.kinds
             merged.concluded = merged.concluded and one.concluded
         self.all[: len(old)] = [merged]
+        reach(self.all, 0)
         self.changed = True
+
+
+def reach(losses: list[Loss], start: int) -> None:
+    """Note in each, from *start* on, until when it and those before it last: whoever asks from the
+    newest on can stop there."""
+    for i in range(start, len(losses)):
+        one = losses[i]
+        one.reach, one.reach_late = one.end, one.late
+        if i:
+            before = losses[i - 1]
+            one.reach = max(one.reach, before.reach)
+            one.reach_late = max(one.reach_late, before.reach_late)
+
+
+def _begin(one: Loss) -> int:
+    return one.begin
 
 
 def meets(one: Loss, other: Loss) -> bool:

@@ -35,11 +35,11 @@ cdef class Threatening(Leaving):
     cdef bint stands(self, SlotState state, Hold hold, Episode episode, Cell cell, Episode left, long long cls) except -1
     @cython.locals(x=Hold, other=Hold, own=bint, t=Threats)
     cdef bint unsafe(self, SlotState state, Hold hold, Episode episode, Cell cell, Episode left, long long cls) except -1
-    @cython.locals(loss=Loss)
+    @cython.locals(loss=Loss, within=list, since=Since, least="long long", i="long long")
     cdef int hidden(self, Threats t, SlotState state, Hold hold, Episode episode, Cell cell, list tellers) except -1
     @cython.locals(since=Since, error="long long", teller=Hold, late="long long")
     cdef bint may_lie_between(self, Loss loss, SlotState state, Hold hold, Episode episode, Cell cell, list tellers) except -1
-    @cython.locals(loss=Loss)
+    @cython.locals(loss=Loss, within=list, i="long long")
     cdef bint whole_between(self, long long cpu, long long begin, long long end) except -1
     @cython.locals(tell=Tell, clocks=Clocks, sender="long long", first="long long", late="long long", over="long long", after=bint)
     cdef bint luck_surely(self, SlotState state, Hold hold, Episode left, bint own, Episode episode) except -1

@@ -260,7 +260,14 @@ class Threatening(Leaving):
         """Take what a loss may have mapped unseen since the last sure invalidation."""
         if not episode.judged and episode.before is not None:
             t.unknown(w.LOSS)  # The flush behind the unmap before it may lie behind its map.
-        for loss in self.losses.within():
+        within, since = self.losses.within(), cell.surely
+        least = w.NOWHERE
+        if since.known:
+            least = min(since.at, since.end_first) - self.facts.error
+        for i in range(len(within) - 1, -1, -1):
+            loss = within[i]
+            if loss.reach < least:
+                break  # All that these hid lies before that invalidation.
             if self.may_lie_between(loss, state, hold, episode, cell, tellers):
                 t.unknown(w.LOSS)
 
@@ -293,7 +300,11 @@ class Threatening(Leaving):
 
     def whole_between(self, cpu: int, begin: int, end: int) -> bool:
         """Whether a loss may have hidden an unmap and a map of this CPU then."""
-        for loss in self.losses.within():
+        within = self.losses.within()
+        for i in range(len(within) - 1, -1, -1):
+            loss = within[i]
+            if loss.reach < begin:
+                break
             if loss.cpu in (-1, cpu) and loss.begin <= end and begin <= loss.end:
                 return True
         return False
