@@ -32,7 +32,9 @@ from ghesrace.plan import Plan
 from . import guard
 from .columns import READ, WRITTEN, Columns, Format
 
-MAX_ROWS = 1 << 20  # rows of one batch, of which a reader then holds some 200 MB
+MAX_ROWS = 1 << 20  # rows of one batch
+Column = npt.NDArray[Any]
+_AT_ONCE = 1 << 15  # rows that a reader hands out, about: they fit into a CPU's cache
 _MAX_METADATA = 64 << 20  # bytes of the schema message, which carries plan and host facts
 _MAX_BODY = 2 * MAX_ROWS * sum(Columns(WRITTEN, summary=True).widths)
 _CONTINUATION = b"\xff\xff\xff\xff"
@@ -229,20 +231,20 @@ class CaptureSource:
             file.seek(self._begin)
             while True:
                 try:
-                    events = self._next(file)
+                    columns = self._next(file)
                 except InputError as error:
                     self.truncated = True
                     self.warnings.append(f"{self.path}: {error.what}")
                     break
-                if events is None:
+                if columns is None:
                     return
-                if not len(events):
-                    continue
-                intact = True
-                real = events["kind"] < Kind.LOSS
-                newest = max(newest, int(events["ts"][real].max(initial=0)))
-                marked = max(marked, promised(events))
-                yield events
+                for part in _parts(columns):
+                    events = self._columns.batch(part)
+                    intact = True
+                    real = events["kind"] < Kind.LOSS
+                    newest = max(newest, int(events["ts"][real].max(initial=0)))
+                    marked = max(marked, promised(events))
+                    yield events
         if not intact:
             raise InputError(
                 f"{self.path}: {self.warnings[-1].partition(': ')[2]} before the first batch",
@@ -309,7 +311,7 @@ class CaptureSource:
             raise InputError("the file ends in the middle of a batch")
         return head, metadata, file.read(head.body)
 
-    def _next(self, file: BufferedReader) -> Events | None:
+    def _next(self, file: BufferedReader) -> dict[str, Column] | None:
         message = self._message(file)
         if message is None:
             return None
@@ -321,13 +323,22 @@ class CaptureSource:
             framed = pa.py_buffer(_framed(metadata) + body)
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(framed), self._schema)
             batch.validate(full=True)
-            columns = {
+            return {
                 name: batch.column(name).to_numpy(zero_copy_only=True)
                 for name in self._columns.names
             }
-            return self._columns.batch(columns)
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise InputError(f"damaged batch: {str(error).splitlines()[0]}") from error
+
+
+def _parts(columns: dict[str, Column]) -> Iterator[dict[str, Column]]:
+    """The rows of *columns* in parts that end with a MARK, behind which nothing is left open."""
+    first, rows = 0, len(columns["kind"])
+    ends = np.append(np.flatnonzero(columns["kind"] == Kind.MARK) + 1, rows)
+    while first < rows:
+        end = int(ends[np.searchsorted(ends, min(first + _AT_ONCE, rows))])
+        yield {name: column[first:end] for name, column in columns.items()}
+        first = end
 
 
 def _no_wait(path: str, flags: int) -> int:
