@@ -101,12 +101,26 @@ def test_batches_are_collected_for_an_interval(tmp_path: Path) -> None:
 
 
 def test_big_batches_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, a burst makes a batch that the reader refuses."""
-    monkeypatch.setattr(file, "MAX_ROWS", 100)
+    """If this fails, a burst makes a batch that the reader refuses, or holds at once."""
+    monkeypatch.setattr(file, "WRITTEN_ROWS", 100)
     write(tmp_path / "big.arrows", some(1000))
     source = CaptureSource(tmp_path / "big.arrows")
     sizes = [len(batch) for batch in source.batches()]
     assert sizes == [100] * 10 + [1]
+
+
+def test_a_big_batch_is_handed_out_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, events get lost between two parts, or what is open at the end of each is
+    looked at again and again."""
+    monkeypatch.setattr(file, "_AT_ONCE", 10)
+    batch = np.concatenate([some(7, 100), some(7, 200), some(7, 300), some(3, 400)])
+    write(tmp_path / "big.arrows", batch)
+    parts = list(CaptureSource(tmp_path / "big.arrows").batches())
+    assert [len(part) for part in parts[:2]] == [16, 12]
+    assert all(part["kind"][-1] == Kind.MARK for part in parts[:2])
+    assert np.array_equal(np.concatenate(parts)[: len(batch)], batch)
 
 
 def test_every_cut_leaves_the_intact_prefix(good: Path, tmp_path: Path) -> None:

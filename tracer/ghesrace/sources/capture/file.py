@@ -32,7 +32,8 @@ from ghesrace.plan import Plan
 from . import guard
 from .columns import READ, WRITTEN, Columns, Format
 
-MAX_ROWS = 1 << 20  # rows of one batch
+MAX_ROWS = 1 << 20  # rows of one batch that is read
+WRITTEN_ROWS = 1 << 17  # ... and of one that is written, of which a reader holds some 25 MB
 Column = npt.NDArray[Any]
 _AT_ONCE = 1 << 15  # rows that a reader hands out, about: they fit into a CPU's cache
 _MAX_METADATA = 64 << 20  # bytes of the schema message, which carries plan and host facts
@@ -101,7 +102,7 @@ class CaptureWriter:
         """Take one batch (EVENT, shape (n,)), and flush if it is time. Raises as `flush` does."""
         self._pending.append(batch)
         waiting = sum(map(len, self._pending))
-        if waiting >= MAX_ROWS or time.monotonic() - self._written >= self._interval:
+        if waiting >= WRITTEN_ROWS or time.monotonic() - self._written >= self._interval:
             self.flush()
 
     def flush(self) -> None:
@@ -112,8 +113,8 @@ class CaptureWriter:
         rows = joined(self._pending)
         self._pending.clear()
         try:
-            for first in range(0, max(len(rows), 1), MAX_ROWS):
-                part = rows[first : first + MAX_ROWS]
+            for first in range(0, max(len(rows), 1), WRITTEN_ROWS):
+                part = rows[first : first + WRITTEN_ROWS]
                 values = self._columns.of(part)
                 columns = [_column(values[field.name], field.type) for field in self._schema]
                 self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
