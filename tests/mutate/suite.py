@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kills mutants: the litmus cases, whole and in pieces, fixed worlds, and random records whose
-answers are pinned. At most 5 s in all.
+"""What kills mutants: the litmus cases, whole and in pieces, the checker's plain unit tests, and
+random records and worlds whose answers are pinned. At most 5 s in all.
 
 It is imported anew for each mutant, with the mutated module; keep what it imports small.
 """
@@ -9,55 +9,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 from tests.litmus.judge import differences, judged, judged_in_pieces
 from tests.litmus.parse import CASES, load
 
+from .plain import plain
+
 Check = tuple[str, Callable[[], object]]
 # Each n-th case is judged in pieces too: all of them take 11 s with the engine of array passes.
 IN_PIECES = 6
-WORLDS = 15  # of each mode: 11 ms each
 
 
 def checks() -> Iterator[Check]:
     """Name and check, one after the other; a check returns what is wrong, or raises."""
     files = sorted(CASES.glob("*.litmus"))
+    pinned = import_module("tests.mutate.pinned")
+    pins = pinned.pinned()
     for path in files:
-        yield f"litmus {path.stem}", lambda path=path: _whole(path)
+        pin = pins.pop(path.stem, "").partition(" ")[0]
+        yield f"litmus {path.stem}", lambda path=path, pin=pin: _whole(path, pin, pinned)
     for path in files[::IN_PIECES]:
         yield f"pieces {path.stem}", lambda path=path: _pieces(path)
-    yield from _pinned()
-    if find_spec("tests.worlds"):
-        yield from _worlds()
+    yield from plain()
+    for name, answer in pins.items():
+        yield f"pinned {name}", lambda name=name, answer=answer: _told(pinned, name, answer)
 
 
-def _pinned() -> Iterator[Check]:
-    """Records to whose answer the oracle has nothing to say: another answer is a worse one."""
-    pinned = import_module("tests.mutate.pinned")
-    for seed, answer in pinned.pinned().items():
-        yield f"pinned {seed}", lambda seed=seed, answer=answer: _told(pinned, seed, answer)
-
-
-def _told(pinned: ModuleType, seed: int, answer: str) -> str:
-    told: str = pinned.told(seed)
+def _told(pinned: ModuleType, name: str, answer: str) -> str:
+    told: str = pinned.told(name)
     return "" if told == answer else f"{told}, pinned: {answer}"
 
 
-def _worlds() -> Iterator[Check]:
-    """Worlds whose truth is known: what the checker is certain of must be so."""
-    world, judge = (import_module(f"tests.worlds.{name}") for name in ("world", "judge"))
-    for seed in range(WORLDS):
-        for mode in world.MODES:
-            played = world.play(world.draw(mode, seed))
-            yield f"world {mode} {seed}", lambda played=played: judge.judge(played, turns=())
-
-
-def _whole(path: Path) -> object:
+def _whole(path: Path, pin: str, pinned: ModuleType) -> object:
     case = load(path)
-    return differences(case, judged(case))
+    report = judged(case)
+    wrong = differences(case, report)
+    if not wrong and pin and pinned.digest(report) != pin:
+        return f"counts, findings or witnesses are not those of pin {pin}"
+    return wrong
 
 
 def _pieces(path: Path) -> object:

@@ -8,7 +8,7 @@ where all worlds agree. A checker is anything with `feed(stream)`, `finish()` an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -74,11 +74,11 @@ class Said:
     stale: set[tuple[int, ...]]
 
 
-def said(record: Record, make: Make = engine, cut: int | None = None) -> Said:
-    """Feed *record* to a new checker: whole, or in two parts with a MARK at *cut* (ns)."""
+def said(record: Record, make: Make = engine, cuts: Sequence[int] = ()) -> Said:
+    """Feed *record* to a new checker: whole, or in parts with a MARK at each of *cuts* (ns)."""
     checker = make(record.plan)
     judged: list[Any] = []
-    for part in _parts(record.stream(), cut):
+    for part in _parts(record.stream(), cuts):
         judged += checker.feed(part) or ()
     judged += checker.finish() or ()
     report = checker.report()
@@ -109,27 +109,34 @@ def said(record: Record, make: Make = engine, cut: int | None = None) -> Said:
     )
 
 
-def _parts(stream: Events, cut: int | None) -> list[Events]:
-    """*stream* as a source delivers it: what a CPU's buffer has below the *cut*, the MARK, then the
+def _parts(stream: Events, cuts: Sequence[int]) -> list[Events]:
+    """*stream* as a source delivers it: what a CPU's buffer has below a cut, the MARK, then the
     rest. A loss comes before the MARK that passes its begin (`addr`)."""
-    if cut is None:
-        return [stream]
-    first = np.zeros(len(stream), np.bool_)
-    events = ~np.isin(stream["kind"], (Kind.LOSS, Kind.MARK))
-    for cpu in np.unique(stream["cpu"][events]):
-        mine = np.flatnonzero(events & (stream["cpu"] == cpu))
-        below = np.flatnonzero(stream["ts"][mine] < cut)
-        if len(below):
-            first[mine[: below[-1] + 1]] = True
-    first |= (stream["kind"] == Kind.LOSS) & (stream["addr"] < cut)
-    return [joined([stream[first], mark(cut)]), stream[~first]]
+    parts = []
+    for cut in cuts:
+        first = np.zeros(len(stream), np.bool_)
+        events = ~np.isin(stream["kind"], (Kind.LOSS, Kind.MARK))
+        for cpu in np.unique(stream["cpu"][events]):
+            mine = np.flatnonzero(events & (stream["cpu"] == cpu))
+            below = np.flatnonzero(stream["ts"][mine] < cut)
+            if len(below):
+                first[mine[: below[-1] + 1]] = True
+        first |= (stream["kind"] == Kind.LOSS) & (stream["addr"] < cut)
+        parts.append(joined([stream[first], mark(cut)]))
+        stream = stream[~first]
+    return [*parts, stream]
+
+
+def stamps(record: Record) -> list[int]:
+    """The stamps (ns) of *record*, at each of which it can be cut."""
+    return sorted({e.ts for events in record.cpus.values() for e in events})
 
 
 def depends_on_the_cut(record: Record, make: Make = engine) -> list[Difference]:
     """Whether a checker's answer changes where a MARK cuts the stream, at any of its stamps."""
     whole = said(record, make)
-    for cut in sorted({e.ts for events in record.cpus.values() for e in events}):
-        part = said(record, make, cut)
+    for cut in stamps(record):
+        part = said(record, make, (cut,))
         if (part.verdict, part.counts) != (whole.verdict, whole.counts):
             return [Difference("the answer depends on where a MARK cuts the stream", False)]
     return []

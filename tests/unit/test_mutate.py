@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import enum
 import importlib
 import json
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.mutate import pinned, results
+from tests.mutate import pinned, plain, results, search
 from tests.mutate.mutator import Module, Mutant
 from tests.mutate.server import Server, Tried
 from tests.mutate.targets import RULE, sources
-from tests.oracle import programs
-from tests.oracle.compare import differences
 
 TEXT = '''"""Text: 1 < 2."""
 from __future__ import annotations
@@ -278,13 +281,77 @@ def test_a_function_without_mutants_is_named() -> None:
 
 def test_pinned_answers_are_the_checkers() -> None:
     """A stale pin would kill every mutant, and prove nothing: pin anew if the rule has changed for
-    a reason (`python -m tests.mutate.pinned 450`)."""
+    a reason (`python -m tests.mutate.pinned`)."""
     answers = pinned.pinned()
-    assert len(answers) == 450
-    assert {seed: pinned.told(seed) for seed in answers} == answers
+    assert len([name for name in answers if name.isdigit()]) >= 450
+    assert {path.stem for path in pinned.CASES.glob("*.litmus")} <= answers.keys()
+    assert {name: pinned.told(name) for name in answers} == answers
 
 
 def test_pinned_answers_are_those_of_the_worlds() -> None:
     """A wrong answer that is pinned would keep the rule from being mended."""
-    some = list(pinned.pinned())[::15]
-    assert not [seed for seed in some if differences(programs.sample(seed))[1]]
+    some = [name for name in pinned.pinned() if name.isdigit()][::15]
+    assert pinned.uncontradicted(some) == some
+
+
+def test_a_pin_tells_every_part_of_an_answer() -> None:
+    """A fault in counts, findings or witnesses would not be seen by the random records."""
+    name = next(name for name in pinned.pinned() if name.isdigit())
+    report, _ = pinned._answer(name)
+    assert pinned.digest(report) == pinned.digest(pinned._answer(name, cut=True)[0])
+    digests = {pinned.digest(report)}
+    for change in ({"events": 0}, {"reasons": ["x"]}, {"findings": [None]}, {"slots": []}):
+        digests.add(pinned.digest(dataclasses.replace(report, **change)))
+    assert len(digests) == 5
+
+
+def test_plain_tests_are_called_with_each_set_of_their_parameters() -> None:
+    """A unit test that is left out in silence would kill nothing."""
+    called: list[tuple[int, ...]] = []
+
+    @pytest.mark.parametrize("a", [1, 2])
+    @pytest.mark.parametrize(("b", "c"), [(3, 4), pytest.param(5, 6)])
+    def test_both(a: int, b: int, c: int) -> None:
+        called.append((a, b, c))
+
+    def test_alone() -> None:
+        raise AssertionError
+
+    def test_with_a_fixture(tmp_path: Path) -> None:
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("path", [Path("a.litmus")])
+    def test_of_a_file(path: Path) -> None:
+        raise NotImplementedError
+
+    @given(st.integers())
+    def test_of_hypothesis(n: int) -> None:
+        raise NotImplementedError
+
+    module = ModuleType("tests.unit.m")
+    tests = (test_both, test_alone, test_with_a_fixture, test_of_a_file, test_of_hypothesis)
+    vars(module).update({test.__name__: test for test in tests})
+    checks = dict(plain.of(module))
+    assert list(checks) == [*(f"m test_both {n}" for n in range(4)), "m test_alone 0"]
+    with pytest.raises(AssertionError):
+        checks.pop("m test_alone 0")()
+    for check in checks.values():
+        check()
+    assert sorted(called) == [(1, 3, 4), (1, 5, 6), (2, 3, 4), (2, 5, 6)]
+
+
+def test_the_plain_tests_are_those_of_the_checker() -> None:
+    """A module of tests that is moved would leave the suite unseen."""
+    modules = {name.split()[0] for name, _ in plain.plain()}
+    assert modules == {"example", *(name.rpartition(".")[2] for name in plain.MODULES)}
+
+
+def test_a_record_that_is_answered_otherwise_tells_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search would call a fault that a record tells one that makes no difference."""
+    right = {name: pinned.told(name) for name in ("0", "1")}
+    pool = tmp_path / "pool"
+    pool.write_bytes(pickle.dumps({**right, "1": "race-observed"}))
+    monkeypatch.setenv(search.POOL, str(pool))
+    assert {name: bool(check()) for name, check in search.checks()} == {"0": False, "1": True}
