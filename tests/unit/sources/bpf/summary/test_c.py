@@ -165,6 +165,7 @@ UNSEEN_HANDLERS = (
 MORE = {
     **dict.fromkeys(
         (
+            "broadcast-of-a-hold-in-doubt",
             "clock-can-not-order",
             "clock-errors-and-a-broadcast",
             "order-of-more-than-neighbours",
