@@ -23,8 +23,16 @@
  * No kernel header is included: the only kernel structures here are the arguments.
  *
  * Defined by the loader: RECORDS (a power of two: records per ring), CPUS (possible ones),
- * PREEMPT_COUNT (of CPU `me`), PERF or not.
+ * ALL_RECORDS (of all rings), PREEMPT_COUNT (of CPU `me`), PERF or not.
  */
+
+/* A number that each boot has its own of, in a pack (sources/bpf/numbers.py): clang can't see it. */
+#define BOOT(placeholder)                                                                \
+	({                                                                               \
+		u64 boot = (placeholder);                                                \
+		asm("" : "+r"(boot));                                                    \
+		boot;                                                                    \
+	})
 
 /* events.EVENT; records of a summary have other names for the same members (SUMMARY_EPISODE) */
 struct event {
@@ -73,7 +81,7 @@ BPF_PERF_OUTPUT(records);
 #else
 /* A record each, not a ring each: bcc describes a map's type element by element. */
 BPF_F_TABLE("array", int, struct cpu, cpus, CPUS, 1024 /* BPF_F_MMAPABLE */);
-BPF_F_TABLE("array", int, struct record, records, CPUS * 4 * RECORDS, 1024);
+BPF_F_TABLE("array", int, struct record, records, ALL_RECORDS, 1024);
 #define READ bpf_probe_read_kernel
 #endif
 

@@ -35,14 +35,34 @@ def _changed(code: bytes, change: Callable[[int, int], tuple[int, int] | None]) 
     for at, what, value in _constants(code):
         if (new := change(what, value)) is not None:
             made[at + 1] = made[at + 1] & 0x0F | new[0] << 4
-            struct.pack_into("<I", made, at + 4, new[1])
-            struct.pack_into("<I", made, at + 12, 0)
+            struct.pack_into("<I", made, at + 4, new[1] & 0xFFFFFFFF)
+            struct.pack_into("<I", made, at + 12, new[1] >> 32)
     return bytes(made)
 
 
 def maps(code: bytes) -> set[int]:
     """Return the descriptors of maps, or the numbers that stand for them, that *code* names."""
     return {value for _, what, value in _constants(code) if what == _MAP_FD}
+
+
+def numbers(code: bytes) -> set[int]:
+    """Return the 64-bit constants of *code* that are numbers, and name nothing."""
+    return {value for _, what, value in _constants(code) if what == _NUMBER}
+
+
+def change_numbers(code: bytes, values: dict[int, int]) -> bytes:
+    """Return the instructions with other numbers; *values* maps the old to the new.
+
+    >>> code = bytes([0x18, 0x01, 0, 0, 3, 0, 0, 0, *bytes(8)])  # r1 = 3
+    >>> numbers(change_numbers(code, {3: 1 << 40})) == {1 << 40}
+    True
+    """
+
+    def change(what: int, value: int) -> tuple[int, int] | None:
+        known = what == _NUMBER and value in values
+        return (_NUMBER, values[value]) if known else None
+
+    return _changed(code, change)
 
 
 def name_maps(code: bytes, names: dict[int, int]) -> bytes:

@@ -18,6 +18,8 @@ from ghesrace.plan.condition import Leaf, number, rendered
 from ghesrace.sources.tracefs_text import FLAG_OF, place
 from ghesrace.sources.values import Value, slots_by_index, values
 
+from .numbers import Numbers
+
 # These are the registers of the first arguments and of the return value, as byte offsets into
 # struct pt_regs (arch/*/include/uapi/asm/ptrace.h), and C that tests in the flags register whether
 # interrupts are off.
@@ -33,6 +35,8 @@ _TASK = "(u32)bpf_get_current_pid_tgid()"
 # This C gives the context in the bits of tracefs's common_flags (FLAG_OF), without the bit that
 # says that interrupts are off.
 _CONTEXT = "(level == 3 ? 0x48 : level == 2 ? 0x08 : level == 1 ? 0x10 : 0)"
+CONTEXTS = 4  # a ring each
+PLAIN = Numbers()
 TRACING, KPROBE, RAW_TRACEPOINT = "tracing", "kprobe", "raw-tracepoint"
 PROGRAM_TYPE = {
     "fentry": TRACING,
@@ -52,32 +56,50 @@ def program_name(point: int) -> str:
     return f"p{point}"
 
 
-def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str) -> str:
+def source(
+    plan: Plan,
+    btf: Btf,
+    *,
+    records: int,
+    cpus: int,
+    preempt_count: str,
+    numbers: Numbers = PLAIN,
+) -> str:
     """Return the C text of *plan*. *records* is how many records a ring holds, a power of two;
     *cpus* is how many CPUs are possible; *preempt_count* is the C expression for the preempt count
-    (load.find_preempt_count), and *btf* is that of vmlinux. Raises HostError for what BPF can't do.
+    (load.find_preempt_count), *btf* is that of vmlinux, and *numbers* writes what differs from boot
+    to boot. Raises HostError for what BPF can't do.
 
         btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
         count, _ = find_preempt_count(plan.arch, plan.transport, btf)
         print(source(plan, btf, records=4096, cpus=8, preempt_count=count))
     """
-    head = begin(plan, records=records, cpus=cpus, preempt_count=preempt_count)
-    programs = (ProgramText(plan, n, btf).text() for n in range(len(plan.probes)))
+    head = begin(plan, records=records, cpus=cpus, preempt_count=preempt_count, numbers=numbers)
+    programs = (ProgramText(plan, n, btf, numbers).text() for n in range(len(plan.probes)))
     return "\n".join([head, *programs]) + "\n"
 
 
-def begin(plan: Plan, *, records: int, cpus: int, preempt_count: str) -> str:
-    """Return what stands before all programs; see `source` for the arguments.
+def begin(
+    plan: Plan, *, records: int, cpus: int, preempt_count: str, numbers: Numbers = PLAIN
+) -> str:
+    """Return what stands before all programs; see `source` for the arguments. Where *numbers* are
+    those of any boot, the maps that have something for each CPU are of one CPU and one record, and
+    whoever loads the programs makes them larger (pack.sized).
 
     >>> head = begin(Plan("x86_64", "6.12", (), ()), records=256, cpus=8, preempt_count="0")
     >>> head.splitlines()[0]
     '#define RECORDS 256'
     """
+    perf = plan.transport == "perf"
+    # Perf buffers have a size of their own: no program asks for it.
+    ring = str(records) if perf else numbers.said(records, str(records), varies=True)
+    entries = 1 if numbers.packed else cpus * CONTEXTS * records
     defines = (
-        f"#define RECORDS {records}\n#define CPUS {cpus}\n"
+        f"#define RECORDS {ring}\n#define CPUS {1 if numbers.packed else cpus}\n"
+        f"#define ALL_RECORDS {entries}\n"
         f"#define POINTS {max(len(plan.probes), 1)}\n#define PREEMPT_COUNT ({preempt_count})\n"
     )
-    if plan.transport == "perf":
+    if perf:
         defines += "#define PERF\n"
     return defines + c_file("ghesrace.bpf.c")
 
@@ -88,13 +110,14 @@ def c_file(name: str) -> str:
 
 
 class ProgramText:
-    """This writes the C program of the probe with the index *point* in *plan*. Raises HostError for
-    what BPF can't do."""
+    """This writes the C program of the probe with the index *point* in *plan*; *numbers* writes
+    what differs from boot to boot. Raises HostError for what BPF can't do."""
 
     enter = "ENTER();"
     reject = "SKIP();"
 
-    def __init__(self, plan: Plan, point: int, btf: Btf) -> None:
+    def __init__(self, plan: Plan, point: int, btf: Btf, numbers: Numbers = PLAIN) -> None:
+        self.numbers = numbers
         self.plan, self.point, self.probe = plan, point, plan.probes[point]
         self.type = PROGRAM_TYPE.get(self.probe.mechanism)
         if self.type is None:
@@ -190,11 +213,12 @@ class ProgramText:
 
     def _leaf(self, leaf: Leaf) -> str:
         if isinstance(leaf, InTask):
-            return f"{_TASK} == {leaf.task}ULL"
+            return f"{_TASK} == {self.numbers.said(leaf.task, f'{leaf.task}ULL', varies=True)}"
         if isinstance(leaf, Compare):
             if leaf.field not in self.probe.fields:
                 raise self.cannot("filter", leaf)
-            return f"{self._name(leaf.field)} {leaf.operator} {number(leaf)}ULL"
+            value = self.numbers.said(leaf.value, f"{number(leaf)}ULL")
+            return f"{self._name(leaf.field)} {leaf.operator} {value}"
         flags = _CONTEXT
         if self.type == KPROBE:  # Only a kprobe's registers tell whether interrupts are off.
             bit = FLAG_OF["interrupts-off"]
@@ -210,7 +234,7 @@ class ProgramText:
 
     def _fetch(self, name: str, fetch: Fetched) -> str:
         if isinstance(fetch, Constant):
-            return str(fetch.constant)
+            return self.numbers.said(fetch.constant, str(fetch.constant))
         if not isinstance(fetch, Fetch):
             raise self.cannot("fetch", fetch)
         value = self._argument(fetch)

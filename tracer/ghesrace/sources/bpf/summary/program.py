@@ -14,6 +14,7 @@ from ghesrace.events import PAGE_MASK, PAGE_SIZE, Kind
 from ghesrace.host.btf import Btf
 from ghesrace.plan import Plan
 from ghesrace.sources.bpf import program
+from ghesrace.sources.bpf.numbers import Numbers
 from ghesrace.sources.values import Value
 
 FILES = ("summary_state.bpf.c", "summary_episode.bpf.c", "summary_flush.bpf.c")
@@ -21,10 +22,20 @@ KNOWN = 8  # kinds of unsafe episodes per CPU and slot whose repetitions are onl
 ACCESSES = (Kind.READ.name, Kind.WRITE.name)
 
 
-def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str) -> str:
+def source(
+    plan: Plan,
+    btf: Btf,
+    *,
+    records: int,
+    cpus: int,
+    preempt_count: str,
+    numbers: Numbers = program.PLAIN,
+) -> str:
     """Return the C text for a *plan* whose `summary` is set. sources.bpf.program.source has the
     same arguments and raises the same errors."""
-    head = program.begin(plan, records=records, cpus=cpus, preempt_count=preempt_count)
+    head = program.begin(
+        plan, records=records, cpus=cpus, preempt_count=preempt_count, numbers=numbers
+    )
     accesses = any(probe.kind in ACCESSES for probe in plan.probes)
     inside = [
         n
@@ -40,7 +51,7 @@ def source(plan: Plan, btf: Btf, *, records: int, cpus: int, preempt_count: str)
         f"#define FLUSH_INSIDE(k) ({_any(inside)})\n#define PAGE_LOCK(k) ({_any(pages)})\n"
         f"#define THREAT_KIND {int(Kind.THREAT)}\n#define EPISODE_KIND {int(Kind.EPISODE)}\n"
     )
-    programs = (_Program(plan, n, btf).text() for n in range(len(plan.probes)))
+    programs = (_Program(plan, n, btf, numbers).text() for n in range(len(plan.probes)))
     return "\n".join([head, defines, *map(program.c_file, FILES), *programs]) + "\n"
 
 
@@ -85,8 +96,8 @@ class _Program(program.ProgramText):
         the C file that tells whether that is the page of a slot whose address is not known yet."""
         yield f"u64 page = addr & {PAGE_MASK:#x}ULL;"
         slots = list(enumerate(self.plan.slots))
-        known = [(s.address, n) for n, s in slots if s.address is not None]
-        chain = "".join(f"page == {address:#x}ULL ? {n} : " for address, n in known)
+        known = [n for n, slot in slots if slot.address is not None]
+        chain = "".join(f"page == {self._address(n)} ? {n} : " for n in known)
         yield f"u64 at = {chain}SLOTS;"
         for n, slot in slots:
             if slot.address is None:
@@ -117,7 +128,7 @@ class _Program(program.ProgramText):
 
     def _address(self, slot: int) -> str:
         known = self.plan.slots[slot].address
-        return "s->address" if known is None else f"{known:#x}ULL"
+        return "s->address" if known is None else self.numbers.said(known, f"{known:#x}ULL")
 
     def _covers(self, slot: int) -> str:
         if Kind[self.probe.kind] in (Kind.INV_ALL, Kind.BCAST_ALL):
