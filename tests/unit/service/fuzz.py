@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutated requests, web configurations, configurations and environments of the daemon.
+"""Mutated requests, web configurations, configurations, environments and program packs of the
+daemon.
 
 python -m tests.unit.service.fuzz [CASES [SEED [NAME...]]]
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import os
 import random
 import re
@@ -22,11 +24,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import bcrypt
 
-from ghesrace.errors import UsageError
+from ghesrace.errors import HostError, InputError, UsageError
 from ghesrace.render.live import Told
 from ghesrace.service import config
 from ghesrace.service.health import Health, HealthState
@@ -37,8 +40,11 @@ from ghesrace.service.metrics.server import Bulletin, Page, _Handler
 from ghesrace.service.sdnotify import Notifier
 from ghesrace.service.watch import Watch
 from ghesrace.sources.bpf import cache
+from ghesrace.sources.bpf.numbers import FIRST
+from ghesrace.sources.bpf.pack import Pack
 from tests.build.paths import REPO
 from tests.build.trace import plan
+from tests.unit.sources.bpf import test_pack
 from tests.unit.sources.foreign.fuzz import mutate
 
 Target = Callable[[bytes], str]
@@ -224,6 +230,27 @@ def environment(folder: Path) -> Target:
     return one
 
 
+def pack(folder: Path) -> Target:
+    """Program packs: read and for this host, read and refused, or none."""
+    plan, btf, text = test_pack.PLAN, test_pack.BTF, test_pack.TEXT
+
+    def one(data: bytes) -> str:
+        try:
+            read = Pack.read(data, "fuzzed")
+        except InputError:
+            return "no pack"
+        assert Pack.read(read.to_json().encode(), "again") == read
+        try:
+            made = read.entry(plan, btf, text).for_boot({FIRST: 7}, records=256, cpus=2)
+        except HostError:
+            return "not for this host"
+        fds = list(range(len(made.maps)))
+        assert all(made.with_maps(name, fds) for name in made.code)
+        return "loaded"
+
+    return one
+
+
 def text(seed: str) -> Callable[[random.Random], bytes]:
     """Mutations of *seed*, now and then with lines swapped or left out."""
 
@@ -238,12 +265,35 @@ def text(seed: str) -> Callable[[random.Random], bytes]:
     return made
 
 
+def packed(rng: random.Random) -> bytes:
+    """A program pack with one of its values exchanged, or with other bytes."""
+    seed = test_pack.PACK.to_json()
+    if rng.random() < 0.3:
+        return mutate(seed.encode(), rng)
+    data: Any = json.loads(seed)
+    place = data
+    while True:
+        keys: list[Any] = list(place) if isinstance(place, dict) else list(range(len(place)))
+        if not keys:
+            break
+        key = rng.choice(keys)
+        if isinstance(place[key], dict | list) and rng.random() < 0.8:
+            place = place[key]
+            continue
+        code = test_pack.ld_imm64(rng.choice((FIRST, FIRST + 1, 0, 1, 2, 7)), rng.randint(0, 3))
+        others = (None, True, 0, 1, 2, -1, 1 << 32, 0.5, "", "p0", "x" * 600, [], {}, seed[:64])
+        place[key] = rng.choice((*others, code.hex(), code.hex()[:-2], place[rng.choice(keys)]))
+        break
+    return json.dumps(data).encode()
+
+
 _LINES = "\n".join(f"{name}={value}" for name, value in _ENVIRONMENT.items())
 TARGETS: dict[str, tuple[Callable[[Path], Target], Callable[[random.Random], bytes]]] = {
     "http": (http, request),
     "web.config_file": (web, text(_WEB)),
     "ghesrace.toml": (settings, text((REPO / "systemd/ghesrace.toml").read_text())),
     "environment": (environment, text(_LINES)),
+    "program pack": (pack, packed),
 }
 
 

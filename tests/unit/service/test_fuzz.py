@@ -7,7 +7,13 @@ import pytest
 
 from tests.unit.service import fuzz
 
-CASES = {"http": 300, "web.config_file": 100, "ghesrace.toml": 100, "environment": 200}
+CASES = {
+    "http": 300,
+    "web.config_file": 100,
+    "ghesrace.toml": 100,
+    "environment": 200,
+    "program pack": 300,
+}
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
