@@ -51,6 +51,20 @@ def test_headers_and_bcc_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "python3-bpfcc" in backends.why_not_bpf(facts, tmp_path)
 
 
+def test_a_pack_needs_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """If this fails, a host with a program pack is watched by ftrace for want of a compiler that it
+    does not need; or for the pack a kernel is tried that BPF can't watch."""
+    facts = bpf_facts_of(tmp_path)
+    (tmp_path / "lib/modules/6.1.0-test/build").rmdir()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert backends.why_not_bpf(facts, tmp_path, packed=True) == ""
+    assert next(backends.order("auto", facts, tmp_path, packed=True)) == ("bpf", "")
+    assert next(backends.order("auto", facts, tmp_path))[0] == "ftrace"
+    assert backends.make_plan("auto", facts, packed=True).backend == "bpf"
+    without = bpf_facts_of(tmp_path / "b", vmlinux_btf=None)
+    assert "no BTF" in backends.why_not_bpf(without, tmp_path, packed=True)
+
+
 def test_a_kernel_without_bpf_refuses_it(tmp_path: Path):
     """If this fails, whoever asks for BPF gets an error from deep inside, or ftrace unasked."""
     facts = bpf_facts_of(tmp_path, vmlinux_btf=None)

@@ -16,6 +16,7 @@ from ghesrace.host.facts import Facts
 from ghesrace.planning.mechanism import no_bpf, transport
 from ghesrace.planning.resolve import resolve
 from ghesrace.sources.bpf.load import find_preempt_count
+from ghesrace.sources.bpf.pack import Pack
 from ghesrace.sources.bpf.source import BpfSource
 from ghesrace.sources.bpf.summary.plan import summarised
 from ghesrace.sources.bpf.summary.source import SummarySource
@@ -28,26 +29,22 @@ from .events import Kind
 from .plan import Backend, Plan
 
 Wanted = Literal["auto", "ftrace", "bpf"]
-_SOURCES: dict[Backend, type[FtraceSource] | type[BpfSource]] = {
-    "ftrace": FtraceSource,
-    "bpf": BpfSource,
-}
 
 
-def why_not_bpf(facts: Facts, root: Path = Path("/")) -> str:
+def why_not_bpf(facts: Facts, root: Path = Path("/"), *, packed: bool = False) -> str:
     """Return what this host lacks for the BPF backend to be the better one, or "".
 
-    *root* is where /lib/modules and /sys are looked up.
+    *root* is where /lib/modules and /sys are looked up. Programs that are *packed* need no bcc.
 
     >>> why_not_bpf(Facts("x86_64", "6.12"))
     'no BTF (not read)'
     """
     if reason := bpf_refused(facts, root):
         return reason
-    if importlib.util.find_spec("bcc") is None:
+    if not packed and importlib.util.find_spec("bcc") is None:
         return "no bcc (Debian: python3-bpfcc)"
     build = root / "lib/modules" / facts.release / "build"
-    if not build.exists() and not (root / "sys/kernel/kheaders.tar.xz").exists():
+    if not packed and not build.exists() and not (root / "sys/kernel/kheaders.tar.xz").exists():
         return f"no kernel headers, which bcc needs (Debian: linux-headers-{facts.release})"
     probes = resolve(facts, backend="bpf").probes
     kprobes = [p for p in probes if p.mechanism in ("kprobe", "kretprobe")]
@@ -78,8 +75,11 @@ def bpf_refused(facts: Facts, root: Path = Path("/")) -> str:
     return ""
 
 
-def order(wanted: Wanted, facts: Facts, root: Path = Path("/")) -> Iterator[tuple[Backend, str]]:
+def order(
+    wanted: Wanted, facts: Facts, root: Path = Path("/"), *, packed: bool = False
+) -> Iterator[tuple[Backend, str]]:
     """Yield the backends to try, each with the reason why no better one comes first, or "".
+    Programs that are *packed* need no bcc.
 
     Raises HostError if no slot is observable, or if the backend that is wanted can't watch this
     kernel.
@@ -92,14 +92,14 @@ def order(wanted: Wanted, facts: Facts, root: Path = Path("/")) -> Iterator[tupl
     if wanted != "auto":
         yield wanted, ""
         return
-    reason = why_not_bpf(facts, root)
+    reason = why_not_bpf(facts, root, packed=packed)
     if not reason:
         yield "bpf", ""
     yield "ftrace", reason
 
 
-def make_plan(wanted: Wanted, facts: Facts, *, summary: bool = False) -> Plan:
-    """Return the plan of the first backend in `order`.
+def make_plan(wanted: Wanted, facts: Facts, *, summary: bool = False, packed: bool = False) -> Plan:
+    """Return the plan of the first backend in `order`, where *packed* is explained.
 
     With *summary* the plan is one by which the kernel judges, and the backend must be BPF. Raises
     HostError if no slot is observable or BPF can't do it here, and UsageError if a summary is asked
@@ -110,7 +110,7 @@ def make_plan(wanted: Wanted, facts: Facts, *, summary: bool = False) -> Plan:
     """
     if summary and wanted == "ftrace":
         raise UsageError("--summary is BPF's: ftrace can't judge in the kernel", "leave one out")
-    backend, reason = next(order(wanted, facts))
+    backend, reason = next(order(wanted, facts, packed=packed))
     if summary and backend != "bpf":
         raise HostError(f"summary mode needs the BPF backend: {reason}", "record without --summary")
     plan = resolve(facts, backend=backend)
@@ -126,13 +126,15 @@ def attach(
     tell: Callable[[str], Any],
     buffer_kb: int | None = None,
     summary: bool = False,
+    pack: Pack | None = None,
 ) -> LiveSource:
     """Attach a source and return it; the caller must leave it (`__exit__`).
 
     *finished* completes a plan before it is attached. *started* is given each source before that
     attaches, so that a signal can stop it. *tell* is given one sentence when `auto` does without
-    BPF; a *summary* can't. *buffer_kb* is the size of each CPU's buffer in KiB. Raises HostError,
-    TransientError or UsageError.
+    BPF; a *summary* can't. *buffer_kb* is the size of each CPU's buffer in KiB. BPF takes its
+    programs from a *pack*, if there is one, instead of bcc. Raises HostError, TransientError or
+    UsageError.
 
         with ExitStack() as stack:
             source = attach("auto", read_facts(), finished=with_clock_error, started=seen.append,
@@ -143,15 +145,17 @@ def attach(
     """
     root = str(facts.tracefs or TRACEFS)
     if summary:
-        plan = finished(make_plan(wanted, facts, summary=True))
-        source: LiveSource = SummarySource(plan, facts.to_host(), root=root, buffer_kb=buffer_kb)
+        plan = finished(make_plan(wanted, facts, summary=True, packed=pack is not None))
+        source: LiveSource = SummarySource(
+            plan, facts.to_host(), root=root, buffer_kb=buffer_kb, pack=pack
+        )
         started(source)
         return source.__enter__()
-    for backend, reason in order(wanted, facts):
+    for backend, reason in order(wanted, facts, packed=pack is not None):
         if reason:
             tell(f"ftrace instead of bpf: {reason}")
         plan = finished(resolve(facts, backend=backend))
-        source = _SOURCES[backend](plan, facts.to_host(), root=root, buffer_kb=buffer_kb)
+        source = _source(backend, plan, facts, root, buffer_kb, pack)
         started(source)
         try:
             return source.__enter__()
@@ -160,3 +164,16 @@ def attach(
                 raise
             tell(f"ftrace instead of bpf: {error.what}")
     raise AssertionError("order() ends with ftrace")
+
+
+def _source(
+    backend: Backend,
+    plan: Plan,
+    facts: Facts,
+    root: str,
+    buffer_kb: int | None,
+    pack: Pack | None,
+) -> LiveSource:
+    if backend == "bpf":
+        return BpfSource(plan, facts.to_host(), root=root, buffer_kb=buffer_kb, pack=pack)
+    return FtraceSource(plan, facts.to_host(), root=root, buffer_kb=buffer_kb)

@@ -94,6 +94,7 @@ def parser() -> Parser:
         metavar="KB",
         help="ring buffer per CPU (default: by memory)",
     )
+    _pack_options(capture)
     _report_options(capture)
 
     check = _command(
@@ -181,6 +182,7 @@ def parser() -> Parser:
         "--config", type=Path, metavar="FILE", help="default: /etc/ghesrace/ship.toml"
     )
     ship.add_argument("--check-config", action="store_true", help="check the configuration and end")
+    _bpf_command(commands)
     return top
 
 
@@ -310,6 +312,57 @@ def _survey_command(commands: Commands) -> None:
     _accept_option(survey)
     survey.add_argument("--all", action="store_true", help="leave no row of a table out")
     _colour_option(survey)
+
+
+def _bpf_command(commands: Commands) -> None:
+    bpf = _command(
+        commands,
+        "bpf",
+        "build program packs, for hosts without bcc and kernel headers",
+        "Build a program pack: the BPF programs of kernels' plans, made by bcc on this host, for "
+        "others to load. Take the facts of a host, of which a pack is built. Show a pack.",
+    )
+    bpf.add_argument(
+        "action",
+        choices=("build", "facts", "show"),
+        metavar="ACTION",
+        help="build a pack, write the facts of this host, or show a pack",
+    )
+    bpf.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="the pack to show")
+    bpf.add_argument(
+        "--for",
+        dest="facts",
+        nargs="+",
+        type=Path,
+        metavar="FACTS",
+        help="build for the kernels of these hosts (default: for this one)",
+    )
+    bpf.add_argument(
+        "--summary",
+        action="store_true",
+        help="build the programs of `capture --summary` too",
+    )
+    bpf.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="write the pack, or the facts"
+    )
+
+
+def _pack_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--pack",
+        type=Path,
+        metavar="PACK",
+        help="take BPF programs from this program pack, and compile nothing (bpf)",
+    )
+    command.add_argument(
+        "--pack-sha256", default="", metavar="SHA256", help="the pack is the one that has this"
+    )
+    command.add_argument(
+        "--pack-key",
+        type=Path,
+        metavar="KEY",
+        help="PACK.sig is its signature by this Ed25519 key (PEM)",
+    )
 
 
 def _file_options(command: argparse.ArgumentParser) -> None:

@@ -46,6 +46,7 @@ examples:
   ghesrace capture -d 60 --check
   ghesrace capture -o host.arrows
   ghesrace capture -d 600 --textfile /var/lib/prometheus/node-exporter
+  ghesrace capture --pack /etc/fleet.pack --pack-key /etc/fleet.pub
 """
 
 CHECK = f"""\
@@ -212,6 +213,25 @@ examples:
   ghesrace ship --config /etc/ghesrace/ship.toml
 """
 
+BPF = """\
+`build` needs bcc and this host's kernel headers; FACTS are what `facts` wrote
+on another host, or `python -m lab.facts` kept of a kernel. Hosts that load the
+pack need neither. They take it only if they know its SHA-256, or the key that
+signed it, and if its programs are those of their own plan (docs/packs.md).
+
+exit codes:
+  0    done
+  2    bad usage, or a file is broken
+  3    this host can't compile, or BPF can't watch that kernel
+  4    internal error
+  130  interrupted by Ctrl-C
+
+examples:
+  ghesrace bpf facts -o host.facts.tar.gz
+  ghesrace bpf build --for *.facts.tar.gz -o fleet.pack
+  ghesrace bpf show fleet.pack
+"""
+
 EPILOGS = {
     "capture": CAPTURE,
     "check": CHECK,
@@ -223,4 +243,5 @@ EPILOGS = {
     "doctor": DOCTOR,
     "daemon": DAEMON,
     "ship": SHIP,
+    "bpf": BPF,
 }

@@ -6,11 +6,12 @@ from __future__ import annotations
 import io
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ghesrace.errors import HostError
+from ghesrace.errors import HostError, UsageError
 from ghesrace.host.facts import Facts
 from ghesrace.plan import Unseen
 from ghesrace.service.config import SourceSettings
@@ -62,3 +63,33 @@ def test_a_host_that_can_not_be_traced(monkeypatch: pytest.MonkeyPatch, strict: 
         attach_host(stack, settings, Health(), lambda *_: None, Log("info", io.StringIO()), bool)
     assert isinstance(caught.value, Untraceable) is not strict
     assert bool(dropped) is not strict
+
+
+def test_the_pack_that_is_configured_is_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a daemon with a pack asks for bcc all the same; or one whose pack can't be
+    trusted runs on, and nobody looks who changed it."""
+    seen: list[Any] = []
+
+    def attach(*_: Any, pack: Any, **__: Any) -> None:
+        seen.append(pack)
+        raise HostError("no slot can be observed", "")
+
+    monkeypatch.setattr("ghesrace.backends.attach", attach)
+    monkeypatch.setattr("ghesrace.host.facts.read_facts", lambda: Facts("x86_64", "6.12"))
+    monkeypatch.setattr("ghesrace.service.privileges.drop", lambda: None)
+
+    def start(settings: SourceSettings) -> None:
+        with ExitStack() as stack:
+            log = Log("info", io.StringIO())
+            attach_host(stack, settings, Health(), lambda *_: None, log, bool)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ghesrace.packs.given", lambda *given: given)
+        with pytest.raises(Untraceable):
+            start(SourceSettings(pack="/a.pack", pack_sha256="00"))
+    assert seen == [(Path("/a.pack"), "00", None)]
+    with pytest.raises(UsageError, match="can't read /none"):
+        start(SourceSettings(pack="/none", pack_sha256="0" * 64))
+    with pytest.raises(Untraceable):
+        start(SourceSettings())
+    assert seen[1:] == [None]

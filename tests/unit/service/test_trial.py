@@ -12,6 +12,7 @@ import pytest
 from ghesrace.errors import UsageError
 from ghesrace.service import trial
 from ghesrace.service.trial import check_config
+from tests.unit.sources.bpf.test_pack import PACK
 
 
 @pytest.fixture
@@ -118,3 +119,28 @@ def test_the_web_configuration_is_read(file: Path, capsys: pytest.CaptureFixture
     web.write_text("http_server_config: {http2: false}\n")
     check_config(file)
     assert "http_server_config.http2 has no effect" in capsys.readouterr().out
+
+
+def test_a_pack_is_tried(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a pack that is not taken, or is for another kernel, is found at the next
+    start: the host is watched by ftrace, or not at all."""
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr("ghesrace.packs.given", lambda *of: given.append(of) or PACK)
+    source = '[source]\npack = "/a.pack"\npack_key = "/a.pem"\npack_sha256 = "00"'
+    monkeypatch.setattr(trial.platform, "release", lambda: PACK.entries[0].release)
+    check_config(written(file, source))
+    assert capsys.readouterr().out == f"{file}: good\n"
+    assert given == [(Path("/a.pack"), "00", Path("/a.pem"))]
+    monkeypatch.setattr(trial.platform, "release", lambda: "9.9")
+    check_config(written(file, source))
+    assert "nothing in it is for the Linux that runs now, 9.9" in capsys.readouterr().out
+    check_config(written(file, f'{source}\nbackend = "ftrace"'))
+    assert "the ftrace backend takes none" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert "can't read /none" in refused(
+        written(file, f'[source]\npack = "/none"\npack_sha256 = "{"0" * 64}"')
+    )
+    assert "no program pack" in refused(written(file, '[source]\npack_key = "/a.pem"'))
+    assert "source.pack: 'a' is relative" in refused(written(file, '[source]\npack = "a"'))

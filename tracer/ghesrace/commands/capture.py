@@ -38,7 +38,7 @@ def capture(args: argparse.Namespace) -> int:
         ghesrace capture --check --duration 60 -o host.arrows
     """
     # The probing modules read /sys and start threads, so only this command pays for them.
-    from ghesrace import backends
+    from ghesrace import backends, packs
     from ghesrace.host.facts import read_facts
     from ghesrace.planning.clock_error import with_clock_error
     from ghesrace.service.watch import Watch
@@ -53,9 +53,10 @@ def capture(args: argparse.Namespace) -> int:
     if args.textfile is not None:
         from ghesrace.service.metrics.textfile import once as write_metrics
     judging = args.check or args.until_finding or args.textfile is not None
+    pack = packs.given(args.pack, args.pack_sha256, args.pack_key)
     facts = read_facts()
     # A host that can't record shall say so first.
-    backends.make_plan(args.backend, facts, summary=args.summary)
+    backends.make_plan(args.backend, facts, summary=args.summary, packed=pack is not None)
     nmi_source = any(s.notification == "NMI" and s.enabled for s in facts.hest or ())
     if args.provoke:
         _agree_to_provoke(args, nmi_source)
@@ -74,6 +75,7 @@ def capture(args: argparse.Namespace) -> int:
             tell=say.print,
             buffer_kb=args.buffer_kb,
             summary=args.summary,
+            pack=pack,
         )
         stack.push(source)
         plan = source.plan

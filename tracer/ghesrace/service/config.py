@@ -32,11 +32,21 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class SourceSettings(_Section, frozen=True):
     """These settings say where events come from. A change needs a restart. `buffer_kb` is in KiB
-    per CPU; 0 chooses it by the host's memory."""
+    per CPU; 0 chooses it by the host's memory. `pack` is a program pack for the bpf backend, which
+    is taken if its SHA-256 is `pack_sha256` or if the key in the file `pack_key` signed it."""
 
     backend: Literal["auto", "ftrace", "bpf"] = "auto"
     strict: bool = False
     buffer_kb: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)] = 0
+    pack: str = ""
+    pack_sha256: str = ""
+    pack_key: str = ""
+
+    def pack_given(self) -> tuple[Path | None, str, Path | None]:
+        """Return the pack, its SHA-256 and the file of its maker's key; None where there is
+        none."""
+        pack, key = (Path(text) if text else None for text in (self.pack, self.pack_key))
+        return pack, self.pack_sha256, key
 
 
 class WindowSettings(_Section, frozen=True):
@@ -104,6 +114,10 @@ class Config(_Section, frozen=True):
     log: LogSettings = LogSettings()
 
 
+_PATHS = (
+    *("source.pack", "source.pack_key", "recorder.directory", "web.config_file"),
+    *("textfile.directory", "web.runbooks"),
+)
 # These are read at the start only. A reload that changes one says so and keeps the old value.
 FIXED = ("source", "web.listen", "web.connections", "recorder.memory_mib")
 
@@ -179,7 +193,7 @@ def parse(text: str, name: str = "configuration") -> Config:
         ) from error
     for address in config.web.listen:
         split_address(address, name)
-    for key in ("recorder.directory", "web.config_file", "textfile.directory", "web.runbooks"):
+    for key in _PATHS:
         value = getattr(getattr(config, key.partition(".")[0]), key.partition(".")[2])
         if value and not value.startswith("/"):
             raise UsageError(f"{name}: {key}: {value!r} is relative", "give an absolute path")

@@ -49,11 +49,13 @@ def attach_host(
             )
     """
     # These modules read /sys and much else, so only a start on a host imports them.
+    from ghesrace import packs
     from ghesrace.backends import attach
     from ghesrace.host.facts import read_facts
     from ghesrace.planning.clock_error import with_clock_error
     from ghesrace.points import families
 
+    pack = packs.given(*settings.pack_given())
     enter(HealthState.PLAN, "reading the kernel, choosing probe points")
     facts = read_facts()
     _unless(stopped())
@@ -67,6 +69,7 @@ def attach_host(
             ),
             tell=lambda text: log.say("fallback", "warning", why=text),
             buffer_kb=settings.buffer_kb or None,
+            pack=pack,
         )
     except HostError as error:
         if settings.strict:

@@ -5,6 +5,7 @@ files, and whether what is to be kept fits into memory and on the disk."""
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def check_config(path: Path | None) -> None:
     web = WebConfig(settings.web.config_file)
     _try_folders(settings, where)
     _try_sizes(settings, where)
-    notes = [*_try_addresses(settings, web), *web.access().ignored]
+    notes = [*_try_pack(settings), *_try_addresses(settings, web), *web.access().ignored]
     for note in notes:
         print(f"{where}: note: {note}")
     print(f"{where}: good")
@@ -97,6 +98,18 @@ def _of_unit() -> int | None:
     except OSError:
         return None
     return int(text) if text.isdecimal() else None
+
+
+def _try_pack(settings: Config) -> Iterator[str]:
+    from ghesrace import packs  # It imports what looks at a host, which nothing else here does.
+
+    if (pack := packs.given(*settings.source.pack_given())) is None:
+        return
+    release = platform.release()
+    if settings.source.backend == "ftrace":
+        yield "source.pack: the ftrace backend takes none"
+    elif not any(entry.release == release for entry in pack.entries):
+        yield f"source.pack: nothing in it is for the Linux that runs now, {release}"
 
 
 def _try_addresses(settings: Config, web: WebConfig) -> Iterator[str]:

@@ -73,10 +73,10 @@ def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bccs_version_is_known_without_bcc(bcc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a new bcc runs on what the old one made, or LLVM is loaded for nothing."""
-    assert "'1'" in bpfcompile._version()
+    assert "'1'" in bpfcompile.version()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Refused, match="bcc") as refused:
-        bpfcompile._version()
+        bpfcompile.version()
     assert refused.value.stage == "bcc"
 
 

@@ -11,7 +11,7 @@ from ghesrace.errors import HostError
 from ghesrace.host.btf import Btf
 from ghesrace.host.kallsyms import read_addresses
 from ghesrace.sources.bpf.compile import Refused
-from ghesrace.sources.bpf.load import _MAGIC, _refusal, find_preempt_count, preempt_count
+from ghesrace.sources.bpf.load import _MAGIC, find_preempt_count, preempt_count, refusal
 from tests.build import trees
 
 
@@ -104,7 +104,7 @@ def test_helpers_are_found_by_their_functions(tmp_path: Path, kallsyms: str | No
 )
 def test_refusals_name_the_remedy(refused: Refused, words: str):
     """If this fails, a user is told that something failed, and not what to install."""
-    error = _refusal(refused, "6.1")
+    error = refusal(refused, "6.1")
     assert isinstance(error, HostError)
     assert words in str(error)
     assert "ftrace" in str(error)

@@ -45,14 +45,14 @@ def compiled(text: str, functions: tuple[str, ...]) -> Compiled:
 
         code = compiled("int p0(void *ctx) { return 0; }", ("p0",))
     """
-    cache = Cache(place(), _version())
+    cache = Cache(place(), version())
     if (kept := cache.get(text)) is None:
         kept = _by_child(text, functions)
         cache.put(text, kept)
     return kept
 
 
-def _version() -> str:
+def version() -> str:
     """Return what tells bcc's version, without loading bcc. Raises Refused if there is no bcc."""
     spec = importlib.util.find_spec("bcc")
     if spec is None or spec.origin is None:

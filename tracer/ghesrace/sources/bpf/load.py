@@ -5,9 +5,11 @@ if that is refused.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ghesrace.errors import HostError
@@ -20,6 +22,8 @@ from ghesrace.points import families
 from . import program as c_program
 from .attach import BpfProgram, Loaded, attached
 from .compile import Refused, compiled
+from .numbers import Numbers, Placeholders
+from .pack import Pack
 
 _MAGIC = 0x6768657372616365  # a number that stands for the address of a per-CPU variable
 _OFFSETS = "__per_cpu_offset"  # where each CPU's variables are (include/asm-generic/percpu.h)
@@ -27,14 +31,17 @@ _LOG_LINES = 6
 
 
 def preempt_count(
-    arch: str, btf: Btf, addresses: dict[str, int] | None = None
+    arch: str,
+    btf: Btf,
+    addresses: dict[str, int] | None = None,
+    numbers: Numbers = c_program.PLAIN,
 ) -> tuple[str, dict[int, int]]:
     """Return the C expression for the preempt count on this kernel, in the layout before 7.3, and
     the kernel variable that its magic constant stands for (magic -> BTF id). Raises HostError if
     nothing tells where it is.
 
     *addresses* maps symbols to their addresses. It is for kernels that lack a rule's helper, or
-    whose BTF has no variables, such as Debian's 5.10 on amd64.
+    whose BTF has no variables, such as Debian's 5.10 on amd64. *numbers* writes them.
     """
     for rule in (rule for family in families() for rule in family.contexts):
         if arch not in rule.arch:
@@ -54,8 +61,11 @@ def preempt_count(
             # Kernels with the wide layout have the helper, and pahole put their variables into BTF.
             if wide or rule.member or not {rule.variable, _OFFSETS} <= addresses.keys():
                 continue
-            base = f"memory({addresses[_OFFSETS]:#x}ULL + 8 * me)"
-            return f"(u32)memory({base} + {addresses[rule.variable]:#x}ULL)", {}
+            offsets, variable_at = (
+                numbers.said(addresses[name], f"{addresses[name]:#x}ULL")
+                for name in (_OFFSETS, rule.variable)
+            )
+            return f"(u32)memory(memory({offsets} + 8 * me) + {variable_at})", {}
         variable = btf.variable(rule.variable)
         offset = btf.offsets(rule.variable).get(rule.member) if rule.member else 0
         if variable is not None and offset is not None:
@@ -69,10 +79,14 @@ def preempt_count(
 
 
 def find_preempt_count(
-    arch: str, transport: Transport, btf: Btf, root: Path = Path("/")
+    arch: str,
+    transport: Transport,
+    btf: Btf,
+    root: Path = Path("/"),
+    numbers: Numbers = c_program.PLAIN,
 ) -> tuple[str, dict[int, int]]:
     """Return what `preempt_count` does, found by BTF or else by the addresses in kallsyms. *root*
-    is the folder that holds /proc. Raises HostError.
+    is the folder that holds /proc, and *numbers* writes the addresses. Raises HostError.
 
         btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
         expression, variables = find_preempt_count("x86_64", "mapped", btf)
@@ -88,7 +102,7 @@ def find_preempt_count(
     if transport != "perf" and not missing:
         with suppress(HostError):
             return preempt_count(arch, btf)
-    return preempt_count(arch, btf, addresses)
+    return preempt_count(arch, btf, addresses, numbers)
 
 
 def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
@@ -103,6 +117,50 @@ def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
     return offset
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """This is a plan as C, for one kernel: its `text`, the `programs` in it, and the `variables` of
+    the kernel that its constants stand for. `btf` is the SHA-256 of vmlinux's BTF."""
+
+    text: str
+    programs: tuple[BpfProgram, ...]
+    variables: dict[int, int]
+    btf: str
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """These are the C functions of the programs."""
+        return tuple(program.function for program in self.programs)
+
+
+def written(
+    plan: Plan,
+    events: dict[int, int],
+    *,
+    write: Callable[..., str],
+    records: int,
+    cpus: int,
+    numbers: Numbers = c_program.PLAIN,
+    root: Path = Path("/"),
+) -> Written:
+    """Return *plan* as C for the kernel whose files are below *root*; see `load` for the others.
+    *numbers* writes what differs from boot to boot. Raises HostError.
+
+        written(plan, {}, write=program.source, records=4096, cpus=8).text
+    """
+    try:
+        data = (root / "sys/kernel/btf/vmlinux").read_bytes()
+    except OSError as error:
+        raise HostError(
+            f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
+        ) from error
+    btf = Btf(data)
+    count, variables = find_preempt_count(plan.arch, plan.transport, btf, root, numbers)
+    text = write(plan, btf, records=records, cpus=cpus, preempt_count=count, numbers=numbers)
+    programs = tuple(_programs(plan, events, btf))
+    return Written(text, programs, variables, hashlib.sha256(data).hexdigest())
+
+
 def load(
     plan: Plan,
     events: dict[int, int],
@@ -111,36 +169,38 @@ def load(
     maps: tuple[str, ...],
     records: int,
     cpus: int,
+    pack: Pack | None = None,
     root: Path = Path("/"),
 ) -> Loaded:
     """Compile and attach every probe of *plan*, and return what is in the kernel then.
 
     *events* maps a probe point to the id of its kprobe event, which must exist. *write* makes the C
     text of the plan (program.source or summary.program.source), which has the *maps*. *records* is
-    how many records a ring holds, and *cpus* how many CPUs are possible. Raises HostError, which
-    says what is missing and which package brings it.
+    how many records a ring holds, and *cpus* how many CPUs are possible. With a *pack* its programs
+    are loaded instead, and nothing is compiled. Raises HostError, which says what is missing and
+    which package brings it, or what in the pack is not for this host.
 
         loaded = load(plan, {}, write=program.source, maps=RING_MAPS, records=4096, cpus=8)
     """
+    numbers = c_program.PLAIN if pack is None else Placeholders()
+    found = written(
+        plan, events, write=write, records=records, cpus=cpus, numbers=numbers, root=root
+    )
     try:
-        btf = Btf.read(root / "sys/kernel/btf/vmlinux")
-    except OSError as error:
-        raise HostError(
-            f"no BTF: {error.strerror}", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
-        ) from error
-    count, variables = find_preempt_count(plan.arch, plan.transport, btf, root)
-    text = write(plan, btf, records=records, cpus=cpus, preempt_count=count)
-    programs = tuple(_programs(plan, events, btf))
-    try:
+        if isinstance(numbers, Placeholders) and pack is not None:
+            packed = pack.entry(plan, found.btf, found.text)
+            code = packed.for_boot(numbers.values, records=records, cpus=cpus)
+        else:
+            code = compiled(found.text, found.functions)
         return attached(
-            compiled(text, tuple(program.function for program in programs)),
-            programs,
+            code,
+            found.programs,
             maps=maps,
-            variables=variables,
+            variables=found.variables,
             cpu=plan.cpus[0] if plan.cpus else 0,
         )
     except Refused as refused:
-        raise _refusal(refused, plan.release) from refused
+        raise refusal(refused, plan.release) from refused
 
 
 def _lateness(probe: Probe) -> int:
@@ -160,7 +220,7 @@ def _programs(plan: Plan, events: dict[int, int], btf: Btf) -> Iterator[BpfProgr
         yield BpfProgram(name, kind, probe.mechanism, target, function, _lateness(probe))
 
 
-def _refusal(refused: Refused, release: str) -> HostError:
+def refusal(refused: Refused, release: str) -> HostError:
     """Return the refusal as an error that says what to do."""
     stage, what, log = refused.stage, refused.what, refused.log
     lines = [line.strip() for line in log.splitlines() if line.strip()]

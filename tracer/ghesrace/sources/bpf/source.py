@@ -29,6 +29,7 @@ from ghesrace.sources.tracefs_text import definition
 
 from . import load, program
 from .attach import RING_MAPS, Loaded
+from .pack import Pack
 from .perf import PerfBuffers
 from .rings import RECORD, Rings
 
@@ -57,10 +58,11 @@ class BpfSource(LiveSource):
     LiveSource.
 
     *root* is where tracefs is mounted, and *buffer_kb* the size of the rings of each CPU in KiB
-    (None chooses it by the host's memory). `counters["other"]` counts hits that the plan's filters
-    rejected in the kernel. Raises HostError if the plan is not for BPF. Entering the context raises
-    HostError if this host can't attach the plan, which says what is missing and which package
-    brings it, or TransientError if it can't now.
+    (None chooses it by the host's memory). The programs are those of *pack*; without one they are
+    compiled here. `counters["other"]` counts hits that the plan's filters rejected in the kernel.
+    Raises HostError if the plan is not for BPF. Entering the context raises HostError if this host
+    can't attach the plan, which says what is missing and which package brings it, or TransientError
+    if it can't now.
 
         with BpfSource(plan, host) as source:  # takes root
             threading.Timer(10, source.stop).start()
@@ -80,6 +82,7 @@ class BpfSource(LiveSource):
         root: str = tracefs.TRACEFS,
         buffer_kb: int | None = None,
         tick: float = _TICK,
+        pack: Pack | None = None,
     ) -> None:
         super().__init__(plan, host, tick)
         if plan.backend != "bpf":
@@ -87,6 +90,7 @@ class BpfSource(LiveSource):
         self.instance: tracefs.Instance | None = None
         self._root = Path(root)
         self._buffer_kb = buffer_kb
+        self._pack = pack
         self._cpus = 0  # how many CPUs can ever be online
         self._loaded: Loaded | None = None
         self._rings: Rings | None = None
@@ -110,8 +114,15 @@ class BpfSource(LiveSource):
         kilobytes = self._buffer_kb or ring_kb(cpus, most=_MOST_KB, charged=True)
         records = ring_records(kilobytes)
         self._loaded = load.load(
-            self.plan, events, write=self._write, maps=self._maps, records=records, cpus=cpus
+            self.plan,
+            events,
+            write=self._write,
+            maps=self._maps,
+            records=records,
+            cpus=cpus,
+            pack=self._pack,
         )
+        self._pack = None  # A daemon would keep other kernels' programs for months.
         self._accounts = Accounts(instance, points, {}, modules, self.counters, self.plan.clock)
         self._begin(records, cpus)
 

@@ -72,12 +72,12 @@ def test_what_it_can_not_decide_is_refused(plan: Plan, words: str) -> None:
 
 def test_only_bpf_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, `--summary` records a full stream, and nobody says so."""
-    monkeypatch.setattr(backends, "why_not_bpf", lambda facts, root=None: "")
+    monkeypatch.setattr(backends, "why_not_bpf", lambda facts, root=None, **_: "")
     facts = bpf_facts_of(tmp_path)
     assert backends.make_plan("auto", facts, summary=True).summary
     assert not backends.make_plan("auto", facts).summary
     with pytest.raises(UsageError, match="ftrace can't"):
         backends.make_plan("ftrace", facts, summary=True)
-    monkeypatch.setattr(backends, "why_not_bpf", lambda facts, root=None: "no BTF")
+    monkeypatch.setattr(backends, "why_not_bpf", lambda facts, root=None, **_: "no BTF")
     with pytest.raises(HostError, match="no BTF"):
         backends.make_plan("auto", bpf_facts_of(tmp_path / "b", trees.X86_GHES), summary=True)
