@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ghesrace import backends, cli
+from ghesrace import backends, cli, packs
 from ghesrace.events import Events
 from ghesrace.host import facts
 from ghesrace.host.facts import Facts
@@ -77,3 +77,24 @@ def test_a_folder_keeps_what_was_recorded_before(
         "capture-20260101T000000Z-17.arrows",
         "capture-20260101T000000Z-18.arrows",
     ]
+
+
+def test_a_pack_reaches_the_backend(
+    host: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, bcc is asked for all the same; or a pack that is named is not used, and nobody
+    says so."""
+    seen: list[object] = []
+    monkeypatch.setattr(packs, "given", lambda *given: given)
+    monkeypatch.setattr(
+        backends, "attach", lambda *_, pack, **__: seen.append(pack) or Live(bounce())
+    )
+    words = ["capture", "--check", "--pack", "/a.pack", "--pack-sha256", "00", "--pack-key", "/k"]
+    assert cli.main(words) == 1
+    assert seen == [(Path("/a.pack"), "00", Path("/k"))]
+    assert cli.main([*words, "--backend", "ftrace"]) == 2
+    assert "takes no program pack" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert cli.main(["capture", "--pack", "/none", "--pack-sha256", "0" * 64]) == 2
+    assert "can't read /none" in capsys.readouterr().err
+    assert cli.main(["capture", "--pack-key", "/k"]) == 2

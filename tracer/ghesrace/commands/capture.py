@@ -53,6 +53,8 @@ def capture(args: argparse.Namespace) -> int:
     if args.textfile is not None:
         from ghesrace.service.metrics.textfile import once as write_metrics
     judging = args.check or args.until_finding or args.textfile is not None
+    if args.pack is not None and args.backend == "ftrace":
+        raise UsageError("the ftrace backend takes no program pack", "leave --pack out")
     pack = packs.given(args.pack, args.pack_sha256, args.pack_key)
     facts = read_facts()
     # A host that can't record shall say so first.
