@@ -28,7 +28,7 @@ KERNEL_PACKAGES := git build-essential flex bison bc libelf-dev libssl-dev dwarv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test quick lint unit lab-test arm64-test matrix alert-test daemon-test venv test-venv lab-venv \
+.PHONY: help demo test quick lint unit lab-test pack-test arm64-test matrix alert-test daemon-test venv test-venv lab-venv \
 	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages package-packages \
 	kernel-mutants forms examples clean install uninstall deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test \
 	docs soak sanitize nightly oracle worlds mutate
@@ -40,6 +40,7 @@ help:
 	@echo 'make lint      ruff, mypy, import rules, licences'
 	@echo 'make unit      unit tests only, all examples: a minute or two, no root'
 	@echo 'make lab-test  the tests that need a live kernel, in a guest'
+	@echo 'make pack-test a program pack that is built in one boot and loaded in the next, without bcc'
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
 	@echo 'make kernel-mutants  kernels with a fault in GHES or under it, built and judged: writes docs/mutants.md'
@@ -92,6 +93,15 @@ DAEMON := tests/lab/daemon
 lab-test: lab-venv
 	$(call say,tests in a guest)
 	$(LAB_TEST)
+
+# A pack is built in one guest and loaded in the next, whose kernel lies elsewhere.
+PACK_SHARE := build/pack-test
+pack-test: lab-venv
+	$(call say,a program pack of another boot)
+	rm -rf $(PACK_SHARE) && mkdir -p $(PACK_SHARE)
+	$(VENV)/bin/python -m lab run --share $(PACK_SHARE) -- sh -c 'grep " _text$$" /proc/kallsyms \
+	  > "$$LAB_SHARE/other-boot.text" && python3 -m ghesrace bpf build --summary -o "$$LAB_SHARE/other-boot.pack"'
+	$(VENV)/bin/python -m lab test --share $(PACK_SHARE) -- tests/lab/test_packs.py
 
 ARM64_KERNELS := bookworm
 ARM64 := tests/lab/test_arm64.py
