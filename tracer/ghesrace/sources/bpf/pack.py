@@ -29,7 +29,7 @@ from .cache import Compiled, Map
 from .numbers import patched
 
 FORMAT = 1
-MOST_BYTES = 16 << 20  # 50 kB for a kernel's events, 170 more for its summary
+MOST_BYTES = 16 << 20  # 60 kB for a kernel's events, 150 more for its summary
 MOST_ENTRIES = 256
 _MOST_PROGRAMS, _MOST_MAPS = 4096, 16
 _MOST_CODE = 8 * 1_000_000  # bytes of one program: what the verifier takes at most
