@@ -59,7 +59,8 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
     ]
     links = []
     if panel.runbook:
-        # Of the series that was clicked on: with "All" chosen there is no one instance.
+        # Of the series that was clicked on: with "All" chosen there is no one instance. A site's
+        # own place takes the place of it in the mixin (panelRunbookUrl).
         url = "http://${__field.labels.instance}/runbooks/" + panel.runbook
         links.append({"title": "Runbook", "url": url, "targetBlank": True})
     overrides = [
@@ -189,27 +190,41 @@ _HEAD = """\
 """
 
 
+def _mixin(config: str, wanted: str) -> dict[str, Any]:
+    """What the Jsonnet expression *wanted* is, where m is the mixin with *config*."""
+    # It is needed here alone; whoever uses what is rendered has it not.
+    import _jsonnet  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    snippet = f"local m = (import 'mixin.libsonnet') + {{ _config+:: {config} }}; {wanted}"
+    made = _jsonnet.evaluate_snippet("mixin", snippet, jpathdir=[str(PROMETHEUS)])
+    found: dict[str, Any] = json.loads(made)
+    return found
+
+
+def linked(config: str = "{}") -> dict[str, dict[str, Any]]:
+    """Return {file name: the JSON model of a dashboard} with the links that the mixin makes of what
+    *config* (Jsonnet) sets.
+
+    linked("{ runbookUrl: 'https://wiki.example/ghesrace/%s' }")
+    """
+    return _mixin(config, "m.grafanaDashboards")
+
+
 def rules(config: str = "{}") -> str:
     """Return the mixin's rules as Prometheus reads them, with what *config* (Jsonnet) sets.
 
     rules("{ job: 'ras', runbookUrl: 'https://wiki.example/ghesrace/%s' }")
     """
-    # It is needed here alone; whoever uses what is rendered has it not.
-    import _jsonnet  # type: ignore[import-not-found,import-untyped,unused-ignore]
     import yaml
 
-    snippet = (
-        f"local m = (import 'mixin.libsonnet') + {{ _config+:: {config} }}; "
-        "{ groups: m.prometheusRules.groups + m.prometheusAlerts.groups }"
-    )
-    made = _jsonnet.evaluate_snippet("rules", snippet, jpathdir=[str(PROMETHEUS)])
+    made = _mixin(config, "{ groups: m.prometheusRules.groups + m.prometheusAlerts.groups }")
     order = ("record", "alert", "expr", "for", "labels", "annotations")
     groups = [
         {
             "name": group["name"],
             "rules": [{key: rule[key] for key in order if key in rule} for rule in group["rules"]],
         }
-        for group in json.loads(made)["groups"]
+        for group in made["groups"]
     ]
 
     class Dumper(yaml.SafeDumper):

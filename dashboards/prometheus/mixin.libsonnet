@@ -6,6 +6,8 @@
 //     selector: 'cluster="a"',
 //     runbookUrl: 'https://wiki.example/ghesrace/%s',
 //   } }
+local packaged = 'file:///usr/share/doc/ghesrace/runbooks/%s.md';
+
 {
   _config+:: {
     // Matchers that every series of ghesrace has at this site, as in 'cluster="a"'; '' for none.
@@ -13,7 +15,11 @@
     // The scrape job of daemons, for GhesraceDown alone: a textfile's series have node_exporter's.
     job: 'ghesrace',
     // Where runbooks are; %s is the name of one. The package has them on each host.
-    runbookUrl: 'file:///usr/share/doc/ghesrace/runbooks/%s.md',
+    runbookUrl: packaged,
+    // The same for links of dashboards, where Grafana's variables may be used. Nobody's browser opens
+    // files from there: unless runbookUrl is a site's own, the daemon that was clicked on has them.
+    panelRunbookUrl: if self.runbookUrl == packaged
+    then 'http://${__field.labels.instance}/runbooks/%s' else self.runbookUrl,
     // How long a race is told after it was found, and how old a daemon is no more new.
     raceWindow: '15m',
     newSeconds: 900,
@@ -235,8 +241,19 @@
     }],
   },
 
+  // What is rendered links to runbooks of the name that its links end with.
+  local runbook(link) =
+    local parts = std.split(link.url, '/');
+    link { url: config.panelRunbookUrl % parts[std.length(parts) - 1] },
+  local linked(dashboard) = dashboard {
+    panels: [
+      panel { fieldConfig+: { defaults+: { links: [runbook(link) for link in super.links] } } }
+      for panel in dashboard.panels
+    ],
+  },
+
   grafanaDashboards+:: {
-    'ghesrace-fleet.json': import '../grafana/fleet.json',
-    'ghesrace-host.json': import '../grafana/host.json',
+    'ghesrace-fleet.json': linked(import '../grafana/fleet.json'),
+    'ghesrace-host.json': linked(import '../grafana/host.json'),
   },
 }

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard
 
-from dashboards.build import GRAFANA, build, text
+from dashboards.build import GRAFANA, build, linked, text
 from dashboards.build import rules as rendered
 from ghesrace.service.metrics.families import PREFIX, TABLE
 from tests.build.paths import REPO
@@ -165,6 +165,26 @@ def test_a_site_sets_what_differs_in_the_mixin() -> None:
     assert "> 7" in by_name["GhesraceBlind"]["expr"]
     assert "> 7" in by_name["GhesraceClockUncertain"]["expr"]
     assert "> 7" in by_name["GhesraceRestarting"]["expr"]
+
+
+def links(models: dict[str, dict[str, Any]]) -> list[str]:
+    panels = [panel for model in models.values() for panel in model["panels"]]
+    return [link["url"] for p in panels for link in p["fieldConfig"]["defaults"]["links"]]
+
+
+def test_panels_link_to_the_runbooks_that_alerts_link_to() -> None:
+    """If this fails, a site's alerts lead to its wiki, and its panels to a port that speaks TLS or
+    is not there."""
+    shipped = build()
+    assert linked() == {f"ghesrace-{name}": model for name, model in shipped.items()}
+    urls = links(shipped)
+    assert urls
+    names = [url.rpartition("/")[2] for url in urls]
+    assert links(linked("{ runbookUrl: 'https://wiki.test/%s' }")) == [
+        f"https://wiki.test/{name}" for name in names
+    ]
+    host = "https://${__field.labels.instance}/runbooks/"
+    assert links(linked(f"{{ panelRunbookUrl: '{host}%s' }}")) == [host + name for name in names]
 
 
 def test_every_alert_names_its_host() -> None:

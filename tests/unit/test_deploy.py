@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
 from base64 import b64encode
 from pathlib import Path
 
+import _jsonnet  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import promql_parser
 import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from dashboards.build import build
 from ghesrace import cli
 from ghesrace.service.config import load
 from ghesrace.service.metrics import access
@@ -27,7 +30,9 @@ from tests.unit.test_dashboards import exported, rules, selected
 PAGE = (REPO / "docs/deploy.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.M | re.S)
 FILES = [
-    (match[1], text) for _, text in BLOCKS if (match := re.match(r"# (/\S+)\n", text)) is not None
+    (match[1], text)
+    for _, text in BLOCKS
+    if (match := re.match(r"(?:#|//) (/\S+)\n", text)) is not None
 ]
 QUERIES = [text for kind, text in BLOCKS if kind == "promql"]
 UNIT = (REPO / "systemd/ghesrace.service").read_text()
@@ -64,13 +69,13 @@ def write(root: Path, name: str, text: str) -> Path:
     """Put the file of the page below *root*, with its own paths there, too."""
     path = root / name[1:]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(re.sub(r"(?<=[\s\"])/(etc|usr|var)/", rf"{root}/\1/", text))
+    path.write_text(re.sub(r"(?<=[\s\"'])/(etc|usr|var)/", rf"{root}/\1/", text))
     return path
 
 
 def test_every_file_that_is_shown_is_checked() -> None:
     """A new snippet that no test looks at."""
-    known = ("web.yml", "ghesrace.toml", ".conf", "prometheus.yml", "hall-1.yml")
+    known = ("web.yml", "ghesrace.toml", ".conf", "prometheus.yml", "hall-1.yml", ".jsonnet")
     assert len(FILES) + len(QUERIES) == len(BLOCKS)
     assert all(name.endswith(known) for name, _ in FILES)
 
@@ -104,6 +109,23 @@ def test_promtool_takes_what_is_prometheus(etc: Path) -> None:
     for command in tried:
         done = subprocess.run(["promtool", *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
+def test_a_site_renders_its_own_rules_and_dashboards(etc: Path, tmp_path: Path) -> None:
+    """Who follows the page has alerts and panels that lead nowhere, or none at all."""
+    [(name, _)] = files(".jsonnet")
+    made = json.loads(_jsonnet.evaluate_file(f"{etc}{name}"))
+    assert set(made) == {"rules.yml", "ghesrace-fleet.json", "ghesrace-host.json"}
+    shipped = json.dumps([made["rules.yml"], *build().values()])
+    assert json.dumps(made).count("https://wiki.example.org/ghesrace/") == (
+        shipped.count('"runbook_url"') + shipped.count('"Runbook"')
+    )
+    (tmp_path / "rules.yml").write_text(json.dumps(made["rules.yml"]))
+    done = subprocess.run(
+        ["promtool", "check", "rules", tmp_path / "rules.yml"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_prometheus_finds_the_hosts_and_the_rules(etc: Path) -> None:
