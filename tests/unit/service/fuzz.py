@@ -49,6 +49,7 @@ from tests.unit.sources.foreign.fuzz import mutate
 
 Target = Callable[[bytes], str]
 KEPT = "ghesrace-20260101T000000Z-stale-1.arrows"
+_TRAPS = tuple(f"ghesrace-20260101T000000Z-stale-{n}.arrows" for n in (2, 3, 4))
 SECRET, EVIDENCE = b"what lies beside the captures", b"what the captures show"
 _WORD = b"eve:the right word"
 _RIGHT = b"Basic " + base64.b64encode(_WORD)
@@ -168,6 +169,38 @@ def request(rng: random.Random) -> bytes:
         lines.append(b"Authorization: " + rng.choice((_WRONG, b"Basic !", b"Bearer x")))
     made = b"\r\n".join(lines) + b"\r\n\r\n"
     return rng.randbytes(1) + (mutate(made, rng) if rng.random() < 0.7 else made)
+
+
+def captures(folder: Path) -> Target:
+    """Requests for captures, where things of their names are none: a link, a folder, a pipe."""
+    one = http(folder)
+    kept = folder / "captures"
+    (kept / _TRAPS[0]).symlink_to(folder / "secret.arrows")
+    (kept / _TRAPS[1]).mkdir()
+    os.mkfifo(kept / _TRAPS[2])
+    (kept / "beside.arrows").write_bytes(SECRET)
+    return one
+
+
+def download(rng: random.Random) -> bytes:
+    """A request for a capture, or for what is near it."""
+    pieces = [
+        *_TRAPS,
+        *4 * (KEPT,),
+        "beside.arrows",
+        "secret.arrows",
+        "..",
+        "%2e%2e",
+        "",
+        ".",
+        "%00",
+    ]
+    names = rng.choices(pieces, k=rng.choice((1, 1, 2, 3)))
+    path = "/captures/" + rng.choice(("/", "%2f", "")).join(names)
+    lines = [f"{rng.choice(('GET', 'GET', 'HEAD'))} {path} HTTP/1.{rng.randint(0, 1)}".encode()]
+    lines += rng.sample(_HEADS, rng.randint(0, 3))
+    made = b"\r\n".join(lines) + b"\r\n\r\n"
+    return rng.randbytes(1) + (mutate(made, rng) if rng.random() < 0.5 else made)
 
 
 def web(folder: Path) -> Target:
@@ -290,6 +323,7 @@ def packed(rng: random.Random) -> bytes:
 _LINES = "\n".join(f"{name}={value}" for name, value in _ENVIRONMENT.items())
 TARGETS: dict[str, tuple[Callable[[Path], Target], Callable[[random.Random], bytes]]] = {
     "http": (http, request),
+    "captures": (captures, download),
     "web.config_file": (web, text(_WEB)),
     "ghesrace.toml": (settings, text((REPO / "systemd/ghesrace.toml").read_text())),
     "environment": (environment, text(_LINES)),

@@ -9,6 +9,7 @@ from tests.unit.service import fuzz
 
 CASES = {
     "http": 300,
+    "captures": 300,
     "web.config_file": 100,
     "ghesrace.toml": 100,
     "environment": 200,
