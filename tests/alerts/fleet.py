@@ -26,7 +26,7 @@ from tests.build.paths import REPO
 USER, WORD = "prometheus", "the word"
 # A second stands for a minute or more. %(url)s: a host of the fleet, which has the runbooks.
 CONFIG = """{ runbookUrl: '%(url)s/runbooks/%%s', raceWindow: '15s', newSeconds: 15,
-  blindSeconds: 4, blindFor: '2s', downFor: '3s', losingWindow: '15s', losingFor: '2s',
+  blindSeconds: 6, blindFor: '6s', downFor: '3s', losingWindow: '15s', losingFor: '2s',
   rareWindow: '40s', clockFor: '2s', refusedFor: '2s', recorderFor: '2s', hostFor: '3s' }"""
 
 
