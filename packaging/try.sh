@@ -52,7 +52,12 @@ works() {
     in_root ghesrace check /capture.arrows >"$root/said" 2>&1 || code=$?
     [ $code = 1 ] && grep -q race-observed "$root/said" || fail "check $1: $code $(cat "$root/said")"
 }
-idle() { lacks /etc/systemd/system/multi-user.target.wants/ghesrace.service "$1"; }
+wants=/etc/systemd/system
+links="$wants/multi-user.target.wants/ghesrace.service $wants/multi-user.target.wants/ghesrace-ship.path
+    $wants/timers.target.wants/ghesrace-ship.timer"
+units='ghesrace.service ghesrace-ship.path ghesrace-ship.timer'
+idle() { for link in $links; do lacks "$link" "$1"; done; }
+enabled() { for unit in $units; do in_root systemctl --quiet is-enabled $unit || fail "$unit is not enabled $1"; done; }
 cp examples/control.arrows "$root/capture.arrows"
 
 say "install $older"
@@ -77,10 +82,19 @@ for step in "upgrade $new this" "upgrade $newer other-$newer" "downgrade $new th
     grep -q 'administrator was here' "$root/etc/ghesrace/ghesrace.toml" || fail "$1 took the configuration"
 done
 
+say 'enable everything, upgrade'
+# shellcheck disable=SC2086
+in_root systemctl --quiet enable $units
+in_root dpkg -i --force-confold "/other-$newer.deb" >"$root/said" 2>&1 || fail "upgrade: $(cat "$root/said")"
+enabled 'after upgrade: nobody watches, or ships, from the next boot on'
+
 say remove
 in_root dpkg -r ghesrace >"$root/said" 2>&1 || fail "remove: $(cat "$root/said")"
 for gone in /usr/bin/ghesrace /usr/lib/ghesrace /usr/lib/systemd/system/ghesrace.service /usr/share/ghesrace; do
     lacks "$gone" 'after removal'
+done
+for unit in $units; do
+    ! in_root systemctl --quiet is-enabled $unit 2>/dev/null || fail "$unit is enabled after removal"
 done
 has /etc/ghesrace/ghesrace.toml 'after removal: it is the administrator'\''s'
 has /var/lib/ghesrace/captures/kept.arrows 'after removal: it is evidence'
@@ -88,6 +102,7 @@ has /var/lib/ghesrace/captures/kept.arrows 'after removal: it is evidence'
 say 'install again, then purge'
 in_root dpkg -i --force-confold /this.deb >"$root/said" 2>&1 || fail "install again: $(cat "$root/said")"
 works 'after installing again'
+enabled 'after installing again, as it was before'
 in_root dpkg -P ghesrace >"$root/said" 2>&1 || fail "purge: $(cat "$root/said")"
 for gone in /usr/lib/ghesrace /etc/ghesrace /var/lib/ghesrace /var/log/ghesrace; do
     lacks "$gone" 'after purge'

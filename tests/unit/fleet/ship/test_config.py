@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ghesrace.errors import UsageError
-from ghesrace.fleet.ship.config import Settings, credentials, load, secrets
+from ghesrace.fleet.ship.config import CREDENTIAL, Settings, credentials, load, secrets
 from tests.build.paths import REPO
 
 
@@ -77,6 +77,16 @@ def test_credentials_come_from_systemds_folder(
         credentials()
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_a_credential_that_can_not_be_reached_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An internal error with a traceback, or captures that are sent without what the store asks."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match=f"can't read the credential {CREDENTIAL}"):
+        credentials()
 
 
 def test_all_texts_of_credentials_are_secret() -> None:

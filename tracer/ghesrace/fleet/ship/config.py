@@ -92,8 +92,15 @@ def credentials() -> dict[str, Any]:
     if not folder:
         return {}
     path = Path(folder, CREDENTIAL)
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise UsageError(
+            f"can't read the credential {CREDENTIAL}: {error.strerror}",
+            "systemd hands it over: the unit's LoadCredential= names its file",
+        ) from error
     try:
         return tomllib.loads(_text(path))
     except ValueError:
