@@ -5,6 +5,9 @@
 programs of a summary made of a run (tests/unit/sources/bpf/summary/native.py); the JSON beside it
 is what that release's `ghesrace check --format json` said of it, but for one episode: its CPU had
 missed a map between the threat and the read, so it is `uncertain` now, not `none`.
+
+`0.2.0-control.arrows` was written by the daemon of that release in a guest, of the control that
+races.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from tests.build.paths import EXAMPLES, FIXTURES
 
 CAPTURES = FIXTURES / "captures"
 SUMMARY = CAPTURES / "0.1.0-summary.arrows"
+CONTROL = CAPTURES / "0.2.0-control.arrows"
 
 
 def test_a_summary_of_0_1_0_reads() -> None:
@@ -59,8 +63,22 @@ def test_a_summary_of_0_1_0_judges_as_before(
     assert json.loads(SUMMARY.with_suffix(".json").read_text())["verdict"] == "race-observed"
 
 
+def test_evidence_of_0_2_0_judges_as_before(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, evidence that the last release kept shows another race, or none."""
+    monkeypatch.chdir(CAPTURES)
+    assert cli.main(["check", "--format", "json", CONTROL.name]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["verdict"] == "race-observed"
+    keys = ("pattern", "severity", "slot", "access", "count")
+    assert [tuple(found[key] for key in keys) for found in told["findings"]] == [
+        ("stale", "observed", "ghes2015:irq", "read", 10)
+    ] * 4
+
+
 @pytest.mark.parametrize(
-    "path", [SUMMARY, *sorted(EXAMPLES.glob("*.arrows"))], ids=lambda p: p.stem
+    "path", [SUMMARY, CONTROL, *sorted(EXAMPLES.glob("*.arrows"))], ids=lambda p: p.stem
 )
 def test_what_is_written_again_judges_as_before(
     path: Path,
