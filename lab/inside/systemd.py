@@ -20,7 +20,9 @@ _NAMESPACES = ("-m", "-p", "-C")
 # virtme-ng mounts over some files; these mounts are undone, as a package's scripts replace such
 # files by renaming others. systemd must not empty /tmp at its start, as the share with the host
 # may be below it. A host that forbids packages to start services (policy-rc.d, as in containers)
-# has no say here.
+# has no say here. man-db does not read the whole host's pages again because of a package's, which
+# takes minutes under emulation. Credentials reach a service by mounts that are passed on (rshared),
+# which systemd takes for granted in a container.
 _INIT = """
 mount --make-rprivate /
 for file in /etc/shadow /etc/fstab /etc/sudoers /etc/hosts /var/lib/dpkg/lock \
@@ -29,7 +31,9 @@ mount -t proc proc /proc
 mount -t tmpfs -o mode=755 run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 : >/etc/tmpfiles.d/tmp.conf
+rm -f /var/lib/man-db/auto-update
 [ ! -e /usr/sbin/policy-rc.d ] || mount --bind /bin/true /usr/sbin/policy-rc.d
+mount --make-rshared /
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --unit=basic.target --log-target=console --show-status=0
 """

@@ -38,7 +38,7 @@ def box(share: Path, deb: Path) -> Iterator[Box]:
     with Box(share / "systemd.log") as box:
         drop_in(box, "speed.conf", DROP_IN)
         begin = time.monotonic()
-        box.do("dpkg", "-i", str(deb), timeout=300)
+        box.do("dpkg", "-i", str(deb), timeout=600)
         print(f"installed in {time.monotonic() - begin:.0f} s")
         INSTALLED.extend(
             box.run("systemctl", asked, "ghesrace").stdout.strip()
