@@ -28,6 +28,7 @@ install_all() {
     uninstall
     mkdir -p "$DESTDIR$prefix/lib" "$DESTDIR$prefix/bin"
     cp -r "$bundle" "$DESTDIR$lib"
+    rm -f "$DESTDIR$lib/.done" # make's stamp
     # A package's own scripts compile, for the Python that is there (bytecode=no).
     [ "$bytecode" = no ] || /usr/bin/python3 -m compileall -q -s "$DESTDIR" "$DESTDIR$lib"
     cat >"$DESTDIR$prefix/bin/ghesrace" <<END
