@@ -71,4 +71,7 @@ def test_one_search_finds_what_a_search_for_each_name_does(tmp_path: Path) -> No
     each = {name: kallsyms.read_symbols(path, [name])[name] for name in names}
     assert found == each
     assert kallsyms.read_symbols(path, []) == {}
-    assert kallsyms.read_addresses(path, ["ghes_p", "xghes_p"]) == {"ghes_p": 4, "xghes_p": 6}
+    assert kallsyms.find_addresses(path.read_bytes(), ["ghes_p", "xghes_p"]) == {
+        "ghes_p": 4,
+        "xghes_p": 6,
+    }

@@ -85,11 +85,15 @@ def _symbol(line: bytes) -> Symbol | None:
     return None if _COLD.search(full) else Symbol(full, address, module)
 
 
-def read_addresses(path: Path, wanted: Iterable[str]) -> dict[str, int]:
+def find_addresses(data: bytes, wanted: Iterable[str]) -> dict[str, int]:
     """Return the addresses of vmlinux's *wanted* symbols of any type, variables too, or {} if
-    kallsyms hides them. Raises OSError if the file is unreadable."""
+    kallsyms, whose content is *data*, hides them.
+
+    >>> find_addresses(b"0000000000000010 D pcpu_hot\\n", ["pcpu_hot"])
+    {'pcpu_hot': 16}
+    """
     found = {}
-    for name, line in _lines(path.read_bytes(), b" ", wanted):
+    for name, line in _lines(data, b" ", wanted):
         fields = line.split()
         if len(fields) == 3 and fields[2].decode("ascii", "replace") == name:
             found[name] = int(fields[0], 16)
