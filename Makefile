@@ -30,7 +30,7 @@ say = @printf '\n== %s\n' '$(1)'
 
 .PHONY: help demo test quick lint unit lab-test pack-test arm64-test matrix alert-test daemon-test venv test-venv lab-venv \
 	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages package-packages \
-	kernel-mutants forms examples clean install uninstall deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test \
+	kernel-mutants forms examples clean install uninstall fuzz deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test \
 	docs soak sanitize nightly oracle worlds mutate
 
 help:
@@ -57,10 +57,11 @@ help:
 	@echo 'make sdist     the source archive: build/sdist'
 	@echo 'make package-test  two builds alike, lintian, clean roots: install, upgrade, downgrade, remove, purge'
 	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
-	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants'
+	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants, fuzz'
 	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
+	@echo 'make fuzz      100,000 cases of each kind of capture and trace; goes on where it stopped; hours'
 	@echo 'make sanitize  fuzzers on compiled parts built with AddressSanitizer, UBSan, overflow checks'
 	@echo 'make clean     .venv, build and caches away'
 
@@ -206,7 +207,7 @@ deb: build/bundle/.done build/handbook/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
-nightly: oracle worlds mutate sanitize matrix kernel-mutants
+nightly: oracle worlds mutate sanitize matrix kernel-mutants fuzz
 
 # Prints each kind of wrong answer; fails on one that tests/oracle/known.txt does not name.
 ORACLE_RECORDS := 1000000
@@ -218,6 +219,11 @@ oracle: test-venv
 mutate: test-venv
 	$(call say,mutants of the rule)
 	$(VENV)/bin/python -m tests.mutate
+
+FUZZ_CASES := 100000
+fuzz: test-venv
+	$(call say,fuzzer of captures and traces: $(FUZZ_CASES) cases of each kind)
+	$(VENV)/bin/python -m tests.unit.sources.foreign.fuzz_on --until $(FUZZ_CASES)
 
 # The same for others, made here: wheels of theirs, and parts compiled for their Python.
 deb-arm64: OTHER = arm64 bookworm
