@@ -28,9 +28,9 @@ KERNEL_PACKAGES := git build-essential flex bison bc libelf-dev libssl-dev dwarv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help demo test quick lint unit lab-test pack-test arm64-test matrix alert-test daemon-test venv test-venv lab-venv \
-	venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages package-packages \
-	kernel-mutants forms examples clean install uninstall deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test \
+.PHONY: help demo test quick lint unit guest-test lab-test pack-test arm64-test matrix alert-test daemon-test venv \
+	test-venv lab-venv venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages package-packages \
+	kernel-mutants forms examples clean install uninstall fuzz deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test \
 	docs soak sanitize nightly oracle worlds mutate
 
 help:
@@ -39,7 +39,8 @@ help:
 	@echo 'make quick     lint and unit tests with few examples: before each commit; under a minute'
 	@echo 'make lint      ruff, mypy, import rules, licences'
 	@echo 'make unit      unit tests only, all examples: a minute or two, no root'
-	@echo 'make lab-test  the tests that need a live kernel, in a guest'
+	@echo 'make guest-test  the tests that need a live kernel, two guests at once: amd64 and arm64'
+	@echo 'make lab-test  those on amd64'
 	@echo 'make pack-test a program pack that is built in one boot and loaded in the next, without bcc'
 	@echo 'make arm64-test  real arm64 kernels in a guest: SEA, interrupts, GPIO and GSIV'
 	@echo 'make matrix    Debian 5.10 to the newest, amd64 and arm64: writes docs/kernels.md; an hour'
@@ -57,10 +58,11 @@ help:
 	@echo 'make sdist     the source archive: build/sdist'
 	@echo 'make package-test  two builds alike, lintian, clean roots: install, upgrade, downgrade, remove, purge'
 	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
-	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants'
+	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants, fuzz'
 	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
+	@echo 'make fuzz      100,000 cases of each kind of capture and trace; goes on where it stopped; hours'
 	@echo 'make sanitize  fuzzers on compiled parts built with AddressSanitizer, UBSan, overflow checks'
 	@echo 'make clean     .venv, build and caches away'
 
@@ -69,7 +71,7 @@ demo: lab-venv
 	$(VENV)/bin/python -m lab.demo
 
 # lab-venv first: with Debian's packages there, no unit test is skipped.
-test: lab-venv lint unit lab-test arm64-test
+test: lab-venv lint unit guest-test
 
 quick: export HYPOTHESIS_PROFILE = quick
 quick: NOT_SLOW = -m 'not slow'
@@ -87,12 +89,19 @@ unit: test-venv
 	$(call say,unit tests)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -rs $(NOT_SLOW) tests/unit
 
-LAB_TEST = $(VENV)/bin/python -m lab test --timeout 2700 -- tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
+# Two take the files of tests in turn. With more of them than cores, their kernels complain of lockups.
+LAB_TEST = $(VENV)/bin/python -m lab test --guests 2 --timeout 2700
+LAB_TESTS = tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
 DAEMON := tests/lab/daemon
 
+guest-test: lab-venv arm64-packages
+	$(call say,tests in guests)
+	$(VENV)/bin/python -m lab.kernels.extensions
+	$(LAB_TEST) $(ARM64_KERNELS:%=--arm64 %) -- $(LAB_TESTS)
+
 lab-test: lab-venv
-	$(call say,tests in a guest)
-	$(LAB_TEST)
+	$(call say,tests in two guests)
+	$(LAB_TEST) -- $(LAB_TESTS)
 
 # A pack is built in one guest and loaded in the next, whose kernel lies elsewhere.
 PACK_SHARE := build/pack-test
@@ -206,7 +215,7 @@ deb: build/bundle/.done build/handbook/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
-nightly: oracle worlds mutate sanitize matrix kernel-mutants
+nightly: oracle worlds mutate sanitize matrix kernel-mutants fuzz
 
 # Prints each kind of wrong answer; fails on one that tests/oracle/known.txt does not name.
 ORACLE_RECORDS := 1000000
@@ -218,6 +227,11 @@ oracle: test-venv
 mutate: test-venv
 	$(call say,mutants of the rule)
 	$(VENV)/bin/python -m tests.mutate
+
+FUZZ_CASES := 100000
+fuzz: test-venv
+	$(call say,fuzzer of captures and traces: $(FUZZ_CASES) cases of each kind)
+	$(VENV)/bin/python -m tests.unit.sources.foreign.fuzz_on --until $(FUZZ_CASES)
 
 # The same for others, made here: wheels of theirs, and parts compiled for their Python.
 deb-arm64: OTHER = arm64 bookworm

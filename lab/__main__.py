@@ -11,6 +11,9 @@ from pathlib import Path
 
 from ghesrace.errors import GhesraceError, TransientError
 from lab.firmware.scenario import SCENARIOS
+from lab.testing import command as testing
+from lab.testing.outcomes import Outcomes
+from lab.testing.turns import forget
 
 from . import paths
 
@@ -55,6 +58,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="when the guest itself fails, boot again and go on behind the tests that passed",
     )
+    test.add_argument(
+        "--guests",
+        type=int,
+        choices=range(1, 10),
+        default=1,
+        metavar="N",
+        help="so many at once, which take the files of tests in turn; default: %(default)s",
+    )
+    test.add_argument(
+        "--arm64",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help=f"run {testing.ARM64_TESTS} too, on this suite's arm64 kernel, beside the others",
+    )
+    test.add_argument("--turns", action="store_true", help=argparse.SUPPRESS)  # with others
     test.add_argument("pytest", nargs="*", metavar="PYTEST_ARGUMENT", help="after --")
 
     firmware = commands.add_parser("firmware", help="in a guest: tell the firmware what to do")
@@ -128,16 +147,19 @@ def _run(args: argparse.Namespace, command: list[str], scenario: str) -> int:
 def _test(args: argparse.Namespace) -> int:
     from .paths import REPO
 
+    if args.guests > 1 or args.arm64:
+        return testing.command(args)
     tests = [] if any("tests/lab" in a for a in args.pytest) else ["tests/lab"]
     # The guest sees the repository read-only, so pytest runs without what keeps files in it.
     pytest = (
         "exec python3 -m pytest -p no:cacheprovider -p no:hypothesispytest -o addopts= --rootdir=. "
-        '--junitxml="$LAB_SHARE/junit.xml" -v "$@"'
+        '--junitxml="$LAB_SHARE/junit.xml" -v -rs "$@"'
     )
     command = ["sh", "-c", f'cd "$0" && {pytest}', str(REPO), *tests, *args.pytest]
     args.share = args.share or Path(tempfile.mkdtemp(prefix="ghesrace-share-"))
-    passed = args.share / paths.PASSED
-    passed.unlink(missing_ok=True)
+    Outcomes(args.share).forget()
+    if not args.turns:
+        forget(args.share)
     for boot in range(1, args.boots + 1):
         try:
             code = _run(args, command, "idle")

@@ -37,6 +37,13 @@ _TAIL_LINES = 30
 _GIB = 1 << 30
 
 
+def _free(shm: Path) -> int:
+    """Return the bytes that are free in *shm*, less what the guests that run may still fill."""
+    files = (ram.stat() for ram in shm.glob("ghesrace-lab-*/ram"))
+    promised = sum(max(0, file.st_size - file.st_blocks * 512) for file in files)
+    return shutil.disk_usage(shm).free - promised
+
+
 @contextmanager
 def _private(memory: int) -> Iterator[tuple[Path, Path]]:
     """Yield a private folder for sockets and the path of a RAM file of *memory* MiB."""
@@ -44,7 +51,7 @@ def _private(memory: int) -> Iterator[tuple[Path, Path]]:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ghesrace-lab-")))
         # The file is kept in RAM if it fits, as the host writes a file on disk back all the time.
         shm = Path("/dev/shm")
-        room = os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > (memory << 20) + _GIB
+        room = os.access(shm, os.W_OK) and _free(shm) > (memory << 20) + _GIB
         ram = home
         if room:
             ram = Path(
@@ -173,7 +180,7 @@ def _end(process: subprocess.Popen[bytes], patience_s: float = _QUIT_S) -> None:
 
 
 @contextmanager
-def _tidy_on_signals() -> Iterator[None]:
+def tidy_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the guest as Ctrl-C does, so that it never outlives the lab."""
 
     def interrupt(number: int, _frame: object) -> None:
@@ -214,7 +221,7 @@ def run(board: Board, settings: Settings, command: Sequence[str]) -> int:
         compileall.compile_dir(REPO / folder, quiet=2)
     board.warm()
     with ExitStack() as stack:
-        stack.enter_context(_tidy_on_signals())
+        stack.enter_context(tidy_on_signals())
         home, ram = stack.enter_context(_private(settings.memory))
         memory = GuestMemory(ram, board.ram_base)
         stack.callback(memory.close)

@@ -14,7 +14,9 @@ STDERR = "stderr"
 CONSOLE = "console"  # of the guest's kernel
 FIRMWARE = "firmware.json"  # ground truth, from the host
 GUEST = "guest.json"  # interrupt counts, from the guest
-PASSED = "passed"  # tests that passed, one name a line; a second boot skips them
+COLLECTED = "collected"  # tests that are to be run, one name a line
+RAN = "ran"  # what became of each test; a second boot leaves out what passed
+FAILURES = "failures"  # why tests failed, of a guest that then died too
 
 
 def private(share: Path) -> Path:

@@ -56,6 +56,7 @@ ACROSS = {
     "checker/test_properties.py": "what holds for every stream, over all patterns",
     "sources/bpf/summary/test_c.py": "the C itself, run on this machine against the checker",
     "sources/foreign/test_damage.py": "every kind of foreign trace, damaged",
+    "sources/foreign/test_fuzz_on.py": "the fuzzer beside it, a part at a time",
     "sources/capture/test_old_files.py": "captures of earlier releases",
     "sources/capture/test_releases.py": "captures of earlier releases: summaries",
     "render/html/test_browser.py": "the HTML report as a browser shows it",

@@ -486,9 +486,10 @@ def _main(argv: Sequence[str] | None) -> int:
     except SystemExit:
         sys.stdout.flush()  # Help and the version were printed.
         raise
+    # Before NumPy: it would start a thread for each CPU, for matrices that nobody multiplies here.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if args.command == "daemon":
         # Before NumPy and Arrow: threads of theirs would keep what is dropped after attaching.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     return _run(args)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -162,3 +163,27 @@ def test_ten_occurrences_or_all(tmp_path: Path, capsys: pytest.CaptureFixture[st
     full = json.loads(capsys.readouterr().out)["findings"][0]
     assert short["count"] == full["count"] == 30
     assert (len(short["occurrences"]), len(full["occurrences"])) == (10, 30)
+
+
+# What is imported is printed when all is done.
+START = """
+import os, sys
+from ghesrace import cli
+code = cli.main(sys.argv[1:])
+print(code, os.environ["OPENBLAS_NUM_THREADS"], *sys.modules, file=sys.stderr)
+"""
+
+
+def test_a_text_report_loads_no_more_than_it_needs(clean: Path) -> None:
+    """If this fails, starting takes as long as judging 100,000 events more."""
+    done = subprocess.run(
+        [sys.executable, "-c", START, "check", str(clean)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, threads, *loaded = done.stderr.split()
+    assert (code, threads) == ("0", "1")
+    assert "ghesrace.render.text" in loaded
+    spared = {"rich.progress", "xml.etree", "jinja2", "perfetto", "ghesrace.render.html.timeline"}
+    assert not spared & set(loaded)

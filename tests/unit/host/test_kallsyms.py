@@ -46,3 +46,32 @@ def test_traceable_functions(tmp_path: Path):
         ("m", "ghes_proc"),
         ("", "ghes_proc.isra.0"),
     }
+
+
+def test_one_search_finds_what_a_search_for_each_name_does(tmp_path: Path) -> None:
+    """If this fails, a name that begins as another does, or stands beside it, hides that one."""
+    path = tmp_path / "kallsyms"
+    path.write_text(
+        "0000000000000001 t ghes_p\n"
+        "0000000000000002 t ghes_proc.part.0\n"
+        "0000000000000003 t ghes_proc_in_irq\n"
+        "0000000000000004 d ghes_p\n"
+        "0000000000000005 t ghes_proc_in_irq [ghes_p]\n"
+        "0000000000000006 t xghes_p\n"
+        "0000000000000007 t ghes_p.cold"
+    )
+    names = ["ghes_proc_in_irq", "ghes_p", "ghes_proc", "ghes_p"]
+    found = kallsyms.read_symbols(path, names)
+    assert list(found) == sorted(set(names))
+    assert {name: [s.address for s in symbols] for name, symbols in found.items()} == {
+        "ghes_p": [1],
+        "ghes_proc": [2],
+        "ghes_proc_in_irq": [3, 5],
+    }
+    each = {name: kallsyms.read_symbols(path, [name])[name] for name in names}
+    assert found == each
+    assert kallsyms.read_symbols(path, []) == {}
+    assert kallsyms.find_addresses(path.read_bytes(), ["ghes_p", "xghes_p"]) == {
+        "ghes_p": 4,
+        "xghes_p": 6,
+    }

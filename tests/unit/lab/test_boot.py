@@ -21,6 +21,15 @@ def test_private_files_are_gone_afterwards() -> None:
     assert not home.exists()
 
 
+def test_the_ram_of_other_guests_is_counted_before_they_fill_it(tmp_path: Path) -> None:
+    """Two guests at once would each find /dev/shm empty, and die of a page that is not there."""
+    before = boot._free(tmp_path)
+    (tmp_path / "ghesrace-lab-x").mkdir()
+    with (tmp_path / "ghesrace-lab-x" / "ram").open("wb") as ram:
+        ram.truncate(1 << 40)
+    assert boot._free(tmp_path) < before - (1 << 39)
+
+
 def test_output_is_followed(tmp_path: Path) -> None:
     """The user sees the command's output while it runs, all of it and once."""
     path = tmp_path / "out"

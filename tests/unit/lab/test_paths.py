@@ -25,7 +25,7 @@ def test_no_two_things_have_one_name(tmp_path: Path) -> None:
     ]
     assert {path.parent for path in own} == {paths.private(tmp_path)}
     results = [paths.STDOUT, paths.STDERR, paths.CONSOLE, paths.FIRMWARE, paths.GUEST]
-    names = [*(path.name for path in own), *results, paths.PASSED]
+    names = [*(path.name for path in own), *results, paths.COLLECTED, paths.RAN, paths.FAILURES]
     assert len(set(names)) == len(names)
 
 

@@ -7,15 +7,13 @@ import argparse
 import json
 import sys
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ghesrace.errors import GhesraceError, UsageError
 from ghesrace.render import as_json
-from ghesrace.render.html.timeline import Timeline
 from ghesrace.render.judgement import Failure, Judgement
-from ghesrace.render.junit import junit
 from ghesrace.render.layout import new_console
 from ghesrace.render.redact import Redactor
 from ghesrace.render.text import print_report, print_short
@@ -23,6 +21,11 @@ from ghesrace.sources import FileSource
 
 from .judging import How, judge_file
 from .output import opened, opened_binary, spare_inputs, unwritable
+
+# What only some formats need is imported where it is needed: starting takes as long as 100,000
+# events.
+if TYPE_CHECKING:
+    from ghesrace.render.html.timeline import Timeline
 
 # Of several files the worst one's code is returned, in this order.
 _PRECEDENCE = (4, 2, 1, 3, 0)
@@ -74,6 +77,8 @@ def _check(args: argparse.Namespace) -> int:
             answer = documents if len(args.files) > 1 else documents[0]
             print(json.dumps(answer, indent=1), file=out)
         elif args.format == "junit":
+            from ghesrace.render.junit import junit
+
             print(junit(judged, args.fail_on), file=out)
         elif args.format == "html":
             from ghesrace.render.html.page import page
@@ -111,6 +116,7 @@ def _timeline() -> Timeline:
     # Jinja2 is imported here: who asks for no HTML need not have it, and who does and lacks it is
     # told before anything is judged.
     import ghesrace.render.html.page  # noqa: F401
+    from ghesrace.render.html.timeline import Timeline
 
     return Timeline()
 

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING
 
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report, Verdict
@@ -20,11 +19,13 @@ from ghesrace.errors import (
     GhesraceError,
     InputError,
 )
-from ghesrace.render.html.timeline import Timeline
 from ghesrace.render.judgement import Failure, Judgement
 from ghesrace.render.layout import new_console
 from ghesrace.sources import FileSource, Source
 from ghesrace.sources.files import open_file
+
+if TYPE_CHECKING:
+    from ghesrace.render.html.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +126,29 @@ def _judge(
     source: Source, engine: Engine, name: str, timeline: Timeline | None, silent: bool
 ) -> None:
     """Feed everything to the engine, and say on a terminal how far it is."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    console = new_console(sys.stderr)
-    off = silent or not console.is_terminal
-    with Bar(*columns, console=console, transient=True, disable=off) as bar:
-        task = bar.add_task(name)
+    with _progress(name, silent) as tell:
         for batch in source.batches():
             judged = engine.feed(batch)
             if timeline is not None:
                 timeline.note(batch)
                 timeline.add(judged)
-            bar.update(task, description=f"{name}: {engine.events:,} events")
+            tell(engine.events)
         judged = engine.finish()
         if timeline is not None:
             timeline.add(judged)
+
+
+@contextmanager
+def _progress(name: str, silent: bool) -> Iterator[Callable[[int], None]]:
+    """Yield what shows on a terminal how many events of the file called *name* were judged."""
+    console = new_console(sys.stderr)
+    if silent or not console.is_terminal:
+        yield lambda events: None
+        return
+    # Where nobody looks, it need not be loaded.
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name)
+        yield lambda events: bar.update(task, description=f"{name}: {events:,} events")

@@ -9,7 +9,7 @@ import pytest
 
 from ghesrace.errors import HostError
 from ghesrace.host.btf import Btf
-from ghesrace.host.kallsyms import read_addresses
+from ghesrace.host.kallsyms import find_addresses
 from ghesrace.sources.bpf.compile import Refused
 from ghesrace.sources.bpf.load import _MAGIC, find_preempt_count, preempt_count, refusal
 from tests.build import trees
@@ -43,7 +43,7 @@ def test_the_preempt_count_without_helpers(tmp_path: Path):
         "ffffffff82b00000 R __per_cpu_offset\n"
     )
     wanted = {"__preempt_count", "__per_cpu_offset", "pcpu_hot"}
-    addresses = read_addresses(tmp_path / "kallsyms", wanted)
+    addresses = find_addresses((tmp_path / "kallsyms").read_bytes(), wanted)
     assert addresses == {"__preempt_count": 0x1F7D0, "__per_cpu_offset": 0xFFFFFFFF82B00000}
     text = "(u32)memory(memory(0xffffffff82b00000ULL + 8 * me) + 0x1f7d0ULL)"
     btf = Btf(trees.x86_bpf_btf())
@@ -61,7 +61,7 @@ def test_the_preempt_count_without_helpers(tmp_path: Path):
     wide_task = trees.btf({}, task, {}, ("local_interrupt_disable_state",))
     assert preempt_count("arm64", Btf(wide_task), {})[0].startswith("narrow((u32)memory(")
     (tmp_path / "kallsyms").write_text("0000000000000000 A __preempt_count\n")
-    assert read_addresses(tmp_path / "kallsyms", wanted) == {}
+    assert find_addresses((tmp_path / "kallsyms").read_bytes(), wanted) == {}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 python -m tests.unit.sources.foreign.fuzz [CASES [SEED [NAME...]]]
 
 By default 100000 cases of each corpus file. Each SEED makes other cases, so that many cases may be
-run a part at a time.
+run a part at a time: fuzz_on.py does it.
 
 Fails on any exception that is not typed, a case that takes over a second of CPU, or more than
 512 MB of memory (both but for `make sanitize`, which takes more of both); it prints file, seed and
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ MERGED = "two buffers"
 PACKED = {"trace.txt.gz": gzip.compress, "trace.txt.xz": lzma.compress, "v6.dat.zst": _zstd}
 CAPTURES = ("stock.arrows", "control.arrows")
 MAPS, RECORDS = "map file", "records"  # a map file's text; a capture's records, packed well
+KINDS = (*FILES, MERGED, *PACKED, *CAPTURES, RECORDS, MAPS)
 SLOWEST_S, MOST_BYTES = 1.0, 512 << 20
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 # Where a trace.dat says what is where; the rest of the file is pages and text of formats.
@@ -253,27 +255,49 @@ def judge_records(plan: Plan, piece: Events) -> str:
         return type(error).__name__
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came of some cases of one kind: outcomes, the slowest (s of CPU), and the most bytes of
+    memory that this process had so far."""
+
+    outcomes: Counter[str]
+    slowest: float
+    most: int
+
+    @property
+    def bad(self) -> bool:
+        """Whether it was too slow or took too much memory; sanitizers take more of both."""
+        return not SANITIZED and (self.slowest > SLOWEST_S or self.most > MOST_BYTES)
+
+
+def run(kind: str, cases: int, seed: int) -> Part:
+    """Run so many *cases* of one *kind*; an exception that is not typed comes out."""
+    if kind == MAPS:
+        outcomes, slowest = run_maps(cases, seed)
+    elif kind == RECORDS:
+        outcomes, slowest = run_records(cases, seed)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes, slowest = run_files(kind, cases, seed, Path(folder))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Part(outcomes, slowest, most)
+
+
 def main() -> int:
     """Run all kinds; the first exception that is not typed ends it, with its seed and case."""
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     bad = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[3:] or (*FILES, MERGED, *PACKED, *CAPTURES, RECORDS, MAPS):
-            begin = time.monotonic()
-            if name == MAPS:
-                outcomes, slowest = run_maps(cases, seed)
-            elif name == RECORDS:
-                outcomes, slowest = run_records(cases, seed)
-            else:
-                outcomes, slowest = run_files(name, cases, seed, Path(folder))
-            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            bad += not SANITIZED and (slowest > SLOWEST_S or most > MOST_BYTES)
-            print(
-                f"{name}: {sum(outcomes.values()):,} cases in {time.monotonic() - begin:.0f} s, "
-                f"{dict(outcomes)}, slowest {slowest:.2f} s of CPU, {most >> 20} MB so far",
-                flush=True,
-            )
+    for kind in sys.argv[3:] or KINDS:
+        begin = time.monotonic()
+        made = run(kind, cases, seed)
+        bad += made.bad
+        print(
+            f"{kind}: {cases:,} cases in {time.monotonic() - begin:.0f} s, "
+            f"{dict(made.outcomes)}, slowest {made.slowest:.2f} s of CPU, "
+            f"{made.most >> 20} MB so far",
+            flush=True,
+        )
     return 1 if bad else 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from ghesrace.errors import HostError
 from ghesrace.events import Kind
 from ghesrace.host.btf import Btf
-from ghesrace.host.kallsyms import read_addresses, read_symbols
+from ghesrace.host.kallsyms import find_addresses, find_symbols
 from ghesrace.plan import Plan, Probe, Transport
 from ghesrace.points import families
 
@@ -94,15 +94,14 @@ def find_preempt_count(
     rules = [rule for family in families() for rule in family.contexts if arch in rule.arch]
     helpers = {rule.helper for rule in rules}
     names = {_OFFSETS, *(name for rule in rules for name in (rule.variable, rule.wide_with))} - {""}
-    kallsyms = root / "proc/kallsyms"
-    missing, addresses = set[str](), dict[str, int]()
+    missing, kallsyms = set[str](), b""
     with suppress(OSError):
-        missing = helpers - read_symbols(kallsyms, helpers).keys()
-        addresses = read_addresses(kallsyms, names)
+        kallsyms = (root / "proc/kallsyms").read_bytes()
+        missing = helpers - find_symbols(kallsyms, helpers).keys()
     if transport != "perf" and not missing:
         with suppress(HostError):
             return preempt_count(arch, btf)
-    return preempt_count(arch, btf, addresses, numbers)
+    return preempt_count(arch, btf, find_addresses(kallsyms, names), numbers)
 
 
 def _path(btf: Btf, struct: str, members: tuple[str, ...]) -> int | None:
