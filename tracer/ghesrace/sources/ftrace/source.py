@@ -62,6 +62,7 @@ class FtraceSource(LiveSource):
         self._pipes: dict[int, int] = {}
         self._attached: list[Attached] = []
         self._layout = PageLayout()
+        self._complete = 0  # ns: everything before was read, losses included
 
     def _attach(self) -> None:
         instance = self.instance = tracefs.Instance.create(self._root)
@@ -134,6 +135,7 @@ class FtraceSource(LiveSource):
 
     def _drain(self, complete: int) -> tuple[dict[int, Events], list[Events], int]:
         assert self._accounts is not None
+        self._complete = complete
         for cpu in set(self._accounts.cpus) - set(self._pipes):
             self._open(cpu)
         chunks: dict[int, bytearray] = {}
@@ -174,13 +176,13 @@ class FtraceSource(LiveSource):
 
     def _unplaced(self, accounts: Accounts, now: int) -> Events:
         """Return losses for the overruns that the kernel counted and no page told of. Each is
-        placed between the CPU's last event and *now* (ns)."""
+        placed between the CPU's last event, or what was read of it before, and *now* (ns)."""
         found = [empty()]
         for cpu, state in self._decoder.cpus.items():
             with suppress(GhesraceError):
                 more = accounts.overrun(cpu) - state.overrun
                 if more > 0:
                     self.counters["lost:overrun"] += more
-                    begin = min(state.last_ts, now)
+                    begin = min(max(state.last_ts, self._complete), now)
                     found.append(loss(begin, now, Cause.OVERRUN, cpu, more))
         return np.concatenate(found)
