@@ -14,10 +14,9 @@ from typing import TypeAlias
 
 from ghesrace import __version__, compiled
 
-from . import arguments, epilogs
+from . import arguments, epilogs, options
 from .errors import EXIT_INCONCLUSIVE, EXIT_INTERNAL, GhesraceError, HostError
 from .streams import OutputError, ReaderGone, give_up, take_over
-from .unknowns import UNKNOWNS
 
 # What setup.cfg's extras bring, by the names that are imported, and what needs them.
 _EXTRAS = {
@@ -73,7 +72,7 @@ def parser() -> Parser:
     capture.add_argument(
         "-d", "--duration", type=arguments.seconds, metavar="SECONDS", help="stop after this time"
     )
-    _backend_option(capture)
+    options.backend_option(capture)
     capture.add_argument("--check", action="store_true", help="judge while recording")
     capture.add_argument(
         "--until-finding", action="store_true", help="stop at the first finding (implies --check)"
@@ -94,8 +93,8 @@ def parser() -> Parser:
         metavar="KB",
         help="ring buffer per CPU (default: by memory)",
     )
-    _pack_options(capture)
-    _report_options(capture)
+    options.pack_options(capture)
+    options.report_options(capture)
 
     check = _command(
         commands,
@@ -105,10 +104,10 @@ def parser() -> Parser:
         "no root, and no kernel that can be traced.",
     )
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help=_FILE)
-    _file_options(check)
+    options.file_options(check)
     check.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     check.add_argument("-q", "--quiet", action="store_true", help="one line per file, in text")
-    _report_options(check, "junit", "html", "perfetto")
+    options.report_options(check, "junit", "html", "perfetto")
 
     _show_command(commands)
     _diff_command(commands)
@@ -122,7 +121,7 @@ def parser() -> Parser:
         "do.",
     )
     explain.add_argument("word", nargs="*", metavar="WORD", help="default: list all words")
-    _colour_option(explain)
+    options.colour_option(explain)
 
     plan = _command(
         commands,
@@ -131,8 +130,8 @@ def parser() -> Parser:
         "Show what would be attached on this kernel and why, what its code is proven to do, and "
         "what stays unseen. Attaches nothing.",
     )
-    _format_option(plan, "json", "trace-cmd")
-    _backend_option(plan)
+    options.format_option(plan, "json", "trace-cmd")
+    options.backend_option(plan)
     doctor = _command(
         commands,
         "doctor",
@@ -140,7 +139,7 @@ def parser() -> Parser:
         "Try everything that a capture needs on this host, and say what is missing and how to get "
         "it. Needs root; what it attaches is removed at once.",
     )
-    _format_option(doctor, "json")
+    options.format_option(doctor, "json")
     doctor.add_argument(
         "--report",
         type=Path,
@@ -235,9 +234,9 @@ def _show_command(commands: Commands) -> None:
         help="about a finding by its number in `check`: 1, or 1.2; 50 us before and after",
     )
     show.add_argument("--ns", action="store_true", help="stamps with nine digits, in text")
-    _format_option(show, "json", "csv")
-    _file_options(show)
-    _redact_option(show)
+    options.format_option(show, "json", "csv")
+    options.file_options(show)
+    options.redact_option(show)
     show.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the lines here")
 
 
@@ -251,7 +250,7 @@ def _diff_command(commands: Commands) -> None:
     either = "what `check` reads, or a file that `check --format json` wrote"
     diff.add_argument("a", type=Path, metavar="A", help=f"the one before: {either}")
     diff.add_argument("b", type=Path, metavar="B", help="the one after, likewise")
-    _map_option(diff)
+    options.map_option(diff)
     diff.add_argument(
         "--run",
         dest="runs",
@@ -259,13 +258,13 @@ def _diff_command(commands: Commands) -> None:
         metavar="N[,M]",
         help="read only this run, or buffer, of traces that have several: N of A, M (or N) of B",
     )
-    _size_option(diff)
+    options.size_option(diff)
     diff.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
     diff.add_argument("-q", "--quiet", action="store_true", help="one line, in text")
-    _format_option(diff, "json", "html")
-    _accept_option(diff)
-    _redact_option(diff)
-    _colour_option(diff)
+    options.format_option(diff, "json", "html")
+    options.accept_option(diff)
+    options.redact_option(diff)
+    options.colour_option(diff)
 
 
 def _survey_command(commands: Commands) -> None:
@@ -302,16 +301,16 @@ def _survey_command(commands: Commands) -> None:
         help="judge on the Dask cluster of this scheduler instead, such as tls://host:8786",
     )
     survey.add_argument("-o", "--output", type=Path, metavar="OUT", help="write the report here")
-    _format_option(survey, "json", "html")
+    options.format_option(survey, "json", "html")
     survey.add_argument(
         "--fail-on",
         choices=("observed", "predicted"),
         default="predicted",
         help="exit 1 for findings of this severity and worse (default: predicted)",
     )
-    _accept_option(survey)
+    options.accept_option(survey)
     survey.add_argument("--all", action="store_true", help="leave no row of a table out")
-    _colour_option(survey)
+    options.colour_option(survey)
 
 
 def _bpf_command(commands: Commands) -> None:
@@ -344,119 +343,6 @@ def _bpf_command(commands: Commands) -> None:
     )
     bpf.add_argument(
         "-o", "--output", type=Path, metavar="OUT", help="write the pack, or the facts"
-    )
-
-
-def _pack_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--pack",
-        type=Path,
-        metavar="PACK",
-        help="take BPF programs from this program pack, and compile nothing (bpf)",
-    )
-    command.add_argument(
-        "--pack-sha256", default="", metavar="SHA256", help="the pack is the one that has this"
-    )
-    command.add_argument(
-        "--pack-key",
-        type=Path,
-        metavar="KEY",
-        help="PACK.sig is its signature by this Ed25519 key (PEM)",
-    )
-
-
-def _file_options(command: argparse.ArgumentParser) -> None:
-    _map_option(command)
-    command.add_argument(
-        "--run",
-        type=arguments.number,
-        metavar="N",
-        help="read only this run, or buffer, of a trace that has several; the report lists them",
-    )
-    _size_option(command)
-
-
-def _map_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--map", type=Path, metavar="MAP", help="TOML: what a foreign trace's events are"
-    )
-
-
-def _size_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--max-size",
-        type=arguments.size,
-        metavar="SIZE",
-        help="expand no file, and read no pipe, beyond this (default: 8G)",
-    )
-
-
-def _backend_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--backend",
-        choices=("auto", "ftrace", "bpf"),
-        default="auto",
-        help="what attaches the probes (default: bpf where trampolines serve them all)",
-    )
-    command.add_argument(
-        "--summary",
-        action="store_true",
-        help="let the kernel judge, and record no events: cheapest; stale reads only (bpf)",
-    )
-
-
-def _format_option(command: argparse.ArgumentParser, *formats: str) -> None:
-    command.add_argument(
-        "--format",
-        choices=("text", *formats),
-        default="text",
-        help="what is printed (default: text)",
-    )
-
-
-def _report_options(command: argparse.ArgumentParser, *formats: str) -> None:
-    _format_option(command, "json", *formats)
-    command.add_argument(
-        "--fail-on",
-        choices=("observed", "predicted"),
-        default="predicted",
-        help="exit 1 for findings of this severity and worse (default: predicted)",
-    )
-    _accept_option(command)
-    command.add_argument(
-        "--all",
-        action="store_true",
-        help="leave nothing out: every occurrence, variant, and thing that was not seen",
-    )
-    _redact_option(command)
-    _colour_option(command)
-
-
-def _accept_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--accept-unknown",
-        type=arguments.unknowns,
-        default=(),
-        metavar="NAME,...",
-        help="let clean be exit code 0 though it rests on these, which the recording can't tell: "
-        + ", ".join(UNKNOWNS),
-    )
-
-
-def _redact_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--redact",
-        action="store_true",
-        help="hand on no addresses (they become relative) and no name of host or file",
-    )
-
-
-def _colour_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--color",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="colours in text (default: on a terminal)",
     )
 
 
