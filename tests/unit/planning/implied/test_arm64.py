@@ -68,7 +68,8 @@ def test_registers(words, given, register: int, value: int | None):
         (0xD5033F9F, "barrier", True),  # dsb sy
         (0xD503379F, "barrier", False),  # dsb nsh
         (0xD5033A3F, "barrier", True),  # dsb ishnxs
-        (0xD5033A9F, "store-barrier", False),  # dsb ishst
+        (0xD5033A9F, "store-barrier", True),  # dsb ishst
+        (0xD503369F, "store-barrier", False),  # dsb nshst
     ],
 )
 def test_what_ends_translations(word: int, kind: str, everywhere: bool):

@@ -418,7 +418,8 @@ def _is_leaf(target: int, around: Surroundings) -> bool:
 
 def _flushed(state: State, target: int, around: Surroundings) -> State:
     text = f"call of {around.flushes[target]}"
-    return state.does(Act("flush", state.pc, state.get(0), text)).forget((0, 1))
+    act = Act("flush", state.pc, state.get(0), text, watched=True)
+    return state.does(act).forget((0, 1))
 
 
 def _exception(state: State, word: int) -> tuple[State, ...]:
@@ -448,7 +449,8 @@ def _barrier(state: State, kind: int, domain: int) -> State:
     if kind == 4 and domain in (_DSB_LOCAL, *_DSB_DONE):
         return state.does(Act("barrier", state.pc, None, "dsb", domain != _DSB_LOCAL))
     if kind == 4 and domain in (_DSB_LOCAL_STORES, *_DSB_STORES):
-        return state.does(Act("store-barrier", state.pc, None, "dsb st"))
+        everywhere = domain != _DSB_LOCAL_STORES
+        return state.does(Act("store-barrier", state.pc, None, "dsb st", everywhere))
     return state
 
 

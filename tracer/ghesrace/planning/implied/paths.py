@@ -40,6 +40,7 @@ class Act:
     invalidation), "barrier" (all before it is done behind it) or "store-barrier" (stores alone).
     A flush or a barrier is for all CPUs where `everywhere` is true. `value` is the address written
     or invalidated; None is not known, and ALL is everything. `text` is the instruction's name.
+    `watched` marks a flush by a call of what has a probe of its own.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Act:
     value: Value = None
     text: str = ""
     everywhere: bool = False
+    watched: bool = False
 
 
 ALL = -1
