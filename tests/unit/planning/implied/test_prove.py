@@ -146,6 +146,15 @@ def test_every_flush_of_the_matrix_is_proven(release: str, where: str):
         ({"flush_tlb_one_kernel": RET_X86}, ["flush_tlb_one_kernel"]),
         # ftrace's NOP, and the return
         ({"flush_tlb_one_kernel": bytes.fromhex("0f1f440000c3")}, ["flush_tlb_one_kernel"]),
+        # nop; movabs $0xffffffffff000000,%rax; cmp %rax,%rdi; jae behind it; invlpg (%rdi); ret
+        (
+            {
+                "flush_tlb_one_kernel": bytes.fromhex(
+                    "0f1f44000048b8000000ffffffffff4839c773030f013fc3"
+                )
+            },
+            ["flush_tlb_one_kernel"],
+        ),
         # leave; ret in place of the INVLPG that both end in
         (
             {INVLPG: bytes.fromhex("c9c3"), CALLED: RET_X86},

@@ -21,6 +21,8 @@ _STEPS: dict[str, ModuleType] = {"x86_64": x86, "arm64": arm64}
 _NEAR = 1 << 16  # bytes of a function, at most
 # Stands for the page where a function is given an address: any kernel page does.
 _ANY_PAGE = {"x86_64": 0xFFFF_C900_0123_4000, "arm64": 0xFFFF_8000_1234_5000}
+# A flush is asked about a page of the fixmap, too, as it may tell pages apart.
+_FIXMAP_PAGE = {"x86_64": 0xFFFF_FFFF_FF57_B000, "arm64": 0xFFFF_FBFF_FE5F_B000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,12 @@ def invalidates(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
     """
     if why := _unreadable(facts, symbol):
         return Answer(None, 0, why)
-    at, page = candidate.fields["addr"], _ANY_PAGE[facts.arch]
+    pages = (_ANY_PAGE[facts.arch], _FIXMAP_PAGE[facts.arch])
+    return _told(facts, _worst([_of_page(facts, candidate, symbol, page) for page in pages]))
+
+
+def _of_page(facts: Facts, candidate: Candidate, symbol: Symbol, page: int) -> Answer:
+    at = candidate.fields["addr"]
     given: dict[int, Value] = {}
     if isinstance(at, Fetch) and isinstance(at.argument, int):
         given[at.argument] = page
@@ -79,8 +86,8 @@ def invalidates(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
     try:
         paths = ends(steps.entry(symbol.address, given), around, step)
     except Lost as lost:
-        return _told(facts, Answer(None, lost.at, str(lost)))
-    return _told(facts, judge.of_invalidation(paths, page, entries))
+        return Answer(None, lost.at, str(lost))
+    return judge.of_invalidation(paths, page, entries)
 
 
 def _worst(answers: Iterable[Answer]) -> Answer:
