@@ -87,6 +87,12 @@ def test_what_does_not(word: int):
     assert acts(word, x0=1) == ()
 
 
+@pytest.mark.parametrize(("hint", "counts"), [(0, 1), (3, 1), (4, 0), (6, 0), (7, 1), (15, 1)])
+def test_the_level_of_an_invalidation(hint: int, counts: int):
+    """If this fails, a TLBI that says it is of a table or a block (TTL) passes for the page's."""
+    assert len(acts(0xD50883E0, x0=0xFFFFFFFF5FB | hint << 44)) == counts
+
+
 def test_stores():
     """If this fails, the write of the entry is not seen, or the stack's is taken for it."""
     assert [a.value for a in acts(0xF82478BF, x4=3, x5=AT)] == [AT + 24]  # str xzr, [x5,x4,lsl 3]

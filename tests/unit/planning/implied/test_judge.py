@@ -57,6 +57,18 @@ def test_of_paths(paths: list[Acts], held: bool | None):
 
 
 @pytest.mark.parametrize(
+    ("written", "held"),
+    [(0, True), (PAGE & ~1, True), (PAGE | 0x703, False), (None, None)],
+)
+def test_a_clear_that_clears_nothing(written: int | None, held: bool | None):
+    """If this fails, an entry that is still valid behind its broadcast passes for cleared."""
+    acts = (W, Act("write", 1, ENTRY, data=written), ELSEWHERE, S, T, D)
+    given = {"everywhere": True, "arm64": True}
+    assert of_paths([acts], PAGE, clears=True, **given).held is held
+    assert of_paths([acts], PAGE, **given).held is True
+
+
+@pytest.mark.parametrize(
     ("paths", "held"),
     [
         ([(T,)], True),

@@ -11,6 +11,7 @@ from .paths import ALL, Act, Acts, Value
 
 _PAGE_SHIFTS = (12, 14, 16)  # of arm64's granules; x86 has the first
 _ENTRY = 8
+_VALID = 1  # of an entry, on arm64
 _MARK = 4  # bytes of ENDBR64, which may lie before the hook of an entry
 
 
@@ -28,9 +29,12 @@ class Answer:
     watched: bool = False
 
 
-def of_paths(paths: Iterable[Acts], address: Value, *, everywhere: bool, arm64: bool) -> Answer:
+def of_paths(
+    paths: Iterable[Acts], address: Value, *, everywhere: bool, arm64: bool, clears: bool = False
+) -> Answer:
     """Return whether each path that writes a page-table entry invalidates the page at *address*
-    (None: whichever it is) behind that, on all CPUs if *everywhere*.
+    (None: whichever it is) behind that, on all CPUs if *everywhere*; where it *clears*, the entry
+    must be invalid then.
 
     >>> write, flush = Act("write", 8), Act("flush", 12, 0xfff000, "invlpg")
     >>> of_paths([(write, flush)], 0xfff000, everywhere=False, arm64=False).held
@@ -39,6 +43,8 @@ def of_paths(paths: Iterable[Acts], address: Value, *, everywhere: bool, arm64: 
     'invlpg lies before the write of the entry'
     """
     answers = [(acts, _of_path(acts, address, everywhere, arm64)) for acts in paths]
+    if clears:
+        answers = [(acts, _cleared(acts, address, one) if one else one) for acts, one in answers]
     before = {at for acts, one in answers if one and one.held for at in _calls_before_write(acts)}
     found = [one for acts, one in answers if one and not _gives_up(acts, before)]
     if found and any(one is None and not _prints(acts) for acts, one in answers):
@@ -104,6 +110,21 @@ def _of_invalidation(acts: Acts, address: int, entries: Collection[int]) -> Answ
 def _calls_before_write(acts: Acts) -> list[int]:
     last = max((n for n, act in enumerate(acts) if act.kind == "write"), default=0)
     return [act.at for act in acts[:last] if act.kind == "call"]
+
+
+def _cleared(acts: Acts, address: Value, answer: Answer) -> Answer:
+    """Return *answer*, or another where the last write before its invalidation leaves the entry
+    valid: it may be filled again behind that."""
+    if not answer.held:
+        return answer
+    acts = _without_others(acts, [page for page in [address] if page is not None])
+    flush = max(n for n, act in enumerate(acts) if act.at == answer.at and act.kind == "flush")
+    last = next((act for act in reversed(acts[:flush]) if act.kind in ("write", "call")), None)
+    if last is None or last.data is None:
+        return Answer(None, last.at if last else 0, "what is written into the entry is not known")
+    if last.data & _VALID:
+        return Answer(False, last.at, "this write leaves the entry valid")
+    return answer
 
 
 def _prints(acts: Acts) -> bool:

@@ -140,9 +140,16 @@ def _of_slot(facts: Facts, question: Question, slot: Slot | None) -> Answer:
         except Lost as lost:
             answers.append(Answer(None, lost.at, str(lost)))
             continue
-        everywhere = question.what.startswith("broadcast")
+        arm64_ = facts.arch == "arm64"
         answers.append(
-            judge.of_paths(paths, address, everywhere=everywhere, arm64=facts.arch == "arm64")
+            judge.of_paths(
+                paths,
+                address,
+                everywhere=question.what.startswith("broadcast"),
+                arm64=arm64_,
+                # x86's entries may carry bits that only the running kernel knows.
+                clears=clears and arm64_,
+            )
         )
     return _worst(answers)
 
