@@ -45,7 +45,7 @@ class Image:
         """Return up to *size* bytes at *address*; b"" where the image has none."""
         for first, part in self._parts:
             if first <= address < first + len(part):
-                return part[address - first :][:size]
+                return part[address - first : address - first + size]
         return b""
 
 

@@ -53,8 +53,8 @@ class Implication:
     It does not hold if one of the points `unless` is resolved, as that shows it by itself, nor if
     points are `given` of which none is resolved. One of PROVABLE is looked for in the kernel's
     code, where a call of what a `given` point watches is that point's event. With `instead` it is
-    what remains where the code contradicts that other one, and is believed only if the code holds
-    it.
+    what remains where the code contradicts that other one, or does it without such a call, and is
+    believed only if the code holds it.
     """
 
     what: str
@@ -103,7 +103,8 @@ class Candidate:
     marks code that runs in an SDEI handler, where arm64 allows no kprobe, and `needs_flags` a point
     that must know whether interrupts are off. Where BTF has no `member` (`struct.member`), the
     point cannot matter. `callbacks` are the functions that the filter `tlb-flush` passes, and
-    `through` are those through which the symbol does what it `implies`.
+    `through` are those through which the symbol does what it `implies`, or `invalidates`: with that
+    the symbol does not fit where this kernel's code does not invalidate the page at its `addr`.
     """
 
     symbol: str = ""
@@ -126,6 +127,7 @@ class Candidate:
     member: str = ""
     callbacks: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
+    invalidates: bool = False
     why: str = ""
 
     def implied(self, arch: str, present: Collection[str]) -> tuple[Implication, ...]:
@@ -360,6 +362,8 @@ def _candidate(where: str, raw: dict[str, Any]) -> Candidate:
     _known(f"{where}: when", [w.removeprefix("!") for w in candidate.when], HOST_FEATURES)
     _known(f"{where}: implies", [i.what for i in implied], IMPLIES)
     _known(f"{where}: implies: instead", [i.instead for i in implied], ("", *PROVABLE))
+    if candidate.invalidates and "addr" not in candidate.fields:
+        raise InputError(f"{where}: `invalidates` needs the field `addr`")
     if candidate.filter:
         _known(f"{where}: filter", [candidate.filter], FILTERS)
     return candidate

@@ -58,4 +58,4 @@ def test_what_is_not_about_invalidations_is_not_asked(tmp_path: Path):
     """If this fails, an edit that may allocate is looked for in the code."""
     made = plan_of(tmp_path, vmlinux_btf=trees.x86_btf())
     assert one(made, "edit-map", "EDIT").implies == ("may-allocate", "may-free")
-    assert {i.what for i in made.implications} == {"flush-inside"}
+    assert {i.what for i in made.implications} == {"flush-inside", "invalidates"}

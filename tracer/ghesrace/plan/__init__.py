@@ -35,6 +35,7 @@ from .shape import misfit
 
 __all__ = [
     "FIELDS",
+    "INVALIDATES",
     "MAX_SLOTS",
     "PLAN_VERSION",
     "UNPROVEN_NS",
@@ -137,10 +138,15 @@ class Probe:
         return None if self.slot is None or 0 <= self.slot < len(plan.slots) else "slot"
 
 
+# What is asked of the function that shows an invalidation (`Implied.what`); points.IMPLIES has the
+# rest.
+INVALIDATES = "invalidates"
+
+
 @dataclass(frozen=True, slots=True)
 class Implied:
     """This says on what the plan believes, or does not, that the function `symbol` of the probe
-    point `point` does `what` besides.
+    point `point` does `what` besides, or (INVALIDATES) what its probe is there for.
 
     It is "proven" if this kernel's code does it on every path, and `where` says by which
     instruction; "contradicted" if a path does not, and then no probe implies it; and "assumed",

@@ -11,6 +11,8 @@ from ghesrace.plan import Backend, Mechanism
 from ghesrace.points import Candidate, Point
 
 from . import mechanism as mechanisms
+from .implied.judge import Answer
+from .implied.prove import invalidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,9 @@ class Choice:
     mechanism: Mechanism
     scope: str
     note: str = ""  # why no better mechanism
+    # What the code says of the symbols that were asked whether they invalidate, the refused ones,
+    # too.
+    asked: tuple[tuple[str, Answer], ...] = ()
 
     @property
     def bare(self) -> bool:
@@ -39,6 +44,7 @@ def choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[Ch
     if not set(point.host) <= facts.host:
         return None, ""
     reasons: list[str] = []
+    asked: list[tuple[str, Answer]] = []
     anywhere = point.scope != "any"
     for candidate in point.candidates:
         if candidate.arch and facts.arch not in candidate.arch:
@@ -62,7 +68,13 @@ def choose(facts: Facts, point: Point, scope: str, backend: Backend) -> tuple[Ch
             continue
         symbol, mechanism, reason = _symbol(facts, point, candidate, scope, backend)
         if symbol and mechanism:
-            return Choice(point, candidate, symbol, mechanism, scope, reason), ""
+            if candidate.invalidates:
+                answer = invalidates(facts, candidate, symbol)
+                asked.append((symbol.name, answer))
+                if answer.held is False:
+                    reasons.append(f"{symbol.name} does not do what its name says: {answer.text}")
+                    continue
+            return Choice(point, candidate, symbol, mechanism, scope, reason, tuple(asked)), ""
         reasons.append(reason)
     return None, "; ".join(dict.fromkeys(reasons))
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ghesrace.host.facts import Facts
 from ghesrace.host.kallsyms import Symbol
-from ghesrace.plan import Implied, Slot, Unseen
+from ghesrace.plan import INVALIDATES, Implied, Slot, Unseen
 from ghesrace.points import PROVABLE, Candidate, Implication, Point
 
 from .implied.judge import Answer
@@ -62,11 +62,14 @@ class Implications:
         that are resolved beside this one, by point."""
         mine = self._mine(point, symbol)
         kept: list[str] = []
+        unwatched: set[str] = set()
         for one in said:
             if one.what not in PROVABLE:
                 kept.append(one.what)
                 continue
-            if one.instead and not self._contradicted(point, named, one.instead):
+            if one.instead and not (
+                one.instead in unwatched or self._contradicted(point, named, one.instead)
+            ):
                 continue
             flushes = {watched[name].address: name for name in one.given if name in watched}
             flushes = {at: watched[name].name for at, name in flushes.items() if at}
@@ -74,10 +77,23 @@ class Implications:
             answer = prove(self._facts, question)
             if one.instead and not answer.held:
                 continue
+            if one.given and answer.held and not answer.watched:
+                unwatched.add(one.what)  # An instruction does it, which no event shows.
+                continue
             self._note(point, named, one.what, answer, mine)
             if answer.held is not False:
                 kept.append(one.what)
         return tuple(kept)
+
+    def asked(self, point: Point, answers: Iterable[tuple[str, Answer]]) -> None:
+        """Keep what the code said when the functions that may serve *point* were asked whether they
+        invalidate: one that does not was not chosen."""
+        for name, answer in answers:
+            state = _STATES[answer.held]
+            self.all.append(Implied(point.name, name, INVALIDATES, state, answer.text))
+            if answer.held is False:
+                why = f"this kernel's code does not do it: {answer.text}"
+                self.unseen.append(Unseen(f"the invalidation that {name} is known for", why))
 
     def _mine(self, point: Point, symbol: Symbol) -> tuple[Slot, ...]:
         number = self._slots.number(symbol.module, point.slot) if point.slot else None

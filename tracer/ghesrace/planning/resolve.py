@@ -201,6 +201,7 @@ def _probes(
     """Return the entry probe of a choice and, if asked for, its return probe; or why there is
     none."""
     candidate, point = choice.candidate, choice.point
+    implications.asked(point, choice.asked)
     fetch = {} if choice.bare else _fetch(facts, choice)
     condition, reason = slots.condition(candidate, facts)
     if reason:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from ghesrace.plan import Plan, Probe, Slot, Unseen
+from ghesrace.plan import INVALIDATES, Plan, Probe, Slot, Unseen
 from ghesrace.sources.tracefs_text import shown_condition
 
 from .layout import wrapped
@@ -90,6 +90,11 @@ def _probe(plan: Plan, group: list[Probe]) -> Iterator[Paragraph]:
     if probe.why:
         yield probe.why, "      ", "      "
     notes = [_implied(plan, probe, what) for what in probe.implies]
+    notes += [
+        f"invalidates the page that it is given; {one.state}: {one.where}"
+        for one in plan.implications
+        if (one.point, one.symbol, one.what) == (probe.point, probe.symbol, INVALIDATES)
+    ]
     if probe.slot is not None:
         notes.append(f"always slot {plan.slots[probe.slot].name}")
     if probe.filter is not None:

@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ghesrace.checker.engine import Engine
 from ghesrace.errors import InputError
+from ghesrace.host.code import Blocks
+from ghesrace.planning.resolve import resolve
+from ghesrace.sources.capture.file import CaptureSource
 from lab.patched.expected import MUTANTS, as_expected, expected, false_clean
+from lab.paths import REPO
+from tests.build.kernelcode import ARM64, facts
 from tests.unit.lab.patched.conftest import Make
 
 ENTRY = """
@@ -126,3 +134,49 @@ def test_a_safe_mutant_may_lose_events_in_a_storm_and_no_more(result: Make) -> N
     lossy = result("inconclusive", "clean")
     assert lossy.judged
     assert not as_expected(lossy.mutant, lossy.judged)
+
+
+# What a plan reads of __set_fixmap() with each of arm64's patches: arch/arm64/mm/mmu.c of Linux
+# 6.1, gcc 12, lab/patched/configs/arm64.config, linked at an address of its own.
+SETTERS = json.loads((REPO / "tests/unit/fixtures/arm64-setters.json").read_text())
+
+
+@pytest.mark.parametrize("name", SETTERS)
+def test_the_code_of_each_arm64_setter_decides_the_verdict(name: str) -> None:
+    """If this fails, an arm64 kernel whose setter no longer broadcasts is called clean: its record
+    is that of a sound one, as TLBI has no event. So the record here is a sound kernel's."""
+    made, setter = facts(ARM64[1]), SETTERS[name]
+    (known,) = made.symbols["__set_fixmap"]
+    symbols = {n: s for n, s in made.symbols.items() if not n.startswith("flush_tlb_")}
+    for symbol, at in setter["symbols"].items():
+        symbols[symbol] = (known._replace(name=symbol, address=int(at, 16)),)
+    code = Blocks({int(at, 16): bytes.fromhex(data) for at, data in setter["code"].items()})
+    planned = resolve(replace(made, symbols=symbols, code=code))
+    implied = next(p.implies for p in planned.probes if p.point == "fixmap-set")
+    source = CaptureSource(REPO / "examples/arm64.arrows")
+    probes = [
+        replace(probe, implies=implied) if probe.point == "fixmap-set" else probe
+        for probe in source.plan.probes
+    ]
+    engine = Engine(
+        replace(
+            source.plan,
+            probes=tuple(probes),
+            implications=planned.implications,
+            unknowns=planned.unknowns,
+        )
+    )
+    for batch in source.batches():
+        engine.feed(batch)
+    engine.finish()
+    report = engine.report()
+    one = next(one for one in expected() if one.name == name)
+    assert report.verdict.word == one.expected
+    assert {found.pattern for found in report.findings} == ({one.finding} if one.finding else set())
+    assert not report.qualified_by
+
+
+def test_each_arm64_patch_of_the_setter_is_read() -> None:
+    """If this fails, a patch was added whose code nobody asked."""
+    wanted = {one.name for one in expected() if one.arch == "arm64" and "sea-lock" not in one.name}
+    assert set(SETTERS) == wanted

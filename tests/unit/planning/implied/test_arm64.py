@@ -68,7 +68,8 @@ def test_registers(words, given, register: int, value: int | None):
         (0xD5033F9F, "barrier", True),  # dsb sy
         (0xD503379F, "barrier", False),  # dsb nsh
         (0xD5033A3F, "barrier", True),  # dsb ishnxs
-        (0xD5033A9F, "store-barrier", False),  # dsb ishst
+        (0xD5033A9F, "store-barrier", True),  # dsb ishst
+        (0xD503369F, "store-barrier", False),  # dsb nshst
     ],
 )
 def test_what_ends_translations(word: int, kind: str, everywhere: bool):
@@ -84,6 +85,12 @@ def test_what_ends_translations(word: int, kind: str, everywhere: bool):
 def test_what_does_not(word: int):
     """If this fails, a DMB, an ISB or an invalidation by ASID counts."""
     assert acts(word, x0=1) == ()
+
+
+@pytest.mark.parametrize(("hint", "counts"), [(0, 1), (3, 1), (4, 0), (6, 0), (7, 1), (15, 1)])
+def test_the_level_of_an_invalidation(hint: int, counts: int):
+    """If this fails, a TLBI that says it is of a table or a block (TTL) passes for the page's."""
+    assert len(acts(0xD50883E0, x0=0xFFFFFFFF5FB | hint << 44)) == counts
 
 
 def test_stores():

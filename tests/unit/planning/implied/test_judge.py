@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from ghesrace.planning.implied.judge import of_paths
+from ghesrace.planning.implied.judge import of_invalidation, of_paths
 from ghesrace.planning.implied.paths import ALL, Act, Acts
 
 PAGE, ENTRY, OTHER = 0xFFFFFFFFFF5FB000, 0xFFFF800082411FD8, 0xFFFF800082411FD0
 W, ELSEWHERE = Act("write", 1, ENTRY), Act("write", 2, OTHER)
 UNKNOWN = Act("write", 3)
-S, D = Act("store-barrier", 4), Act("barrier", 5, everywhere=True)
+S, D = Act("store-barrier", 4, everywhere=True), Act("barrier", 5, everywhere=True)
 T, LOCAL = Act("flush", 6, PAGE, "tlbi", True), Act("flush", 7, PAGE, "tlbi")
 CALL, MESSAGE = Act("call", 8), Act("message", 9)
 
@@ -28,6 +28,9 @@ CALL, MESSAGE = Act("call", 8), Act("message", 9)
         ([(W, S, T)], False),
         ([(W, T, D)], False),
         ([(W, S, T, Act("barrier", 5))], False),  # a DSB NSH waits for this CPU alone
+        # DSB NSHST and DSB NSH show the write to this CPU's walker alone
+        ([(W, Act("store-barrier", 4), T, D)], False),
+        ([(W, Act("barrier", 5), T, D)], False),
         ([(W, S, LOCAL, D)], False),
         ([(S, T, D, W)], False),
         ([(W,)], False),
@@ -41,7 +44,8 @@ CALL, MESSAGE = Act("call", 8), Act("message", 9)
         ([(UNKNOWN, S, T, D)], None),  # of which page?
         ([()], None),
         ([], None),
-        ([(W, S, T, D), ()], True),  # BUG_ON() and the like write nothing
+        ([(W, S, T, D), ()], None),  # the entry may stay as it was
+        ([(W,), ()], False),
         ([(CALL, W, S, T, D), (CALL, MESSAGE)], True),
         ([(W, S, T, D), (CALL, MESSAGE)], None),
         ([(CALL, W, S, T, D), (W, MESSAGE)], False),
@@ -50,6 +54,40 @@ CALL, MESSAGE = Act("call", 8), Act("message", 9)
 def test_of_paths(paths: list[Acts], held: bool | None):
     """If this fails, a kernel that does not invalidate is believed to, or the other way round."""
     assert of_paths(paths, None, everywhere=True, arm64=True).held is held
+
+
+@pytest.mark.parametrize(
+    ("written", "held"),
+    [(0, True), (PAGE & ~1, True), (PAGE | 0x703, False), (None, None)],
+)
+def test_a_clear_that_clears_nothing(written: int | None, held: bool | None):
+    """If this fails, an entry that is still valid behind its broadcast passes for cleared."""
+    acts = (W, Act("write", 1, ENTRY, data=written), ELSEWHERE, S, T, D)
+    given = {"everywhere": True, "arm64": True}
+    assert of_paths([acts], PAGE, clears=True, **given).held is held
+    assert of_paths([acts], PAGE, **given).held is True
+
+
+@pytest.mark.parametrize(
+    ("paths", "held"),
+    [
+        ([(T,)], True),
+        ([(LOCAL, W)], True),
+        ([(Act("flush", 6, ALL, "tlbi"),)], True),
+        ([(T,), ()], False),
+        ([(Act("flush", 6, PAGE + 0x1000, "tlbi"),)], False),
+        ([(Act("call", 1),)], False),  # a hook of the entry, which lies at 1
+        ([(Act("call", 5),)], False),  # behind ENDBR64
+        ([(CALL,)], None),
+        ([(Act("flush", 6, None, "tlbi"),)], None),
+        ([(T,), (CALL,)], None),
+        ([(CALL,), ()], False),
+        ([], None),
+    ],
+)
+def test_of_a_flush(paths: list[Acts], held: bool | None):
+    """If this fails, a function that is called a flush passes for one, or a flush for none."""
+    assert of_invalidation(paths, PAGE, [1]).held is held
 
 
 def test_of_a_page_that_is_known():

@@ -11,7 +11,7 @@ import pytest
 
 from ghesrace.host.code import Blocks
 from ghesrace.host.kallsyms import Symbol
-from ghesrace.plan import Fetch, Slot
+from ghesrace.plan import INVALIDATES, Fetch, Slot
 from ghesrace.planning.implied.prove import Question, prove
 from ghesrace.planning.resolve import resolve
 from ghesrace.points import Candidate
@@ -23,6 +23,8 @@ STORE, STORED, TLBI, DONE = (f"__set_fixmap+{at}" for at in ("0x7c", "0x94", "0x
 LOCAL_TLBI, OTHER_PAGE = bytes.fromhex("e08708d5"), bytes.fromhex("e28308d5")
 # Where 6.1 on x86 does it: call *pv_ops.mmu.set_pte; mov %rbp,%rdi; pop; pop; jmp.
 SET, ADDRESS, FLUSH = (f"set_pte_vaddr_p4d+{at}" for at in ("0x45", "0x4b", "0x50"))
+# What flush_tlb_one_kernel() calls there, and what lies behind the call.
+INVLPG, CALLED = "native_flush_tlb_one_user+0x29", "flush_tlb_one_kernel+0xb"
 WRITE_X86 = bytes.fromhex("488937666690")  # mov %rsi,(%rdi), as boot patches the call
 
 
@@ -52,6 +54,8 @@ def test_every_kernel_of_the_matrix_is_proven(release: str, where: str):
         ({TLBI: NOP_ARM64}, "contradicted", f"{STORE}: nothing behind this write invalidates"),
         ({DONE: NOP_ARM64}, "contradicted", f"{TLBI}: tlbi vaale1is has no DSB behind it"),
         ({STORED: NOP_ARM64}, "contradicted", f"{TLBI}: tlbi vaale1is has no DSB between it"),
+        # dsb nshst: other CPUs' walkers may not see the write yet.
+        ({STORED: bytes.fromhex("9f3603d5")}, "contradicted", f"{TLBI}: tlbi vaale1is has no DSB"),
         # tlbi vaale1is, x2: x2 is the protection bits, which are 0.
         ({TLBI: OTHER_PAGE}, "contradicted", f"{TLBI}: tlbi vaale1is is of another page"),
         # b: the TLBI is always left out.
@@ -119,6 +123,72 @@ def test_a_flush_before_the_write_takes_the_verdict_away():
     assert found.where.endswith("call flush_tlb_one_kernel lies before the write of the entry")
     assert "lies before the write" in made.not_checked["stale"]
     assert next(p for p in made.probes if p.point == "fixmap-set").implies == ()
+
+
+@pytest.mark.parametrize(
+    ("release", "where"),
+    [
+        (X86[0], "native_flush_tlb_one_user+0x24: invlpg"),
+        (X86[1], "native_flush_tlb_one_user+0x29: invlpg"),
+        (X86[2], "native_flush_tlb_one_user+0x25: invlpg"),
+        (X86[3], "native_flush_tlb_one_user+0x24: invlpg"),
+    ],
+)
+def test_every_flush_of_the_matrix_is_proven(release: str, where: str):
+    """If this fails, each clean verdict on x86 rests on what was not read."""
+    found = implied(planned(release), INVALIDATES)
+    assert (found.symbol, found.state, found.where) == ("flush_tlb_one_kernel", "proven", where)
+
+
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [
+        ({"flush_tlb_one_kernel": RET_X86}, ["flush_tlb_one_kernel"]),
+        # ftrace's NOP, and the return
+        ({"flush_tlb_one_kernel": bytes.fromhex("0f1f440000c3")}, ["flush_tlb_one_kernel"]),
+        # nop; movabs $0xffffffffff000000,%rax; cmp %rax,%rdi; jae behind it; invlpg (%rdi); ret
+        (
+            {
+                "flush_tlb_one_kernel": bytes.fromhex(
+                    "0f1f44000048b8000000ffffffffff4839c773030f013fc3"
+                )
+            },
+            ["flush_tlb_one_kernel"],
+        ),
+        # leave; ret in place of the INVLPG that both end in
+        (
+            {INVLPG: bytes.fromhex("c9c3"), CALLED: RET_X86},
+            ["flush_tlb_one_kernel", "native_flush_tlb_one_user"],
+        ),
+        # invlpg (%rsp); leave; ret: of the stack's page
+        (
+            {INVLPG: bytes.fromhex("0f013c24c9c3"), CALLED: RET_X86},
+            ["flush_tlb_one_kernel", "native_flush_tlb_one_user"],
+        ),
+    ],
+)
+def test_a_flush_that_does_not_flush(changed: dict[str, bytes], refused: list[str]):
+    """If this fails, calls of a function that invalidates nothing make a kernel clean."""
+    made = planned(X86[1], changed)
+    found = [i for i in made.implications if i.what == INVALIDATES and i.state == "contradicted"]
+    assert all("invalidates nothing" in i.where or "another page" in i.where for i in found)
+    text = " ".join(f"{unseen.what} {unseen.why}" for unseen in made.unseen)
+    assert all(name in text for name in refused)
+    assert not {p.symbol for p in made.probes if p.point == "inv-page"} & set(refused)
+    assert next(p for p in made.probes if p.point == "fixmap-set").implies == ()
+
+
+def test_an_invalidation_without_a_call_is_what_the_setter_does():
+    """If this fails, a kernel whose setter has the INVLPG in itself is called racy, as no event
+    shows it."""
+    made = planned(X86[1], {SET: WRITE_X86, FLUSH: bytes.fromhex("0f013fc3")})  # invlpg (%rdi)
+    setter = next(p for p in made.probes if p.point == "fixmap-set")
+    assert setter.implies == ("page-after-set", "page-after-clear")
+    assert {i.what: i.state for i in made.implications} == {
+        "page-after-set": "proven",
+        "page-after-clear": "proven",
+        INVALIDATES: "proven",
+    }
 
 
 @pytest.mark.parametrize("release", [X86[1], ARM64[1]])

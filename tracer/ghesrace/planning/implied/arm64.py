@@ -29,6 +29,7 @@ _KPROBE_BRK = 4  # arch/arm64/include/asm/brk-imm.h: KPROBES_BRK_IMM
 _LOCAL, _INNER, _OUTER = 7, 3, 1
 _SCOPE = {_LOCAL: "", _INNER: "is", _OUTER: "os"}
 _TLBI = {0: "vmalle1", 1: "vae1", 2: "aside1", 3: "vaae1", 5: "vale1", 7: "vaale1"}
+_PAGE_LEVEL = 3
 _DSB_DONE, _DSB_STORES = {0b0011, 0b1011, 0b1111}, {0b0010, 0b1010, 0b1110}  # osh, ish, sy
 _DSB_LOCAL, _DSB_LOCAL_STORES = 0b0111, 0b0110  # nsh
 _LEAF = 24  # instructions
@@ -418,7 +419,8 @@ def _is_leaf(target: int, around: Surroundings) -> bool:
 
 def _flushed(state: State, target: int, around: Surroundings) -> State:
     text = f"call of {around.flushes[target]}"
-    return state.does(Act("flush", state.pc, state.get(0), text)).forget((0, 1))
+    act = Act("flush", state.pc, state.get(0), text, watched=True)
+    return state.does(act).forget((0, 1))
 
 
 def _exception(state: State, word: int) -> tuple[State, ...]:
@@ -448,7 +450,8 @@ def _barrier(state: State, kind: int, domain: int) -> State:
     if kind == 4 and domain in (_DSB_LOCAL, *_DSB_DONE):
         return state.does(Act("barrier", state.pc, None, "dsb", domain != _DSB_LOCAL))
     if kind == 4 and domain in (_DSB_LOCAL_STORES, *_DSB_STORES):
-        return state.does(Act("store-barrier", state.pc, None, "dsb st"))
+        everywhere = domain != _DSB_LOCAL_STORES
+        return state.does(Act("store-barrier", state.pc, None, "dsb st", everywhere))
     return state
 
 
@@ -461,5 +464,7 @@ def _tlbi(state: State, word: int) -> State:
         return state
     value = ALL if kind == 0 else state.get(_plain(word & 31))
     if value is not None and kind != 0:
+        if value >> 46 & 3 and value >> 44 & 3 != _PAGE_LEVEL:
+            return state  # The level that it names (TTL) is another than a page's.
         value = signed(value & ((1 << 44) - 1), 44) << 12 & WORD
     return state.does(Act("flush", state.pc, value, name, domain != _LOCAL))

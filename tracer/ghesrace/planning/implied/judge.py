@@ -4,30 +4,37 @@ of its page-table entry, on all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .paths import ALL, Act, Acts, Value
 
 _PAGE_SHIFTS = (12, 14, 16)  # of arm64's granules; x86 has the first
 _ENTRY = 8
+_VALID = 1  # of an entry, on arm64
+_MARK = 4  # bytes of ENDBR64, which may lie before the hook of an entry
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`held` is true if the code does it, false if it does not, and None if that can't be read.
     `at` is the address of the instruction that says so (0: none does), and `text` what it is or
-    why. `early` says that the invalidation lies before the write."""
+    why. `early` says that the invalidation lies before the write, and `watched` that on every path
+    it is a call of what has a probe of its own."""
 
     held: bool | None
     at: int = 0
     text: str = ""
     early: bool = False
+    watched: bool = False
 
 
-def of_paths(paths: Iterable[Acts], address: Value, *, everywhere: bool, arm64: bool) -> Answer:
+def of_paths(
+    paths: Iterable[Acts], address: Value, *, everywhere: bool, arm64: bool, clears: bool = False
+) -> Answer:
     """Return whether each path that writes a page-table entry invalidates the page at *address*
-    (None: whichever it is) behind that, on all CPUs if *everywhere*.
+    (None: whichever it is) behind that, on all CPUs if *everywhere*; where it *clears*, the entry
+    must be invalid then.
 
     >>> write, flush = Act("write", 8), Act("flush", 12, 0xfff000, "invlpg")
     >>> of_paths([(write, flush)], 0xfff000, everywhere=False, arm64=False).held
@@ -36,13 +43,68 @@ def of_paths(paths: Iterable[Acts], address: Value, *, everywhere: bool, arm64: 
     'invlpg lies before the write of the entry'
     """
     answers = [(acts, _of_path(acts, address, everywhere, arm64)) for acts in paths]
+    if clears:
+        answers = [(acts, _cleared(acts, address, one) if one else one) for acts, one in answers]
     before = {at for acts, one in answers if one and one.held for at in _calls_before_write(acts)}
     found = [one for acts, one in answers if one and not _gives_up(acts, before)]
+    if found and any(one is None and not _prints(acts) for acts, one in answers):
+        # Such a path is not always dead: what it leaves mapped would be taken for cleared.
+        found.append(Answer(None, 0, "a path of it writes no page-table entry"))
     for held in (False, None):
         for answer in found:
             if answer.held is held:
                 return answer
-    return found[0] if found else Answer(None, 0, "no path writes a page-table entry")
+    none = Answer(None, 0, "no path writes a page-table entry")
+    return min(found, key=lambda answer: answer.watched, default=none)
+
+
+def of_invalidation(paths: Iterable[Acts], address: int, entries: Collection[int]) -> Answer:
+    """Return whether each of *paths* invalidates the page at *address* on this CPU. They are those
+    of the functions at *entries*, of which a call is that of a hook.
+
+    >>> of_invalidation([(Act("flush", 12, 0xfff000, "invlpg"),)], 0xfff000, ()).held
+    True
+    >>> of_invalidation([(Act("flush", 12, 0xfff000, "invlpg"),), ()], 0xfff000, ()).text
+    'a path of it invalidates nothing'
+    """
+    found = [_of_invalidation(acts, address, entries) for acts in paths]
+    for held in (False, None):
+        for answer in found:
+            if answer.held is held:
+                return answer
+    return found[0] if found else Answer(None, 0, "no path of it returns")
+
+
+def covers(acts: Acts, address: int) -> Act | None:
+    """Return the first of *acts* that invalidates the page at *address* on this CPU, if any.
+
+    >>> covers((Act("flush", 12, 0xffe000, "invlpg"),), 0xfff000)
+    """
+    return next(
+        (
+            act
+            for act in acts
+            if act.kind == "flush"
+            and (act.value == ALL or (act.value is not None and act.value >> 12 == address >> 12))
+        ),
+        None,
+    )
+
+
+def _of_invalidation(acts: Acts, address: int, entries: Collection[int]) -> Answer:
+    if act := covers(acts, address):
+        return Answer(True, act.at, act.text)
+    flushes = [act for act in acts if act.kind == "flush"]
+    for act in flushes:
+        if act.value is None:
+            return Answer(None, act.at, f"{act.text} {_WHERE}")
+    # What hooks a function's entry is ftrace, and invalidates nothing.
+    for act in acts:
+        if act.kind == "call" and not any(e <= act.at <= e + _MARK for e in entries):
+            return Answer(None, act.at, "a call that is not followed may do it")
+    if flushes:
+        return Answer(False, flushes[-1].at, f"{flushes[-1].text} is of another page")
+    return Answer(False, 0, "a path of it invalidates nothing")
 
 
 def _calls_before_write(acts: Acts) -> list[int]:
@@ -50,11 +112,29 @@ def _calls_before_write(acts: Acts) -> list[int]:
     return [act.at for act in acts[:last] if act.kind == "call"]
 
 
+def _cleared(acts: Acts, address: Value, answer: Answer) -> Answer:
+    """Return *answer*, or another where the last write before its invalidation leaves the entry
+    valid: it may be filled again behind that."""
+    if not answer.held:
+        return answer
+    acts = _without_others(acts, [page for page in [address] if page is not None])
+    flush = max(n for n, act in enumerate(acts) if act.at == answer.at and act.kind == "flush")
+    last = next((act for act in reversed(acts[:flush]) if act.kind in ("write", "call")), None)
+    if last is None or last.data is None:
+        return Answer(None, last.at if last else 0, "what is written into the entry is not known")
+    if last.data & _VALID:
+        return Answer(False, last.at, "this write leaves the entry valid")
+    return answer
+
+
+def _prints(acts: Acts) -> bool:
+    return any(act.kind == "message" for act in acts)
+
+
 def _gives_up(acts: Acts, before: set[int]) -> bool:
     """Say whether a path prints a message and writes nothing: what it calls is called by those that
     write, too, *before* they do."""
-    kinds = {act.kind for act in acts}
-    if "message" not in kinds or kinds & {"write", "flush"}:
+    if not _prints(acts) or any(act.kind in ("write", "flush") for act in acts):
         return False
     return all(act.at in before for act in acts if act.kind == "call")
 
@@ -73,7 +153,7 @@ def _of_path(acts: Acts, address: Value, everywhere: bool, arm64: bool) -> Answe
             continue
         reason = _useless(acts, number, address, everywhere, arm64, changes)
         if not reason:
-            return Answer(True, act.at, act.text)
+            return Answer(True, act.at, act.text, watched=act.watched)
         open_ = reason == _WHERE
         held = None if open_ else False
         why.append(Answer(held, act.at, f"{act.text} {reason}", reason == _EARLY))
@@ -129,8 +209,8 @@ def _useless(
         return "tells this CPU alone"
     if not arm64:
         return ""
-    between = {a.kind for a in acts[changes[-1] : number]}
-    if not between & {"barrier", "store-barrier"}:
+    between = [a for a in acts[changes[-1] : number] if a.kind in ("barrier", "store-barrier")]
+    if not any(a.everywhere or not everywhere for a in between):
         return "has no DSB between it and the write"
     if not any(a.kind == "barrier" and (a.everywhere or not everywhere) for a in acts[number:]):
         return "has no DSB behind it"

@@ -40,6 +40,7 @@ class Act:
     invalidation), "barrier" (all before it is done behind it) or "store-barrier" (stores alone).
     A flush or a barrier is for all CPUs where `everywhere` is true. `value` is the address written
     or invalidated; None is not known, and ALL is everything. `text` is the instruction's name.
+    `watched` marks a flush by a call of what has a probe of its own. `data` is what a write writes.
     """
 
     kind: str
@@ -47,6 +48,8 @@ class Act:
     value: Value = None
     text: str = ""
     everywhere: bool = False
+    watched: bool = False
+    data: Value = None
 
 
 ALL = -1
@@ -96,13 +99,13 @@ class State:
     def store(self, address: Value, value: Value, size: int, text: str) -> State:
         """Return the state behind a store of *size* bytes."""
         if address is None:
-            return self.does(Act("write", self.pc, None, text)) if size >= 8 else self
+            return self.does(Act("write", self.pc, None, text, data=value)) if size >= 8 else self
         if on_stack(address):
             kept = {(at, v) for at, v in self.stack if at + 8 <= address or address + size <= at}
             if size == 8:
                 kept.add((address, value))
             return replace(self, stack=frozenset(kept))
-        return self.does(Act("write", self.pc, address, text)) if size >= 8 else self
+        return self.does(Act("write", self.pc, address, text, data=value)) if size >= 8 else self
 
 
 def on_stack(address: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 from ghesrace.host.facts import Facts
@@ -15,12 +15,14 @@ from ghesrace.points import Candidate
 
 from . import arm64, judge, x86
 from .judge import Answer
-from .paths import Lost, Surroundings, Value, ends
+from .paths import Lost, State, Surroundings, Value, ends
 
 _STEPS: dict[str, ModuleType] = {"x86_64": x86, "arm64": arm64}
 _NEAR = 1 << 16  # bytes of a function, at most
 # Stands for the page where a function is given an address: any kernel page does.
 _ANY_PAGE = {"x86_64": 0xFFFF_C900_0123_4000, "arm64": 0xFFFF_8000_1234_5000}
+# A flush is asked about a page of the fixmap, too, as it may tell pages apart.
+_FIXMAP_PAGE = {"x86_64": 0xFFFF_FFFF_FF57_B000, "arm64": 0xFFFF_FBFF_FE5F_B000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +45,72 @@ def prove(facts: Facts, question: Question) -> Answer:
     >>> prove(Facts("arm64", "6.12", problems={"kernel code": "No such file"}), question).text
     "the kernel's code can't be read: No such file"
     """
-    if facts.code is None:
-        why = facts.problems.get("kernel code", "not tried")
-        return Answer(None, 0, f"the kernel's code can't be read: {why}")
-    if not question.symbol.address:
-        return Answer(None, 0, "kallsyms hides addresses (kernel.kptr_restrict)")
-    if facts.arch not in _STEPS:
-        return Answer(None, 0, f"code of {facts.arch} can't be followed")
+    if why := _unreadable(facts, question.symbol):
+        return Answer(None, 0, why)
     slots = question.slots or (None,)
     answers = [_of_slot(facts, question, slot) for slot in slots]
-    worst = min(answers, key=lambda answer: (answer.held is not False, answer.held is not None))
-    text = _placed(facts, worst)
+    return _told(facts, _worst(answers))
+
+
+def invalidates(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
+    """Return whether the function *symbol*, which serves by *candidate* as the sight of a local
+    invalidation, does invalidate the kernel page that it is given, on every path.
+
+    >>> candidate = Candidate("f", fields={"addr": Fetch(1)})
+    >>> facts = Facts("x86_64", "6.12", problems={"kernel code": "No such file"})
+    >>> invalidates(facts, candidate, Symbol("f", 4096, "")).text
+    "the kernel's code can't be read: No such file"
+    """
+    if why := _unreadable(facts, symbol):
+        return Answer(None, 0, why)
+    pages = (_ANY_PAGE[facts.arch], _FIXMAP_PAGE[facts.arch])
+    return _told(facts, _worst([_of_page(facts, candidate, symbol, page) for page in pages]))
+
+
+def _of_page(facts: Facts, candidate: Candidate, symbol: Symbol, page: int) -> Answer:
+    at = candidate.fields["addr"]
+    given: dict[int, Value] = {}
+    if isinstance(at, Fetch) and isinstance(at.argument, int):
+        given[at.argument] = page
+    question = Question(candidate, symbol, "", (), {})
+    through = frozenset(_addresses(facts, question))
+    entries = through | {symbol.address}
+    around = Surroundings(facts.code, through)  # type: ignore[arg-type]  # `_unreadable` asked
+    steps = _STEPS[facts.arch]
+
+    def step(state: State, around: Surroundings) -> tuple[State, ...]:
+        # What comes behind an invalidation does not undo it, so a path ends there.
+        behind: tuple[State, ...] = steps.step(state, around)
+        return tuple(replace(s, pc=0) if judge.covers(s.acts, page) else s for s in behind)
+
+    try:
+        paths = ends(steps.entry(symbol.address, given), around, step)
+    except Lost as lost:
+        return Answer(None, lost.at, str(lost))
+    return judge.of_invalidation(paths, page, entries)
+
+
+def _worst(answers: Iterable[Answer]) -> Answer:
+    return min(answers, key=lambda one: (one.held is not False, one.held is not None, one.watched))
+
+
+def _unreadable(facts: Facts, symbol: Symbol) -> str:
+    """Return why the code of *symbol* can't be read, or ""."""
+    if facts.code is None:
+        return f"the kernel's code can't be read: {facts.problems.get('kernel code', 'not tried')}"
+    if not symbol.address:
+        return "kallsyms hides addresses (kernel.kptr_restrict)"
+    if facts.arch not in _STEPS:
+        return f"code of {facts.arch} can't be followed"
+    return ""
+
+
+def _told(facts: Facts, answer: Answer) -> Answer:
+    """Return *answer* with a text that names its place, and where the code was read from."""
+    text = _placed(facts, answer)
     if facts.code_from:
         text += f" (read from {facts.code_from})"
-    return Answer(worst.held, worst.at, text, worst.early)
+    return replace(answer, text=text)
 
 
 def _of_slot(facts: Facts, question: Question, slot: Slot | None) -> Answer:
@@ -86,11 +140,18 @@ def _of_slot(facts: Facts, question: Question, slot: Slot | None) -> Answer:
         except Lost as lost:
             answers.append(Answer(None, lost.at, str(lost)))
             continue
-        everywhere = question.what.startswith("broadcast")
+        arm64_ = facts.arch == "arm64"
         answers.append(
-            judge.of_paths(paths, address, everywhere=everywhere, arm64=facts.arch == "arm64")
+            judge.of_paths(
+                paths,
+                address,
+                everywhere=question.what.startswith("broadcast"),
+                arm64=arm64_,
+                # x86's entries may carry bits that only the running kernel knows.
+                clears=clears and arm64_,
+            )
         )
-    return min(answers, key=lambda answer: (answer.held is not False, answer.held is not None))
+    return _worst(answers)
 
 
 def _edits(what: str) -> tuple[bool, ...]:

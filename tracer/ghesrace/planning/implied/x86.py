@@ -164,7 +164,7 @@ def _call(state: State, target: Value, behind: int, around: Surroundings) -> Sta
 
 
 def _flushed(state: State, target: int, how: str, around: Surroundings) -> State:
-    act = Act("flush", state.pc, state.get(RDI), f"{how} {around.flushes[target]}")
+    act = Act("flush", state.pc, state.get(RDI), f"{how} {around.flushes[target]}", watched=True)
     return replace(state.does(act).forget((RAX, RDX)), flags=None)
 
 
