@@ -255,6 +255,31 @@ def test_a_race_says_whether_it_rests_on_an_assumed_clock_error() -> None:
     assert assumed(trace, UNPROVEN_NS) == (100, [100])
 
 
+def test_a_race_that_was_asked_of_the_proven_bound_leaves_the_assumed_one() -> None:
+    """Behind the first race of a host with unproven clocks every close hand-off would be open."""
+    trace = Trace()
+    trace.report(0, A)
+    trace.now += STEP * 1000
+    trace.report(1, B)
+    trace.report(0, A)
+    p = replace(plan(error=100), clock_proven_ns=STEP * 40)
+    (slot,) = judge(p, trace.stream()).slots
+    assert slot.classes[model.Class.NONE] == 2
+
+
+def test_unknown_cpus_may_not_have_been_shot_down() -> None:
+    """Where a trace does not say which CPUs there were, one flush would be taken for that of all
+    others: a false clean."""
+    trace = Trace()
+    trace.report(0, A)
+    trace.add(1, Kind.INV_PAGE, events.Context.TASK, addr=V)
+    trace.add(1, Kind.NMI_REF, events.Context.TASK)
+    trace.report(1, B)
+    (slot,) = judge(plan(cpus=0), trace.stream()).slots
+    assert slot.classes[model.Class.BROADCAST] == 0
+    assert slot.classes[model.Class.INCIDENTAL] == 1
+
+
 def test_luck_within_the_proven_bound_is_assumed_away() -> None:
     """A broadcast that only the assumed bound puts behind the read may have saved it."""
     trace = Trace()
