@@ -119,6 +119,7 @@ LESS = {
     "second-map-without-unmap": _REPLACED,
     "missing-unmap": _REPLACED,
     "flush-between-two-maps-without-unmap": _REPLACED,
+    "luck-in-nmi-behind-a-replacing-map": _REPLACED,
     "missing-unmap-that-broadcasts-proven": "the kernel is not told what is proven of its code",
     "broadcast-behind-a-hold-in-doubt": _OVERLAP,
     "broadcast-in-doubt-saves-nobody": _OVERLAP,
