@@ -29,6 +29,8 @@ MODULES = (
     "test_witness",
     "core.test_holds",
     "core.test_run",
+    "core.test_state",
+    "core.test_words",
     "patterns.test_overlap",
     "patterns.test_shootdown",
     "patterns.test_stale",

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from ghesrace.checker.core import holds
+from ghesrace.checker.core import holds, losses, predict, rule
 from tests.build.uncompiled import uncompiled
 
-PLAIN = uncompiled(holds)
+PLAIN, LOSSES = uncompiled(holds), uncompiled(losses)
+RULE, PREDICT = uncompiled(rule), uncompiled(predict)
 
 
 @pytest.mark.parametrize("pages", [0, 1, 2, 5])
@@ -23,3 +26,36 @@ def test_a_hold_knows_its_episodes_in_order(pages: int) -> None:
     assert not pages or hold.last() is episodes[-1]
     hold.forget()
     assert (hold.count, hold.all(), hold.first, hold.others) == (0, [], None, None)
+
+
+def test_the_last_stamp_of_an_episode_is_that_of_its_last_event() -> None:
+    """A hold that a loss split would end before its unmap, and another could come in between."""
+    episode = PLAIN.Episode(PLAIN.Hold(0, 2, 0), 0, 0)
+    episode.map_first = 10
+    assert RULE.last_stamp(episode) == 10
+    episode.read_seen, episode.read_first = True, 20
+    assert RULE.last_stamp(episode) == 20
+    episode.unmap_first, episode.flush_first = 30, 40
+    assert RULE.last_stamp(episode) == 40
+
+
+@pytest.mark.parametrize(
+    ("cpu", "begin", "end", "met"),
+    [(0, 5, 15, True), (-1, 20, 30, True), (1, 5, 15, False), (0, 0, 9, False), (0, 21, 30, False)],
+)
+def test_losses_meet_on_one_cpu_at_one_time(cpu: int, begin: int, end: int, met: bool) -> None:
+    """Two losses of two CPUs, or times, would hide an episode together."""
+    loss, other = PLAIN.Loss(0, 10, 20, 0, 0), PLAIN.Loss(cpu, begin, end, 0, 0)
+    assert LOSSES.meets(loss, other) is met
+    assert LOSSES.meets(other, loss) is met
+
+
+def test_samples_of_each_kind_are_kept_apart() -> None:
+    """A hold whose end nobody saw would stand for one whose end was seen: a false prediction."""
+    kinds: list[object] = [None] * 8
+    for touched, writes, bounded in itertools.product((False, True), repeat=3):
+        episode = PLAIN.Episode(PLAIN.Hold(0, 2, 0), 0, 0)
+        PREDICT.keep(kinds, touched, writes, bounded, episode)
+    assert {(one.touched, one.writes, one.bounded) for one in kinds} == set(
+        itertools.product((False, True), repeat=3)
+    )

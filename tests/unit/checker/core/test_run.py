@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ghesrace import events
 from ghesrace.checker import model
 from ghesrace.checker.core import words
+from ghesrace.checker.core.run import Core
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report
 from ghesrace.errors import InputError
@@ -255,6 +256,31 @@ def test_a_race_says_whether_it_rests_on_an_assumed_clock_error() -> None:
     assert assumed(trace, UNPROVEN_NS) == (100, [100])
 
 
+def test_a_race_that_was_asked_of_the_proven_bound_leaves_the_assumed_one() -> None:
+    """Behind the first race of a host with unproven clocks every close hand-off would be open."""
+    trace = Trace()
+    trace.report(0, A)
+    trace.now += STEP * 1000
+    trace.report(1, B)
+    trace.report(0, A)
+    p = replace(plan(error=100), clock_proven_ns=STEP * 40)
+    (slot,) = judge(p, trace.stream()).slots
+    assert slot.classes[model.Class.NONE] == 2
+
+
+def test_unknown_cpus_may_not_have_been_shot_down() -> None:
+    """Where a trace does not say which CPUs there were, one flush would be taken for that of all
+    others: a false clean."""
+    trace = Trace()
+    trace.report(0, A)
+    trace.add(1, Kind.INV_PAGE, events.Context.TASK, addr=V)
+    trace.add(1, Kind.NMI_REF, events.Context.TASK)
+    trace.report(1, B)
+    (slot,) = judge(plan(cpus=0), trace.stream()).slots
+    assert slot.classes[model.Class.BROADCAST] == 0
+    assert slot.classes[model.Class.INCIDENTAL] == 1
+
+
 def test_luck_within_the_proven_bound_is_assumed_away() -> None:
     """A broadcast that only the assumed bound puts behind the read may have saved it."""
     trace = Trace()
@@ -291,3 +317,61 @@ def test_an_overlap_and_a_torn_edit_say_what_they_assume(inner: int) -> None:
     assert (said, set(found)) == (100, {None})
     said, found = assumed(trace, STEP * 60)
     assert (said, set(found)) == (100, {100})
+
+
+def test_a_hold_without_an_end_is_given_up_after_a_second() -> None:
+    """A live check would wait for ever, and remember all that came since."""
+    core, trace = Core(plan()), Trace()
+    trace.add(0, Kind.NOTIFY)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.READ, addr=V)
+    core.feed(trace.stream())
+    assert len(core.slots[0].holds) == 1
+    core.feed(events.mark(trace.now + 3 * words.FORCE_CLOSE_NS))
+    assert core.slots[0].holds == []
+    assert core.reader.cpus[0].levels[events.Context.IRQ].places[0].hold is None
+
+
+def test_flushes_that_answer_no_unmap_are_forgotten() -> None:
+    """Each flush of the page outside of a use would be kept for as long as a live check runs."""
+    core, trace = Core(plan()), Trace()
+    for _ in range(50):
+        trace.add(1, Kind.INV_PAGE, events.Context.TASK, addr=V)
+        trace.add(1, Kind.NMI_REF, events.Context.TASK)
+        trace.now += words.FORCE_CLOSE_NS
+    core.feed(trace.stream())
+    assert len(core.slots[0].shots) <= 1
+
+
+def test_a_loss_may_be_told_behind_the_unmap_that_it_hid() -> None:
+    """A map without an unmap would be one that no loss explains, because its loss was told within
+    the clock error of the mark."""
+    trace = Trace()
+    for kind in (Kind.NOTIFY, Kind.COPY):
+        trace.add(0, kind)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.INV_PAGE, addr=V)
+    trace.add(0, Kind.READ, addr=V)
+    trace.add(0, Kind.COPY_END)
+    over = trace.now
+    first = np.concatenate([*trace.records, events.mark(over - 500)])
+    late = Trace(over)
+    late.lose(over - 200, over + 200, cause=Cause.MISSED, cpu=0, count=1, point=1)
+    late.add(0, Kind.NOTIFY_END)
+    report = judge(plan(), first, late.stream())
+    assert not any("without an unmap" in reason for reason in report.reasons), report.reasons
+
+
+def test_a_return_that_names_no_slot_is_that_of_all() -> None:
+    """A flush that was over when the map function returned might have come behind the access."""
+    p = plan()
+    p = replace(p, probes=(*(x for x in p.probes if x.kind not in ("READ", "WRITE")),))
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY, point=events.NO_POINT)
+    trace.add(0, Kind.MAP, phys=A, slot=0, point=0)
+    trace.add(0, Kind.INV_PAGE, addr=V, point=events.NO_POINT)
+    trace.add(0, Kind.MAP_END, slot=-1)
+    trace.add(0, Kind.UNMAP, slot=0, point=1)
+    trace.add(0, Kind.NMI_REF, events.Context.TASK)
+    (slot,) = judge(p, trace.stream()).slots
+    assert slot.classes[model.Class.MAP_FLUSH] == 1

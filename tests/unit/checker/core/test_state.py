@@ -60,3 +60,15 @@ def test_a_context_looks_at_the_places_in_use() -> None:
     for slot in (2, 0, 2):
         assert level.use(slot) is level.places[slot]
     assert [place.slot for place in level.used] == [0, 2]
+
+
+def test_of_each_cpu_two_frames_stay() -> None:
+    """Of pairs of CPUs with clock bounds of their own, the threat that the clocks order surely
+    would be forgotten for a newer one that they do not."""
+    one, two = HOLDS.Hold(0, 2, 0), HOLDS.Hold(1, 2, 0)
+    frames = [(one, 1), (two, 1), (one, 1), (one, 2), (two, 3), (one, 4)]
+    newest = PLAIN.Newest()
+    for hold, frame in frames:
+        newest.add(HOLDS.Episode(hold, frame << 12, 0), True)
+    left = [(episode.hold.cpu, episode.frame >> 12) for episode in newest.all()]
+    assert left == [(0, 4), (0, 2), (1, 3), (1, 1)]

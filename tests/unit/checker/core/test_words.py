@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import ghesrace.checker
-from ghesrace.checker.core import words
+from ghesrace.checker.core import edits, words
 from ghesrace.checker.model import EPISODE
-from ghesrace.events import EVENT
+from ghesrace.events import EVENT, Kind
 
 CHECKER = Path(ghesrace.checker.__file__).parent
 C_TYPES = {
@@ -50,3 +50,20 @@ def test_the_structs_are_the_records(file: str, name: str, dtype: np.dtype) -> N
     fields = re.findall(r"^    ([a-z ]+) (\w+)\n", rest.partition("\n\n")[0] + "\n", re.M)
     stated = [(field, C_TYPES[kind]) for kind, field in fields]
     assert np.dtype(stated).descr == dtype.descr
+
+
+@pytest.mark.parametrize(
+    ("mask", "kinds"),
+    [
+        (words.OWN, {Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL}),
+        (words.TOLD, {Kind.BCAST_RANGE, Kind.BCAST_ALL}),
+        (words.ACCESSES, {Kind.READ, Kind.WRITE}),
+        (words.BEGINS, {Kind.NOTIFY, Kind.COPY}),
+        (edits.WRITE_KINDS, {Kind.MAP, Kind.MAP_END, Kind.UNMAP, Kind.UNMAP_END}),
+        (edits.CALL_KINDS, {Kind.NOTIFY, Kind.NOTIFY_END}),
+    ],
+)
+def test_a_mask_names_its_kinds(mask: int, kinds: set[Kind]) -> None:
+    """A loss that hides a kind that is left out would be asked for nothing: what it may have
+    hidden, such as the broadcast that saved an episode, would be taken for absent."""
+    assert {kind for kind in Kind if mask >> kind & 1} == kinds

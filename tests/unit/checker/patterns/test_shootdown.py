@@ -9,7 +9,7 @@ import pytest
 
 from ghesrace.checker.findings import Finding
 from ghesrace.checker.report import Report
-from ghesrace.events import Context, Flag, Kind
+from ghesrace.events import NO_POINT, Context, Flag, Kind
 from ghesrace.plan import Probe, Slot
 from tests.build.judging import judge
 from tests.build.trace import POINTS, A, Trace, V, plan
@@ -102,3 +102,13 @@ def test_one_cpu_has_nobody_to_wait_for() -> None:
     trace.add(0, Kind.SHOOTDOWN, Context.NMI)
     assert judge(plan(cpus=1), trace.stream()).patterns["shootdown"].predicted == 0
     assert judge(plan(cpus=2), trace.stream()).patterns["shootdown"].predicted == 1
+
+
+def test_a_handler_of_no_known_probe_is_of_no_slot() -> None:
+    """A trace whose handlers no probe point names would end the check in an IndexError."""
+    trace = traffic()
+    trace.add(0, Kind.NOTIFY, Context.NMI, point=NO_POINT)
+    trace.add(0, Kind.SHOOTDOWN, Context.NMI)
+    trace.add(0, Kind.NOTIFY_END, Context.NMI, point=NO_POINT)
+    (found,) = shootdowns(judge(plan(), trace.stream()))
+    assert (found.severity, found.slot) == ("observed", None)

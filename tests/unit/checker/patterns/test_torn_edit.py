@@ -11,9 +11,9 @@ from ghesrace.checker.findings import Finding
 from ghesrace.checker.patterns.torn_edit import OTHER_TABLE, SAME_TABLE
 from ghesrace.checker.report import Report
 from ghesrace.events import PAGE_SIZE, TABLE_SHIFT, Context, Kind
-from ghesrace.plan import Plan
+from ghesrace.plan import Plan, Slot
 from tests.build.judging import judge
-from tests.build.trace import STEP, A, Trace, V, implying, plan
+from tests.build.trace import STEP, A, Trace, V, batches, implying, plan
 
 TABLE = 1 << TABLE_SHIFT
 
@@ -117,6 +117,61 @@ def test_beside_it_within_the_clock_error_is_a_doubt() -> None:
     unsure = judge(beside(STEP * 10), trace.stream()).patterns["torn_edit"]
     assert unsure.observed == 0
     assert "may have met an edit can't be ordered" in unsure.uncertain[0]
+
+
+def beside(apart: int = 0) -> Trace:
+    """CPU 1 maps its slot while CPU 0 unmaps another, or so much (ns) later."""
+    trace = Trace()
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.READ, addr=V)
+    trace.add(0, Kind.UNMAP, slot=0)
+    if apart:
+        trace.add(0, Kind.INV_PAGE, addr=V)
+        trace.now += apart
+    trace.add(1, Kind.MAP, Context.NMI, phys=A, slot=1)
+    trace.add(1, Kind.READ, Context.NMI, addr=V + PAGE_SIZE)
+    trace.add(0, Kind.NMI_REF, Context.TASK)
+    trace.add(1, Kind.UNMAP, Context.NMI, slot=1)
+    trace.add(1, Kind.NMI_REF, Context.TASK)
+    return trace
+
+
+TWO = Slot("irq", 644, V, "report"), Slot("nmi", 643, V + PAGE_SIZE, "report")
+
+
+@pytest.mark.parametrize("what", ["may-allocate", "may-free"])
+def test_two_slots_are_written_beside_each_other(what: str) -> None:
+    """A table that one map allocates while another CPU clears its neighbour would go unseen, or
+    only in a live check, which gets the stream in pieces and forgets what is over meanwhile."""
+    p = implying(plan(*TWO), "MAP", what)
+    stream = beside().stream()
+    for cut in range(len(stream)):
+        found = [(f.severity, f.cpus, f.count) for f in torn(judge(p, *batches(stream, cut)))]
+        assert found == [("predicted", (0, 1), 1)], cut
+    assert judge(plan(*TWO), stream).findings == []
+
+
+def test_two_slots_are_written_one_after_the_other() -> None:
+    """Each two uses of two slots, however far apart, would be a doubt."""
+    report = judge(implying(plan(*TWO), "MAP", "may-allocate"), beside(STEP * 100).stream())
+    assert torn(report) == []
+    assert not any("torn_edit" in reason for reason in report.reasons)
+
+
+def test_slots_whose_addresses_are_unknown_have_a_table_by_family() -> None:
+    """Two areas whose addresses nobody knows would be taken for neighbours in one table."""
+    for family, name in (("a", SAME_TABLE), ("b", OTHER_TABLE)):
+        slots = (
+            replace(TWO[0], address=None, family="a"),
+            replace(TWO[1], address=None, family=family),
+        )
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.MAP, Context.NMI, phys=A, slot=1)
+        trace.add(0, Kind.UNMAP, Context.NMI, slot=1)
+        trace.add(0, Kind.UNMAP, slot=0)
+        trace.add(0, Kind.NMI_REF, Context.TASK)
+        assert judge(plan(*slots), trace.stream()).patterns["torn_edit"].harmless[name] > 0
 
 
 def test_torn_edits_are_not_checked_without_contexts() -> None:

@@ -18,11 +18,9 @@ cdef class Threats:
     cdef public bint known
     cdef public bint start
     cdef public bint loss
-    cdef public bint order
     cdef public bint pti
     cdef public bint inconsistent
     cdef public bint crowded
-    cdef public Episode threat_maybe
     cdef public Episode threat_surely
     cdef public long long threat_end
     cdef public bint threat_flushed

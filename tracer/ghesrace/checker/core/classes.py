@@ -48,11 +48,9 @@ class Threats:
         self.known = False
         self.start = False
         self.loss = False
-        self.order = False
         self.pti = False
         self.inconsistent = False
         self.crowded = False
-        self.threat_maybe: Episode | None = None
         self.threat_surely: Episode | None = None
         self.threat_end = w.NOWHERE
         self.threat_flushed = True
@@ -99,6 +97,6 @@ def cause_of(t: Threats) -> int:
         return w.LOSS if t.loss else w.ORDER
     if t.loss:
         return w.LOSS
-    if t.order or t.known:
+    if t.known:
         return w.ORDER
     return w.START

@@ -14,9 +14,9 @@ class Clocks:
     Whatever compares the stamps of two CPUs asks `error`. What has to hold for all CPUs at once,
     such as how far the mark must have passed, takes `largest`.
 
-    >>> plan = Plan("x86_64", "6.12", (), (), clock_error_ns=900, pair_errors_ns=((0, 1, 50),))
+    >>> plan = Plan("x86_64", "6.12", (), (), clock_error_ns=900, pair_errors_ns=((1, 2, 50),))
     >>> clocks = Clocks(plan)
-    >>> clocks.error(1, 0), clocks.error(0, 2), clocks.error(3, 3), clocks.largest
+    >>> clocks.error(2, 1), clocks.error(0, 2), clocks.error(0, 0), clocks.largest
     (50, 900, 0, 900)
     """
 

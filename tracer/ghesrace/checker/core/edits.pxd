@@ -26,7 +26,6 @@ cdef class Edits:
     cdef public dict open
     cdef public dict calls
     cdef public long long count
-    cdef public long long unfinished
     cdef public list edits
     cdef public list writes
     cdef public list handlers

@@ -42,7 +42,6 @@ class Edits:
         self.open: dict[tuple[int, int, int], Span] = {}  # edits, by who makes them and where
         self.calls: dict[tuple[int, int], Span] = {}
         self.count = 0  # of those that are open
-        self.unfinished = 0  # contexts in which a GHES function writes a PTE
         self.edits: list[Span] = []  # over, or not; not forgotten yet
         self.writes: list[Span] = []
         self.handlers: list[Span] = []
@@ -53,7 +52,7 @@ class Edits:
         self.freeing = False
         self.status = False
         for i, implied in enumerate(facts.implies):
-            ghes = facts.hides[i] & (1 << w.K_MAP | 1 << w.K_UNMAP) and i < len(facts.implies) - 1
+            ghes = facts.hides[i] & w.MAPS
             self.allocating |= bool(ghes and implied & w.MAY_ALLOCATE)
             self.freeing |= bool(ghes and implied & w.MAY_FREE)
             self.status |= bool(implied & w.UNMAPS_STATUS)
@@ -76,15 +75,13 @@ class Edits:
         span = Span.of(w.WRITE, kind, cpu.number, ctx, t, cpu.pos)
         span.slot, span.point, span.phys = slot, self.facts.row(point), phys
         level = cpu.levels[ctx]
-        if level.writing is None:
-            self.unfinished += 1
         level.writing = span
         if self.count:
             for edit in self.open.values():
                 status = self.facts.implied(edit.point) & w.UNMAPS_STATUS
                 if edit.cpu == cpu.number and edit.ctx < ctx and not status:
                     edit.inside = [*(edit.inside or ()), span]
-        for lower in range(ctx if self.unfinished > 1 else 0):
+        for lower in range(ctx):
             level = cpu.levels[lower]
             other = level.writing
             if other is not None and other.slot != slot:
@@ -96,7 +93,6 @@ class Edits:
         span = level.writing
         if span is not None:
             level.writing = None
-            self.unfinished -= 1
             span.last, span.ended = t, ended
             if span.inside is not None:
                 self.tell_inside(span)
@@ -209,6 +205,10 @@ class Edits:
         keep = earliest - 2 * error
         for edit in self.edits:
             keep = min(keep, edit.t - 2 * error)
+        if self.allocating or self.freeing:
+            for ghes in self.writes:
+                if ghes.last >= until:  # what it meets may be over before it
+                    keep = min(keep, ghes.t - 2 * error)
         self.writes = lasting(self.writes, keep)
         self.handlers = lasting(self.handlers, keep)
         for spans in (self.writes, self.handlers, self.edits):

@@ -200,9 +200,6 @@ class Span:
     `last` is the time (ns) by which it is over, `ended` whether its own end was seen.
     """
 
-    def __init__(self, what: int, kind: int, cpu: int, ctx: int, t: int, pos: int) -> None:
-        self.fill(what, kind, cpu, ctx, t, pos)
-
     @staticmethod
     def of(what: int, kind: int, cpu: int, ctx: int, t: int, pos: int) -> Span:
         """A span that begins."""

@@ -63,7 +63,7 @@ class Leaving:
 
     def lost_flush(self, episode: Episode) -> bool:
         """Whether a loss may have hidden the flush of an unmap, and its flush is another's."""
-        if not self.losses.all or not episode.unmapped or episode.flush_first == w.NEVER:
+        if not episode.unmapped or episode.flush_first == w.NEVER:
             return False
         first, last = episode.unmap_first, episode.flush_first
         return self.losses.hidden_between(OWN | TOLD, episode.hold.cpu, first, last)
@@ -156,7 +156,12 @@ class Leaving:
                 kept += 1
                 continue
             after = window[i + 1] if i + 1 < len(window) else following
-            if after is not None and after.cpu != hold.cpu and not self.may_precede(after, hold):
+            if (
+                after is not None
+                and after.cpu != hold.cpu
+                and not state.no_lock
+                and not self.may_precede(after, hold)
+            ):
                 # The lock: its clears are over before the next hold begins.
                 latest_clear = after.begin_last + self.clocks.error(after.cpu, hold.cpu)
                 for index in range(hold.count):

@@ -361,7 +361,7 @@ class Judge(Threatening):
             self.surely(t, state, hold, episode, cell.other_surely.at(i), False, cell, tellers)
         for other in others:
             if self.maybe_since(other, cell, hold):
-                if other.told_index_maybe >= 0 or other.told_index >= 0:
+                if other.told_index_maybe >= 0:
                     t.any = True
                 for i in range(other.told_index + 1, other.count):
                     self.maybe(t, state, hold, episode, other.at(i), False, sure_tellers)
@@ -384,7 +384,7 @@ class Judge(Threatening):
         unsafe = one.cls in (w.NONE, w.INCIDENTAL) or one.never_safe
         if self.facts.assumed and unsafe and t.threat_surely is not None:
             one.assumes = not self.stands(state, hold, episode, cell, t.threat_surely, one.cls)
-        one.threat = t.threat_surely if t.threat_surely is not None else t.threat_maybe
+        one.threat = t.threat_surely
         one.latent = t.latent
         one.touched = hold.touched
         one.in_flight = self.interrupts(hold)

@@ -99,9 +99,7 @@ class Threatening(Leaving):
 
     def maybe_since(self, other: Hold, cell: Cell, hold: Hold) -> bool:
         """Whether a hold may lie behind the last sure invalidation of this CPU's own."""
-        since = cell.surely
-        if not since.known:
-            return True
+        since = cell.surely  # NOWHERE: there is none
         if since.hold is hold:
             return False
         return since.end_first <= other.begin_last + self.clocks.error(hold.cpu, other.cpu)
@@ -145,8 +143,6 @@ class Threatening(Leaving):
         else:
             t.known = True
             t.loss = t.loss or threat.unmap_lost or threat.left_open
-            if t.threat_maybe is None or threat.hold.begin_last > t.threat_maybe.hold.begin_last:
-                t.threat_maybe = threat
             if not self.luck_before_map(threat, own, episode):
                 t.latent = True
 
@@ -167,7 +163,6 @@ class Threatening(Leaving):
         for teller in tellers:
             error = self.clocks.error(left.hold.cpu, teller.cpu)
             if left.hold.end_first <= teller.begin_last + error:
-                t.order = True
                 return
         lucky = False
         if self.losses.all:

@@ -104,6 +104,7 @@ def says_more(ours: Report, theirs: Report) -> bool:
 _REPLACED = "a map without an unmap may be a missed probe or another copy's: both are uncertain"
 _WIDE = "more than the page right behind the unmap may follow the copy's end, which it can't see"
 _LOCK = "the kernel needs no clock: the lock orders holds"
+_OVERLAP = "holds whose stamps overlap, though only within the clocks' error, are uncertain to it"
 # What a summary says otherwise, and why. It is sure of no more than the rule is.
 LESS = {
     "loss-of-an-unmap-that-broadcasts-proven": "the kernel is not told what is proven of its code",
@@ -117,6 +118,12 @@ LESS = {
     "herd-coRR-pte9-nobbm": _REPLACED,
     "second-map-without-unmap": _REPLACED,
     "missing-unmap": _REPLACED,
+    "flush-between-two-maps-without-unmap": _REPLACED,
+    "luck-in-nmi-behind-a-replacing-map": _REPLACED,
+    "missing-unmap-that-broadcasts-proven": "the kernel is not told what is proven of its code",
+    "broadcast-behind-a-hold-in-doubt": _OVERLAP,
+    "broadcast-in-doubt-saves-nobody": _OVERLAP,
+    "luck-in-a-hold-that-may-precede-the-threats": _OVERLAP,
     "overlap-or-a-lost-unmap": _REPLACED,
     "loss-of-an-unmap": _REPLACED,
     "prediction-hidden-by-a-lost-unmap": _REPLACED,
@@ -146,6 +153,13 @@ LESS = {
             "prediction-luck-in-flight",
             "shootdown-of-a-missed-unmap",
             "broadcast-of-a-missed-unmap-at-the-end",
+            "flush-before-the-map-and-an-earlier-loss",
+            "flush-between-losses",
+            "loss-of-a-flush-that-ends-a-hold",
+            "loss-of-an-unmap-that-frees",
+            "loss-of-too-few-maps-for-a-page",
+            "loss-too-small-for-a-page",
+            "same-frame-may-be-what-a-hidden-map-left",
         ),
         "nobody stamped what lies around the loss",
     ),
@@ -171,6 +185,8 @@ MORE = {
             "order-of-more-than-neighbours",
             "order-whatever-the-cut",
             "luck-within-clock-error",
+            "luck-by-broadcast-at-the-clock-error",
+            "broadcast-of-a-hold-in-doubt",
         ),
         _LOCK,
     ),
@@ -179,8 +195,16 @@ MORE = {
         UNSEEN_HANDLERS,
         "no summary is made where handlers can't be seen, as in this record",
     ),
-    "overlap-before-the-unmap-is-over": "the first episode was counted when its flush showed that"
-    " the second one overlaps; that one is uncertain",
+    **dict.fromkeys(
+        ("overlap-before-the-unmap-is-over", "torn-is-not-an-overlap"),
+        "the first episode was counted when its flush showed that the second one overlaps; that one"
+        " is uncertain",
+    ),
+    "flush-under-an-overlapping-map": "behind an overlap the lock is assumed again; the verdict"
+    " tells of the overlap",
+    "loss-of-a-copys-entry-feeds-no-prediction": "a summary does not probe copies",
+    "luck-of-a-broadcast-before-another": "either way it counts as predicted; to the kernel, which"
+    " knows one broadcast of a context, the end that was seen is that of both",
     **dict.fromkeys(
         ("relaxedvm-shootdown", "prediction-or-a-hidden-shootdown"),
         "one by one no kernel does that without a broadcast's begin, and where none can be probed"
