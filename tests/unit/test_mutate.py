@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import importlib
 import json
+import os
 import pickle
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,14 @@ def colored(items):
 class Color(enum.IntEnum):
     RED = 1
     BLUE = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mode() -> Iterator[None]:
+    """A server asks for the source (GHESRACE_PURE); what comes next in this process does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GHESRACE_PURE", os.environ.get("GHESRACE_PURE", ""))
+        yield
 
 
 @pytest.fixture
