@@ -148,6 +148,11 @@ def judge(
     command = [_PYTHON[arch], "-m", "lab.inside.matrix", arch, str(part), *backends]
     settings = Settings(share.resolve(), memory=_MEMORY[arch])
     started, failure = time.monotonic(), ""
+    for backend in backends:
+        for traffic in TRAFFIC[arch]:
+            for kind in ("arrows", "log"):  # An earlier kernel's would stand for what dies now.
+                (share / f"{backend}-{traffic}.{kind}").unlink(missing_ok=True)
+    (share / "console").unlink(missing_ok=True)
     try:
         if code := boot.run(board, settings, command):
             failure = f"the recording ended with exit code {code}"

@@ -93,6 +93,29 @@ def test_a_guest_that_crashes_leaves_what_it_recorded(
     assert from_json(json.loads(json.dumps(judged.json()))) == judged
 
 
+def test_what_an_earlier_kernel_left_is_not_judged(
+    tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a kernel that dies before it records anything is clean by the word of another
+    one, and a merge passes."""
+    for name in ("ftrace-calm", "ftrace-storm", "bpf-calm", "bpf-storm"):
+        shutil.copy(STOCK, tmp_path / f"{name}.arrows")
+        (tmp_path / f"{name}.log").write_text("ghesrace: an earlier one\n")
+    (tmp_path / "kept.arrows").write_text("a file of somebody's own")
+
+    def run(*_: object) -> int:
+        (tmp_path / "console").write_text("panic\n")
+        raise TransientError("the guest ended before its command did")
+
+    monkeypatch.setattr(boot, "run", run)
+    judged = judge(built, "amd64", tmp_path)
+    assert [one.verdict for one in judged.recordings] == ["inconclusive"] * 4
+    assert {reason for one in judged.recordings for reason in one.reasons} == {
+        "not recorded: the guest ended before its command did"
+    }
+    assert (tmp_path / "kept.arrows").exists()
+
+
 def test_a_lab_that_does_not_start_is_no_verdict(
     tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
