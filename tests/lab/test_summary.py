@@ -147,7 +147,9 @@ def contradictions(ours: Report, theirs: Report, lost: int) -> list[str]:
                 and n > y.get(cls, 0) + y.get(Class.UNCERTAIN.name, 0) + lost
             ]
     for report, other in ((ours, theirs), (theirs, ours)):
-        if report.losses and report.verdict is Verdict.CLEAN:
+        # A flush that was missed, say, makes nothing safe that is not; who lost nothing knows.
+        proven = other.verdict is Verdict.CLEAN and not other.losses
+        if report.losses and report.verdict is Verdict.CLEAN and not proven:
             wrong.append("clean in spite of a loss")
         excused = report.losses and report.verdict is Verdict.INCONCLUSIVE
         if report.verdict is not other.verdict and not (excused or other.losses):
