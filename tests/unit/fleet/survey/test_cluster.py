@@ -6,21 +6,26 @@ from __future__ import annotations
 import contextlib
 import gc
 import http.client
+import json
 import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from distributed import Client, LocalCluster, Security
 
 from ghesrace.commands.survey import judge
-from ghesrace.errors import HostError
+from ghesrace.errors import HostError, TransientError
 from ghesrace.fleet.stores import Item, items
 from ghesrace.fleet.survey import cluster as clusters
 from ghesrace.fleet.survey.batches import Judged, batches, judge_batch
@@ -93,6 +98,30 @@ def test_a_worker_that_is_killed_loses_nothing(client: Client, captures: list[It
     done |= rows(found)
     assert done == {item.url: None for item in captures}
     assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+
+
+def test_an_answer_that_died_with_its_worker_is_waited_for(
+    client: Client, captures: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a survey ends with "the scheduler is gone" when a worker dies in the moment
+    between its answer and the fetching of it."""
+    outcome, lost = clusters._outcome, []
+
+    def with_a_death(future: Any) -> Judged | None:
+        if not lost:
+            lost.append(future.key)
+            holders = client.who_has([future])[future.key]
+            for address, info in client.run(_process).items():
+                if address in holders:
+                    os.kill(info["pid"], signal.SIGKILL)
+            while future.status == "finished":
+                time.sleep(0.01)
+        return outcome(future)
+
+    monkeypatch.setattr(clusters, "_outcome", with_a_death)
+    found = rows(results(client, partial(judge_batch, judge=judge), batches(captures, 10)))
+    assert lost
+    assert found == {item.url: None for item in captures}
 
 
 def test_a_capture_that_kills_is_a_row_and_the_others_are_judged(
@@ -179,6 +208,34 @@ def test_a_cluster_of_ones_own_judges(captures: list[Item], tmp_path: Path) -> N
         with cluster(1, own.scheduler_address, tmp_path) as client:
             found = rows(results(client, work, batches(captures[:9], 3)))
     assert found == {item.url: None for item in captures[:9]}
+
+
+def test_a_scheduler_that_dies_is_told(captures: list[Item], tmp_path: Path) -> None:
+    """If this fails, a survey on a cluster waits for ever for a scheduler that was killed."""
+    told = tmp_path / "scheduler.json"
+    quiet = ["--no-dashboard", "--host", "127.0.0.1"]
+    with (tmp_path / "log").open("w") as log, contextlib.ExitStack() as started:
+
+        def start(*command: str) -> subprocess.Popen[bytes]:
+            made = subprocess.Popen([sys.executable, "-m", *command], stderr=log, stdout=log)
+            started.enter_context(made)
+            started.callback(made.kill)
+            return made
+
+        file = ["--scheduler-file", str(told)]
+        scheduler = start("distributed.cli.dask_scheduler", *quiet, "--port", "0", *file)
+        while not told.exists() or not told.read_text().strip():
+            assert scheduler.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        address = json.loads(told.read_text())["address"]
+        of_one = ["--no-nanny", "--nthreads", "1", "--local-directory", str(tmp_path)]
+        start("distributed.cli.dask_worker", address, *quiet, *of_one)
+        with cluster(1, address, tmp_path) as client:
+            found = results(client, partial(judge_batch, judge=judge), batches(captures, 1))
+            assert rows(iter([next(found)]))
+            scheduler.kill()
+            with pytest.raises(TransientError, match="the scheduler is gone"):
+                list(found)
 
 
 def _process() -> dict[str, int]:

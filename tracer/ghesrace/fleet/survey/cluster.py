@@ -11,12 +11,14 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, as_completed
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from ghesrace import __version__
@@ -143,20 +145,24 @@ def _through(
 
 
 def _outcome(future: Any) -> Judged | None:
-    if future.status == "finished":
+    # Nothing is asked of its status: a worker that dies with an answer makes it "pending" again,
+    # and Dask does the batch anew. result() waits for that.
+    try:
         judged = future.result()
-        if not isinstance(judged, Judged) or judged.tool != __version__:
-            tool = getattr(judged, "tool", "?")
-            raise HostError(
-                f"a worker has ghesrace {tool}, this is {__version__}", "install the same on all"
-            )
-        return judged
-    if future.status == "error":
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            return None
+    except KilledWorker:
+        return None
+    except (CancelledError, CommClosedError) as error:
+        raise TransientError(
+            "the scheduler is gone", "run the same command again: it goes on"
+        ) from error
+    except Exception as error:
         raise HostError(
             f"a worker failed: {type(error).__name__}: {error}",
             "do all workers have ghesrace[survey], and see the store?",
         ) from error
-    raise TransientError("the scheduler is gone", "run the same command again: it goes on")
+    if not isinstance(judged, Judged) or judged.tool != __version__:
+        tool = getattr(judged, "tool", "?")
+        raise HostError(
+            f"a worker has ghesrace {tool}, this is {__version__}", "install the same on all"
+        )
+    return judged
