@@ -35,9 +35,11 @@ class Judged:
     @property
     def honest(self) -> bool:
         """Whether it has the findings of the live run, or says why it has not: what is lost, or
-        can't be ordered. That something else is open explains no race that is missing."""
+        can't be ordered. That something else is open explains no race that is missing, and that it
+        can't be read no refusal."""
         why = any(word in reason for reason in self.reasons for word in ("loss", "lost", "order"))
-        return self.same or bool(self.refused) or (self.verdict != "clean" and why)
+        refused = bool(self.refused) and "neither a capture nor a trace" not in self.refused
+        return self.same or refused or (self.verdict != "clean" and why)
 
 
 def judge_all(forms: list[Form], folder: Path) -> list[Judged]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ghesrace.checker.findings import (
     FIRST_OCCURRENCES,
     MAX_FINDINGS,
@@ -36,8 +38,8 @@ def test_the_worst_comes_first() -> None:
     assert ranked([predicted, rare, frequent, write]) == [write, frequent, rare, predicted]
 
 
-def when(number: int) -> Occurrence:
-    return Occurrence(number, None, None, None, (0, 1), None)
+def when(number: int) -> Callable[[], Occurrence]:
+    return lambda: Occurrence(number, None, None, None, (0, 1), None)
 
 
 def test_all_are_counted_and_the_first_are_kept() -> None:
@@ -49,6 +51,21 @@ def test_all_are_counted_and_the_first_are_kept() -> None:
     assert [c.found["key",].count for c in (short, full)] == [31, 31]  # it was made with one
     assert [o.ts for o in short.found["key",].occurrences] == list(range(FIRST_OCCURRENCES))
     assert [o.ts for o in full.found["key",].occurrences] == list(range(30))
+
+
+def test_an_occurrence_that_is_not_kept_is_not_made() -> None:
+    """A kernel that races at each hand-off would make an object for every one, of which ten are
+    kept."""
+    collection, made = Collection(), list[Occurrence]()
+
+    def at() -> Occurrence:
+        made.append(when(len(made))())
+        return made[-1]
+
+    for _ in range(30):
+        collection.add(("key",), finding, at)
+    assert collection.found["key",].occurrences == made
+    assert len(made) == FIRST_OCCURRENCES
 
 
 def test_more_distinct_findings_than_can_be_kept() -> None:

@@ -120,7 +120,7 @@ class Collection:
     FIRST_OCCURRENCES occurrences of each.
 
     >>> found = Collection()
-    >>> at = Occurrence(300, 300, None, None, (0, 1), None)
+    >>> at = lambda: Occurrence(300, 300, None, None, (0, 1), None)
     >>> new = Finding("overlap", "observed", None, "GHES_IRQ", (0, 1), None, "why", [])
     >>> for _ in range(12):
     ...     found.add(("GHES_IRQ", 0, 1), lambda: new, at)
@@ -135,14 +135,16 @@ class Collection:
         self,
         key: tuple[object, ...],
         make: Callable[[], Finding],
-        when: Occurrence,
+        when: Callable[[], Occurrence],
         assumed_ns: int | None = None,
         times: int = 1,
         once: bool = False,
     ) -> None:
         """Count one occurrence of the finding under *key*, which *make* returns if there is none
-        yet. *assumed_ns* is the clock error that it assumes, if it does. It happened so many
-        *times* alike, and is listed *once* if only the first's stamps are known."""
+        yet; *when* returns the occurrence, and is asked only if that is kept: of a kernel that
+        races at each hand-off, most are counted only. *assumed_ns* is the clock error that it
+        assumes, if it does. It happened so many *times* alike, and is listed *once* if only the
+        first's stamps are known."""
         finding = self.found.get(key)
         if finding is None:
             if len(self.found) >= MAX_FINDINGS:
@@ -150,10 +152,10 @@ class Collection:
             finding = self.found[key] = make()
         finding.add_clock(assumed_ns)
         finding.count += times
-        if once and when in finding.occurrences:
-            return
         if self.all_occurrences or len(finding.occurrences) < FIRST_OCCURRENCES:
-            finding.occurrences.append(when)
+            occurrence = when()
+            if not (once and occurrence in finding.occurrences):
+                finding.occurrences.append(occurrence)
 
 
 def in_time(steps: list[Step]) -> list[Step]:

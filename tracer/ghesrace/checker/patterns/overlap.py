@@ -9,6 +9,7 @@ loss touched, or whose unmap was not seen, may have ended long before, so it is 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 from ghesrace.checker.core.decided import Decided
@@ -51,8 +52,8 @@ class Overlap(Pattern):
         x, y = (one, other) if first else (other, one)
         self.observed += 1
         key = tuple((use.hold.slot, use.hold.cpu, use.hold.ctx, use.frame) for use in (x, y))
-        when = _occurrence(x, y)
-        self.found.add(key, lambda: self._finding(x, y, when), when, self.assumed(assumes))
+        when = partial(_occurrence, x, y)
+        self.found.add(key, lambda: self._finding(x, y, when()), when, self.assumed(assumes))
 
     def _finding(self, x: Episode, y: Episode, when: Occurrence) -> Finding:
         who = [f"CPU {use.hold.cpu} ({context(use.hold.ctx)})" for use in (x, y)]

@@ -59,9 +59,8 @@ class Shootdown(Pattern):
         else:
             self.observed += 1
         point = -1 if sent.call is None else sent.call[1]
-        when = Occurrence(sent.t, None, None, None, (sent.cpu, sent.cpu), None)
         key = (sent.cpu, sent.ctx, sent.off, point)
-        self.found.add(key, lambda: self._finding(sent, severity, point), when)
+        self.found.add(key, lambda: self._finding(sent, severity, point), lambda: _occurrence(sent))
 
     def _finding(self, sent: Sent, severity: Severity, point: int) -> Finding:
         cpu, where = sent.cpu, context(sent.ctx)
@@ -82,3 +81,7 @@ class Shootdown(Pattern):
         answer = f"must answer; if it waits for CPU {cpu} likewise, it never does"
         steps.append(Step("y", None, None, cpu, "any", "ipi", answer))
         return Finding(self.name, severity, None, slot, (cpu, cpu), None, why, steps)
+
+
+def _occurrence(sent: Sent) -> Occurrence:
+    return Occurrence(sent.t, None, None, None, (sent.cpu, sent.cpu), None)

@@ -98,7 +98,7 @@ class Stale(Pattern):
         self.found.add(
             key,
             lambda: self._finding(one, x, y, severity),
-            _occurrence(x, y),
+            lambda: _occurrence(x, y),
             self.assumed(one.assumes),
             times,
             once=self.plan.summary,

@@ -22,6 +22,7 @@ read it. That is *predicted*, as what the handler reads is not traced.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 from ghesrace.checker.core import words as w
@@ -86,10 +87,10 @@ class TornEdit(Pattern):
         else:
             self._predicted += 1
         sides = [(side.cpu, side.ctx, side.slot, side.point, side.kind) for side in (y, x)]
-        when = _occurrence(x, y)
+        when = partial(_occurrence, x, y)
         key = (met.danger, severity, *sides)
         self.found.add(
-            key, lambda: self._finding(met, severity, when), when, self.assumed(met.assumes)
+            key, lambda: self._finding(met, severity, when()), when, self.assumed(met.assumes)
         )
 
     def _finding(self, met: Meeting, severity: Severity, when: Occurrence) -> Finding:

@@ -147,6 +147,8 @@ def test_what_options_change_is_read(form: str, line: str) -> None:
         ("# tracer: nop\n#\n101 0 58208609059 type: 1363\n", "raw, hex and bin off"),
         ("# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0   #P:2\n", "no event"),
         ("  a-12 [000]-0x9    1.000000: x: a=1\n", "without -R"),
+        ("  a-12 [000] d.h1.108773571999: x: a=1\n", "without --raw-ts"),
+        ("  a-12 [000] d.h2108773571999: x: a=1\n", "without --raw-ts"),
         ("  a    17 [003]  probe:f: (ffffffff81000000) a=1\n", "-F \\+time"),
     ],
 )

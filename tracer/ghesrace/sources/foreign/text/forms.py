@@ -196,6 +196,9 @@ def why_not(sample: bytes | bytearray) -> str | None:
         return "its lines have no CPU: print it with `perf script -F +cpu`"
     if some(r"\[\d{1,4}\]-0x[0-9a-f]{1,4}\s+\d{1,18}\.\d{6}"):
         return "its flags are numbers: print it without -R, with `trace-cmd report -l`"
+    if some(r"\[\d{1,4}\]\s+[A-Za-z.#][A-Za-z.#\d]{3,6}\d{6,}:\s"):
+        # trace-cmd from 3.2 on prints nothing between the two: how many digits are flags?
+        return "its flags and its stamps are not apart: print it without --raw-ts"
     if some(r"\[\d{1,4}\]\s+(?:[A-Za-z]{1,6}\s+)?[A-Za-z_][\w-]*:[A-Za-z_]\w*:\s"):
         return "its lines have no stamp: print it with `perf script -F +time`"
     if some(r"^# tracer:"):
