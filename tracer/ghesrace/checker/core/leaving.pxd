@@ -13,7 +13,7 @@ from ghesrace.checker.core.reader cimport Reader
 from ghesrace.checker.core.holds cimport Shot
 from ghesrace.checker.core.state cimport Since
 from ghesrace.checker.core.state cimport SlotState
-from ghesrace.checker.core.words cimport OWN, TOLD, UNMAPS
+from ghesrace.checker.core.words cimport MAP, OWN, TOLD, UNMAPS
 cimport ghesrace.checker.core.words as w
 
 
@@ -31,6 +31,7 @@ cdef class Leaving:
     @cython.locals(other=Cell, error="long long")
     cdef int inherit(self, SlotState state, Cell cell) except -1
     cdef bint lost_flush(self, Episode episode) except -1
+    cdef bint map_hidden(self, Episode episode) except -1
     cdef bint unflushed(self, Episode episode) except -1
     @cython.locals(episode=Episode)
     cdef void missed_unmap(self, Hold hold) except *

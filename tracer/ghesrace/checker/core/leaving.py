@@ -9,7 +9,7 @@ from ghesrace.checker.core.holds import Episode, Hold
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import Cell, Newest, SlotState
-from ghesrace.checker.core.words import OWN, TOLD, UNMAPS
+from ghesrace.checker.core.words import MAP, OWN, TOLD, UNMAPS
 
 
 class Leaving:
@@ -67,6 +67,11 @@ class Leaving:
             return False
         first, last = episode.unmap_first, episode.flush_first
         return self.losses.hidden_between(OWN | TOLD, episode.hold.cpu, first, last)
+
+    def map_hidden(self, episode: Episode) -> bool:
+        """Whether a loss may have hidden the map of an episode that is taken to have begun before
+        the start: then it was no earlier than that."""
+        return self.losses.hidden_between(MAP, episode.hold.cpu, 0, episode.unmap_first)
 
     def unflushed(self, episode: Episode) -> bool:
         """Whether neither a flush nor a broadcast of an unmap was seen."""

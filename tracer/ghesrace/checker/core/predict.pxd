@@ -3,6 +3,7 @@
 cimport cython
 from ghesrace.checker.core.rule cimport Judged
 from ghesrace.checker.core.holds cimport Episode, Hold
+cimport ghesrace.checker.core.words as w
 
 
 cdef class Samples:
@@ -18,20 +19,27 @@ cdef class Samples:
     cdef bint paired(self, Episode x, Episode y) except -1
 
 
+cdef class Run:
+    cdef public long long last_pos
+    cdef public list exposing
+
+
 cdef class Shown:
     cdef public long long slot
     cdef public long long cpu
     cdef public list exposing
     cdef public list vulnerable
     cdef public list bare
-    @cython.locals(episode=Episode, bounded="bint")
-    cdef int add(self, Judged one) except -1
+    cdef public list runs
+    @cython.locals(run=Run, samples=Samples, episode=Episode)
+    cdef Run run_of(self, Hold hold)
+    @cython.locals(episode=Episode, bounded="bint", exposing=list)
+    cdef void add(self, Judged one) except *
 
 
 cdef class Predictions:
     cdef public long long cpus
     cdef public dict shown
-    cdef public bint told
     cdef public bint told_hidden
     @cython.locals(one=Judged, hold=Hold, shown=Shown)
     cpdef take(self, list judged)

@@ -10,6 +10,7 @@ that for each CPU and slot.
 
 from __future__ import annotations
 
+from ghesrace.checker.core import words as w
 from ghesrace.checker.core.holds import Episode, Hold
 from ghesrace.checker.core.rule import Judged
 
@@ -73,8 +74,17 @@ def apart(x: Episode, y: Episode) -> bool:
     return x.hold.ctx != y.hold.ctx or (x.hold.in_handler and y.hold.in_handler)
 
 
+class Run:
+    """Holds of one context that may be one, as nothing shows where they end and their CPU went on
+    in no lower context between them: what they expose, unless a later one tells all others."""
+
+    def __init__(self) -> None:
+        self.last_pos = w.NOWHERE  # where its newest hold began
+        self.exposing: list[Samples | None] = [None] * 8
+
+
 class Shown:
-    """What the episodes of one CPU and slot showed: by `key`, samples."""
+    """What the episodes of one CPU and slot showed: samples, as `keep` sorts them."""
 
     def __init__(self, slot: int, cpu: int) -> None:
         self.slot = slot
@@ -82,13 +92,39 @@ class Shown:
         self.exposing: list[Samples | None] = [None] * 8
         self.vulnerable: list[Samples | None] = [None] * 8
         self.bare: list[Samples | None] = [None] * 8  # may not be, as nothing shows their holds
+        self.runs = [Run() for _ in range(w.LEVELS)]  # by context, the ones that may go on
+
+    def exposed(self) -> list[Samples]:
+        """Samples of what was left behind and not told to others."""
+        return [
+            *given(self.exposing),
+            *(samples for run in self.runs for samples in given(run.exposing)),
+        ]
+
+    def run_of(self, hold: Hold) -> Run:
+        """The run that an unbounded hold is part of. One that its CPU left is over."""
+        run = self.runs[hold.ctx]
+        if hold.since_pos >= run.last_pos:
+            for samples in given(run.exposing):
+                for episode in samples.kept:
+                    keep(self.exposing, samples.touched, samples.writes, False, episode)
+            run = self.runs[hold.ctx] = Run()
+        run.last_pos = hold.pos_first
+        if hold.told != w.NO:
+            run.exposing = [None] * 8
+        return run
 
     def add(self, one: Judged) -> None:
         """Take one judged episode."""
         episode = one.episode
         bounded = episode.hold.bounded
+        exposing = self.exposing
+        if not bounded:
+            exposing = self.run_of(episode.hold).exposing
+        if not episode.judged:
+            return
         if one.exposes:
-            keep(self.exposing, one.touched or one.told_unseen, False, bounded, episode)
+            keep(exposing, one.touched or one.told_unseen, False, bounded, episode)
         touched = one.touched or one.in_flight
         if one.vulnerable:
             keep(self.vulnerable, touched, episode.writes, bounded, episode)
@@ -113,18 +149,17 @@ class Predictions:
     def __init__(self, cpus: int) -> None:
         self.cpus = cpus
         self.shown: dict[tuple[int, int], Shown] = {}  # by slot and CPU
-        self.told = False  # whether any hold told the others: where it ends may not be known
         self.told_hidden = False  # whether a loss may have hidden that one did
 
     def take(self, judged: list[Judged]) -> None:
-        """Take judged episodes."""
+        """Take judged episodes; of one whose map is hidden only what its hold told."""
         shown: Shown | None = None
         for one in judged:
             hold: Hold = one.episode.hold
             if shown is None or shown.cpu != hold.cpu or shown.slot != hold.slot:
+                if not one.episode.judged and (hold.slot, hold.cpu) not in self.shown:
+                    continue  # It alone shows of no CPU that it takes notifications.
                 shown = self.of(hold.slot, hold.cpu)
-            if hold.told:
-                self.told = True
             shown.add(one)
 
     def of(self, slot: int, cpu: int) -> Shown:
@@ -148,11 +183,11 @@ class Predictions:
         return [
             (x, y)
             for g in here
-            for exposing in given(g.exposing)
+            for exposing in g.exposed()
             for h in here
             for open_ones in given(h.vulnerable)
             if open_ones.writes == writes
-            if alone or (g.cpu != h.cpu and (exposing.bounded or not self.told))
+            if alone or g.cpu != h.cpu
             if touched or not (exposing.touched or open_ones.touched)
             if touched or exposing.bounded or not self.told_hidden
             for x in exposing.kept
@@ -167,7 +202,7 @@ class Predictions:
         return self.alone(slot) and any(
             x.frame != y.frame and not one_call(x, y) and not (apart(x, y) and y.hold.bounded)
             for shown in self.here(slot)
-            for exposing in given(shown.exposing)
+            for exposing in shown.exposed()
             for open_ones in given([*shown.vulnerable, *shown.bare])
             for x in exposing.kept
             for y in open_ones.kept
@@ -178,7 +213,7 @@ class Predictions:
         return [
             episode
             for shown in self.shown.values()
-            for samples in given([*shown.exposing, *shown.vulnerable])
+            for samples in (*shown.exposed(), *given(shown.vulnerable))
             for episode in samples.kept
         ]
 

@@ -26,7 +26,6 @@ from ghesrace.checker.core.uses import meet, over
 from ghesrace.checker.core.words import (
     COPIES,
     HANDLER,
-    MAP,
     MAPS,
     MOST_IN_DOUBT,
     OWN,
@@ -293,10 +292,7 @@ class Judge(Threatening):
     def wanted(self, episode: Episode) -> bool:
         """Whether an episode is to be judged: of a map that lies before the start nothing is said,
         and one that is hidden matters only if it may be unsafe."""
-        if episode.judged or not episode.at_start:
-            return True
-        # A loss may have hidden its map, which then was no earlier than the start.
-        return self.losses.hidden_between(MAP, episode.hold.cpu, 0, episode.unmap_first)
+        return episode.judged or not episode.at_start or self.map_hidden(episode)
 
     def meet(self, one: Hold, other: Hold) -> None:
         """Which uses of two holds overlap, and of which is that open?"""

@@ -151,5 +151,5 @@ class Core:
             episode.clear_pos_first = episode.map_pos
             if episode.waiting_flush and episode.map_flush == w.NO:
                 episode.map_flush = w.MAYBE
-            if not episode.read_seen:
+            if not episode.read_seen or episode.read_last == w.NEVER:
                 self.reader.luck_until(cpu, episode, w.NEVER)

@@ -138,7 +138,7 @@ class Threatening(Leaving):
         if not lucky:
             t.all_lucky = False
         if threat.frame == w.UNKNOWN_FRAME:
-            t.loss = t.loss or not threat.at_start
+            t.loss = t.loss or not threat.at_start or self.map_hidden(threat)
             t.start = t.start or threat.at_start
         else:
             t.known = True

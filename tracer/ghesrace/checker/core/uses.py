@@ -12,7 +12,10 @@ from ghesrace.checker.core.holds import Episode
 
 
 def lasts(use: Episode) -> int:
-    """Until when (ns) a use surely lasts."""
+    """Until when (ns) a use surely lasts. Where the slot's next map ended it, its unmap was not
+    recorded, and lies anywhere behind its access."""
+    if use.replaced:
+        return use.read_first if use.read_seen else use.map_first
     if use.unmapped:
         return use.unmap_first
     return use.last_first

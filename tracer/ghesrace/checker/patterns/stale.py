@@ -71,7 +71,7 @@ class Stale(Pattern):
 
     def take(self, decided: Decided) -> None:
         """Take the episodes that were judged."""
-        self.predictions.take(decided.judged)
+        self.predictions.take(decided.every)
         self.predictions.told_hidden |= bool(decided.hid_kinds & w.TOLD)
         for one in decided.unsafe:
             self._add(one, 1)

@@ -160,6 +160,7 @@ LESS = {
             "loss-of-too-few-maps-for-a-page",
             "loss-too-small-for-a-page",
             "same-frame-may-be-what-a-hidden-map-left",
+            "lost-map-or-one-before-the-start",
         ),
         "nobody stamped what lies around the loss",
     ),
@@ -167,11 +168,13 @@ LESS = {
     "loss-of-a-map-behind-luck-no-handlers": "the hidden map's hand-off was not seen",
     "prediction-shootdown-under-way": "without copies nobody knows where a hold begins",
     "clock-does-not-matter": f"{_LOCK}, so fewer are latent",
+    "luck-that-an-interrupt-may-have-put-off": "an episode that is open at the end is not told",
     "race-untraced-write": "the copy's direction is not probed, only the write itself",
 }
 UNSEEN_HANDLERS = (
     "prediction-of-two-contexts",
     "prediction-loss-of-a-broadcasts-end",
+    "prediction-beside-one-that-told",
     "prediction-luck-before-a-handler-unseen",
     "prediction-luck-before-anothers-hold",
 )
