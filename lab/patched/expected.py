@@ -15,6 +15,7 @@ from .build import CONFIGS, Built
 from .verdict import Judged
 
 MUTANTS = REPO / "lab" / "mutants"
+NOT_RUN = "not run"
 _WORDS = ("clean", "inconclusive", "race-predicted", "race-observed")
 _PATTERNS = ("stale", "overlap", "shootdown", "torn_edit")
 
@@ -103,7 +104,7 @@ def false_clean(one: Mutant, judged: Judged) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a mutant: `error` says why it could not be built or judged."""
+    """What became of a mutant: `error` says why it could not be built or judged, or is NOT_RUN."""
 
     mutant: Mutant
     built: Built | None

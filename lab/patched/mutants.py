@@ -6,8 +6,8 @@ python -m lab.patched.mutants [--only NAME] [--arch ARCH] [--again] [--page]
 
 What was measured is kept in build/patched/results/, one file a mutant, so a run that was ended goes
 on where it was; a mutant whose patch, source or configuration changed is measured anew, and so is
-every one with --again. --page only writes the page. The exit code is 0 if every mutant was called
-what was expected, else 1.
+every one with --again. --page only writes the page, in which a mutant that was not measured here
+keeps the rows that it had. The exit code is 0 if every mutant was called what was expected, else 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lab.paths import REPO
 from . import debian, page
 from .build import Built, known, recipe
 from .command import CACHE, debian_source, make
-from .expected import Mutant, Result, as_expected, expected, false_clean
+from .expected import NOT_RUN, Mutant, Result, as_expected, expected, false_clean
 from .verdict import Judged, from_json, judge
 
 RESULTS = CACHE / "results"
@@ -120,10 +120,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     results = [
-        measured.get(one.name) or _known(one) or Result(one, None, None, "not run")
+        measured.get(one.name) or _known(one) or Result(one, None, None, NOT_RUN)
         for one in all_of_them
     ]
-    PAGE.write_text(page.render(results, debian.implications()))
+    before = PAGE.read_text() if PAGE.exists() else ""
+    PAGE.write_text(page.render(results, debian.implications(), before))
     for result in results:
         if result.judged and false_clean(result.mutant, result.judged):
             say(f"{result.mutant.name} is unsafe and was called clean: THE WORST BUG THERE IS")

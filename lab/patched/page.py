@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from .expected import Result, as_expected, false_clean
+from .expected import NOT_RUN, Result, as_expected, false_clean
 from .verdict import Judged
 
 HEAD = """\
@@ -25,20 +25,48 @@ edit.
   for what an emulated machine loses.
 - *found by*: the pattern, and whether it was observed or predicted; *hand-offs*: by class, over all
   recordings.
+
+A mutant that was not run on the machine that wrote this keeps the rows that it had here before.
 """
+_VERDICTS, _RECORDINGS = "## Verdicts", "## Each recording, and what it took"
+_CODE = "## What the code was read to do"
+_MEASURED = (_VERDICTS, _RECORDINGS, _CODE)
 
 
-def render(results: Iterable[Result], debian: Iterable[Iterable[str]] = ()) -> str:
+def render(
+    results: Iterable[Result], debian: Iterable[Iterable[str]] = (), before: str = ""
+) -> str:
     """Return the page as Markdown.
 
-    *debian* are the rows of `lab.patched.debian.implications`.
+    *debian* are the rows of `lab.patched.debian.implications`. *before* is the page as it was: a
+    mutant that was not run now keeps what was measured of it then.
     """
     known = list(results)
+    old = _Old(before)
     parts = (
-        _verdicts(known), _otherwise(known), _recordings(known), _code(known), _debian(debian),
-        _why(known),
+        _verdicts(known, old), _otherwise(known), _recordings(known, old), _code(known, old),
+        _debian(debian), _why(known),
     )  # fmt: skip
     return "\n".join([HEAD, *chain.from_iterable(parts)]) + "\n"
+
+
+class _Old:
+    """The rows of measured mutants of the page as it was, by section and mutant."""
+
+    def __init__(self, text: str) -> None:
+        self._rows: dict[tuple[str, str], list[str]] = {}
+        section = ""
+        for line in text.splitlines():
+            if line.startswith("#"):
+                section = line
+            elif line.startswith("| ") and section in _MEASURED:
+                self._rows.setdefault((section, line.split(" | ")[0][2:]), []).append(line)
+
+    def of(self, section: str, result: Result) -> list[str]:
+        """Return what the *section* has of the mutant of *result*, if only that measured it."""
+        name = result.mutant.name
+        wanted = result.error == NOT_RUN and (_RECORDINGS, name) in self._rows
+        return self._rows.get((section, name), []) if wanted else []
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -79,14 +107,17 @@ def _hand_offs(judged: Judged) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(whole.items())) or "none"
 
 
-def _verdicts(results: list[Result]) -> Iterator[str]:
-    yield "## Verdicts"
+def _verdicts(results: list[Result], old: _Old) -> Iterator[str]:
+    yield _VERDICTS
     yield ""
     yield from _table(
         "mutant", "arch", "safe", "expected", "said", "as expected", "found by", "hand-offs"
     )
     for result in results:
         one, judged = result.mutant, result.judged
+        if rows := old.of(_VERDICTS, result):
+            yield from rows
+            continue
         yield _row([
             one.name, one.arch, "yes" if one.safe else "no", one.expected,
             _said(result), _mark(result),
@@ -110,8 +141,8 @@ def _otherwise(results: list[Result]) -> Iterator[str]:
     yield ""
 
 
-def _recordings(results: list[Result]) -> Iterator[str]:
-    yield "## Each recording, and what it took"
+def _recordings(results: list[Result], old: _Old) -> Iterator[str]:
+    yield _RECORDINGS
     yield ""
     yield "Built: files compiled and wall-clock seconds, on a machine that did other things, too."
     yield ""
@@ -119,6 +150,7 @@ def _recordings(results: list[Result]) -> Iterator[str]:
     yield from _table("mutant", *order, "why not clean", "built", "image", "guest")
     for result in results:
         built, judged = result.built, result.judged
+        yield from old.of(_RECORDINGS, result)
         if judged is None:
             continue
         said = {one.name: one.verdict for one in judged.recordings}
@@ -133,13 +165,14 @@ def _recordings(results: list[Result]) -> Iterator[str]:
     yield ""
 
 
-def _code(results: list[Result]) -> Iterator[str]:
-    yield "## What the code was read to do"
+def _code(results: list[Result], old: _Old) -> Iterator[str]:
+    yield _CODE
     yield ""
     yield "Each implication of the plans (docs/rules.md), by what this kernel's bytes say."
     yield ""
     yield from _table("mutant", "backend", "symbol", "what", "state", "where, or why")
     for result in results:
+        yield from old.of(_CODE, result)
         seen = set()
         for one in result.judged.recordings if result.judged else ():
             for _, symbol, what, state, where in one.implied:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lab.patched.expected import Result
+from lab.patched.expected import NOT_RUN, Result
 from lab.patched.page import progress, render
 from tests.unit.lab.patched.conftest import Make
 
@@ -66,6 +66,26 @@ def test_what_was_not_measured_is_named(result: Make) -> None:
     text = render([Result(one.mutant, None, None, "the kernel does not build:")])
     assert "| not measured: the kernel does not build: | - | - | - |" in text
     assert "not measured" in progress(Result(one.mutant, None, None, "no compiler"))
+
+
+def test_a_mutant_that_was_not_run_here_keeps_its_rows(result: Make) -> None:
+    """If this fails, who measures one mutant on a new machine wipes what is known of all others."""
+    one, other = result(), result(name="x86-other")
+    before = render([one, other])
+    text = render([Result(one.mutant, None, None, NOT_RUN), other], before=before)
+    assert text == before
+
+
+def test_no_row_stands_for_a_mutant_that_failed_or_changed_its_word(result: Make) -> None:
+    """If this fails, an old clean hides a kernel that does not build any more, or a new verdict."""
+    one = result()
+    before = render([one])
+    failed = Result(one.mutant, None, None, "the kernel does not build:")
+    assert render([failed], before=before) == render([failed])
+    changed = result("inconclusive")
+    assert render([changed], before=before) == render([changed])
+    never = Result(one.mutant, None, None, NOT_RUN)
+    assert render([never], before=render([failed])) == render([never])
 
 
 def test_a_guest_that_failed_is_named(result: Make) -> None:
