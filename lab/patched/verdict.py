@@ -74,7 +74,7 @@ class Recording:
 class Judged:
     """A kernel that was judged: its recordings, and how long the guest took (wall-clock seconds).
 
-    `failure` is what ended the guest, if it did not end by itself.
+    `failure` is what ended the guest, if it did not end by itself: such a kernel is not clean.
     """
 
     recordings: list[Recording]
@@ -85,13 +85,16 @@ class Judged:
     def verdict(self) -> str:
         """Return the one verdict: the worst of all recordings."""
         words = [verdict.word for verdict in Verdict]
-        worst = max((words.index(one.verdict) for one in self.recordings), default=1)
-        return words[worst]
+        unknown = words.index(Verdict.INCONCLUSIVE.word)
+        found = [words.index(one.verdict) for one in self.recordings] or [unknown]
+        return words[max(*found, unknown if self.failure else 0)]
 
     @property
     def code(self) -> int:
         """Return the exit code of `ghesrace check` for all recordings."""
-        codes = {one.code for one in self.recordings} or {EXIT_INCONCLUSIVE}
+        codes = {one.code for one in self.recordings}
+        if self.failure or not codes:
+            codes.add(EXIT_INCONCLUSIVE)
         return next(code for code in _WORST_FIRST if code in codes)
 
     def of(self, traffic: str) -> str:
@@ -104,9 +107,12 @@ class Judged:
         return bool(mine) and all(one.capture for one in mine)
 
     def without(self, backends: Sequence[str]) -> Judged:
-        """Return what is left without the recordings of *backends*, and without a failure then."""
+        """Return what is left without the recordings of *backends*. A failure stays, unless it is
+        why one of these could not be made."""
         kept = [one for one in self.recordings if one.backend not in backends]
-        return Judged(kept, self.seconds if kept else 0.0)
+        theirs = any(not one.capture for one in self.recordings if one.backend in backends)
+        failure = "" if theirs or not kept else self.failure
+        return Judged(kept, self.seconds if kept else 0.0, failure)
 
     def with_more(self, other: Judged) -> Judged:
         """Return both as one: the recordings of two guests of the same kernel."""

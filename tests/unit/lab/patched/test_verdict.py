@@ -63,6 +63,25 @@ def test_a_capture_is_judged_as_check_does() -> None:
     assert race.episodes > sum(race.classes.values()) > 0
 
 
+def test_a_guest_that_failed_is_no_pass() -> None:
+    """If this fails, a merge passes though the kernel died behind its last recording."""
+    died = Judged(recordings("clean", "clean"), failure="the guest ended")
+    assert (died.verdict, died.code) == ("inconclusive", 3)
+    raced = Judged(recordings("clean", "race-observed"), failure="the guest ended")
+    assert (raced.verdict, raced.code) == ("race-observed", 1)
+
+
+def test_a_failure_is_forgotten_only_with_what_it_cost() -> None:
+    """If this fails, a kernel that died is clean once the other backend has recorded it, or a
+    time-out that was overcome stays for ever."""
+    made = Recording("ftrace", "calm", "clean", 0, capture="ftrace-calm.arrows")
+    died = Judged([made], 9.0, "the guest ended")
+    assert died.without(["bpf"]).verdict == "inconclusive"
+    late = Judged([made, Recording("bpf", "calm")], 9.0, "a time-out")
+    assert late.without(["bpf"]) == Judged([made], 9.0)
+    assert late.without(["ftrace", "bpf"]) == Judged([])
+
+
 @pytest.fixture
 def built(tmp_path: Path) -> Built:
     image = tmp_path / "boot" / "vmlinuz-6.1.0-lab"
