@@ -51,7 +51,7 @@ def exit_code(share: Path) -> Path:
 def playing(share: Path) -> Path:
     """Return the file in which the host tells the guest its part in the scenario being played.
 
-    It is JSON with the fields `scenario`, `bounce` and `loads` (`lab.firmware.server`).
+    It is JSON with the fields of `_Told` (`lab.firmware.server`).
     """
     return private(share) / "playing.json"
 

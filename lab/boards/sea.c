@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Takes synchronous external aborts: loads from an address of QEMU's virt machine where nothing
- * answers (ESR 0x92000010: do_sea -> apei_claim_sea -> ghes_notify_sea), on each CPU in turn. The
- * kernel ends each load with SIGBUS.
+ * answers (ESR 0x92000010: do_sea -> apei_claim_sea -> ghes_notify_sea), on each CPU in turn, or on
+ * one CPU at each multiple of the period, when others do, too. The kernel ends each load with SIGBUS.
  *
- *	sea PERIOD_US [COUNT]	prints how many loads were made on each CPU when told to end
+ *	sea PERIOD_US [COUNT [CPU]]	prints how many loads were made on each CPU when told to end
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NOBODY 0x0b000000UL /* between virtio-mmio and the platform bus: hw/arm/virt.c, base_memmap */
@@ -33,10 +34,23 @@ static void end(int number)
 	over = 1;
 }
 
+/* Sleep until the next multiple of `period` us of the clock that all CPUs share. */
+static void meet(long period)
+{
+	struct timespec now;
+	long long next;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	next = ((now.tv_sec * 1000000LL + now.tv_nsec / 1000) / period + 1) * period;
+	now.tv_sec = next / 1000000;
+	now.tv_nsec = next % 1000000 * 1000;
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &now, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	long period = argc > 1 ? atol(argv[1]) : 10000, count = argc > 2 ? atol(argv[2]) : -1;
-	int cpus = sysconf(_SC_NPROCESSORS_ONLN), cpu = 0;
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN), one = argc > 3, cpu = one ? atoi(argv[3]) % cpus : 0;
 	long *taken = calloc(cpus, sizeof(*taken));
 	int fd = open("/dev/mem", O_RDONLY | O_SYNC);
 	volatile unsigned *nobody;
@@ -60,8 +74,11 @@ int main(int argc, char **argv)
 			return 1;
 		}
 		taken[cpu]++;
-		cpu = (cpu + 1) % cpus;
-		if (period)
+		if (!one)
+			cpu = (cpu + 1) % cpus;
+		if (period && one)
+			meet(period);
+		else if (period)
 			usleep(period);
 	}
 	for (cpu = 0; cpu < cpus; cpu++)

@@ -29,7 +29,8 @@ class Scenario:
 
     With *bounce* the guest moves the GHES IRQ from CPU to CPU. With *in_turn* nothing is reported
     before the kernel has answered everything that was. *loads* is how many loads a second end in
-    an SEA, on each CPU in turn, whether or not a record waits.
+    an SEA, on each CPU in turn, whether or not a record waits; with *together* all CPUs make
+    theirs at once.
 
     >>> Scenario("an NMI a second", (Beat(("nmi",), 1),)).bounce
     False
@@ -40,6 +41,7 @@ class Scenario:
     bounce: bool = False
     in_turn: bool = False
     loads: float = 0
+    together: bool = False
 
 
 _POLLED = Beat(("polled",), 1)
@@ -87,6 +89,18 @@ SCENARIOS = {
         ),
         bounce=True,
         loads=40,
+    ),
+    "every-at-once": Scenario(
+        "as every, with SEAs on all CPUs at the same moment (arm64)",
+        (
+            Beat(("sea", "sea-cross"), 20),
+            Beat(("irq", "irq-cross"), 50),
+            Beat(("gpio", "gsiv"), 5),
+            _POLLED,
+        ),
+        bounce=True,
+        loads=40,
+        together=True,
     ),
 }
 

@@ -31,11 +31,13 @@ _KINDS = {"nmi": Notify.NMI, "irq": Notify.EXTERNAL, "hed": Notify.GPIO}
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """This tells the guest whether to move the GHES IRQ and how many SEAs a second to take."""
+    """This tells the guest whether to move the GHES IRQ, how many SEAs a second to take, and
+    whether all CPUs take theirs at once."""
 
     scenario: str | None = None
     bounce: bool = False
     loads: float = 0
+    together: bool = False
 
 
 class Control:
@@ -91,7 +93,8 @@ class Control:
     def start(self, scenario: str) -> dict[str, Any]:
         """Play *scenario* and tell the guest its part in it. Raises UsageError if there is none."""
         self._player.start(scenario)
-        self._tell(_Told(scenario, named(scenario).bounce, named(scenario).loads))
+        told = named(scenario)
+        self._tell(_Told(scenario, told.bounce, told.loads, told.together))
         return {}
 
     def stop(self) -> dict[str, Any]:

@@ -143,7 +143,8 @@ class Bouncer:
 
 
 class Loads:
-    """Takes SEAs, on each CPU in turn, while the firmware plays a scenario that wants them.
+    """Takes SEAs while the firmware plays a scenario that wants them: on each CPU in turn, or on
+    all of them at once.
 
     A small arm64 program (lab/boards/sea.c) loads from an address at which nothing answers.
     """
@@ -161,30 +162,40 @@ class Loads:
         self._thread.join()
         return self._taken
 
-    def _wanted(self) -> float:
+    def _wanted(self) -> tuple[float, bool]:
+        """Return how many are wanted a second, and whether at once."""
         try:
-            return float(json.loads(self._playing.read_text())["loads"])
+            told = json.loads(self._playing.read_text())
         except FileNotFoundError:
-            return 0.0
+            return 0.0, False
+        return float(told["loads"]), bool(told["together"])
 
     def _follow(self) -> None:
-        rate, process = 0.0, None
+        made: tuple[float, bool] = (0.0, False)
+        processes: list[subprocess.Popen[bytes]] = []
         while not self._end.wait(_LOOK_S):
             wanted = self._wanted()
-            if wanted != rate:
-                self._reap(process)
-                rate, process = wanted, None
-            if rate and process is None:
-                process = subprocess.Popen([SEA, str(int(1e6 / rate))], stdout=subprocess.PIPE)
-        self._reap(process)
+            if wanted != made:
+                self._reap(processes)
+                made, processes = wanted, self._begin(*wanted)
+        self._reap(processes)
 
-    def _reap(self, process: subprocess.Popen[bytes] | None) -> None:
-        if process is None:
-            return
-        process.terminate()
-        said, _ = process.communicate()
-        counts = [int(word) for word in said.split()]
-        self._taken = [a + b for a, b in zip_longest(self._taken, counts, fillvalue=0)]
+    @staticmethod
+    def _begin(rate: float, together: bool) -> list[subprocess.Popen[bytes]]:
+        """Start what makes *rate* loads a second in all."""
+        if not rate:
+            return []
+        cpus = (os.cpu_count() or 1) if together else 1
+        period = str(int(1e6 * cpus / rate))
+        where = [["-1", str(cpu)] for cpu in range(cpus)] if together else [[]]
+        return [subprocess.Popen([SEA, period, *w], stdout=subprocess.PIPE) for w in where]
+
+    def _reap(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        for process in processes:
+            process.terminate()
+            said, _ = process.communicate()
+            counts = [int(word) for word in said.split()]
+            self._taken = [a + b for a, b in zip_longest(self._taken, counts, fillvalue=0)]
 
 
 _PREPARE = {"pc": _bring_up_shared_device, "virt": _bind_late}

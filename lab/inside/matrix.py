@@ -23,7 +23,7 @@ BACKENDS = ("ftrace", "bpf")
 # The scenarios are those of lab.firmware.scenario; SECONDS says for how long each is played.
 TRAFFIC = {
     "amd64": {"calm": "in-turn", "storm": "mixed"},
-    "arm64": {"calm": "in-turn-sea", "storm": "every"},
+    "arm64": {"calm": "in-turn-sea", "storm": "every-at-once"},
 }
 SECONDS = {"calm": 15.0, "storm": 30.0}
 

@@ -31,6 +31,7 @@ def test_start_and_stop_tell_the_guest_to_bounce(client: Client, tmp_path: Path)
         "scenario": "mixed",
         "bounce": True,
         "loads": 0,
+        "together": False,
     }
     while not client.counts()["sources"]["irq"]["acknowledged"]:
         time.sleep(0.01)
@@ -39,6 +40,7 @@ def test_start_and_stop_tell_the_guest_to_bounce(client: Client, tmp_path: Path)
         "scenario": None,
         "bounce": False,
         "loads": 0,
+        "together": False,
     }
 
 

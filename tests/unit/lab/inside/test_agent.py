@@ -15,19 +15,35 @@ from lab.inside import agent
 from lab.paths import REPO
 
 
-def test_loads_follow_the_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SEAs would go on after the scenario's end, or their count be lost."""
+@pytest.mark.parametrize(
+    ("together", "asked", "taken"),
+    [("false", ["500000"], [3, 4]), ("true", ["1000000 -1 0", "1000000 -1 1"], [6, 8])],
+)
+def test_loads_follow_the_scenario(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    together: str,
+    asked: list[str],
+    taken: list[int],
+) -> None:
+    """SEAs would go on after the scenario's end, their count be lost, or a slot without its lock
+    never see two CPUs at once."""
     loads = tmp_path / "sea"
-    loads.write_text("#!/bin/sh\ntrap 'echo 3 4; exit' TERM\nwhile :; do sleep 0.01; done\n")
+    loads.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
+        "trap 'echo 3 4; exit' TERM\nwhile :; do sleep 0.01; done\n"
+    )
     loads.chmod(0o755)
     monkeypatch.setattr(agent, "SEA", loads)
     monkeypatch.setattr(agent, "_LOOK_S", 0.3)
     playing = paths.playing(tmp_path)
     playing.parent.mkdir()
-    playing.write_text('{"scenario": "sea-slow", "bounce": false, "loads": 2}')
+    playing.write_text(f'{{"scenario": "x", "bounce": false, "loads": 2, "together": {together}}}')
+    monkeypatch.setattr(agent.os, "cpu_count", lambda: 2)
     taker = agent.Loads(tmp_path)
     time.sleep(1)
-    assert taker.stop() == [3, 4]
+    assert taker.stop() == taken
+    assert sorted((tmp_path / "asked").read_text().splitlines()) == asked
 
 
 INTERRUPTS = """\
