@@ -52,6 +52,7 @@ WITHOUT = {
 
 # Tests in a wing that are of no single module, and why.
 ACROSS = {
+    "doctor/test_pack.py": "what the doctor says of a program pack",
     "service/test_fuzz.py": "the fuzzer beside it",
     "checker/test_properties.py": "what holds for every stream, over all patterns",
     "sources/bpf/summary/test_c.py": "the C itself, run on this machine against the checker",

@@ -153,6 +153,10 @@ def parser() -> Parser:
         metavar="SECONDS",
         help="count for so long (default: 60)",
     )
+    doctor.add_argument(
+        "--config", type=Path, metavar="FILE", help="try the pack that this configuration names"
+    )
+    options.pack_options(doctor)
 
     daemon = _command(
         commands,

@@ -179,6 +179,7 @@ exit codes:
 examples:
   ghesrace doctor --format json
   ghesrace doctor --report host.json
+  ghesrace doctor --config /etc/ghesrace/ghesrace.toml
 """
 
 DAEMON = """\

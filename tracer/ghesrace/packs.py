@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from ghesrace import __version__
-from ghesrace.host.facts import read_facts
+from ghesrace.host.facts import Facts, read_facts
 from ghesrace.planning.resolve import resolve
 from ghesrace.sources.bpf import compile as bcc
 from ghesrace.sources.bpf import program
@@ -98,6 +98,30 @@ def pack_of(roots: list[Path], *, summary: bool = False) -> Pack:
     for root in roots:
         found += [one for one in entries(root, summary=summary) if one not in found]
     return Pack(maker, tuple(found))
+
+
+def entry_for(pack: Pack, facts: Facts, root: Path = Path("/")) -> Entry:
+    """Return the entry of *pack* whose programs the host with these *facts* would load; its files
+    are below *root*. Raises HostError: NotForThisHost if there is none, or it is damaged.
+
+        entry_for(packs.given(path, sha256, None), read_facts()).release
+    """
+    if reason := bpf_refused(facts, root):
+        raise HostError(f"Linux {facts.release}: BPF can't watch it: {reason}")
+    plan = resolve(facts, backend="bpf")
+    numbers = Placeholders()
+    found = written(
+        plan,
+        dict.fromkeys(range(len(plan.probes)), 0),
+        write=program.source,
+        records=_ANY,
+        cpus=1,
+        numbers=numbers,
+        root=root,
+    )
+    entry = pack.entry(plan, found.btf, found.text)
+    entry.for_boot(numbers.values, records=_ANY, cpus=1)
+    return entry
 
 
 def given(path: Path | None, sha256: str, key: Path | None) -> Pack | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from ghesrace import backends, cli
 from ghesrace.commands import doctor
 from ghesrace.doctor import checks
-from ghesrace.doctor.checks import Check
+from ghesrace.doctor.checks import Check, GivenPack
 from ghesrace.host import facts
 from ghesrace.host.facts import Facts
 from tests.build.trace import bounce, plan
@@ -39,7 +40,7 @@ def test_both_forms_give_the_same_answer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A script that asks for JSON would be told that a host is ready which is not."""
-    monkeypatch.setattr(checks, "run", lambda: iter(made))
+    monkeypatch.setattr(checks, "run", lambda **_: iter(made))
     assert cli.main(["doctor"]) == code
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == last
@@ -54,7 +55,7 @@ def test_both_forms_give_the_same_answer(
 def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host called node7.example.test that has no GHES, and checks that name it."""
     said = replace(BAD, found="no GHES on node7 at 0xffffffff81234560")
-    monkeypatch.setattr(checks, "run", lambda: iter([GOOD, said]))
+    monkeypatch.setattr(checks, "run", lambda **_: iter([GOOD, said]))
     monkeypatch.setattr(facts, "read_facts", lambda: Facts("x86_64", "6.12"))
     monkeypatch.setattr(doctor, "host_names", lambda: frozenset({"node7", "node7.example.test"}))
 
@@ -95,11 +96,42 @@ def test_usage_of_the_report_is_checked_before_anything_is_tried(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A minute would be counted for a file that can't be written, or --seconds do nothing."""
-    monkeypatch.setattr(checks, "run", lambda: pytest.fail("tried"))
+    monkeypatch.setattr(checks, "run", lambda **_: pytest.fail("tried"))
     assert cli.main(["doctor", "--seconds", "5"]) == 2
     assert "add --report FILE" in capsys.readouterr().err
     assert cli.main(["doctor", "--report", str(tmp_path / "none/host.json")]) == 2
     assert "can't write" in capsys.readouterr().err
+
+
+def test_the_pack_is_the_one_of_the_command_line_or_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, another pack is tried than the one that will be loaded, or none in silence."""
+    asked: list[object] = []
+
+    def run(pack: object) -> Iterator[Check]:
+        asked.append(pack)
+        return iter([GOOD])
+
+    monkeypatch.setattr(checks, "run", run)
+    file = tmp_path / "ghesrace.toml"
+    file.write_text('[source]\nbackend = "bpf"\npack = "/a.pack"\npack_sha256 = "00"\n')
+    by_key = ["--pack", "/b.pack", "--pack-key", "/b.pem"]
+    assert cli.main(["doctor"]) == 0
+    assert cli.main(["doctor", *by_key]) == 0
+    assert cli.main(["doctor", "--config", str(file)]) == 0
+    file.write_text("")
+    assert cli.main(["doctor", "--config", str(file)]) == 0
+    of_line = GivenPack(Path("/b.pack"), "", Path("/b.pem"))
+    assert asked == [None, of_line, GivenPack(Path("/a.pack"), "00", None, "bpf"), None]
+    capsys.readouterr()
+    assert cli.main(["doctor", "--pack-sha256", "00"]) == 2
+    assert "add --pack PACK" in capsys.readouterr().err
+    assert cli.main(["doctor", "--config", str(file), *by_key]) == 2
+    assert "leave out --config or --pack" in capsys.readouterr().err
+    assert cli.main(["doctor", "--config", str(tmp_path / "none")]) == 2
+    assert "can't read the configuration" in capsys.readouterr().err
+    assert len(asked) == 4
 
 
 def test_names_of_a_host_are_those_with_and_without_its_domain(

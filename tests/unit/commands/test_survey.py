@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,66 @@ def test_what_is_killed_in_the_middle_is_completed_and_equal(
     [left] = re.findall(r"(\d+) of 281 captures", done.stderr)
     assert int(left) == len(whole["runs"]) - len(cut["runs"])
     assert contents(tmp_path) == whole
+
+
+def _until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something is *true*, while *process* lives."""
+    deadline = time.monotonic() + 180
+    while not true():
+        assert process.poll() is None, "it ended"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address and the process of a scheduler that has one worker, which goes with it."""
+    folder.mkdir()
+    told = folder / "scheduler.json"
+    quiet = ["--no-dashboard", "--host", "127.0.0.1"]
+    with (folder / "log").open("w") as log, ExitStack() as started:
+
+        def start(*command: str) -> subprocess.Popen[str]:
+            words = [sys.executable, "-m", *command]
+            made = subprocess.Popen(words, stdout=log, stderr=log, text=True)
+            started.enter_context(made)
+            started.callback(made.kill)
+            return made
+
+        file = ["--port", "0", "--scheduler-file", str(told)]
+        scheduler = start("distributed.cli.dask_scheduler", *quiet, *file)
+        _until(lambda: told.exists() and told.read_text().strip(), scheduler)
+        address = json.loads(told.read_text())["address"]
+        of_one = ["--no-nanny", "--nthreads", "1", "--local-directory", str(folder)]
+        start("distributed.cli.dask_worker", address, *quiet, *of_one)
+        yield address, scheduler
+
+
+@pytest.mark.slow
+def test_a_survey_whose_scheduler_is_killed_is_completed_and_equal(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """If this fails, a survey on a cluster hangs when its scheduler dies, ends in a traceback, or
+    loses captures or counts them twice when the same command is run again."""
+    place, whole = undisturbed
+    data = tmp_path / "data"
+    with _cluster(tmp_path / "first") as (address, scheduler):
+        command = [*COMMAND, str(place), "--data", str(data), "--scheduler"]
+        survey = subprocess.Popen([*command, address], stderr=subprocess.PIPE, text=True)
+        _until(lambda: batches(data), survey)
+        scheduler.kill()
+        _, told = survey.communicate(timeout=180)
+    assert survey.returncode == 3
+    assert "the scheduler is gone" in told
+    assert "Traceback" not in told, told
+    cut = contents(data)
+    assert 0 < len(cut["runs"]) < len(whole["runs"])
+    with _cluster(tmp_path / "second") as (address, _):
+        done = subprocess.run([*command, address], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr
+    [left] = re.findall(r"(\d+) of 281 captures", done.stderr)
+    assert int(left) == len(whole["runs"]) - len(cut["runs"])
+    assert contents(data) == whole
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from ghesrace.render.layout import new_console
 from .output import opened
 
 if TYPE_CHECKING:
-    from ghesrace.doctor.checks import Check
+    from ghesrace.doctor.checks import Check, GivenPack
     from ghesrace.host.facts import Facts
     from ghesrace.render.host_report import Counted
 
@@ -38,13 +38,14 @@ def doctor(args: argparse.Namespace) -> int:
     from ghesrace.doctor import checks as tries
     from ghesrace.doctor.text import print_check, print_summary
 
+    pack = _pack(args)
     if args.seconds is not None and args.report is None:
         raise UsageError("--seconds is the time that a report counts for", "add --report FILE")
     console, checks = new_console(), []
     with ExitStack() as stack:
         # Before the minute: a name that can't be written shall not cost it.
         file = None if args.report is None else stack.enter_context(opened(args.report))
-        for made in tries.run():
+        for made in tries.run(pack=pack):
             checks.append(made)
             if args.format == "text":
                 print_check(made, console)
@@ -64,6 +65,26 @@ def doctor(args: argparse.Namespace) -> int:
             "read it before you send it"
         )
     return code
+
+
+def _pack(args: argparse.Namespace) -> GivenPack | None:
+    """Return the program pack that the command line *args* or their configuration name. Raises
+    UsageError if both do, or if the configuration can't be read."""
+    from ghesrace.doctor.checks import GivenPack
+
+    if args.config is None:
+        if args.pack is not None:
+            return GivenPack(args.pack, args.pack_sha256, args.pack_key)
+        if args.pack_sha256 or args.pack_key is not None:
+            raise UsageError("a SHA-256 or a key is given, and no program pack", "add --pack PACK")
+        return None
+    if args.pack is not None or args.pack_sha256 or args.pack_key is not None:
+        raise UsageError("the configuration names the pack", "leave out --config or --pack")
+    from ghesrace.service import config  # It takes the daemon's packages.
+
+    source = config.load(args.config).source
+    path, sha256, key = source.pack_given()
+    return None if path is None else GivenPack(path, sha256, key, source.backend)
 
 
 def _report(checks: list[Check], ready: bool, seconds: float) -> dict[str, object]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ghesrace import compiled
+from ghesrace import compiled, packs
+from ghesrace.backends import Wanted, why_not_bpf
 from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_OK, GhesraceError
 from ghesrace.host.clocks import ASSUMED_NS, Comparison
 from ghesrace.host.facts import KPROBES, Facts, read_facts
@@ -42,6 +43,17 @@ class Check:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+@dataclass(frozen=True, slots=True)
+class GivenPack:
+    """This is the program pack that a capture, or the daemon's configuration, names: what
+    `packs.given` takes, and the backend that is wanted."""
+
+    path: Path
+    sha256: str = ""
+    key: Path | None = None
+    backend: Wanted = "auto"
+
+
 def exit_code(checks: Iterable[Check]) -> int:
     """0 if a capture can run, 3 if something that it needs is missing."""
     stuck = any(check.needed and check.state == "missing" for check in checks)
@@ -49,11 +61,15 @@ def exit_code(checks: Iterable[Check]) -> int:
 
 
 def run(
-    root: Path = Path("/"), output: Path = Path(), attempts: Attempts | None = None
+    root: Path = Path("/"),
+    output: Path = Path(),
+    attempts: Attempts | None = None,
+    pack: GivenPack | None = None,
 ) -> Iterator[Check]:
     """Yield the checks of the host whose files are at *root*, each as soon as it is known.
 
-    *output* is where a capture would be written. Everything tried is undone.
+    *output* is where a capture would be written, and *pack* what its BPF programs shall be taken
+    from. Everything tried is undone.
     """
     attempts = attempts or Attempts()
     facts = read_facts(root)
@@ -70,8 +86,12 @@ def run(
         yield _accepted(facts.tracefs, plan, attempts)
     yield _btf(facts)
     yield _bpf(attempts)
-    yield _bcc(attempts)
-    yield _headers(root, facts)
+    packed = None if pack is None else _pack(pack, facts, root)
+    if packed is not None:
+        yield packed
+    if packed is None or packed.state != "ok":
+        yield _bcc(attempts)
+        yield _headers(root, facts)
     yield _lockdown(facts)
     yield _clock(facts)
     yield _clock_error(attempts)
@@ -343,6 +363,29 @@ def _bcc(attempts: Attempts) -> Check:
         "no BPF backend; the ftrace one needs none",
         "apt install python3-bpfcc, and a venv that sees system packages",
     )
+
+
+def _pack(given: GivenPack, facts: Facts, root: Path) -> Check:
+    """What the loader would say of the pack; nothing of it is loaded."""
+    name = "program pack"
+    try:
+        pack = packs.given(given.path, given.sha256, given.key)
+    except GhesraceError as error:
+        meaning = "a capture or daemon that is told to take it does not start"
+        return Check(name, "missing", error.what, meaning, error.hint, needed=True)
+    if given.backend == "ftrace":
+        return Check(name, "degraded", "not used: the ftrace backend takes none")
+    if given.backend == "auto" and (reason := why_not_bpf(facts, root, packed=True)):
+        return Check(name, "degraded", f"not used: `auto` watches by ftrace here: {reason}")
+    assert pack is not None
+    try:
+        entry = packs.entry_for(pack, facts, root)
+    except GhesraceError as error:
+        only = given.backend == "bpf"
+        meaning = "nothing can watch: `bpf` is wanted" if only else "`auto` watches by ftrace"
+        return Check(name, "missing", error.what, meaning, error.hint, needed=only)
+    found = f"its {len(entry.programs)} programs are for this kernel and plan"
+    return Check(name, "ok", f"{found}; neither bcc nor headers are needed")
 
 
 def _headers(root: Path, facts: Facts) -> Check:

@@ -48,7 +48,10 @@ def cluster(workers: int, address: str | None, scratch: Path) -> Iterator[Client
         with cluster(2, None, scratch) as client:
             ...
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # Dask gives its client's log a level of its own: a client that is closed while it tries to
+    # reach a scheduler that died would show a traceback. What matters is raised.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(_SETTINGS):
         if address is not None:
             with _client(address) as client:
