@@ -314,7 +314,9 @@ class Threatening(Leaving):
                 return True
         elif episode.luck_first - clocks.error(hold.cpu, left.hold.cpu) > left.clear_last:
             return True
-        if left.hold is not hold and episode.luck_pos > hold.pos_first:
+        # The lock: it was cleared before this hold began, unless this hold's map ended it.
+        before = left.hold is not hold and not (own and left.replaced)
+        if before and episode.luck_pos > hold.pos_first:
             return True
         for sender, first in state.old_first.items():
             late = clocks.error(sender, left.hold.cpu)

@@ -125,6 +125,7 @@ LESS = {
     "broadcast-in-doubt-saves-nobody": _OVERLAP,
     "luck-in-a-hold-that-may-precede-the-threats": _OVERLAP,
     "overlap-or-a-lost-unmap": _REPLACED,
+    "luck-inside-of-the-map-that-ended-another": _REPLACED,
     "loss-of-an-unmap": _REPLACED,
     "prediction-hidden-by-a-lost-unmap": _REPLACED,
     "loss-of-an-unmap-that-broadcasts": _REPLACED,
