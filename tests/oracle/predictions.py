@@ -198,14 +198,19 @@ def _leaves(built: Effects, rows: worlds.Rows, g: Episode) -> bool:
 
 def _shot_down(built: Effects, rows: worlds.Rows, episode: Episode) -> bool:
     """Whether every other CPU may have flushed V one by one during this unmap."""
+    return any(_shot_down_in(built, row, episode) for row in rows.rows)
+
+
+def _shot_down_in(built: Effects, row: worlds.Row, episode: Episode) -> bool:
+    """The same in one row of the holds."""
     assert episode.unmap is not None
-    record, order = built.code.record, rows.rows[0].order
+    record, order = built.code.record, row.order
     page = record.plan.slots[episode.slot].address
     others = [cpu for cpu in record.plan.cpus if cpu != episode.cpu]
     if page is None or not others:
         return False
     begin = built.effect[id(episode.unmap)]
-    end = effects.window_end(built, episode)
+    end = worlds.answers_end(built, row, episode)
     owned = built.code.owned()
 
     def during(node: int) -> bool:

@@ -281,9 +281,8 @@ def _perhaps_a_shootdown(
             if other.slot != slot or other.unmap is None or other.cpu == event.cpu:
                 continue
             clear = effects.effect[id(other.unmap)]
-            end = window_end(effects, other)
-            over = end is not None and effects.order.before(end, node)
-            over = over or _next_began(effects, row, other, node)
+            end = answers_end(effects, row, other)
+            over = end is not None and row.order.before(end, node)
             if over or effects.order.before(node, clear):
                 continue
             groups = []
@@ -302,13 +301,16 @@ def _perhaps_a_shootdown(
     return Invalidation(node, "luck")
 
 
-def _next_began(effects: Effects, row: Row, other: Episode, node: int) -> bool:
-    """Whether the next hold's map is behind *other*'s, and before *node*: its unmap is over."""
+def answers_end(effects: Effects, row: Row, other: Episode) -> int | None:
+    """The node at which *other*'s unmap has what it asked of other CPUs: its end, where the record
+    shows that, else at the latest the next hold's map, which found the lock free. None if neither
+    is there."""
+    end = window_end(effects, other)
     at = row.holds.index(other.hold) + 1
-    if not row.locked or at >= len(row.holds):
-        return False
+    if end is not None or not row.locked or at >= len(row.holds):
+        return end
     first = row.holds[at].episodes[0].map
-    return first is not None and row.order.before(effects.stamp[id(first)], node)
+    return None if first is None else effects.stamp[id(first)]
 
 
 def nodes(asked: Question) -> list[int]:
