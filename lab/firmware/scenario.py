@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 from ghesrace.errors import TransientError, UsageError
@@ -46,6 +46,17 @@ class Scenario:
 
 _POLLED = Beat(("polled",), 1)
 
+_EVERY = Scenario(
+    "SEAs, moving interrupts, GPIO, GSIV and polling at once (arm64)",
+    (
+        Beat(("sea", "sea-cross"), 20),
+        Beat(("irq", "irq-cross"), 50),
+        Beat(("gpio", "gsiv"), 5),
+        _POLLED,
+    ),
+    bounce=True,
+    loads=40,
+)
 SCENARIOS = {
     "idle": Scenario("no errors: the kernel's own polling only"),
     "nmi-storm": Scenario("NMIs on all CPUs", (Beat(("nmi", "nmi-cross"), 100),)),
@@ -79,28 +90,9 @@ SCENARIOS = {
         in_turn=True,
         loads=10,
     ),
-    "every": Scenario(
-        "SEAs, moving interrupts, GPIO, GSIV and polling at once (arm64)",
-        (
-            Beat(("sea", "sea-cross"), 20),
-            Beat(("irq", "irq-cross"), 50),
-            Beat(("gpio", "gsiv"), 5),
-            _POLLED,
-        ),
-        bounce=True,
-        loads=40,
-    ),
-    "every-at-once": Scenario(
-        "as every, with SEAs on all CPUs at the same moment (arm64)",
-        (
-            Beat(("sea", "sea-cross"), 20),
-            Beat(("irq", "irq-cross"), 50),
-            Beat(("gpio", "gsiv"), 5),
-            _POLLED,
-        ),
-        bounce=True,
-        loads=40,
-        together=True,
+    "every": _EVERY,
+    "every-at-once": replace(
+        _EVERY, about="as every, with SEAs on all CPUs at the same moment (arm64)", together=True
     ),
 }
 

@@ -176,6 +176,7 @@ UNSEEN_HANDLERS = (
     "prediction-of-two-contexts",
     "prediction-loss-of-a-broadcasts-end",
     "prediction-beside-one-that-told",
+    "prediction-left-before-another-told",
     "prediction-luck-before-a-handler-unseen",
     "prediction-luck-before-anothers-hold",
 )
