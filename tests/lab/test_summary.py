@@ -134,7 +134,7 @@ def told(report: Report) -> str:
 
 def contradictions(ours: Report, theirs: Report, lost: int) -> list[str]:
     """What two reports on one run can't both say, if *lost* events of either are missing: a loss
-    hides so many episodes and findings at most, makes others uncertain, and never clean."""
+    hides so many episodes and findings at most, makes others uncertain, and no race clean."""
     wrong = []
     for a, b in zip(ours.slots, theirs.slots, strict=True):
         if abs(a.episodes - b.episodes) > lost:
@@ -146,11 +146,11 @@ def contradictions(ours: Report, theirs: Report, lost: int) -> list[str]:
                 if cls != Class.UNCERTAIN.name
                 and n > y.get(cls, 0) + y.get(Class.UNCERTAIN.name, 0) + lost
             ]
+    verdicts = {ours.verdict, theirs.verdict}
+    if Verdict.CLEAN in verdicts and verdicts & {Verdict.OBSERVED, Verdict.PREDICTED}:
+        # Clean in spite of a loss is told only where nothing that it hid can be unsafe.
+        wrong.append(f"{ours.verdict.word}, but {theirs.verdict.word}")
     for report, other in ((ours, theirs), (theirs, ours)):
-        # A flush that was missed, say, makes nothing safe that is not; who lost nothing knows.
-        proven = other.verdict is Verdict.CLEAN and not other.losses
-        if report.losses and report.verdict is Verdict.CLEAN and not proven:
-            wrong.append("clean in spite of a loss")
         excused = report.losses and report.verdict is Verdict.INCONCLUSIVE
         if report.verdict is not other.verdict and not (excused or other.losses):
             wrong.append(f"{report.verdict.word}, but {other.verdict.word}")
@@ -222,11 +222,10 @@ def test_stock_kernel(share: Path, firmware: Client) -> None:
         firmware.stop()
 
     both = record_both(traffic)
-    report, _ = compare(both)
+    report, lossy = compare(both)
     assert report.findings == []
     assert sum(slot.handoffs for slot in report.slots) > 50
-    expected = Verdict.INCONCLUSIVE if report.losses else Verdict.CLEAN
-    assert report.verdict is expected, report.reasons
+    assert report.verdict is Verdict.CLEAN or lossy, report.reasons
     # Nothing but samples, counters and what began before the recording.
     assert (both.summary["kind"] == Kind.EPISODE).sum() < 20
 
@@ -263,7 +262,9 @@ def test_control(share: Path, parameters: Parameters, verdict: Verdict) -> None:
     irq = next(slot for slot in report.slots if slot.name.endswith(":irq"))
     assert irq.episodes >= 2 * ROUNDS
     assert bool(report.findings) == (verdict is not Verdict.CLEAN)
-    assert report.verdict is verdict or (lossy and verdict is not Verdict.OBSERVED), report.reasons
+    assert report.verdict is verdict or (
+        lossy and verdict is not Verdict.OBSERVED and report.verdict is Verdict.INCONCLUSIVE
+    ), report.reasons
 
 
 @contextmanager
