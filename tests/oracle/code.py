@@ -131,6 +131,7 @@ class _Reader:
     def run(self) -> None:
         for at, event in enumerate(self.events):
             for ctx in [c for c in self.contexts if c > event.ctx]:
+                self.in_copy(self.contexts[ctx], event)
                 self.leave(self.contexts.pop(ctx), event)
             here = self.contexts.setdefault(event.ctx, _Context(self.cpu, event.ctx))
             self.take(here, event, at)
@@ -221,9 +222,10 @@ class _Reader:
         return balance == 0 and self.code.record.traced(Kind.COPY_END)
 
     def in_copy(self, here: _Context, event: Ev) -> None:
-        """A hidden begin or end of a handler is not inside a copy, whose end would be seen."""
+        """A hidden begin or end of a handler is not inside a copy, whose end would be seen, nor is
+        what its context interrupted."""
         if event.hidden and here.copies and self.code.record.traced(Kind.COPY_END):
-            self.code.faults.append("a hidden handler begins or ends inside a copy")
+            self.code.faults.append("a copy is left by what is hidden, without its end")
 
     def unended(self) -> None:
         """The code goes on behind a broadcast only when that is over, and its end would be seen: a
@@ -334,6 +336,8 @@ class _Reader:
                 self.code.faults.append("a hidden unmap has no map")
             elif here.run or here.copies or self.mapped(slot):
                 self.code.faults.append("an unmap has no map")
+            elif self.came_up(here, event):
+                self.code.faults.append("a page was mapped before what is below its context")
             hold = here.hold.get(slot)
             if hold is None:
                 hold = Hold(slot, self.cpu, here.ctx, None, here.run)
@@ -353,6 +357,20 @@ class _Reader:
             stack[-1].writes |= event.kind == Kind.WRITE
         elif here.run or here.copies or self.mapped(event.slot):
             self.code.faults.append("an access has no map")
+
+    def came_up(self, here: _Context, event: Ev) -> bool:
+        """Whether something hidden went on in a lower context, behind which this one began, and no
+        loss is large enough to have hidden the map too."""
+        earlier = self.events[: self.events.index(event)]
+        below = [one for one in earlier if one.hidden and one.ctx < here.ctx]
+        return bool(below) and not any(
+            loss.cpu in (None, self.cpu)
+            and (loss.kinds is None or Kind.MAP in loss.kinds)
+            and (loss.count is None or loss.count > len(below))
+            and loss.begin <= event.until
+            and loss.end >= below[-1].ts
+            for loss in self.code.record.losses
+        )
 
     def mapped(self, slot: int) -> bool:
         """Whether this CPU used the slot before: what is missing does not lie before the start."""

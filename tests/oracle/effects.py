@@ -19,6 +19,19 @@ from .order import Order
 from .record import BROADCASTS, LOCAL, Ev
 
 USES = (Kind.MAP, Kind.UNMAP)
+# What no function that broadcasts does itself.
+OF_CALLERS = (
+    Kind.NOTIFY,
+    Kind.NOTIFY_END,
+    Kind.COPY,
+    Kind.COPY_END,
+    Kind.MAP,
+    Kind.MAP_END,
+    Kind.READ,
+    Kind.WRITE,
+    Kind.UNMAP,
+    Kind.UNMAP_END,
+)
 WITH_EFFECT = (Kind.MAP, Kind.UNMAP, Kind.READ, Kind.WRITE, *LOCAL)
 
 
@@ -64,9 +77,9 @@ def build(code: Code) -> Effects:
     _stamps(made)
     for events in code.record.cpus.values():
         due = _due(events)
-        for event, until in zip(events, due, strict=True):
+        for at, (event, until) in enumerate(zip(events, due, strict=True)):
             made.due[id(event)] = None if until is None else made.stamp[id(until)]
-            _effect(made, event)
+            _effect(made, event, events[at + 1 :])
     for episode in code.episodes:
         _access(made, episode)
     _shootdowns(made)
@@ -113,14 +126,15 @@ def _stamps(made: Effects) -> None:
                 order.put(node, theirs[at][2])
 
 
-def _effect(made: Effects, event: Ev) -> None:
+def _effect(made: Effects, event: Ev, later: list[Ev]) -> None:
     order, stamp, due = made.order, made.stamp[id(event)], made.due[id(event)]
     if event.kind in BROADCASTS:
         end = made.code.ends.get(id(event))
         if end is not None:
             due = made.stamp[id(end)]
         elif made.code.record.traced(Kind.BCAST_END):
-            due = None
+            caller = _caller(event, later)
+            due = None if caller is None else made.stamp[id(caller)]
         for cpu in made.code.record.cpus:
             node = made.part[id(event), cpu] = order.node()
             order.put(stamp, node)
@@ -134,6 +148,16 @@ def _effect(made: Effects, event: Ev) -> None:
                 extra = made.implied[id(event), what, cpu] = order.node()
                 order.put(node, extra)
                 order.put(extra, due)
+
+
+def _caller(broadcast: Ev, later: list[Ev]) -> Ev | None:
+    """The first event by which a *broadcast* whose end is not recorded has returned: one that its
+    function does not itself make, of its context or of one that this interrupted."""
+    for event in later:
+        same = event.ctx == broadcast.ctx and event.kind in OF_CALLERS
+        if same or event.ctx < broadcast.ctx:
+            return event
+    return None
 
 
 def _implies(made: Effects, event: Ev) -> Iterator[tuple[str, int]]:

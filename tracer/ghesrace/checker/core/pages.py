@@ -242,7 +242,7 @@ class Pages(Invalidations):
         hold.copied = level.copy_pos >= level.edge_pos
         hold.bounded = self.lock_page(slot) or level.in_handler
         if self.lock_page(slot) and level.copy_pos >= level.edge_pos:
-            hold.entry = level.copy_t
+            hold.entry, hold.entry_pos = level.copy_t, level.copy_pos
         hold.seq_entry = seq
         place.hold = hold
         state = self.slots[slot]

@@ -386,7 +386,9 @@ class Judge(Threatening):
         one.in_flight = self.interrupts(hold)
         if state.no_lock:
             return one  # Holds that have no order can't be put into another one.
-        one.exposes = hold.told_index_maybe < index and not episode.left_open and episode.unmapped
+        # One whose unmap was missed left as much behind, but its hold is touched by that.
+        over = episode.unmapped or episode.left_open
+        one.exposes = over and hold.told_index_maybe < index
         one.told_unseen = one.exposes and self.told_unseen(state, hold, index)
         one.bare = self.vulnerable(state, hold, index, cell)
         # Where nobody knows where holds begin, an earlier flush may be in this one.

@@ -162,6 +162,7 @@ LESS = {
             "loss-too-small-for-a-page",
             "same-frame-may-be-what-a-hidden-map-left",
             "lost-map-or-one-before-the-start",
+            "prediction-loss-of-the-unmap",
         ),
         "nobody stamped what lies around the loss",
     ),
@@ -179,6 +180,7 @@ UNSEEN_HANDLERS = (
     "prediction-left-before-another-told",
     "prediction-luck-before-a-handler-unseen",
     "prediction-luck-before-anothers-hold",
+    "prediction-luck-before-the-copy",
 )
 # Here it is sure of more, and may be.
 MORE = {
