@@ -132,6 +132,7 @@ class _Reader:
         for at, event in enumerate(self.events):
             for ctx in [c for c in self.contexts if c > event.ctx]:
                 self.in_copy(self.contexts[ctx], event)
+                self.in_handler(self.contexts[ctx], event)
                 self.leave(self.contexts.pop(ctx), event)
             here = self.contexts.setdefault(event.ctx, _Context(self.cpu, event.ctx))
             self.take(here, event, at)
@@ -226,6 +227,11 @@ class _Reader:
         what its context interrupted."""
         if event.hidden and here.copies and self.code.record.traced(Kind.COPY_END):
             self.code.faults.append("a copy is left by what is hidden, without its end")
+
+    def in_handler(self, here: _Context, event: Ev) -> None:
+        """A handler that something hidden of a lower context follows has ended, which is seen."""
+        if event.hidden and here.handler is not None and self.code.record.traced(Kind.NOTIFY_END):
+            self.code.faults.append("a handler is left by what is hidden, without its end")
 
     def unended(self) -> None:
         """The code goes on behind a broadcast only when that is over, and its end would be seen: a

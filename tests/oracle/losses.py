@@ -257,8 +257,18 @@ def _contexts(record: Record, slot: int, gap: Gap, events: list[Ev]) -> list[int
         used.add(int(Context.NMI))
     lowest = 0
     if not _idle(events, gap.at):
-        lowest = min(events[gap.at - 1].ctx, events[gap.at].ctx)
+        around = min(events[gap.at - 1].ctx, events[gap.at].ctx)
+        lowest = max((c for c in _under_way(events[: gap.at]) if c <= around), default=0)
     return sorted(ctx for ctx in used if ctx >= lowest)
+
+
+def _under_way(earlier: list[Ev]) -> set[int]:
+    """The contexts that may go on behind *earlier*: nothing of a lower one came behind theirs."""
+    found: set[int] = set()
+    for event in reversed(earlier):
+        if not found or event.ctx < min(found):
+            found.add(event.ctx)
+    return found
 
 
 def _idle(events: list[Ev], at: int) -> bool:

@@ -140,7 +140,11 @@ def _touched(record: Record, episode: Episode) -> bool:
     """Whether a loss on its CPU touches its hold: it may hide what the order depends on."""
     hold = episode.hold
     first, last = hold.episodes[0], hold.episodes[-1]
-    begin = hold.begin or first.map or first.unmap
+    begin = first.map or first.unmap
+    if (
+        hold.begin is not None and not hold.begin.hidden
+    ):  # What may be hidden, each world has or not.
+        begin = hold.begin
     end = hold.over or last.unmap_flush or last.unmap or last.last or last.map
     assert begin is not None
     assert end is not None
