@@ -198,8 +198,10 @@ def test_an_nmi_inside_our_own_programs_is_never_silent(share: Path) -> None:
         for row, cls, why in zip(slot.episodes, slot.cls, slot.why, strict=True):
             if cls not in (Class.MAP_FLUSH, Class.FRESH, Class.BROADCAST, Class.SAME_FRAME):
                 assert why == Why.LOSS or near_loss(lost, int(row["t_map"])), (row, cls)
-    if len(lost):
-        assert report.verdict is not Verdict.CLEAN
+    # A handler that is missed whole, or one hit, may hide nothing unsafe: it is told all the same.
+    assert bool(report.losses) == bool(len(lost))
+    harmless = np.isin(lost["aux"], (Cause.NMI_UNMATCHED, Cause.MISSED)).all()
+    assert report.verdict is Verdict.INCONCLUSIVE or harmless, report.reasons
 
 
 def read_late(source: LiveSource) -> Events:
