@@ -64,6 +64,7 @@ cdef class Judge(Threatening):
     cdef void split(self, SlotState state, long long at) except *
     @cython.locals(hold=Hold, other=Hold, later="long long", cell=Cell, last=Episode, episode=Episode, one=Judged, index="long long", others=list)
     cdef int judge(self, SlotState state, long long at, long long until, list judged) except -1
+    cdef void outlasts_others(self, SlotState state, Hold hold) except *
     cdef int set_beside(self, SlotState state, Hold other, Hold hold, list others) except -1
     cdef bint wanted(self, Episode episode) except -1
     @cython.locals(a=Episode, b=Episode, error="long long", met="long long", proven="long long")

@@ -289,6 +289,19 @@ class Judge(Threatening):
             self.all_shot(state, other)
             others.append(other)
 
+    def outlasts_others(self, state: SlotState, hold: Hold) -> None:
+        """A use that is still mapped when the record ends keeps its lock until then: what another
+        CPU mapped since contradicts that."""
+        last = hold.last()
+        if last.unmapped or self.losses.hidden_between(UNMAPS, hold.cpu, last.map_first, w.NEVER):
+            return
+        for other in state.holds:
+            error = self.clocks.error(hold.cpu, other.cpu)
+            if other.cpu != hold.cpu and other.map_first > last.map_first + error:
+                hold.inconsistent = other.inconsistent = state.no_lock = True
+                hold.beside_last = max(hold.beside_last, cleared(other) + error)
+                other.beside_last = w.NEVER
+
     def wanted(self, episode: Episode) -> bool:
         """Whether an episode is to be judged: of a map that lies before the start nothing is said,
         and one that is hidden matters only if it may be unsafe."""

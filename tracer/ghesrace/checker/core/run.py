@@ -134,6 +134,9 @@ class Core:
             for hold in state.holds:
                 if not hold.closed:
                     self.cut(hold)
+                    # Where its CPU began another copy in its own, an unmap was missed.
+                    if self.reader.cpus[hold.cpu].levels[hold.ctx].places[hold.slot].hold is hold:
+                        self.judge.outlasts_others(state, hold)
         for cpu in self.reader.cpus.values():
             for level in cpu.levels:
                 for place in level.places:

@@ -170,6 +170,7 @@ LESS = {
     "loss-of-a-map-behind-luck-no-handlers": "the hidden map's hand-off was not seen",
     "prediction-shootdown-under-way": "without copies nobody knows where a hold begins",
     "clock-does-not-matter": f"{_LOCK}, so fewer are latent",
+    "inconsistent-mapped-at-the-end": "an episode that is open at the end is not told",
     "luck-that-an-interrupt-may-have-put-off": "an episode that is open at the end is not told",
     "race-untraced-write": "the copy's direction is not probed, only the write itself",
 }
