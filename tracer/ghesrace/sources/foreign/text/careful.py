@@ -18,6 +18,7 @@ from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventMap, EventType, 
 from ghesrace.sources.ring.pages import EventFormat
 
 from . import words
+from .debris import cut_short
 from .flags import Flags
 from .forms import FORMS, Style
 from .joined import several
@@ -90,6 +91,26 @@ class Careful:
     def in_micro(self) -> bool:
         """Whether stamps without a fraction are microseconds."""
         return self._form == "latency-format"
+
+    @property
+    def wanted(self) -> list[str]:
+        """These are the names of the events that concern us."""
+        return [known.label for known in self._known.values() if known.rule is not None]
+
+    def impossible(self, events: Parsed) -> npt.NDArray[np.bool_]:
+        """Return which of *events* have an address of which the end is missing."""
+        found = np.zeros(len(events), np.bool_)
+        for name, known in self._known.items():
+            columns, theirs = dict(known.wanted), known.rule.fields if known.rule else {}
+            addresses = [columns[theirs[ours]] for ours in ("addr", "end") if ours in theirs]
+            if addresses:
+                rows = np.flatnonzero(events.ident == self._ids[name])
+                values = [events.values[rows, column] for column in addresses]
+                for one in values:
+                    found[rows] |= cut_short(one)
+                if len(values) == 2:
+                    found[rows] |= values[1] < values[0]
+        return found
 
     @property
     def once(self) -> list[int]:

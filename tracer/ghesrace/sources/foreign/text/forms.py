@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .debris import undressed
 from .lines import Text, behind, lines_of, pc, unix_lines
 
 _SAMPLE = 1 << 18  # bytes of a text that are looked at first, which are enough for most heads
@@ -62,8 +63,9 @@ CPULESS = (
 )
 # These are no probe's: a stack, and the lines of the function tracers.
 HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"
-# A head stands before each run; `trace-cmd report` begins with the number of CPUs.
-HEAD = r"^# tracer:|^cpus=\d+\s*$"
+# A head stands before each run; `trace-cmd report` begins with the number of CPUs, and `tail` puts
+# each file's name before what is in it. In a mail a head may be quoted.
+HEAD = r"^[>|\s]{0,12}# tracer:|^cpus=\d+\s*$|^==> .* <==\s*$"
 _KERNEL_HEAD = re.compile(rb"^(?:\xef\xbb\xbf)?# tracer:", re.M)  # behind a BOM, too
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
@@ -128,7 +130,7 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
         while data := file.read(_PIECE if rest or head or why else _SAMPLE):
             data = rest + data
             cut = data.rfind(b"\n") + 1
-            piece, rest = unix_lines(data[:cut]), data[cut:]
+            piece, rest = undressed(unix_lines(data[:cut])), data[cut:]
             if skip:
                 piece, skip = behind(piece, skip)
             if b"\r" in data and b"\n" not in data and data.isascii():

@@ -24,10 +24,10 @@ _PERF_TASK = r"\s\d{1,9}\s+\[\d{1,4}\]\s+\d{1,18}\.\d{6,9}:"
 TWICE = rf"[^\s:]-\d{{1,9}}\s.*{_TASK}|\[\d{{1,4}}\]\s.*{_PERF_TASK}"
 # This fits every line that TWICE fits, and takes a fraction of its time.
 _LIKELY = r"-\d+\s.*-\d+\s+[\[(\d]|\]\s.*\d\s+\[\d+\]\s+\d"
-# A line ends behind its CPU, in its flags, or in its stamp.
+# A line ends behind its CPU, in its flags, or in its stamp, perhaps with a mark that says so.
 CUT = (
     r"-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]"
-    r"(?:\s+[dDbBX.][^\s:]{0,8})?(?:\s*\d{0,18}\.?\d{0,9})?\s*$"
+    r"(?:\s+[dDbBX.][^\s:]{0,8})?(?:\s*\d{0,18}\.?\d{0,9})?[^\w\s:]{0,3}\s*$"
 )
 _BEGIN = re.compile(rf"{_TASK}|{_PERF_TASK}".encode())
 

@@ -25,6 +25,8 @@ _MOST = 2**31 - 1  # events that one line can say are lost
 # which may be cut. What perf throttles is lost, too.
 LOST = (
     r"CPU:(?P<cpu>\d{1,4}) \[(?:LOST\b(?: (?P<a>\d{1,18}) EVENTS)?|(?P<b>\d{1,18} )?EVENTS DROPPED)"
+    # ftrace says so where a CPU's earlier events were overwritten.
+    r"|##### CPU (?P<d>\d{1,4}) buffer started"
     r"|PERF_RECORD_(?:LOST\w*\D*(?P<c>\d{1,18})?|THROTTLE)"
 )
 # perf says so on stderr, with no time: `perf script 2>&1`.
@@ -32,6 +34,12 @@ PERF_LOST = (
     r"(?i)\blost (?P<n>\d{1,18})(?: (?:event|sample)s?\b|!)"
     r"|\blost (?:\d{1,18} chunk|[\d.]{1,9}%)|[1-9]\d*%? lost events|\bchunks lost!"
     r"|\b(?P<m>\d{1,18}) (?:samples with id not present|unprocessable samples recorded)"
+    # What printed or kept the text left lines out.
+    r"|\*\* (?P<p>\d{1,18}) printk messages dropped"
+    r"|(?:suppressed|missed) (?P<q>\d{1,18}) (?:kernel )?messages"
+    r"|begin to drop messages|(?P<r>\d{1,18}) messages lost due to|^Binary file .* matches"
+    r"|failed to process type|data size field is 0|^\s*(?:\[\s?)?(?:\.\.\.|snip)(?:\s?\])?\s*$"
+    r"|^\s*(?:(?:commit )?overrun|dropped events): (?P<o>[1-9]\d{0,17})"
     r"|\b(?P<d>\d{1,18}) out of \d{1,18} events were discarded"
 )
 # Such words before an event, whose line they were joined to: no task has so long a name.
@@ -53,7 +61,7 @@ def told(lines: Text) -> tuple[Ints, Ints, Ints]:
         return _NONE, _NONE, _NONE
     likely = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, LOST)))
     found = pc.extract_regex(lines.take(pa.array(likely)), pattern=LOST)
-    cpu = integers(found.field("cpu"), -1)
+    cpu = np.maximum(integers(found.field("cpu"), -1), integers(found.field("d"), -1))
     count = sum(integers(found.field(name)) for name in "abc")
     count = np.minimum(np.where(count > 0, count, UNCOUNTED), _MOST).astype(np.int64)
     return likely.astype(np.int64), cpu, count
@@ -70,7 +78,7 @@ def told_by_perf(lines: Text) -> list[int]:
     found = pc.extract_regex(lines, pattern=PERF_LOST)
     found = found.filter(found.is_valid())
     counts: list[int] = np.minimum(
-        sum(integers(found.field(name)) for name in "nmd"), _MOST
+        sum(integers(found.field(name)) for name in "nmdpqor"), _MOST
     ).tolist()
     return counts
 

@@ -59,7 +59,7 @@ def unseen_of(found: Found, flags: Flags, runs: Runs, moved: int) -> Iterator[Un
         why = "addresses have no 0x, as kernels before 3.14 print them"
         yield Unseen(what, why, _EVERY)
     if found.unread:
-        what = f"{found.unread:,} lines with a CPU and a stamp, such as: "
+        what = f"{found.unread:,} lines with a CPU and a stamp, or parts of such: "
         what += "; ".join(found.examples)
         yield Unseen(what, "they can't be read, and count as lost", _EVERY)
     if moved:

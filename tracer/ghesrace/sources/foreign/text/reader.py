@@ -28,6 +28,7 @@ from ghesrace.sources.ring.pages import UNCOUNTED, EventFormat, Records
 from . import lost as lost_lines
 from . import words
 from .careful import Careful
+from .debris import Width, undressed
 from .entries import Entries
 from .forms import Style, heads_of, read_begin
 from .kept import Kept
@@ -88,7 +89,7 @@ class TextReader:
         self._plain = Plain(form, style.bare, FIELDS_PER_EVENT)
         self.formats: dict[int, tuple[str, EventFormat]] = self._careful.formats
         self.whole: list[tuple[Cause, int]] = []
-        self._unread = Unread(self._careful, self.whole)
+        self._unread, self._width = Unread(self._careful, self.whole), Width()
         self._runs = Runs()
         self._steps, self._repeats = Steps(), Repeats()
         self._surveyed = self._counted = False
@@ -127,7 +128,7 @@ class TextReader:
     def _parsed(self) -> Iterator[Block]:
         self.truncated.clear()
         self.whole.clear()
-        self._unread = Unread(self._careful, self.whole)
+        self._unread, self._width = Unread(self._careful, self.whole), Width()
         self._runs = Runs()
         self._steps, self._repeats = Steps(), Repeats()
         self._buffers.counts.clear()
@@ -153,6 +154,7 @@ class TextReader:
             gaps = []
         self.truncated += entries.finish()
         self._counted = entries.told
+        self.whole += [(Cause.UNREAD, 0)] if self._width.cuts else []
         # Other orders of one run's lock holds must not take a part of another run's.
         self.whole += [(Cause.CLOCK, 0)] if self._runs.starts else []
         if waiting is not None:
@@ -183,7 +185,7 @@ class TextReader:
                     piece = first_of(piece, left)
                 if not piece:
                     continue
-                pieces = self._plain.take(unix_lines(piece))
+                pieces = self._plain.take(undressed(unix_lines(piece)))
                 left = None if left is None else left - pieces.count
                 yield pieces if self.part.buffer is None else self._only(pieces, self.part.buffer)
                 if left == 0:
@@ -215,6 +217,7 @@ class TextReader:
         self._careful.micro |= pieces.micro
         odd = self._unread.take(lines, bad, twice, self._runs.offset).among(at)
         events = merged(pieces.plain, found.among(at))
+        events.whole &= ~(self._unread.wrapped(at, events.at) | self._careful.impossible(events))
         gone = lost_lines.told(lines)
         gone_at = at[gone[0]]
         heads = at[heads_of(lines)]
@@ -250,6 +253,7 @@ class TextReader:
         kept = events if not len(holes) else events.pick(np.flatnonzero(events.whole))
         odd = odd.plus(holes.at, holes.cpu, holes.ts, 1)
         self._unread.note(pieces.lines, holes.at)
+        self._width.take(pieces.lines, holes.at)
         gaps += lost_lines.gaps(kept.at, kept.cpu, kept.ts, odd, newest)
         if not len(kept):
             return None, gaps

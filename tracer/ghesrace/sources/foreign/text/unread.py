@@ -13,6 +13,7 @@ from ghesrace.events import ALL_CPUS, Cause
 
 from . import lost as lost_lines
 from .careful import Careful
+from .debris import debris, tails
 from .forms import CPULESS, HARMLESS, STAMPED, TIMELESS
 from .joined import CUT, pieces_of
 from .lines import Text, integers, pc
@@ -33,6 +34,7 @@ class Unread:
         self._whole = whole
         self._careful = careful
         self._examples: Counter[str] = Counter()
+        self._tails = np.zeros(0, np.intp)  # of the lines that were taken last
 
     @property
     def examples(self) -> list[str]:
@@ -45,8 +47,10 @@ class Unread:
         """Return which of the lines *bad*, that no form fits, and of the lines *twice*, which are
         several in one, have a CPU and may be a probe's. Their stamps (ns) are put off by *offset*
         as those of their run; one is -1 if it is impossible, or if the line ends before it."""
+        self._tails = np.zeros(0, np.intp)
         if not len(lines):
             return lost_lines.Odd.none()
+        self._tails = bad[tails(lines.take(pa.array(bad)))]
         odd = self._stamped(lines, bad, offset)
         said = np.flatnonzero(np.asarray(pc.match_substring_regex(lines, lost_lines.SAID_BEFORE)))
         said = said[~np.isin(said, bad)]
@@ -100,7 +104,21 @@ class Unread:
                 )
             else:
                 odd = odd.plus(bad[rows], integers(found.field("cpu")), at, 1)
-        return odd
+        rows = left[debris(text.take(pa.array(left)), self._careful.wanted)]
+        for number in rows[:3].tolist():
+            self._name(text[number].as_py())
+        return odd.plus(bad[rows], np.full(len(rows), ALL_CPUS), np.full(len(rows), -1), 0)
+
+    def wrapped(
+        self, at: npt.NDArray[np.int64], events: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which of the *events*, given by their lines, go on in the next line. *at* are the
+        numbers of the lines that were taken last."""
+        rows = np.searchsorted(events, at[self._tails]) - 1
+        before = events[rows] if len(events) else rows
+        found = np.zeros(len(events), np.bool_)
+        found[rows[(rows >= 0) & (before == at[self._tails] - 1)]] = True
+        return found
 
     def _stamps(self, part: Text, micro: bool, offset: int) -> npt.NDArray[np.int64]:
         """Return the stamps (ns) in the fields of *part*, put off by *offset*, -1 if impossible."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This module finds what is left of lines that terminals, mails and editors cut, wrapped or dressed
+up: a piece without its head, and a number that lost its last digits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .lines import Text, pc
+
+_COLOURS = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
+_ESCAPES = ((b"&lt;", b"<"), (b"&gt;", b">"), (b"&amp;", b"&"))
+_PLACE = r"\w[\w.$]*\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?(?: \[\w+\])?"
+# A probe's event, whatever is in front: the place that its line has behind the name, perf's place,
+# a task with its CPU, a CPU that is cut, and bytes that no text has.
+_EVENT = (
+    rf"\({_PLACE}[ )]|<- {_PLACE}\)|\w:\s+\([0-9a-f]{{8,16}}[ )]"
+    r"|(?:[^\s:]-|\s)\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[\d{3,4}\]"
+    r"|[^\s:]-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[\d{0,4}[^\w\s]{0,3}\s*$"
+    r"|[^\s:]-\d{1,9}\s+\d{1,4}[dDbBX.][^\s:]{2,8}(?:\s|$)"
+    r"|\x00"
+)
+# The end of a wrapped line: what a number or a place still had, and arguments.
+_TAIL = (
+    r"^\s{0,7}[0-9a-fx]{1,15}(?:\s+\w+=\S*)*\s*$"
+    r"|^\s*[A-Za-z_]\w*=(?:0x)?[0-9a-f]+(?:\s+\w+=\S*)*\s*$"
+    r"|^\s*[\w.+/]*\)(?:\s+\w+=\S*)*\s*$"
+)
+_OPEN_END = (
+    r"(?:=(?:0x)?|\([^()]*|[+<:-]|\b0x)\n?$"  # of a place, or of an argument without its value
+)
+_FEW = 256
+_NONE = r"^\s*#|^cpus=\d"  # a comment, or how `trace-cmd report` begins
+
+
+def undressed(data: bytes | bytearray) -> bytes | bytearray:
+    r"""Return the whole lines *data* without a terminal's colours and HTML's escapes.
+
+    >>> undressed(b"\x1b[01;31mmap\x1b[m: (f &lt;- g)\n")
+    b'map: (f <- g)\n'
+    """
+    if b"\x1b[" in data:
+        data = _COLOURS.sub(b"", data)
+    if b"&lt;" in data or b"&gt;" in data:
+        for escape, letter in _ESCAPES:
+            data = data.replace(escape, letter)
+    return data
+
+
+def debris(lines: Text, names: Iterable[str]) -> npt.NDArray[np.bool_]:
+    r"""Return which of *lines*, that are no events, were part of one. *names* are those of the
+    events that are wanted.
+
+    >>> from .lines import lines_of
+    >>> wrapped = b"hello\nm: (ghes_ioremap_pfn_irq+0x0/0x40) pfn=2\n56\n"
+    >>> debris(lines_of(wrapped), ["m"]).tolist()
+    [False, True, True]
+    """
+    named = "|".join(re.escape(name) for name in names)
+    pattern = rf"{_EVENT}|{_TAIL}" + (rf"|(?:^|[\s:*])(?:{named}):\s*(?:\(|$)" if named else "")
+    found = pc.match_substring_regex(lines, pattern)
+    told = pc.and_(found, pc.invert(pc.match_substring_regex(lines, _NONE)))
+    return np.asarray(told, np.bool_)
+
+
+def tails(lines: Text) -> npt.NDArray[np.bool_]:
+    r"""Return which of *lines*, that are no events, may be the end of the line before.
+
+    >>> from .lines import lines_of
+    >>> tails(lines_of(b"bash$\nfffc900ffc90000 end=0x1\n")).tolist()
+    [False, True]
+    """
+    wrapped = pc.match_substring_regex(lines, rf"{_TAIL}|^\s*\(?{_PLACE}[ )]|^\s*<- ")
+    told = pc.and_(wrapped, pc.invert(pc.match_substring_regex(lines, _NONE)))
+    return np.asarray(told, np.bool_)
+
+
+def cut_short(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return which of the addresses *values* (shape (n,)) are a kernel's that lost digits: they
+    begin with ffff, or as decimals with 18446, and have less than 16 digits (20), or are of the
+    first page or of neither half of the address space.
+
+    >>> cut_short(np.array([0xFFFFC9000000A000, 0xFFFFC9000000A0, 0], np.uint64)).tolist()
+    [False, True, False]
+    """
+    found = np.zeros(len(values), np.bool_)
+    low = np.flatnonzero(values < np.uint64(1 << 63))  # as almost none is
+    few = values[low]
+    cut = (few >= np.uint64(1 << 48)) | ((few > np.uint64(0)) & (few < np.uint64(4096)))
+    for lost in range(1, 13):
+        cut |= few >> np.uint64(4 * (12 - lost)) == np.uint64(0xFFFF)
+    for lost in range(1, 16):
+        cut |= few // np.uint64(10 ** (15 - lost)) == np.uint64(18446)
+    found[low] = cut
+    return found
+
+
+class Width:
+    r"""The width at which a text's lines may be cut: some of the longest lack an argument.
+
+    >>> from .lines import lines_of
+    >>> width = Width()
+    >>> width.take(lines_of(b"m: pfn=2\nu: (unm\nm: pfn=3\nm: pfn=4\n"), np.array([1]))
+    >>> width.cuts
+    False
+    >>> width.take(lines_of(b"m: pfn=25\nm: pfn=26\nu: (unma\nm: pfn=27\n"), np.array([2]))
+    >>> width.cuts
+    False
+    >>> width.take(lines_of(b"u: (unmap\n"), np.array([0]))
+    >>> width.cuts
+    True
+    """
+
+    def __init__(self) -> None:
+        self._longest = self._count = 0
+        self._broken = False
+
+    def take(self, lines: Text, bad: npt.NDArray[np.intp]) -> None:
+        """Take more *lines*, of which those at the indices *bad* lack an argument."""
+        lengths = np.asarray(pc.binary_length(lines))
+        longest = int(lengths.max(initial=0))
+        if longest > self._longest:
+            self._longest, self._count, self._broken = longest, 0, False
+        if longest != self._longest:
+            return
+        rows = np.flatnonzero(lengths == longest)
+        self._count += len(rows)
+        few = lines.take(pa.array(rows[:: 1 + len(rows) // _FEW]))
+        ends = pc.match_substring_regex(few, _OPEN_END)
+        self._broken |= bool((lengths[bad] == longest).any() or np.asarray(ends).any())
+
+    @property
+    def cuts(self) -> bool:
+        """Whether several lines are as long as the longest, and one of these lacks one."""
+        return self._broken and self._count > 2
