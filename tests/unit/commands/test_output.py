@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ghesrace import cli
-from ghesrace.commands.output import opened_binary
+from ghesrace.commands.output import opened, opened_binary
 from ghesrace.errors import UsageError
 from tests.build.paths import REPO
 
@@ -52,5 +52,10 @@ def test_bytes_that_find_no_room_are_told(tmp_path: Path) -> None:
         opened_binary(Path("/dev/full")) as out,
     ):
         out.write(b"some")
+    with (
+        pytest.raises(UsageError, match="can't write /dev/full: No space left"),
+        opened(Path("/dev/full")) as report,
+    ):
+        report.write("some")
     with pytest.raises(UsageError, match="Is a directory"):
         opened_binary(tmp_path)

@@ -38,7 +38,7 @@ def opened(path: Path) -> TextIO:
       choose another place with -o
     """
     try:
-        return path.open("w", encoding="utf-8")
+        return io.TextIOWrapper(io.BufferedWriter(_Told(path, "w")), encoding="utf-8")
     except OSError as error:
         raise unwritable(path, error) from error
 

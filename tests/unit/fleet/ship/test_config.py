@@ -48,6 +48,14 @@ def test_the_shipped_example_is_good() -> None:
         ('to = "s3://b"\nsettle = -1', "settle is negative"),
         ('to = "sftp://me:pw@h/a"', "holds a password"),
         ('to = "s3://b"\n[options]\nsecret = "pw"', "options.secret is a credential"),
+        (
+            'to = "http://b"\n[options.client_kwargs.headers]\nAuthorization = "Bearer X"',
+            "options.client_kwargs.headers is a credential",
+        ),
+        (
+            'to = "s3://b"\noptions = {client_kwargs = {aws_secret_access_key = "x"}}',
+            "aws_secret_access_key is a credential",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, what: str) -> None:

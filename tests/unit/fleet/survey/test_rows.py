@@ -86,7 +86,9 @@ def test_the_host_is_that_of_the_manifest_then_of_the_folder() -> None:
     assert run["recorded"] == datetime(2025, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("value", [5, None, [], {}, "", "\ud800"])
+@pytest.mark.parametrize(
+    "value", [5, None, [], {}, "", "\ud800", "0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59"]
+)
 def test_a_hostile_manifest_is_as_good_as_none(value: object) -> None:
     """A manifest comes from whoever can write the store."""
     names = ("host", "board", "bios", "microcode", "hest", "recorded")

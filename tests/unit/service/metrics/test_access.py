@@ -11,6 +11,8 @@ import pytest
 from ghesrace.errors import UsageError
 from ghesrace.service.metrics.access import Access, WebConfig, _plain, load
 
+HASH = "$2b$04$" + 53 * "a"
+
 
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -28,7 +30,13 @@ from ghesrace.service.metrics.access import Access, WebConfig, _plain, load
         ("tls_server_config: {cert_file: a, key_file: b, min_version: SSL3}", ("SSL3",)),
         ("tls_server_config: {cert_file: a, key_file: b, client_ca_file: c}", ("go together",)),
         ("tls_server_config: {cert_file: a, key_file: b, client_auth_type: X}", ("'X'",)),
-        ("a: [", ("not YAML",)),
+        ("a: [", ("not YAML", "expected")),
+        (f"basic_auth_users: {{a: {HASH}}}\nbasic_auth_users:\n", ("is there twice", "line 2")),
+        (f"basic_auth_users: {{a: {HASH}, a: {HASH}}}", ("'a' is there twice",)),
+        ("basic_auth_users: []", ("basic_auth_users", "no mapping")),
+        ("tls_server_config: []", ("tls_server_config", "no mapping")),
+        (f"basic_auth_users: {{1: {HASH}}}", ("quote it",)),
+        (f"basic_auth_users: {{a: {HASH.replace('$04$', '$31$')}}}", ("no bcrypt", "4 to 16")),
         ("- a", ("no mapping",)),
     ],
 )

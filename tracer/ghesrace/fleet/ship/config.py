@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ CREDENTIAL = "ghesrace-ship"  # the file's name in $CREDENTIALS_DIRECTORY
 _MAX_BYTES = 1 << 20
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SECRETS = ("key", "secret", "token", "password", "pass", "private_key", "passphrase", "headers")
+_SECRET_WORDS = {"secret", "token", "password", "authorization"}  # as in aws_secret_access_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ def load(path: Path) -> Settings:
     if not found.get("to"):
         raise UsageError(f"{path}: it does not say where to", 'such as to = "s3://evidence/here"')
     refuse_password(found["to"])
-    for name in found.get("options", {}):
-        if name in _SECRETS:
+    for name in _names(found.get("options", {})):
+        last = name.rpartition(".")[2].lower()
+        if last in _SECRETS or _SECRET_WORDS & set(re.split(r"[_-]", last)):
             raise UsageError(
                 f"{path}: options.{name} is a credential",
                 f"put it into the credential {CREDENTIAL}: docs/ship.md says how",
@@ -77,6 +80,14 @@ def load(path: Path) -> Settings:
     if state:
         made.setdefault("state", Path(state.partition(":")[0]))
     return Settings(**made)
+
+
+def _names(options: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the names of all options, those of tables in tables with the tables' before them."""
+    for name, value in options.items():
+        yield above + name
+        if isinstance(value, dict):
+            yield from _names(value, f"{above}{name}.")
 
 
 def credentials() -> dict[str, Any]:

@@ -84,12 +84,19 @@ class Outbox:
             self._lock = None
 
     def take(
-        self, captures: Path, settle: float, now: float, host: dict[str, str | None]
+        self,
+        captures: Path,
+        settle: float,
+        now: float,
+        host: dict[str, str | None],
+        everything: bool = True,
     ) -> tuple[list[str], float | None]:
         """Copy the new captures of the folder *captures* that nobody has written for *settle*
-        seconds before *now* (seconds since 1970). Return the names of those that were taken, and
-        the seconds until the next one can be, or None."""
+        seconds before *now* (seconds since 1970): *everything*, or what the budget has room for.
+        Return the names of those that were taken, and the seconds until the next one can be, or
+        None."""
         taken, wait = [], None
+        room = self.budget - sum(one.bytes for one in self.waiting())
         there: set[Key] = set()
         for path in sorted(captures.glob(f"*{_SUFFIX}"), key=_age):
             try:
@@ -100,6 +107,8 @@ class Outbox:
             if key in self._taken:
                 there.add(key)
                 continue
+            if not everything and state.st_size > room and room < self.budget:
+                continue
             left = state.st_mtime + settle - now
             if 0 < left <= settle:  # A time in the future is no reason to wait.
                 wait = left if wait is None else min(wait, left)
@@ -107,6 +116,7 @@ class Outbox:
             if self._copy(path, key, host):
                 there.add(key)
                 taken.append(path.name)
+                room -= state.st_size
             else:
                 wait = settle if wait is None else min(wait, settle)
         self._forget(there)

@@ -48,19 +48,30 @@ def ship(
     folder = re.sub(r"[^\w.-]", "_", host.get("host") or "unknown").lstrip(".") or "unknown"
     with Outbox(settings.state, settings.budget) as outbox:
         while True:
-            taken, wait = outbox.take(settings.captures, settings.settle, now(), host)
-            for name in outbox.drop_beyond_budget():
-                dropped += 1
-                say(
-                    f"dropped {name}: what waits is more than the budget, {settings.budget:,} bytes"
-                )
+            # No more than there is room for: the rest is taken when this is sent.
+            taken, wait = outbox.take(settings.captures, settings.settle, now(), host, False)
+            dropped += _drop(outbox, say)
             waiting = outbox.waiting()
             if waiting:
-                _send(outbox, waiting, folder, settings, credentials, say, sleep)
+                try:
+                    _send(outbox, waiting, folder, settings, credentials, say, sleep)
+                except TransientError:
+                    # The newest shall wait, as the daemon may remove them when it needs room.
+                    outbox.take(settings.captures, settings.settle, now(), host)
+                    _drop(outbox, say)
+                    raise
             elif wait is not None:
                 sleep(min(wait, _LONGEST_SETTLE_S))
             elif not taken:
                 return dropped
+
+
+def _drop(outbox: Outbox, say: Say) -> int:
+    """Drop what is beyond the budget, say so, and return how many captures that were."""
+    names = outbox.drop_beyond_budget()
+    for name in names:
+        say(f"dropped {name}: what waits is more than the budget, {outbox.budget:,} bytes")
+    return len(names)
 
 
 def _send(

@@ -193,9 +193,9 @@ def firmware(manifest: dict[str, Any]) -> str | None:
 def _recorded(manifest: dict[str, Any]) -> datetime | None:
     try:
         when = datetime.fromisoformat(str(manifest.get("recorded")))
-    except ValueError:
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # A stranger's, of the year 1 or 9999.
         return None
-    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _text(facts: dict[str, Any], name: str) -> str | None:

@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ _SANS = ("DNS", "IP Address", "URI", "email")
 # A user who does not exist is compared with this hash, so that the time tells nothing.
 _NOBODY = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8eYyFdLdlEQmIhqoLJDGrVJoyKv4LG"
 _CACHED = 64
+_BCRYPT = re.compile(rb"\$2[aby]\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
 
 
 @dataclass(slots=True)
@@ -113,6 +115,21 @@ class Access:
         return good
 
 
+class _Once(yaml.SafeLoader):
+    """A key that is there twice is an error: the second one may open what the first one closes."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, str) and name in seen and name != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} is there twice", key.start_mark
+                )
+            seen.add(name if isinstance(name, str) else None)
+        return super().construct_mapping(node, deep)
+
+
 def _plain(name: str) -> str:
     """Return *name*; of an IP address, the form that all of its spellings have."""
     try:
@@ -142,7 +159,7 @@ def load(path: Path) -> Access:
     {}
     """
     try:
-        data = yaml.safe_load(path.read_bytes()) or {}
+        data = yaml.load(path.read_bytes(), _Once) or {}  # a SafeLoader
     except OSError as error:
         raise UsageError(
             f"can't read the web configuration {path}: {error.strerror}",
@@ -150,14 +167,16 @@ def load(path: Path) -> Access:
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = str(getattr(error, "problem_mark", "") or error).strip()
+        why = getattr(error, "problem", None)
+        where = f"{why}, {where}" if why else where
         raise UsageError(f"{path}: not YAML: {where}", "see exporter-toolkit's docs") from error
     data = _mapping(data, path, "the file")
     _known(data, _TOP_KEYS, path, "")
-    tls = _mapping(data.get("tls_server_config") or {}, path, "tls_server_config")
+    tls = _section(data, "tls_server_config", path)
     _known(tls, _TLS_KEYS, path, "tls_server_config.")
-    http = _mapping(data.get("http_server_config") or {}, path, "http_server_config")
+    http = _section(data, "http_server_config", path)
     _known(http, _HTTP_KEYS, path, "http_server_config.")
-    users = _mapping(data.get("basic_auth_users") or {}, path, "basic_auth_users")
+    users = _section(data, "basic_auth_users", path)
     ignored = tuple(
         f"{path}: {section}.{key} has no effect here"
         for section, keys in _IGNORED.items()
@@ -183,9 +202,18 @@ def _sans(tls: dict[str, Any], context: ssl.SSLContext | None, path: Path) -> fr
     return frozenset(map(_plain, given))
 
 
+def _section(data: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """Return the section *name*; {} if it is not there, or says nothing."""
+    value = data.get(name)
+    return {} if value is None else _mapping(value, path, name)
+
+
 def _mapping(value: Any, path: Path, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, dict):
         raise UsageError(f"{path}: {what} is no mapping", "see exporter-toolkit's docs")
+    for key in value:
+        if not isinstance(key, str):
+            raise UsageError(f"{path}: {what} has a key that is no text: {key!r}", "quote it")
     return value
 
 
@@ -203,17 +231,15 @@ def _users(users: dict[str, Any], path: Path) -> dict[str, bytes]:
         if not isinstance(hashed, str) or not _is_bcrypt(hashed.encode()):
             raise UsageError(
                 f"{path}: basic_auth_users.{name} is no bcrypt hash",
-                "make one with `htpasswd -nBC 10 NAME`",
+                "make one with `htpasswd -nBC 10 NAME`; its cost is 4 to 16",
             )
         found[name] = hashed.encode()
     return found
 
 
 def _is_bcrypt(hashed: bytes) -> bool:
-    try:
-        return bool(bcrypt.hashpw(b"", hashed[:7] + b"." * 22)) and len(hashed) == 60
-    except ValueError:
-        return False
+    """Whether it is one by its form, of a cost that a login can wait for."""
+    return _BCRYPT.fullmatch(hashed) is not None
 
 
 def _context(tls: dict[str, Any], path: Path) -> ssl.SSLContext:
