@@ -44,9 +44,10 @@ def undressed(data: bytes | bytearray) -> bytes | bytearray:
     >>> undressed(b"\x1b[01;31mmap\x1b[m: (f &lt;- g)\n")
     b'map: (f <- g)\n'
     """
-    if b"\x1b[" in data:
+    # One letter is found many times as fast as several.
+    if b"\x1b" in data:
         data = _COLOURS.sub(b"", data)
-    if b"&lt;" in data or b"&gt;" in data:
+    if b"&" in data and (b"&lt;" in data or b"&gt;" in data):
         for escape, letter in _ESCAPES:
             data = data.replace(escape, letter)
     return data
