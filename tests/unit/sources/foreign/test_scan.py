@@ -9,7 +9,7 @@ from pathlib import Path
 from ghesrace.checker.report import Verdict
 from ghesrace.events import Cause
 from tests.build.paths import CORPUS
-from tests.build.texts import edited, judged, losses, race
+from tests.build.texts import edited, judged, losses, race, visit
 
 
 def test_second_probe_on_a_function_is_left_out(text: Path) -> None:
@@ -79,3 +79,14 @@ def test_an_argument_that_another_probe_has_is_not_missed(text: Path) -> None:
     report, events = judged(text)
     assert report.verdict == expected.verdict
     assert not len(losses(events, Cause.UNREAD))
+
+
+def test_two_probes_on_one_function_that_differ_hide_nothing(tmp_path: Path) -> None:
+    """Two probes with filters see different hits: to leave one out would hide what only it saw."""
+    path = tmp_path / "trace"
+    once = [visit(n % 2, 1_000_000 + n * 1000, 0x100) for n in range(6)]
+    path.write_text("".join(once) + visit(0, 1_006_000, 0x200).replace(": m: ", ": m2: "))
+    report, events = judged(path)
+    assert losses(events, Cause.UNREAD)["size"].tolist() == [1]
+    assert report.verdict is not Verdict.CLEAN
+    assert any("m2: left out" in unseen.what for unseen in report.unseen)

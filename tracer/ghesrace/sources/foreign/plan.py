@@ -75,6 +75,8 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     unseen = [*reader.unseen, *_absent(survey, arch, present, names)]
     if survey.doubles:
         why = "another event is on the same function"
+        if survey.unpaired:
+            why += "; one may have seen what the other did not: that counts as lost"
         unseen.append(Unseen(f"events {', '.join(survey.doubles[:8])}: left out", why))
     if survey.mistaken and reader.contexts:
         what = "which events happened in NMIs"

@@ -70,6 +70,7 @@ class Survey:
     pages: set[int] = field(default_factory=set)  # addresses that slots without a name have
     flushed: dict[int, Counter[int]] = field(default_factory=dict)  # index -> pages
     doubles: list[str] = field(default_factory=list)  # labels of events left out
+    unpaired: int = 0  # how many of these are not known to be another probe's, too
     lowest: int = 2**64  # of the kernel's addresses that it has, and `highest`
     highest: int = 0
     mistaken: bool = False  # an NMI's map is marked as an interrupt's
@@ -120,7 +121,8 @@ class Survey:
 
     def _drop_doubles(self) -> None:
         """Keep only the probe that fired more often where two are on one function, because together
-        they would show each map twice."""
+        they would show each map twice. Did they not fire equally often, one may have seen what the
+        other did not, as two with filters do."""
         best: dict[tuple[str, str, str], int] = {}
         for ident, use in list(self.uses.items()):
             if not use.event.symbol or not use.rule.point:
@@ -131,7 +133,9 @@ class Survey:
                 continue
             less = ident if use.count <= self.uses[other].count else other
             best[key] = other if less == ident else ident
-            self.doubles.append(self.uses.pop(less).event.label)
+            gone = self.uses.pop(less)
+            self.doubles.append(gone.event.label)
+            self.unpaired += gone.count if gone.count != self.uses[best[key]].count else 0
 
     def _meet(self, event: EventType, ident: int, given: EventMap) -> Rule | None:
         rule = recognise(event, given)

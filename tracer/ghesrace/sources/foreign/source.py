@@ -116,6 +116,8 @@ class ForeignSource:
         """Yield losses that last from the begin of the trace to its end."""
         for cause, count in self._reader.whole:
             yield loss(start, end, cause, count=min(count, 2**31))
+        if self._survey.unpaired:
+            yield loss(start, end, Cause.UNREAD, count=min(self._survey.unpaired, 2**31))
         for point, use in enumerate(self._survey.uses.values()):
             # No map of this function is known, and so none of its slot may be.
             if use.blind and use.rule.kind == Kind.MAP.name:
