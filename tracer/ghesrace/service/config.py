@@ -191,13 +191,25 @@ def parse(text: str, name: str = "configuration") -> Config:
             f"{name}: {where.rstrip('`') or 'top level'}: {what}",
             "the commented example says what each key takes",
         ) from error
-    for address in config.web.listen:
-        split_address(address, name)
+    _distinct([split_address(address, name) for address in config.web.listen], name)
+    if not config.recorder.directory:
+        raise UsageError(f"{name}: recorder.directory is empty", "give an absolute path")
     for key in _PATHS:
         value = getattr(getattr(config, key.partition(".")[0]), key.partition(".")[2])
         if value and not value.startswith("/"):
             raise UsageError(f"{name}: {key}: {value!r} is relative", "give an absolute path")
     return config
+
+
+def _distinct(addresses: list[tuple[str, int]], name: str) -> None:
+    """Raise UsageError if the second of two addresses could never be listened on."""
+    for at, (host, port) in enumerate(addresses):
+        for other, again in addresses[:at]:
+            if port and port == again and (host == other or "" in (host, other)):
+                raise UsageError(
+                    f"{name}: web.listen: port {port} of {host or other or 'every address'} twice",
+                    "an address without a host takes the port of all",
+                )
 
 
 def unknown(data: dict[str, object], name: str) -> None:
