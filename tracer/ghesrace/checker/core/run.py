@@ -21,6 +21,7 @@ from ghesrace.plan import Plan
 if not TYPE_CHECKING and cython.compiled:
     import cython
 COMPILED = cython.compiled
+MOST_LEARNT = 10_000  # events of a CPU in which a slot's address is looked for
 
 
 class Core:
@@ -106,6 +107,9 @@ class Core:
             at = np.flatnonzero(tells & (batch["kind"] < w.K_LOSS))
             if len(at):
                 first = at[np.argmin(batch["ts"][at])]
+            else:
+                first = accessed(batch, state.number)
+            if first >= 0:
                 state.address = int(batch["addr"][first]) >> w.PAGE_BITS << w.PAGE_BITS
                 state.known = True
             else:
@@ -156,3 +160,21 @@ class Core:
                 episode.map_flush = w.MAYBE
             if not episode.read_seen or episode.read_last == w.NEVER:
                 self.reader.luck_until(cpu, episode, w.NEVER)
+
+
+def accessed(batch: Any, slot: int) -> int:
+    """The index of an access of the page that *slot* alone has mapped on its CPU, in its context;
+    -1 if the batch has none. What was flushed before the first one may have been that page."""
+    kind = batch["kind"]
+    for cpu in np.unique(batch["cpu"][(kind == w.K_MAP) & (batch["slot"] == slot)]).tolist():
+        mine = np.flatnonzero((batch["cpu"] == cpu) & (kind < w.K_LOSS))
+        mapped: dict[int, int] = {}  # by context, the slot
+        for at in mine[:MOST_LEARNT].tolist():
+            what, ctx, number = int(kind[at]), int(batch["ctx"][at]), int(batch["slot"][at])
+            if what == w.K_MAP:
+                mapped[ctx] = number if ctx not in mapped else -1
+            elif what == w.K_UNMAP:
+                mapped.pop(ctx, None)
+            elif what in (w.K_READ, w.K_WRITE) and mapped.get(ctx) == slot and number < 0:
+                return int(at)
+    return -1
