@@ -179,3 +179,16 @@ def test_a_width_is_one_only_if_lines_stand_at_it() -> None:
     assert width.cuts
     width.take(lines_of(b"eeeee\n"), np.array([], np.intp))
     assert not width.cuts
+
+
+def test_other_lines_that_end_openly_are_no_width() -> None:
+    """If this fails, three lines of a console that end in a colon make a text inconclusive."""
+    width = Width()
+    width.take(
+        lines_of(3 * b"[  123.456789] EDAC MC0: a list of what follows now (\n"),
+        np.array([], np.intp),
+    )
+    assert not width.cuts
+    line = b"  <idle>-0  [001] d.h1. 1.000000: u: (ghes_iounmap_irq+0x0/0x40) vaddr=\n"
+    width.take(lines_of(3 * line), np.array([], np.intp))
+    assert width.cuts

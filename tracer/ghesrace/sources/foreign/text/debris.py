@@ -31,8 +31,10 @@ _TAIL = (
     r"|^\s*[A-Za-z_]\w*=(?:0x)?[0-9a-f]+(?:\s+\w+=\S*)*\s*$"
     r"|^\s*[\w.+/]*\)(?:\s+\w+=\S*)*\s*$"
 )
+# An event's line that ends in its place, or in an argument without its value.
 _OPEN_END = (
-    r"(?:=(?:0x)?|\([^()]*|[+<:-]|\b0x)\n?$"  # of a place, or of an argument without its value
+    r"(?:\[\d{3,4}\]|\s\d{1,4}[dDbBX.][^\s:\d][^\s:]{2,7}\s).*[\w.]:\s.*"
+    r"(?:=(?:0x)?|\([^()]*|[+<-]|\b0x)\n?$"
 )
 _FEW = 256
 _NONE = r"^\s*#|^cpus=\d"  # a comment, or how `trace-cmd report` begins
