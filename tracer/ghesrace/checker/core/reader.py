@@ -155,6 +155,8 @@ class Reader(Pages):
             if level.active:
                 if level.pending:
                     self.settle(cpu, level, above, ts)
+                if level.telling:
+                    self.told(cpu, level, above, ts)  # Its function has returned.
                 self.leave(cpu, level, ts, seq)
                 level.active = False
 

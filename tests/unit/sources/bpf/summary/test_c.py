@@ -182,6 +182,7 @@ UNSEEN_HANDLERS = (
     "prediction-luck-before-a-handler-unseen",
     "prediction-luck-before-anothers-hold",
     "prediction-luck-before-the-copy",
+    "prediction-loss-of-an-nmis-broadcast-end",
 )
 # Here it is sure of more, and may be.
 MORE = {
