@@ -74,6 +74,22 @@ class _Running:
 
 
 @contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C, so that what begins here is known to those who end it."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C is another's.
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(signal.SIGINT, None)
+
+
+@contextmanager
 def _all_ended(running: Sequence[_Running], patience_s: float) -> Iterator[None]:
     """Leave none of *running* behind, whatever happens."""
     try:
@@ -117,7 +133,8 @@ def run(
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.pop(0)
-                running.append(_Running(job, shown_as(job.name)))
+                with _uninterrupted():
+                    running.append(_Running(job, shown_as(job.name)))
             meanwhile()
             for one in list(running):
                 if (code := one.ended()) is not None:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +80,21 @@ def test_an_interruption_ends_all(tmp_path: Path, deaf: bool) -> None:
     for name in "ab":
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / name).read_text()), 0)
+
+
+def test_an_interruption_while_a_job_begins_ends_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, Ctrl-C in that moment leaves a guest that nobody knows of."""
+    made: list[subprocess.Popen[str]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run([Job("a", ("sleep", "1000"))], 1, io.StringIO(), patience_s=30.0)
+    assert [one.poll() for one in made] == [-signal.SIGTERM]
