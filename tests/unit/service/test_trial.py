@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,3 +145,19 @@ def test_a_pack_is_tried(
     )
     assert "no program pack" in refused(written(file, '[source]\npack_key = "/a.pem"'))
     assert "source.pack: 'a' is relative" in refused(written(file, '[source]\npack = "a"'))
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "good"),
+    [
+        (0, 0, 0o40700, True),
+        (0, 0, 0o40577, False),
+        (1000, 0, 0o40770, True),
+        (1000, 0, 0o40757, False),
+        (1000, 1000, 0o40775, False),
+        (1000, 1000, 0o41777, True),
+    ],
+)
+def test_roots_capabilities_do_not_count(uid: int, gid: int, mode: int, good: bool) -> None:
+    """If this fails, a folder is called good that the daemon can't write once it runs."""
+    assert trial._for_root(os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))) is good

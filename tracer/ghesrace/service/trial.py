@@ -69,6 +69,17 @@ def _writable(folder: Path, what: str) -> None:
         raise UsageError(f"{what}: {folder} is no folder", "name another")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{what}: {folder} can't be written", "check as root, or name another")
+    if os.geteuid() == 0 and not _for_root(folder.stat()):
+        raise UsageError(
+            f"{what}: root can write {folder} only by a capability, which the daemon drops",
+            "give the folder to root, or to root's group with the right to write",
+        )
+
+
+def _for_root(state: os.stat_result) -> bool:
+    """Whether root can write a folder of this *state* without capabilities."""
+    rights = state.st_mode >> (6 if state.st_uid == 0 else 3 if state.st_gid == 0 else 0)
+    return rights & 3 == 3
 
 
 def _try_sizes(settings: Config, where: Path) -> None:
