@@ -8,7 +8,7 @@ deb=$1 suite=$2
 arch=$(dpkg-deb -f "$deb" Architecture)
 depends=$(dpkg-deb -f "$deb" Depends | sed 's/([^)]*)//g; s/ //g')
 base=build/roots/$suite-$arch-$(echo "$depends" | md5sum | cut -c1-8).tar
-root=$(mktemp -d /tmp/ghesrace-root.XXXXXX)
+root=$(mktemp -d -t ghesrace-root.XXXXXX)
 trap 'umount -q "$root/proc" "$root/dev/null" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
 
 say() { printf 'try.sh: %s\n' "$*"; }

@@ -310,6 +310,8 @@ class Pages(Invalidations):
                 continue
             if not state.known:
                 state.address, state.known = page, True
+                if episode.map_flush == w.NO:  # One before was not known to be of this page.
+                    episode.map_flush = w.MAYBE
             if kind == w.K_WRITE:
                 episode.writes = True
             if episode.read_seen:

@@ -21,7 +21,8 @@ from ghesrace.plan import Plan
 if not TYPE_CHECKING and cython.compiled:
     import cython
 COMPILED = cython.compiled
-MOST_LEARNT = 10_000  # events of a CPU in which a slot's address is looked for
+LEARNT_FROM = (w.K_MAP, w.K_UNMAP, w.K_READ, w.K_WRITE)
+MOST_LEARNT = 10_000  # of these in a batch, in which the address of a slot is looked for
 
 
 class Core:
@@ -164,17 +165,16 @@ class Core:
 
 def accessed(batch: Any, slot: int) -> int:
     """The index of an access of the page that *slot* alone has mapped on its CPU, in its context;
-    -1 if the batch has none. What was flushed before the first one may have been that page."""
-    kind = batch["kind"]
-    for cpu in np.unique(batch["cpu"][(kind == w.K_MAP) & (batch["slot"] == slot)]).tolist():
-        mine = np.flatnonzero((batch["cpu"] == cpu) & (kind < w.K_LOSS))
-        mapped: dict[int, int] = {}  # by context, the slot
-        for at in mine[:MOST_LEARNT].tolist():
-            what, ctx, number = int(kind[at]), int(batch["ctx"][at]), int(batch["slot"][at])
-            if what == w.K_MAP:
-                mapped[ctx] = number if ctx not in mapped else -1
-            elif what == w.K_UNMAP:
-                mapped.pop(ctx, None)
-            elif what in (w.K_READ, w.K_WRITE) and mapped.get(ctx) == slot and number < 0:
-                return int(at)
+    -1 if there is none among the first of the batch. The reader learns from an access, too; but it
+    has then read what was flushed before, which may have been that page."""
+    kind, mapped = batch["kind"], dict[tuple[int, int], int]()
+    for at in np.flatnonzero(np.isin(kind, LEARNT_FROM))[:MOST_LEARNT].tolist():
+        what, number = int(kind[at]), int(batch["slot"][at])
+        here = int(batch["cpu"][at]), int(batch["ctx"][at])
+        if what == w.K_MAP:
+            mapped[here] = number if here not in mapped else -1
+        elif what == w.K_UNMAP:
+            mapped.pop(here, None)
+        elif mapped.get(here) == slot and number < 0:
+            return int(at)
     return -1
