@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ghesrace.events import NO_SLOT, Context, Kind
 
-from .record import BROADCASTS, LOCAL, Ev, Record
+from .record import BROADCASTS, LOCAL, OF_CALLERS, Ev, Record
 
 ENDS = (Kind.MAP_END, Kind.UNMAP_END)
 PAGES = (Kind.COPY, Kind.MAP, Kind.READ, Kind.WRITE, Kind.UNMAP)
@@ -235,14 +235,21 @@ class _Reader:
 
     def unended(self) -> None:
         """The code goes on behind a broadcast only when that is over, and its end would be seen: a
-        hidden one without an end is under way, in a context that nothing of follows."""
+        hidden one without an end is under way, in a context that nothing of follows. One with an
+        end is no further than that: its caller made nothing in between."""
         if not self.code.record.traced(Kind.BCAST_END):
             return
-        for ctx, sending in self.sending.items():
-            for one in sending:
-                behind = self.events[self.events.index(one) + 1 :]
-                if one.hidden and any(event.ctx <= ctx for event in behind):
-                    self.code.faults.append("a hidden broadcast has no end")
+        for at, one in enumerate(self.events):
+            if not one.hidden or one.kind not in BROADCASTS:
+                continue
+            end = self.code.ends.get(id(one))
+            if end is None and any(event.ctx <= one.ctx for event in self.events[at + 1 :]):
+                self.code.faults.append("a hidden broadcast has no end")
+            elif end is not None and any(
+                event.ctx < one.ctx or (event.ctx == one.ctx and event.kind in OF_CALLERS)
+                for event in self.events[at + 1 : self.events.index(end)]
+            ):
+                self.code.faults.append("a caller goes on within its hidden broadcast")
 
     # -- what is over ----------------------------------------------------------------------
 

@@ -16,22 +16,9 @@ from ghesrace.events import Kind
 
 from .code import Code, Episode, Hold
 from .order import Order
-from .record import BROADCASTS, LOCAL, Ev
+from .record import BROADCASTS, LOCAL, OF_CALLERS, Ev
 
 USES = (Kind.MAP, Kind.UNMAP)
-# What no function that broadcasts does itself.
-OF_CALLERS = (
-    Kind.NOTIFY,
-    Kind.NOTIFY_END,
-    Kind.COPY,
-    Kind.COPY_END,
-    Kind.MAP,
-    Kind.MAP_END,
-    Kind.READ,
-    Kind.WRITE,
-    Kind.UNMAP,
-    Kind.UNMAP_END,
-)
 WITH_EFFECT = (Kind.MAP, Kind.UNMAP, Kind.READ, Kind.WRITE, *LOCAL)
 
 

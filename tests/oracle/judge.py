@@ -280,9 +280,10 @@ def _conclude(made: Judgement, built: effects.Effects, every: list[effects.Effec
         reasons.append("missed: a flush that the code holds")
     if made.hidden.may_be_unsafe(judged_later):
         reasons.append("a hidden episode may be unsafe")
-    if record.losses and not made.stale and predictions.predictions(every, lost=True):
+    fewest = _fewest(every)
+    if record.losses and not made.stale and all(predictions.doubts(one) for one in fewest):
         reasons.append("losses: another order of the holds may be stale")
-    if not made.stale and predictions.predictions(every, lost=True, one_call=True):
+    if not made.stale and all(predictions.doubts(one, one_call=True) for one in fewest):
         reasons.append("nothing tells the notifications apart that one CPU took alone")
     reasons += made.overlaps.reasons(record) + made.torn.reasons(record)
     if "none" in words or made.overlaps.observed or made.torn.observed:
@@ -291,6 +292,16 @@ def _conclude(made: Judgement, built: effects.Effects, every: list[effects.Effec
         made.verdict = "race-predicted"
     else:
         made.verdict = "inconclusive" if reasons else "clean"
+
+
+def _fewest(every: list[effects.Effects]) -> list[effects.Effects]:
+    """Those with the fewest hidden events: what surely is missing, wherever it may be."""
+
+    def hidden(built: effects.Effects) -> int:
+        return sum(e.hidden for events in built.code.record.cpus.values() for e in events)
+
+    least = min(map(hidden, every))
+    return [built for built in every if hidden(built) == least]
 
 
 def _counted(record: Record, code: Code) -> bool:

@@ -80,6 +80,11 @@ def predictions(
     return sorted(found, key=lambda p: (p.slot, p.x, p.y, p.p, p.q))
 
 
+def doubts(built: Effects, one_call: bool = False) -> bool:
+    """Whether another order of the holds may be stale, if this is what is hidden."""
+    return bool(predictions([built], lost=True, one_call=one_call))
+
+
 def _in_all(
     others: list[Effects],
     slot: int,

@@ -27,6 +27,19 @@ from ghesrace.plan import Plan
 
 LOCAL = (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL)
 BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL)
+# What no function that broadcasts does itself.
+OF_CALLERS = (
+    Kind.NOTIFY,
+    Kind.NOTIFY_END,
+    Kind.COPY,
+    Kind.COPY_END,
+    Kind.MAP,
+    Kind.MAP_END,
+    Kind.READ,
+    Kind.WRITE,
+    Kind.UNMAP,
+    Kind.UNMAP_END,
+)
 
 
 @dataclass(slots=True, eq=False)

@@ -112,6 +112,7 @@ LESS = {
     "prediction-not-of-overlapping-holds": "the kernel counts an overlap's entry as left behind",
     "shootdown-or-the-flush-of-a-hidden-map": "an unmap without a map is no hold to hand off from",
     "prediction-not-with-a-missed-map": "an unmap without a map makes its copy's pages uncertain",
+    "missed-map-behind-a-broadcast": "an unmap without a map makes its copy's pages uncertain",
     "broadcast-of-a-range": _WIDE,
     "herd-coRR-pte9+VMALL": _WIDE,
     "herd-coRR-pte3": _REPLACED,
