@@ -91,7 +91,7 @@ unit: test-venv
 
 # Two take the files of tests in turn. With more of them than cores, their kernels complain of lockups.
 LAB_TEST = $(VENV)/bin/python -m lab test --guests 2 --timeout 2700
-LAB_TESTS = tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
+LAB_TESTS = --durations=15 tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
 DAEMON := tests/lab/daemon
 
 guest-test: lab-venv arm64-packages
