@@ -111,15 +111,19 @@ def place(
         elif early:
             lost[number] = early
         hits = np.flatnonzero((which == number) | (which < 0))
-        target = np.searchsorted(mine, at[hits])
-        for hit, index in zip(hits.tolist(), target.tolist(), strict=True):  # per loss
-            count = UNCOUNTED if which[hit] < 0 else int(counts[hit])
-            if index < len(mine):
-                row = int(mine[index])
-                old = int(before[row])
-                before[row] = UNCOUNTED if UNCOUNTED in (old, count) else old + count
-            else:
-                add(lost, number, count)
+        if not len(hits):
+            continue
+        hits = hits[np.argsort(at[hits], kind="stable")]
+        count = np.where(which[hits] < 0, UNCOUNTED, counts[hits])
+        target, first = np.unique(np.searchsorted(mine, at[hits]), return_index=True)
+        total = np.add.reduceat(count, first)
+        total[np.logical_or.reduceat(count == UNCOUNTED, first)] = UNCOUNTED
+        if target[-1] == len(mine):
+            add(lost, number, int(total[-1]))
+            target, total = target[:-1], total[:-1]
+        rows = mine[target]
+        unknown = (before[rows] == UNCOUNTED) | (total == UNCOUNTED)
+        before[rows] = np.where(unknown, UNCOUNTED, before[rows] + total)
 
 
 @dataclass(frozen=True, slots=True)
