@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records with the checker's answer to each: the litmus cases, random ones where no world
-contradicts it, and worlds of the simulator.
+contradicts it, worlds of the simulator, and storms, which nothing vouches for.
 
 python -m tests.mutate.pinned           pin what is pinned anew
 python -m tests.mutate.pinned 450       ... and of random records so many, of as many kinds as there
@@ -8,8 +8,8 @@ python -m tests.mutate.pinned 450       ... and of random records so many, of as
 python -m tests.mutate.pinned --show NAME    print the whole answer to one
 
 A mutant that answers one of them otherwise says less than the worlds allow, or more, or gives other
-counts, findings or witnesses. After a change of the rule, or of words, that a test shows to be
-right, pin anew.
+counts, findings or witnesses; of a storm, other words of any episode. After a change of the rule,
+or of words, that a test shows to be right, pin anew.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ from tests.oracle.record import Record
 from tests.worlds import world
 from tests.worlds.judge import ask
 
+from . import storm
+
 PINNED = Path(__file__).with_name("pinned.txt")
 # In two parts, as it is the pins' licence line and not one of this file.
 HEAD = "# SPDX-" + "License-Identifier: Apache-2.0\n# Made by `python -m tests.mutate.pinned`.\n"
 MOST_OF_A_KIND = 2
 WORLDS = {"many": 10}  # so many by mode, else 40
+STORMS = 400
 CUT_AT = 5  # a world is cut at each so many'th of its stamps
 
 
 def pinned() -> dict[str, str]:
     """The answers by name: of a litmus case its file's, of a random record its seed
-    (tests/oracle/programs.py, `sample`), of a world its mode and seed."""
+    (tests/oracle/programs.py, `sample`), of a world its mode and seed, of a storm its seed."""
     lines = [line for line in PINNED.read_text("utf-8").splitlines() if line[:1] != "#"]
     return {name: answer for name, _, answer in (line.partition(" ") for line in lines)}
 
@@ -60,6 +63,9 @@ def _answer(name: str, cut: bool = False) -> tuple[Any, str]:
         at = sorted(set(recording.events["ts"].tolist()))[::CUT_AT]
         report = ask(recording.plan, recording.cut(*at) if cut else recording.whole()).report
         return report, report.verdict.word
+    if found := re.fullmatch(r"storm-(\d+)", name):
+        report, words = storm.answer(int(found[1]))
+        return (report, words), report.verdict.word
     if not name.isdigit():
         report = judged(load(CASES / f"{name}.litmus"))
         return report, report.verdict.word
@@ -126,10 +132,12 @@ def uncontradicted(names: Iterable[str]) -> list[str]:
 
 
 def pin(names: Iterable[str]) -> None:
-    """Pin all litmus cases, the random records of these *names*, and worlds of each mode."""
+    """Pin all litmus cases, the random records of these *names*, worlds of each mode, storms."""
     cases = [path.stem for path in sorted(CASES.glob("*.litmus"))]
     worlds = [f"world-{mode}-{n}" for mode in world.MODES for n in range(WORLDS.get(mode, 40))]
-    lines = [f"{name} {told(name)}\n" for name in (*cases, *sorted(set(names), key=int), *worlds)]
+    storms = [f"storm-{n}" for n in range(STORMS)]
+    all_names = (*cases, *sorted(set(names), key=int), *worlds, *storms)
+    lines = [f"{name} {told(name)}\n" for name in all_names]
     PINNED.write_text(HEAD + "".join(lines), "utf-8")
 
 

@@ -27,6 +27,8 @@ MODULES = (
     "test_report",
     "test_validate",
     "test_witness",
+    "core.test_bounds",
+    "core.test_fresh",
     "core.test_holds",
     "core.test_run",
     "core.test_state",

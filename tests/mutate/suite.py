@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What kills mutants: the litmus cases, whole and in pieces, the checker's plain unit tests, and
-random records and worlds whose answers are pinned. At most 5 s in all.
+random records, worlds and storms whose answers are pinned. At most 5 s in all.
 
 It is imported anew for each mutant, with the mutated module; keep what it imports small.
 """
