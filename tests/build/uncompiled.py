@@ -10,6 +10,8 @@ from typing import Any
 from ghesrace import compiled
 from ghesrace.checker.core import run
 
+from .modes import both
+
 
 def uncompiled(module: ModuleType) -> Any:
     """*module*, or a second one made from its source, if that was compiled."""
@@ -22,3 +24,9 @@ def uncompiled(module: ModuleType) -> Any:
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
+
+
+def all_uncompiled(module: ModuleType) -> Any:
+    """The same, with the sources of all compiled modules of its package behind it: what inherits
+    from a compiled class takes what is compiled only."""
+    return both(module.__name__)[1] if run.COMPILED else module

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ghesrace.checker.engine import Engine
+from ghesrace.checker import engine as engines
 from ghesrace.events import Cause, Context, Kind, empty, joined, loss, mark
 from ghesrace.plan import Plan, Probe, Slot
+from tests.build.uncompiled import all_uncompiled
 
 V, W, FRAME = 0xFFFFFFFFFF57B000, 0xFFFFFFFFFF58B000, 0x70000000
 TRACED = (
@@ -150,8 +151,8 @@ def sizes(thing: Any) -> dict[str, int]:
 
 
 def fields(one: object) -> Iterator[tuple[str, Any]]:
-    """The fields of an object, of a compiled one too."""
-    for name in dir(one):
+    """The fields of an object."""
+    for name in vars(one) if hasattr(one, "__dict__") else dir(one):
         if not name.startswith("__"):
             value = getattr(one, name)
             if not callable(value):
@@ -163,7 +164,7 @@ def test_what_is_remembered_does_not_grow_with_the_run(untraced: str) -> None:
     """A daemon would eat all memory, and be slower each day: whatever began and never ended, and
     whatever can matter to nothing that comes, has to be forgotten."""
     made = plan(tuple(untraced.split()))
-    engine = Engine(made)
+    engine = all_uncompiled(engines).Engine(made)
     at: list[dict[str, int]] = []
     for number in range(PERIODS):
         engine.feed(Period(made, number).stream())
@@ -176,7 +177,7 @@ def test_what_is_remembered_does_not_grow_with_the_run(untraced: str) -> None:
 
 def test_old_losses_become_one() -> None:
     """A probe that loses events each second would make each question slower than the last."""
-    core = Engine(plan()).core
+    core = all_uncompiled(engines).Engine(plan()).core
     size = []
     for number in range(1_000):
         begin = number * 20_000_000
