@@ -91,7 +91,6 @@ cdef class Hold:
     cdef public long long close
     cdef public long long pos_first
     cdef public long long end_pos
-    cdef public long long pos_last
     cdef public bint closed
     cdef public bint done
     cdef public bint prepared

@@ -146,7 +146,6 @@ class Hold:
         self.close = NEVER
         self.pos_first = 0
         self.end_pos = 0  # of the last effect's event
-        self.pos_last = NEVER
         self.closed = False
         self.done = False  # judged
         self.prepared = False

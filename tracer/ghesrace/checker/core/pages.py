@@ -34,7 +34,6 @@ class Pages(Invalidations):
             self.end(cpu, level, episode, ts, seq)
             place.episode = None
         hold.close = ts
-        hold.pos_last = cpu.pos
         hold.closed = True
         place.hold = None
         place.pre_first = w.NEVER
@@ -70,7 +69,7 @@ class Pages(Invalidations):
             return
         place.outer = None
         self.end(cpu, level, outer, outer.last_first, seq)
-        outer.hold.close, outer.hold.pos_last, outer.hold.closed = ts, cpu.pos, True
+        outer.hold.close, outer.hold.closed = ts, True
 
     def give_up(self, cpu: Cpu, level: Level, hold: Hold, ts: int) -> None:
         """A hold that another copy in its context has hidden is over at *ts* (ns) at the latest."""
@@ -80,7 +79,7 @@ class Pages(Invalidations):
         last = hold.last()
         if not (last.unmapped or last.left_open):
             self.end(cpu, level, last, last.last_first, w.NEVER)
-        hold.close, hold.pos_last, hold.closed = ts, cpu.pos, True
+        hold.close, hold.closed = ts, True
 
     def end(self, cpu: Cpu, level: Level, episode: Episode, ts: int, seq: int) -> None:
         """An episode is over; where no unmap was seen, one was missed."""
@@ -371,7 +370,7 @@ class Pages(Invalidations):
             inner = place.episode if place.episode is not None else place.inner
             hold = place.hold
             if hold is not None and hold is not outer.hold:
-                hold.close, hold.pos_last, hold.closed = ts, cpu.pos, True
+                hold.close, hold.closed = ts, True
             place.outer = None
             place.episode, place.hold = outer, outer.hold
             level.mapped = True

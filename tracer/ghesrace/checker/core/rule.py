@@ -221,12 +221,12 @@ class Judge(Threatening):
             piece.since_pos = hold.since_pos
             piece.pos_first = piece.end_pos = episode.map_pos
             piece.end_first = last_stamp(episode)
-            piece.pos_last, piece.closed = hold.pos_last, True
+            piece.closed = True
             piece.prepared = True
             self.prepare(piece)
             pieces.append(piece)
         for before, after in itertools.pairwise(pieces):
-            before.end_pos = before.pos_last = after.pos_first - 1
+            before.end_pos = after.pos_first - 1
         piece.end_pos = hold.end_pos
         # Other CPUs' holds may lie between the first piece, which is judged now, and the others.
         behind = sorted((*pieces[1:], *state.holds[at + 1 :]), key=_place)

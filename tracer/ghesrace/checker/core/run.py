@@ -153,7 +153,7 @@ class Core:
         """The end of the stream leaves a hold open: that is no missed probe."""
         cpu = self.reader.cpus[hold.cpu]
         episode = hold.last()
-        hold.closed, hold.close, hold.pos_last = True, w.NEVER, w.NEVER
+        hold.closed, hold.close = True, w.NEVER
         if not (episode.unmapped or episode.left_open):
             episode.unmap_first = max(episode.map_first, episode.read_first)
             episode.clear_pos_first = episode.map_pos
