@@ -220,7 +220,6 @@ class Reader(Pages):
                 place.pre_first = pre
         level.copy_depth += 1
         level.copy_t, level.copy_seq, level.copy_pos = ts, seq, cpu.pos
-        level.copy_used = False
         level.copy_writes = bool(flags & 2)
         for place in level.used:
             self.drop_stray(place)

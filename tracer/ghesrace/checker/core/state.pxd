@@ -27,7 +27,6 @@ cdef class Level:
     cdef public long long copy_t
     cdef public long long copy_pos
     cdef public bint copy_writes
-    cdef public bint copy_used
     cdef public long long last_t
     cdef public long long last_pos
     cdef public long long last_kind
@@ -35,8 +34,6 @@ cdef class Level:
     cdef public Episode pending_episode
     cdef public Episode pending_other
     cdef public bint telling
-    cdef public long long tell_first
-    cdef public long long tell_pos
     cdef public list tells
     cdef public bint mapped
     cdef public list places

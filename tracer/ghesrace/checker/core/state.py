@@ -41,7 +41,6 @@ class Level:
         self.copy_t = 0
         self.copy_pos = NOWHERE
         self.copy_writes = False
-        self.copy_used = False  # whether a hold has begun in it
         self.last_t = 0
         self.last_pos = NOWHERE
         self.last_kind = 0
@@ -51,8 +50,6 @@ class Level:
         self.pending_other: Episode | None = None
         # A broadcast that has not ended.
         self.telling = False
-        self.tell_first = 0
-        self.tell_pos = 0
         self.tells: list[Tell] = []
         self.mapped = False  # whether an episode may be mapped here
         self.places = [Place(slot) for slot in range(slots)]
