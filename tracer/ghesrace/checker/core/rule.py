@@ -110,8 +110,7 @@ class Judge(Threatening):
         left: list[Gap] = []
         flushes: list[Gap] = []
         for gap in self.reader.gaps:
-            waits = gap.end + self.facts.wait >= mark or gap.end >= self.losses.hold_back
-            if mark != w.NEVER and waits:
+            if gap.end + self.facts.wait >= mark or gap.end >= self.losses.hold_back:
                 left.append(gap)
             elif self.losses.spend(gap):
                 if gap.episode is not None:
@@ -125,7 +124,7 @@ class Judge(Threatening):
         safe = self.facts.hidden_map & w.PAGE_AFTER_SET
         waiting = []
         for at in self.reader.strays:
-            if mark != w.NEVER and at + self.facts.wait >= mark:
+            if at + self.facts.wait >= mark:
                 waiting.append(at)
             elif not safe:
                 self.strays += 1
