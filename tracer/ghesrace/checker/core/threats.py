@@ -256,9 +256,7 @@ class Threatening(Leaving):
         if not episode.judged and episode.before is not None:
             t.unknown(w.LOSS)  # The flush behind the unmap before it may lie behind its map.
         within, since = self.losses.within(), cell.surely
-        least = w.NOWHERE
-        if since.known:
-            least = min(since.at, since.end_first) - self.facts.error
+        least = min(since.at, since.end_first) - self.facts.error
         for i in range(len(within) - 1, -1, -1):
             loss = within[i]
             if loss.reach < least:
