@@ -25,9 +25,6 @@ class Threats:
     clear. `unlucky`: a sure one surely has no luck behind it.
     """
 
-    def __init__(self, frame: int) -> None:
-        self.fill(frame)
-
     @staticmethod
     def of(frame: int) -> Threats:
         """The questions about an episode of this frame."""
