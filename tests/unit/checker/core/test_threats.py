@@ -377,6 +377,8 @@ def test_what_protects_an_episode_in_any_order() -> None:
         assert not ask.vulnerable(slot, safe.hold, 0, cell)
     missed = episode(hold={"entry_pos": 5}, map_flush=MAYBE, left_open=True)
     assert ask.vulnerable(slot, missed.hold, 0, cell)
+    missed.map_flush = SURE
+    assert not ask.vulnerable(slot, missed.hold, 0, cell)
     for entry, last, since, at, bare in ((5, NOWHERE, NOWHERE, 5, True),
                                          (5, NOWHERE, NOWHERE, 6, False),
                                          (NOWHERE, 6, NOWHERE, 6, True),

@@ -61,6 +61,7 @@ def test_the_structs_are_the_records(file: str, name: str, dtype: np.dtype) -> N
         (words.BEGINS, {Kind.NOTIFY, Kind.COPY}),
         (edits.WRITE_KINDS, {Kind.MAP, Kind.MAP_END, Kind.UNMAP, Kind.UNMAP_END}),
         (edits.CALL_KINDS, {Kind.NOTIFY, Kind.NOTIFY_END}),
+        (edits.EDIT_KINDS, {Kind.EDIT, Kind.EDIT_END}),
     ],
 )
 def test_a_mask_names_its_kinds(mask: int, kinds: set[Kind]) -> None:

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Effects and their bounds, read from storms a second time: by each event's place alone, as
+DESIGN says it ("Effects"), and without the reader's state."""
+
+from __future__ import annotations
+
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
+from ghesrace.events import Kind, empty, joined
+from tests.build.trace import A, B, Trace, V, plan
+from tests.build.uncompiled import all_uncompiled
+from tests.mutate import storm
+
+CORE, HOLDS, STATE = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(state)
+READER, LATE = all_uncompiled(reader), all_uncompiled(late)
+INVALIDATIONS = all_uncompiled(invalidations)
+NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, words.WORD
+BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL, Kind.BCAST_END)
+OWN = (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL)
+
+
+class Buffer:
+    """One CPU's events by their places, which begin at 1, with stamps that none of the next
+    contradicts."""
+
+    def __init__(self, events: Any) -> None:
+        self.events = [None, *events]
+        self.stamps = [0, *events["ts"].tolist()]
+        for at in range(len(self.stamps) - 2, 0, -1):
+            self.stamps[at] = min(self.stamps[at], self.stamps[at + 1])
+
+    def kind(self, at: int) -> int:
+        return int(self.events[at]["kind"])
+
+    def over(self, at: int) -> int:
+        """The place of the next event in that context, or in one that it interrupted."""
+        ctx = self.events[at]["ctx"]
+        behind = range(at + 1, len(self.events))
+        return next((n for n in behind if self.events[n]["ctx"] <= ctx), NEVER)
+
+    def stamp(self, at: int) -> int:
+        return NEVER if at == NEVER else self.stamps[at]
+
+    def newest(self, before: int, page: int, slot: int) -> tuple[int, int]:
+        """Stamp and place of the newest own invalidation of a page that is over by a place."""
+        over = [
+            at
+            for at in range(1, before)
+            if self.kind(at) in OWN and self.over(at) <= before
+            if covered(self.events[at], page) or self.events[at]["slot"] == slot
+        ]
+        return (self.stamps[over[-1]], over[-1]) if over else (NOWHERE, NOWHERE)
+
+
+def covered(event: Any, page: int) -> bool:
+    """Whether an invalidation drops a page's entry: byte by byte, around the end of memory."""
+    if event["kind"] in (Kind.INV_ALL, Kind.BCAST_ALL):
+        return True
+    first = int(event["addr"]) // PAGE * PAGE
+    if event["kind"] == Kind.INV_PAGE:
+        return first == page
+    last = int(event["addr"]) + int(event["size"]) - 1
+    return first <= page <= last
+
+
+def read(made: Any) -> tuple[Any, dict[int, Buffer]]:
+    """A core that has read a storm, without its broadcasts, and judged nothing; the buffers."""
+    events = made.events[~(joined([empty(), made.events])["kind"] >= Kind.LOSS)]
+    for kind in BROADCASTS:
+        events = events[events["kind"] != kind]
+    core = CORE.Core(made.plan)
+    core.feed(events)
+    return core, {cpu: Buffer(events[events["cpu"] == cpu]) for cpu in range(3)}
+
+
+def test_when_each_effect_took_place() -> None:
+    """A bound that is too tight proves an order that was not; one too wide leaves all open."""
+    episodes = 0
+    for seed in range(2000, 2025):
+        made = storm.Storm(seed)
+        core, buffers = read(made)
+        for slot in core.slots:
+            for hold in slot.holds:
+                buffer = buffers[hold.cpu]
+                assert hold.end_first <= buffer.stamp(hold.end_pos)
+                assert hold.map_first <= hold.end_first <= hold.close
+                assert hold.begin_last == hold.map_first == buffer.stamps[hold.pos_first]
+                assert NOWHERE <= hold.since_pos <= hold.pos_first
+                if hold.entry_pos != NOWHERE:
+                    assert hold.entry == buffer.stamps[hold.entry_pos]
+                    begun = Kind.NOTIFY if hold.in_handler else Kind.COPY
+                    assert buffer.kind(hold.entry_pos) in (begun, Kind.COPY)
+                for one in hold.all():
+                    episodes += one.judged
+                    if one.judged:
+                        check(one, buffer, slot)
+    assert episodes > 150
+
+
+def check(one: Any, buffer: Buffer, slot: Any) -> None:
+    """One episode's bounds."""
+    event = buffer.events[one.map_pos]
+    assert (buffer.kind(one.map_pos), int(event["slot"])) == (Kind.MAP, slot.number)
+    assert one.frame == int(event["phys"])
+    assert one.seq_map == int(event["seq"])
+    assert one.map_first == buffer.stamps[one.map_pos]
+    assert one.map_last == buffer.stamp(buffer.over(one.map_pos))
+    if one.pre_first == NEVER and slot.address:
+        newest = buffer.newest(one.map_pos, slot.address, slot.number)
+        assert (one.luck_map_first, one.luck_map_pos) == newest
+    if one.read_seen:
+        (at,) = (n for n in range(1, len(buffer.events)) if buffer.events[n]["seq"] == one.read_seq)
+        assert buffer.kind(at) in (Kind.READ, Kind.WRITE)
+        assert one.writes == (buffer.kind(at) == Kind.WRITE) or one.writes
+        assert (one.read_first, one.read_last) == (buffer.stamps[at], buffer.stamp(buffer.over(at)))
+        if slot.address:
+            assert (one.luck_first, one.luck_pos) == buffer.newest(at, slot.address, slot.number)
+    else:
+        assert one.read_first == one.map_first
+    if one.unmapped and not one.left_open:
+        at = one.clear_pos_first
+        assert buffer.kind(at) == (Kind.MAP if one.replaced else Kind.UNMAP) or one.unmap_over
+        if buffer.kind(at) in (Kind.MAP, Kind.UNMAP) and at != one.map_pos:
+            assert one.unmap_first == buffer.stamps[at]
+            assert one.clear_pos_last == buffer.over(at)
+            assert one.clear_last == buffer.stamp(buffer.over(at))
+    if one.left_open and not one.unmapped:
+        assert one.clear_pos_first == one.map_pos
+        assert one.unmap_first == (one.read_first if one.read_seen else one.map_first)
+    if one.flush_first != NEVER and one.unmapped:
+        flushes = {
+            buffer.stamps[n]: buffer.stamp(buffer.over(n))
+            for n in range(one.map_pos, len(buffer.events))
+            if buffer.kind(n) in OWN
+        }
+        assert one.flush_first in flushes
+        assert one.flush_last in (NEVER, *flushes.values())
+
+
+@pytest.mark.parametrize("page", [V, 0x2000, WORD - PAGE + 1])
+def test_what_an_invalidation_covers(page: int) -> None:
+    """A range that ends a byte before the page, or begins a byte behind it, saves nobody."""
+    ask = INVALIDATIONS.Invalidations(None, [], None)
+    slot = SimpleNamespace(number=1, known=True, address=page)
+    for kind, off, size in product(
+        (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL, Kind.BCAST_RANGE, Kind.BCAST_ALL),
+        (-PAGE - 1, -PAGE, -PAGE + 1, -1, 0, 1, PAGE - 1, PAGE),
+        (1, 2, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 1),
+    ):
+        if not 0 <= page + off <= WORD:
+            continue
+        event = {"kind": kind, "addr": page + off, "size": size}
+        hit = ask.covers(slot, page + off, size, 0, kind)
+        assert hit is covered(event, page), event
+        assert ask.covers(slot, page + off, size, 1, kind) is (hit or kind == Kind.INV_PAGE)
+        first, last = (page + off) // PAGE, (page + off + size - 1) // PAGE
+        exact = kind in (Kind.INV_RANGE, Kind.BCAST_RANGE) and first == last == page // PAGE
+        if hit:
+            assert ask.exact(slot, page + off, size, kind) is (exact or kind == Kind.INV_PAGE)
+    unknown = SimpleNamespace(number=1, known=False, address=0)
+    assert not ask.covers(unknown, 0, PAGE, 0, Kind.INV_PAGE)
+    assert not ask.covers(unknown, 0, PAGE, 1, Kind.INV_RANGE)
+    assert ask.covers(unknown, 0, PAGE, 1, Kind.INV_PAGE)
+    assert ask.covers(unknown, 0, 0, 0, Kind.INV_ALL)
+    assert not ask.exact(unknown, 0, PAGE, Kind.INV_RANGE)
+
+
+def test_no_stamp_is_later_than_the_next_in_its_buffer() -> None:
+    """What an NMI in the clock's read stamped too late would lie behind what came after it."""
+    slot, cpu = STATE.SlotState(0, False, V), STATE.Cpu(0, 1)
+    hold, other = HOLDS.Hold(0, 2, 0), HOLDS.Hold(1, 2, 0)
+    for one in (hold, other):
+        one.add(HOLDS.Episode(one, 0, 0))
+        one.map_first = one.begin_last = one.end_first = one.entry = one.first.map_first = 50
+        one.first.read_first = one.first.pre_since = one.first.luck_first = 50
+    slot.holds = [hold, other]
+    slot.shots = [HOLDS.Shot(0, 50), HOLDS.Shot(1, 50)]
+    slot.tells = [HOLDS.Tell(0, 50), HOLDS.Tell(1, 50)]
+    slot.tells[0].last = slot.shots[0].last = 45
+    cpu.tasks = [45, 50]
+    cpu.cells[0].inv_first = cpu.cells[0].inv_last = 50
+    level = cpu.levels[2]
+    level.edge_t = level.copy_t = level.last_t = level.call_t = 50
+    level.places[0].pre_first = level.places[0].inv_first = level.places[0].tell_first = 50
+    LATE.pull_back([slot], cpu, 40)
+    assert (hold.map_first, hold.begin_last, hold.end_first, hold.entry) == (40, 40, 40, 40)
+    assert (hold.close, hold.first.unmap_first) == (NEVER, NEVER)
+    first = hold.first
+    assert (first.map_first, first.read_first, first.pre_since, first.luck_first) == (40,) * 4
+    assert (other.map_first, other.first.map_first) == (50, 50)
+    for pulled, left in (slot.shots, slot.tells):
+        assert (pulled.first, pulled.last, left.first, left.last) == (40, 40, 50, NEVER)
+    assert cpu.tasks == [40, 40]
+    assert (cpu.cells[0].inv_first, cpu.cells[0].inv_last) == (40, 40)
+    assert (level.edge_t, level.copy_t, level.last_t, level.call_t) == (40,) * 4
+    place = level.places[0]
+    assert (place.pre_first, place.pre_last, place.inv_first, place.tell_first) == (
+        40,
+        NEVER,
+        40,
+        40,
+    )
+    cpu.tasks = [30, 35]
+    LATE.pull_back([slot], cpu, 35)
+    assert cpu.tasks == [30, 35]
+
+
+def feed(trace: Trace) -> Any:
+    core = CORE.Core(plan())
+    core.feed(joined(trace.records))
+    return core
+
+
+def test_when_tasks_go_on_is_noted_a_microsecond_apart() -> None:
+    """All of a busy task's events would be kept for a second; or the first behind an interrupt
+    would not, which ends what a loss hid."""
+    trace = Trace()
+    for at, kind in ((100, 0), (1_099, 0), (1_100, 0), (1_500, 2), (1_600, 0), (1_700, 0)):
+        trace.add(0, Kind.NMI_REF, storm.TASK if not kind else storm.IRQ)
+        trace.records[-1]["ts"] = at
+    assert feed(trace).reader.cpus[0].tasks == [100, 1_100, 1_600]
+
+
+def test_a_copy_that_another_hid_is_given_up() -> None:
+    """A hold that nothing ends would keep all that comes behind it from being judged."""
+    trace = Trace()
+    for phys in (A, B):
+        trace.add(0, Kind.COPY)
+        trace.add(0, Kind.MAP, phys=phys, slot=0)
+    trace.add(0, Kind.READ, addr=V)
+    core = feed(trace)
+    (slot,) = core.slots
+    outer, inner = slot.holds
+    assert (outer.closed, inner.closed) == (False, False)
+    core.force(2_000_000_000)
+    at = outer.map_first + words.FORCE_CLOSE_NS
+    assert (outer.closed, outer.close, outer.first.left_open) == (True, at, True)
+    assert (inner.closed, inner.close) == (True, inner.map_first + words.FORCE_CLOSE_NS)
+    place = core.reader.cpus[0].levels[2].places[0]
+    assert (place.outer, place.hold, place.episode) == (None, None, None)

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The judge's steps around the questions: what is waited for, what is explained, what is kept."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ghesrace.checker.core import holds, losses, rule, state, words
+from tests.build.uncompiled import all_uncompiled
+
+HOLDS, STATE, RULE = all_uncompiled(holds), all_uncompiled(state), all_uncompiled(rule)
+LOSSES = all_uncompiled(losses)
+NO, MAYBE, SURE = words.NO, words.MAYBE, words.SURE
+NEVER, NOWHERE, E, WAIT = words.NEVER, words.NOWHERE, 2, 5
+
+
+class Clocks:
+    """Two CPUs' stamps differ by E at most."""
+
+    pairs = False
+    largest = general = E
+
+    def error(self, cpu: int, other: int) -> int:
+        return 0 if cpu == other and cpu >= 0 else E
+
+
+def judge(hidden: bool = False, lost: bool | None = None, **facts: Any) -> Any:
+    """One with a slot and two CPUs. *hidden*: losses may have hidden anything."""
+    known = {"clocks": Clocks(), "proven": Clocks(), "error": E, "wait": WAIT, "cpus": [0, 1],
+             "hidden_map": 0, "hidden_unmap": 0, "proven_unmap": 0, "traced": 0, "assumed": False,
+             "forced_broadcast": False, "pti": False}  # fmt: skip
+    slot = STATE.SlotState(0, False, 0)
+    cpus = [STATE.Cpu(number, 1) for number in range(2)]
+    slot.cells = [cpu.cells[0] for cpu in cpus]
+    reader = SimpleNamespace(cpus=dict(enumerate(cpus)), by_number=cpus, gaps=[], strays=[],
+                             no_flushes=0, open_ends=0)  # fmt: skip
+    what = SimpleNamespace(
+        all=[1] if (hidden if lost is None else lost) else [],
+        hold_back=NEVER,
+        asked=[],
+        hidden_between=lambda *asked: what.asked.append(asked) or hidden,
+        in_flight=lambda *asked: what.asked.append(asked) or (5 if hidden else NOWHERE),
+        spend=lambda gap: gap.by is not None,
+        within=list,
+        pages=list,
+        touch=lambda *_: False,
+        told_between=lambda *_: False,
+    )
+    return RULE.Judge(SimpleNamespace(**(known | facts)), [slot], reader, what)
+
+
+def hold(cpu: int = 0, pages: int = 1, **fields: Any) -> Any:
+    one = HOLDS.Hold(cpu, words.IRQ, 0)
+    for page in range(pages):
+        one.add(HOLDS.Episode(one, (1 + page) << 12, 0))
+    for name, value in fields.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_holds_are_in_the_order_of_their_first_maps() -> None:
+    """Two that a late stamp exchanged would be judged in the wrong order."""
+    three = [hold(0, map_first=1), hold(0, map_first=2, pos_first=1), hold(1, map_first=2)]
+    three.append(hold(1, map_first=2, pos_first=1))
+    for some in permutations(three):
+        assert RULE.in_order(list(some)) is (list(some) == three)
+    assert RULE.in_order([])
+    assert RULE.in_order(three[:1] * 2)
+
+
+@pytest.mark.parametrize(
+    ("close", "mark", "back", "ready"),
+    [(10, 15, NEVER, False), (10, 16, NEVER, True), (NEVER, NEVER, NEVER, True),
+     (10, 99, 15, False), (10, 99, 16, True)],
+)  # fmt: skip
+def test_a_hold_waits_until_nothing_can_bound_it_any_more(
+    close: int, mark: int, back: int, ready: bool
+) -> None:
+    """An event that comes later would change an answer that was given."""
+    one = judge()
+    one.losses.hold_back = back
+    assert one.ready(hold(close=close, closed=True), mark) is ready
+    assert not one.ready(hold(close=close), mark)
+
+
+def test_a_hold_is_prepared_once() -> None:
+    """What was found before others were judged would be asked again, and could differ."""
+    one, closed = judge(), hold(close=1, closed=True)
+    times: list[Any] = []
+    one.prepare = times.append
+    assert one.ready(closed, 50)
+    assert one.ready(closed, 50)
+    assert times == [closed]
+
+
+def test_a_hold_may_end_with_a_flush_that_a_loss_hid() -> None:
+    """What another CPU flushes behind its clear would be taken for this one's own hold."""
+    for hidden, flush, end, is_open in ((True, 9, 4, False), (True, NEVER, 9, True),
+                                        (False, 9, 9, False),
+                                        (False, NEVER, 9, False)):  # fmt: skip
+        one, closed = judge(hidden, lost=True), hold(end_first=9, close=20)
+        last = closed.last()
+        last.unmapped, last.unmap_first, last.flush_first = True, 4, flush
+        one.prepare(closed)
+        assert (closed.end_first, closed.open_end) == (end, is_open)
+    without = judge(True, lost=False)
+    closed.open_end = False
+    without.prepare(closed)
+    assert not closed.open_end
+
+
+def missing(kinds: int, end: int = 10, explained: bool = False, episode: Any = None) -> Any:
+    gap = HOLDS.Gap(kinds, 0, 3, end)
+    gap.episode = episode
+    gap.by = HOLDS.Loss(0, 0, 99, kinds, 0) if explained else None
+    return gap
+
+
+def test_what_is_missing_is_told_once_nothing_can_explain_it() -> None:
+    """A missed probe that nobody counted would be forgotten, or told of what a loss hid."""
+    maps, unmaps, flush = words.MAP, words.UNMAPS, 1 << words.K_INV_PAGE
+    for mark, back, waits in ((15, NEVER, True), (16, NEVER, False), (99, 10, True),
+                              (99, 11, False), (NEVER, NEVER, False)):  # fmt: skip
+        one = judge()
+        one.losses.hold_back = back
+        one.reader.gaps, one.reader.strays = [missing(unmaps)], [10]
+        one.explain(mark)
+        assert len(one.reader.gaps) == waits
+        assert one.reader.open_ends == (not waits)
+        late = mark == 15
+        assert (one.reader.strays, one.strays) == ([10] if late else [], int(not late))
+    for gap, proven, ends, flushes in (
+        (missing(unmaps), words.PAGE_AFTER_CLEAR, 0, 0),
+        (missing(unmaps), words.BROADCAST_AFTER_CLEAR, 0, 0),
+        (missing(unmaps), words.FLUSH_INSIDE, 1, 0),
+        (missing(maps), 0, 0, 0),
+        (missing(unmaps, explained=True), 0, 0, 0),
+        (missing(flush, episode=hold().first), 0, 0, 1),
+    ):
+        one = judge(proven_unmap=proven)
+        one.reader.gaps = [gap]
+        one.explain(NEVER)
+        assert (one.reader.open_ends, one.reader.no_flushes) == (ends, flushes)
+        assert one.reader.gaps == []
+    safe = judge(hidden_map=words.PAGE_AFTER_SET)
+    safe.reader.strays = [10]
+    safe.explain(NEVER)
+    assert safe.strays == 0
+
+
+def test_a_flush_that_a_loss_hid_took_place() -> None:
+    """A kernel that flushes would be called a race for want of the event; but of more flushes
+    than were lost nobody knows which were."""
+    for of_map, too_many in product((True, False), repeat=2):
+        one, episode = judge(), hold().first
+        gap = missing(1 << words.K_INV_PAGE, explained=True, episode=episode)
+        gap.of_map = of_map
+        gap.by.count, gap.by.spent = 1, 1 + too_many
+        one.reader.gaps = [gap]
+        one.explain(NEVER)
+        if too_many:
+            assert (one.reader.no_flushes, gap.by.spent) == (1, 1)
+            assert (episode.map_flush, episode.unmap_flush) == (NO, NO)
+        elif of_map:
+            assert (episode.map_flush, episode.unmap_flush) == (SURE, NO)
+            assert one.reader.no_flushes == 0
+        else:
+            assert (episode.map_flush, episode.unmap_flush) == (NO, SURE)
+            assert (episode.flush_first, episode.flush_last) == (3, 10)
+
+
+def test_what_a_report_lock_may_have_been_is_several() -> None:
+    """Where a loss hid that a handler was left, another CPU may have come in between."""
+    one = judge(True)
+    (slot,) = one.slots
+    whole = hold(0, 3, map_first=10, close=60, end_pos=9, pos_first=2, entry=5, since_pos=1)
+    for number, episode in enumerate(whole.all()):
+        episode.map_first, episode.map_last = 10 + 10 * number, 12 + 10 * number
+        episode.map_pos = 2 + 3 * number
+        episode.unmapped, episode.unmap_first = True, 15 + 10 * number
+    between = hold(1, map_first=25, pos_first=1)
+    slot.holds = [hold(1, map_first=1), whole, between]
+    one.split(slot, 1)
+    first, second, third = (slot.holds[n] for n in (1, 2, 4))
+    assert slot.holds[3] is between
+    assert [x.map_first for x in (first, second, third)] == [10, 20, 30]
+    assert [x.begin_last for x in (first, second, third)] == [12, 22, 32]
+    assert [x.end_first for x in (first, second, third)] == [15, 25, 35]
+    assert [(x.pos_first, x.end_pos) for x in (first, second, third)] == [(2, 4), (5, 7), (8, 9)]
+    for piece, episode in zip((first, second, third), whole.all(), strict=True):
+        assert episode.hold is piece
+        assert piece.last() is episode
+        assert (piece.entry, piece.close, piece.since_pos) == (5, 60, 1)
+        assert piece.closed
+        assert piece.prepared
+    assert one.losses.asked[0] == (words.HANDLER, 0, 10, 30)
+    for other in (judge(False, lost=True), judge(True, lost=False)):
+        other.slots[0].holds = [whole]
+        other.split(other.slots[0], 0)
+        assert other.slots[0].holds == [whole]
+    single = judge(True)
+    single.slots[0].holds = [between]
+    single.split(single.slots[0], 0)
+    assert single.slots[0].holds == [between]
+
+
+def test_which_episodes_can_be_judged() -> None:
+    """One that the end of the stream cut off before its access says nothing."""
+    for field in ("unmapped", "left_open", "read_seen"):
+        one = hold()
+        assert not judge().complete(one, one.first)
+        setattr(one.first, field, True)
+        assert judge().complete(one, one.first)
+    assert judge(True).complete(hold(), hold().first)
+    for judged, start, hidden in product((False, True), repeat=3):
+        episode = hold().first
+        episode.judged, episode.at_start = judged, start
+        assert judge(hidden).wanted(episode) is (judged or not start or hidden)
+
+
+def test_a_use_that_lasts_until_the_end_keeps_its_lock() -> None:
+    """What another CPU mapped since contradicts that lock."""
+    for cpu, first, hidden, unmapped, met in (
+        (1, 13, False, False, True),
+        (1, 12, False, False, False),
+        (0, 13, False, False, False),
+        (1, 13, True, False, False),
+        (1, 13, False, True, False),
+    ):
+        one = judge(hidden)
+        (slot,) = one.slots
+        mine, other = hold(0, close=50), hold(cpu, map_first=first, close=40)
+        mine.first.map_first, mine.first.unmapped = 10, unmapped
+        other.first.clear_last = 30
+        slot.holds = [mine, other]
+        one.outlasts_others(slot, mine)
+        assert (mine.inconsistent, other.inconsistent, slot.no_lock) == (met, met, met)
+        assert mine.beside_last == (30 + E if met else NOWHERE)
+        assert other.beside_last == (NEVER if met else NOWHERE)
+
+
+def test_shootdowns_that_a_loss_may_have_hidden() -> None:
+    """A prediction would rest on what nobody could have seen."""
+    one, mine = judge(True), hold(0, 2)
+    (slot,) = one.slots
+    assert not one.told_unseen(slot, mine, 0)
+    mine.last().unmapped = True
+    assert one.told_unseen(slot, mine, 0)
+    assert one.told_unseen(slot, mine, 1)
+    assert not judge(True, lost=False).told_unseen(slot, mine, 0)
+    assert not judge(True, cpus=[0]).told_unseen(slot, mine, 0)
+    assert not judge(False, lost=True).told_unseen(slot, mine, 0)
+    assert one.interrupts(mine)
+    assert not judge(True, lost=False).interrupts(mine)
+    assert not judge(False, lost=True).interrupts(mine)
+    mine.ctx = words.TASK
+    assert not one.interrupts(mine)
+
+
+@pytest.mark.parametrize("what", ["nothing", "hold", "window", "handler", "old", "left"])
+def test_what_is_older_than_all_that_is_not_judged_is_forgotten(what: str) -> None:
+    """A broadcast that may yet have saved an episode would be gone; or none would ever go."""
+    one = judge()
+    (slot,) = one.slots
+    second = words.FORCE_CLOSE_NS
+    mark, oldest = 2 * second, 2 * second
+    level = one.cpus[1].levels[2]
+    if what == "hold":
+        slot.holds, oldest = [hold(entry=50)], 50
+    elif what == "window":
+        slot.window, oldest = [hold(entry=60)], 60
+    elif what in ("handler", "old", "left"):
+        level.active, level.in_handler = what != "left", True
+        level.edge_t = mark - second - (what == "old")
+        oldest = level.edge_t if what == "handler" else mark
+    keeps = oldest - 2 * WAIT
+    for last in (keeps - 1, keeps, NEVER):
+        slot.shots.append(HOLDS.Shot(1, 1))
+        slot.shots[-1].last = last
+        tell = HOLDS.Tell(1, last - 3 if last != NEVER else keeps - 1)
+        tell.last = last
+        slot.tells.append(tell)
+    given = [HOLDS.Tell(0, keeps - 1), HOLDS.Tell(0, keeps)]
+    for tell in given:
+        tell.given_up = True
+    slot.tells += given
+    one.prune(slot, NEVER)
+    assert (len(slot.shots), len(slot.tells)) == (3, 5)
+    one.prune(slot, mark)
+    assert [shot.last for shot in slot.shots] == [keeps, NEVER]
+    assert [tell.first for tell in slot.tells] == [keeps - 3, keeps - 1, keeps]
+    assert slot.tells[-1] is given[1]
+    assert slot.old_first == {1: keeps - 4}
+    assert slot.old_last == {1: keeps - 1, 0: NEVER}
+    slot.tells[0].known = False
+    slot.tells[0].last = slot.tells[0].first = keeps - 2
+    one.prune(slot, mark)
+    assert (slot.old_first[1], slot.old_last[1]) == (keeps - 4, keeps - 1)
+    slot.tells[0].last = slot.tells[0].first = keeps - 9
+    one.prune(slot, mark)
+    assert (slot.old_first[1], slot.old_last[1]) == (keeps - 4, keeps - 1)
+    slot.shots = [HOLDS.Shot(1, n) for n in range(5_000)]
+    one.prune(slot, mark)
+    assert [slot.shots[0].first, len(slot.shots)] == [904, 4096]
+
+
+def test_uses_that_meet_are_told_or_counted() -> None:
+    """A sure overlap would be counted as open, or a use twice."""
+    for hidden, assumed in product((False, True), repeat=2):
+        one = judge(hidden)
+        if assumed:
+            one.facts.proven = SimpleNamespace(error=lambda *_: 50)
+        first, second = hold(0), hold(1, map_first=15)
+        for use, at in ((first.first, 10), (second.first, 15)):
+            use.map_first, use.unmapped, use.unmap_first, use.unmap_over = at, True, at + 9, at + 9
+        one.meet(first, second)
+        if hidden:
+            assert (one.overlaps, one.not_ordered) == ([], 2)
+            one.meet(first, second)
+            assert one.not_ordered == 2
+        else:
+            assert one.overlaps == [(first.first, second.first, assumed)]
+            assert one.not_ordered == 0
+    one = judge()
+    for begin, n in ((20, 2), (21, 2), (22, 0)):
+        first, second = hold(0), hold(1, map_first=begin)
+        first.first.unmapped, first.first.unmap_first, first.first.map_first = True, 19, 10
+        second.first.map_first, second.first.last_first = begin, begin
+        one.not_ordered = 0
+        one.meet(first, second)
+        assert one.not_ordered == n
