@@ -9,7 +9,9 @@ mask dropped, the next member of an enum.
 
 Nothing is made of docstrings, annotations, decorators, text (f-strings, messages), imports or
 declarations for Cython: such a mutant is equal to the original by construction, or changes only
-words.
+words. Nor of what only a compiled module runs, as a mutant is never compiled: what
+`cython.compiled` guards, alone or with other conditions, and functions that read memory by
+`cython.address`.
 """
 
 from __future__ import annotations
@@ -114,7 +116,7 @@ def _functions(tree: ast.Module) -> list[str]:
     def walk(node: ast.AST, inside: str) -> None:
         for child in ast.iter_child_nodes(node):
             name = _named(child, inside)
-            if isinstance(child, ast.FunctionDef) and _work(child):
+            if isinstance(child, ast.FunctionDef) and _work(child) and not _only_compiled(child):
                 found.append(name)
             walk(child, name)
 
@@ -160,7 +162,7 @@ def _children(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "bases"):
             continue
-        if isinstance(node, ast.If) and _is_cython(node.test) and field != "orelse":
+        if isinstance(node, ast.If) and _asks_mode(node.test) and field != "orelse":
             continue
         if isinstance(node, ast.ClassDef) and field == "keywords":
             continue
@@ -172,6 +174,8 @@ def _children(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             words = ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Raise
             if _is_text(child) or _is_cython(child) or isinstance(child, words):
                 continue
+            if isinstance(child, ast.FunctionDef) and _only_compiled(child):
+                continue
             if isinstance(node, ast.Module) and _is_alias(child):
                 continue
             yield field, child
@@ -182,6 +186,18 @@ def _is_cython(node: ast.AST) -> bool:
     while isinstance(node, ast.Expr | ast.Call | ast.Attribute):
         node = node.func if isinstance(node, ast.Call) else node.value
     return isinstance(node, ast.Name) and node.id == "cython"
+
+
+def _asks_mode(test: ast.AST) -> bool:
+    """Whether a condition holds in a compiled module alone: `a and cython.compiled`."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return any(_asks_mode(value) for value in test.values)
+    return _is_cython(test)
+
+
+def _only_compiled(function: ast.FunctionDef) -> bool:
+    """Whether a function reads memory by its address, which Python can't."""
+    return any(ast.unparse(node) == "cython.address" for node in ast.walk(function))
 
 
 def _is_alias(node: ast.AST) -> bool:
@@ -239,7 +255,7 @@ def _changes(
     elif isinstance(node, ast.Call):
         if ast.unparse(node.func) == "np.where" and len(node.args) == 3:
             yield from (instead(node.args[1]), instead(node.args[2]))
-    elif isinstance(node, ast.If) and _is_cython(node.test):
+    elif isinstance(node, ast.If) and _asks_mode(node.test):
         return  # only its `else` runs uncompiled
     elif isinstance(node, ast.If | ast.While):
         for value in (False,) if isinstance(node, ast.While) else (True, False):

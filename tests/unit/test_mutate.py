@@ -49,6 +49,10 @@ def masked(a: int, b: int | None = None) -> int:
     if a == 9:
         raise ValueError(f"{a + 1} is no {b}")
     return a & ~b if a and b else min(a, 7)
+if not len and cython.compiled:
+    import cython
+def scanned(items):
+    return cython.address(items[0]).ts + 77
 def colored(items):
     cython.declare(n=cython.int, m=5)
     if cython.compiled:
@@ -121,6 +125,7 @@ def test_what_only_words_are_is_left_alone(module: Module) -> None:
     assert not [m.what for m in module.mutants if "None" in m.what.split("->")[0]]
     assert not [m for m in module.mutants if "+ 1" in m.what]  # of the message
     assert not [m for m in module.mutants if "cython" in m.what or "66" in m.what]
+    assert not [m for m in module.mutants if "77" in m.what or "len" in m.what]  # only compiled
     assert set(of(module, "colored")) == {
         "colored() does nothing",
         "1 -> 0",
