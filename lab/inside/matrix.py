@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record this guest's kernel with each backend, into the share.
 
-    python -m lab.inside.matrix ARCH [PART [BACKEND...]]
+    python -m lab.inside.matrix ARCH [PART [BACKEND...]] [--remove DEVICE]
 
-PART of the usual time (1 by default), with the backends that are named, or with all.
+PART of the usual time (1 by default), with the backends that are named, or with all. While a storm
+lasts, DEVICE (GHES.0) is unbound from its driver and bound again, about once a second.
 
 It runs in a guest and imports nothing that only the host has. `lab.matrix` judges the captures.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
-import sys
 from pathlib import Path
 
 from lab import paths
 
-from .recording import capture_while, storm
+from .recording import capture_while, removing, storm
 
 BACKENDS = ("ftrace", "bpf")
 # The scenarios are those of lab.firmware.scenario; SECONDS says for how long each is played.
@@ -30,13 +31,21 @@ SECONDS = {"calm": 15.0, "storm": 30.0}
 
 def main() -> None:
     """Record each kind of traffic with each backend; what `capture` says goes to a .log beside."""
+    parser = argparse.ArgumentParser(prog="python -m lab.inside.matrix", description=__doc__)
+    parser.add_argument("arch", choices=TRAFFIC)
+    parser.add_argument("part", nargs="?", type=float, default=1.0)
+    parser.add_argument("backend", nargs="*")
+    parser.add_argument("--remove", metavar="DEVICE", default="")
+    args = parser.parse_intermixed_args()
     share = Path(os.environ[paths.ENV])
-    part = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
-    for backend in sys.argv[3:] or BACKENDS:
-        for kind, scenario in TRAFFIC[sys.argv[1]].items():
+    for backend in args.backend or BACKENDS:
+        for kind, scenario in TRAFFIC[args.arch].items():
             path = share / f"{backend}-{kind}.arrows"
+            traffic = storm(scenario, args.part * SECONDS[kind])
+            if args.remove and kind == "storm":
+                traffic = removing(args.remove, traffic)
             with path.with_suffix(".log").open("w") as log, contextlib.redirect_stderr(log):
-                capture_while(storm(scenario, part * SECONDS[kind]), path, "--backend", backend)
+                capture_while(traffic, path, "--backend", backend)
 
 
 if __name__ == "__main__":

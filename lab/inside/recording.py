@@ -24,6 +24,8 @@ from .client import Client
 
 _LIMIT_S = 600.0
 _SETTLE_S = 1.0
+_DRIVER = Path("/sys/bus/platform/drivers/GHES")
+_REMOVED_S = 0.3
 
 
 def capture_while(traffic: Callable[[], None], file: Path, *arguments: str) -> int:
@@ -99,5 +101,39 @@ def storm(scenario: str, seconds: float) -> Callable[[], None]:
         firmware.start(scenario)
         time.sleep(seconds)
         firmware.stop()
+
+    return play
+
+
+def removing(
+    device: str, traffic: Callable[[], None], driver: Path = _DRIVER, pause_s: float = _REMOVED_S
+) -> Callable[[], None]:
+    """Return a function that does what *traffic* does and meanwhile unbinds *device* from its
+    *driver* and binds it again, with a pause of *pause_s* after each, and leaves it bound.
+
+    It raises OSError if *device* can't be unbound or bound.
+    """
+
+    def play() -> None:
+        over, failure = threading.Event(), list[OSError]()
+
+        def remove() -> None:
+            try:
+                while not over.is_set():
+                    for what in ("unbind", "bind"):
+                        (driver / what).write_text(device)
+                        over.wait(pause_s)
+            except OSError as error:
+                failure.append(error)
+
+        remover = threading.Thread(target=remove, daemon=True)
+        remover.start()
+        try:
+            traffic()
+        finally:
+            over.set()
+            remover.join()
+        if failure:
+            raise failure[0]
 
     return play

@@ -17,7 +17,6 @@ import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 from ghesrace.errors import EXIT_FINDING, EXIT_OK, GhesraceError
 from lab.inside.matrix import BACKENDS
@@ -35,11 +34,12 @@ PAGE = REPO / "docs" / "mutants.md"
 _EXIT_INTERRUPTED = 130
 
 
-def _made(one: Mutant, source: Path) -> Built:
+def _made(one: Mutant) -> Built:
     """Return the kernel of the mutant *one*; build or fetch it if need be."""
     if not one.flavour:
+        source = debian_source(one.suite)
         return make(source, one.patches, one.arch, recipe(one.arch, *one.configs))
-    fetched = kernel("bookworm", one.arch, flavour=one.flavour)
+    fetched = kernel(one.suite, one.arch, flavour=one.flavour)
     size = fetched.image.stat().st_size
     return Built(fetched.release, fetched.tree, fetched.release, image_bytes=size)
 
@@ -62,7 +62,7 @@ def measure(
             say(f"{one.name}: judging with {' and '.join(missing)}")
             share = CACHE / "captures" / one.name
             share.mkdir(parents=True, exist_ok=True)
-            judged = judged.with_more(judge(built, one.arch, share, part, missing))
+            judged = judged.with_more(judge(built, one.arch, share, part, missing, one.removed))
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(json.dumps({"key": built.key, "judged": judged.json()}, indent=1))
         return Result(one, built, judged)
@@ -75,11 +75,10 @@ def _measure_all(wanted: Sequence[Mutant], args: argparse.Namespace) -> dict[str
 
     One process of `make` builds the next mutants while a guest runs.
     """
-    source = debian_source("bookworm")
     found = {}
     with ThreadPoolExecutor(max_workers=1) as builder:
         try:
-            builds = [builder.submit(_made, one, source) for one in wanted]
+            builds = [builder.submit(_made, one) for one in wanted]
             for one, building in zip(wanted, builds, strict=True):
                 found[one.name] = measure(
                     one, building, args.again, args.part, args.backend or BACKENDS

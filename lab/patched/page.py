@@ -19,6 +19,8 @@ boots it in the lab, records calm traffic and a storm with each backend, and jud
 What must come was written down before, in [expected.toml](../lab/mutants/expected.toml). Do not
 edit.
 
+The source is Debian 12's, Linux 6.1; of `x86-newest-` and `x86-status-` it is Debian's newest.
+
 - *safe*: whether the kernel is, by the argument in the last table.
 - *expected*, *said*: of an unsafe kernel the one verdict over all four recordings; of a safe one
   that of the two calm ones. Nothing may be found in a safe one's storm, which may be inconclusive

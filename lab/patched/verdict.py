@@ -142,16 +142,19 @@ def judge(
     share: Path,
     part: float = 1.0,
     backends: Sequence[str] = BACKENDS,
+    removed: str = "",
 ) -> Judged:
     """Boot *built* in the lab, record calm and storm with each of *backends*, and judge that.
 
     The captures stay in the folder *share*. *part* shortens the traffic: 15 and 30 s by default.
-    A guest that crashes is no error: what it recorded before is judged, the rest is inconclusive.
-    Raises HostError if no guest can be started here.
+    The device *removed* is unbound from its driver and bound again while a storm lasts. A guest
+    that crashes is no error: what it recorded before is judged, the rest is inconclusive. Raises
+    HostError if no guest can be started here.
     """
     board: Board
     board = Virt(kernel=built.kernel) if arch == "arm64" else Pc(built.kernel.image)
     command = [_PYTHON[arch], "-m", "lab.inside.matrix", arch, str(part), *backends]
+    command += [f"--remove={removed}"] if removed else []
     settings = Settings(share.resolve(), memory=_MEMORY[arch])
     started, failure = time.monotonic(), ""
     for backend in backends:

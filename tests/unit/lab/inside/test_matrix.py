@@ -53,3 +53,27 @@ def test_each_backend_records_each_kind_of_traffic(
     assert [name for name, *_ in ran] == ["bpf-calm.arrows", "bpf-storm.arrows"]
     # What went wrong is read from there by lab.matrix.
     assert (tmp_path / "bpf-storm.log").read_text() == "no BTF\n"
+
+
+def test_a_device_is_removed_in_storms_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """If this fails, calm recordings have a hazard, or no storm has one."""
+    removed: list[str] = []
+    ran: list[str] = []
+
+    def capture_while(traffic: object, file: Path, *_: str) -> int:
+        ran.append(f"{file.name} {traffic == 'removing'}")
+        return 0
+
+    def removing(device: str, _: object) -> str:
+        removed.append(device)
+        return "removing"
+
+    monkeypatch.setattr(matrix, "capture_while", capture_while)
+    monkeypatch.setattr(matrix, "removing", removing)
+    monkeypatch.setenv(paths.ENV, str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["matrix", "amd64", "0.5", "bpf", "--remove=GHES.0"])
+    matrix.main()
+    assert ran == ["bpf-calm.arrows False", "bpf-storm.arrows True"]
+    assert removed == ["GHES.0"]

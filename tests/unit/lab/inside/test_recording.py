@@ -15,7 +15,7 @@ import pytest
 
 from ghesrace.events import Events, mark
 from lab.inside import recording
-from lab.inside.recording import RecordingThread, capture_while
+from lab.inside.recording import RecordingThread, capture_while, removing
 from lab.paths import publish
 
 PATIENCE_S = 20
@@ -102,3 +102,23 @@ def test_the_last_batch_is_taken_too() -> None:
     source: Any = Live()
     taken: Callable[[], Events] = RecordingThread(source).stop
     assert np.array_equal(taken(), np.concatenate([mark(1), mark(2)]))
+
+
+def test_a_device_is_removed_and_added_as_long_as_the_traffic_lasts(tmp_path: Path) -> None:
+    """If this fails, no handler runs beside a removal, or a source is missing afterwards."""
+    told: list[str] = []
+
+    class Files:
+        def __truediv__(self, name: str) -> Files:
+            told.append(name)
+            return self
+
+        def write_text(self, device: str) -> None:
+            assert device == "GHES.0"
+
+    traffic = removing("GHES.0", lambda: time.sleep(0.2), Files(), 0.01)  # type: ignore[arg-type]
+    traffic()
+    assert len(told) > 4
+    assert told == ["unbind", "bind"] * (len(told) // 2)
+    with pytest.raises(FileNotFoundError):
+        removing("GHES.0", lambda: None, tmp_path / "none", 0.01)()

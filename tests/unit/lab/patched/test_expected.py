@@ -44,7 +44,7 @@ def test_the_table_of_this_repository_is_whole() -> None:
     """If this fails, a mutant is run of which nothing was expected, or one is never run."""
     known = expected()
     assert {one.arch for one in known} == {"amd64", "arm64"}
-    built = [one for one in known if not one.flavour]
+    built = [one for one in known if not one.flavour and one.suite == "bookworm"]
     plain = {one.name for one in built if not one.patches and not one.configs}
     assert plain == {"x86-unpatched", "arm64-unpatched"}
     assert sum(not one.safe for one in known) > 10

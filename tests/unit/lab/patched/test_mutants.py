@@ -33,8 +33,11 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         image.touch()
         return Kernel(tmp_path, flavour)
 
-    def judge(built: Built, arch: str, share: Path, part: float, backends: Sequence[str]) -> Judged:
+    def judge(
+        built: Built, arch: str, share: Path, part: float, backends: Sequence[str], removed: str
+    ) -> Judged:
         one = next(one for one in expected() if share.name == one.name)
+        assert removed == one.removed
         asked.append(one.name)
         found = [[one.finding, "observed", "why"]] if one.finding else []
         recordings = [
@@ -159,5 +162,8 @@ def test_a_false_clean_is_shouted(
 
 def test_no_two_mutants_are_one_kernel() -> None:
     """If this fails, a row of the page says nothing that another one does not."""
-    kernels = [(one.arch, one.patches, one.configs, one.flavour) for one in expected()]
+    kernels = [
+        (one.arch, one.suite, one.patches, one.configs, one.flavour, one.removed)
+        for one in expected()
+    ]
     assert len(set(kernels)) == len(kernels)
