@@ -79,14 +79,17 @@ def asked() -> dict[str, Any]:
 def unasked(kernel: Mapping[str, Any]) -> list[str]:
     """Return the names in today's probe files that *kernel*, cut earlier, was not asked for.
 
-    A list that is not empty means that the kernel must be cut again (`python -m lab.facts`).
+    A list that is not empty means that the kernel must be cut again (`python -m lab.facts`). What
+    an implication must lie `behind` may be missing: the implication is believed then.
     """
     then, now = kernel["asked"], asked()
+    candidates = [c for f in families() for p in f.points for c in p.candidates]
+    optional = {implication.behind for c in candidates for implication in c.implies}
     around = re.compile(then["around"])
     missing = [
         name
         for name in now["symbols"]
-        if name not in then["symbols"] and not around.fullmatch(name)
+        if name not in {*then["symbols"], *optional} and not around.fullmatch(name)
     ]
     for kind in ("tracepoints", "enums", "variables"):
         missing += [name for name in now[kind] if name not in then[kind]]

@@ -54,7 +54,8 @@ class Implication:
     points are `given` of which none is resolved. One of PROVABLE is looked for in the kernel's
     code, where a call of what a `given` point watches is that point's event. With `instead` it is
     what remains where the code contradicts that other one, or does it without such a call, and is
-    believed only if the code holds it.
+    believed only if the code holds it. Where it is a call of `by`, it is believed unless the code
+    calls that only `behind` this other function, and behind a removal from a list before it.
     """
 
     what: str
@@ -62,6 +63,8 @@ class Implication:
     unless: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     instead: str = ""
+    by: str = ""
+    behind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +306,8 @@ def _symbols(loaded: tuple[Family, ...]) -> Iterator[str]:
                 yield from candidate.callbacks
                 yield from candidate.without
                 yield from candidate.through
+                for implication in candidate.implies:
+                    yield from {implication.by, implication.behind} - {""}
 
 
 def _family(file: str, text: str) -> Family:

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ghesrace.host.facts import read_facts
 from ghesrace.plan import Plan
+from ghesrace.planning import implications
+from ghesrace.planning.implied.judge import Answer
 from ghesrace.planning.resolve import resolve
 from ghesrace.points import families
 from tests.build import trees
@@ -51,6 +55,20 @@ def test_the_status_words_window_needs_its_member(tmp_path: Path):
     probe = one(plan_of(tmp_path / "7", functions, vmlinux_btf=btf), "edit-status", "EDIT")
     assert (probe.symbol, probe.fields) == ("ghes_remove", {})
     assert probe.implies == ("unmaps-status",)
+
+
+def test_a_removal_that_unmaps_late_implies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """If this fails, who mended the removal of a source is told of a race for ever."""
+    functions = (*trees.X86_GHES, "ghes_remove")
+    btf = trees.x86_btf(structs={"ghes": {"error_status_vaddr": 64}})
+    late = Answer(True, 0, "call iounmap lies behind synchronize_rcu")
+    monkeypatch.setattr(implications, "called_late", lambda *_: late)
+    plan = plan_of(tmp_path, functions, vmlinux_btf=btf)
+    probe = one(plan, "edit-status", "EDIT")
+    assert probe.implies == ()
+    assert probe.why.endswith(f"; not on this kernel: {late.text}")
 
 
 def test_symbols_not_on_the_path_are_never_probed(x86: Plan):

@@ -12,7 +12,7 @@ from ghesrace.plan import INVALIDATES, Implied, Slot, Unseen
 from ghesrace.points import PROVABLE, Candidate, Implication, Point
 
 from .implied.judge import Answer
-from .implied.prove import Question, prove
+from .implied.prove import Question, called_late, prove
 from .slots import Slots
 
 _STATES: dict[bool | None, Literal["proven", "contradicted", "assumed"]] = {
@@ -42,6 +42,7 @@ class Implications:
         self.all: list[Implied] = []
         self.unseen: list[Unseen] = []
         self.not_checked: dict[str, str] = {}
+        self._besides: dict[tuple[str, str], str] = {}
 
     @property
     def assumed(self) -> bool:
@@ -65,7 +66,11 @@ class Implications:
         unwatched: set[str] = set()
         for one in said:
             if one.what not in PROVABLE:
-                kept.append(one.what)
+                late = self._late(candidate, symbol, one)
+                if late:
+                    self._besides[point.name, named] = late
+                else:
+                    kept.append(one.what)
                 continue
             if one.instead and not (
                 one.instead in unwatched or self._contradicted(point, named, one.instead)
@@ -84,6 +89,16 @@ class Implications:
             if answer.held is not False:
                 kept.append(one.what)
         return tuple(kept)
+
+    def besides(self, point: Point, named: str) -> str:
+        """Return why something that is said of *named* is no hazard on this kernel, or ""."""
+        return self._besides.get((point.name, named), "")
+
+    def _late(self, candidate: Candidate, symbol: Symbol, one: Implication) -> str:
+        if not one.by:
+            return ""
+        answer = called_late(self._facts, candidate, symbol, one.by, one.behind)
+        return answer.text if answer.held else ""
 
     def asked(self, point: Point, answers: Iterable[tuple[str, Answer]]) -> None:
         """Keep what the code said when the functions that may serve *point* were asked whether they

@@ -216,7 +216,7 @@ def _probes(
         filter=None if choice.bare else condition,
         slot=slots.number(choice.scope, point.slot),
         implies=_implied(facts, choice, chosen, implications),
-        why=_why(facts, choice, loaded),
+        why=_why(facts, choice, loaded, implications.besides(point, _named(facts, choice))),
     )
     if not point.returns:
         return [entry], ""
@@ -268,8 +268,10 @@ def _named(facts: Facts, choice: Choice) -> str:
     return choice.symbol.name if choice.mechanism == "fentry" else place(facts, choice.symbol)
 
 
-def _why(facts: Facts, choice: Choice, loaded: tuple[Family, ...]) -> str:
+def _why(facts: Facts, choice: Choice, loaded: tuple[Family, ...], besides: str) -> str:
     why = choice.candidate.why
+    if besides:
+        why += f"; not on this kernel: {besides}"
     if choice.symbol and _named(facts, choice) not in (choice.symbol.name, choice.symbol.place):
         why = f"{choice.symbol.name}, by offset as a module has one too: {why}"
     if choice.note:

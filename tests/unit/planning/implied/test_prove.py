@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from dataclasses import replace
@@ -10,11 +11,14 @@ from dataclasses import replace
 import pytest
 
 from ghesrace.host.code import Blocks
+from ghesrace.host.facts import Facts
 from ghesrace.host.kallsyms import Symbol
 from ghesrace.plan import INVALIDATES, Fetch, Slot
-from ghesrace.planning.implied.prove import Question, prove
+from ghesrace.planning.implied.judge import Answer
+from ghesrace.planning.implied.prove import Question, called_late, prove
 from ghesrace.planning.resolve import resolve
 from ghesrace.points import Candidate
+from lab.paths import REPO
 from tests.build.kernelcode import ARM64, NOP_ARM64, RET_X86, X86, facts, implied, planned
 
 BROADCAST, INSIDE = "broadcast-after-clear", "flush-inside"
@@ -300,3 +304,51 @@ def test_arm64_optimised_for_size(setter: str, state: str, where: str):
     found = implied(resolve(replace(made, symbols=symbols, code=Blocks(code))), BROADCAST)
     assert found.state == state, found
     assert where in found.where
+
+
+# ghes_remove() of Linux 7.3 and of the mutants of its status word (lab/mutants): gcc 12 for size,
+# without retpolines, so with a table of its cases; linked at an address of its own.
+REMOVALS = json.loads((REPO / "tests/unit/fixtures/x86-removals.json").read_text())
+
+
+def removal(name: str, changed: tuple[bytes, bytes] = (b"", b"")) -> Answer:
+    told = REMOVALS[name]
+    names = ("ghes_remove", "iounmap", "synchronize_rcu")
+    symbols = {n: (Symbol(n, int(told[n], 16), ""),) for n in names}
+    blocks = {
+        int(at, 16): bytes.fromhex(code).replace(*changed) for at, code in told["code"].items()
+    }
+    facts = Facts("x86_64", "7.3", symbols=symbols, code=Blocks(blocks))
+    (symbol,) = symbols["ghes_remove"]
+    return called_late(facts, Candidate("ghes_remove"), symbol, "iounmap", "synchronize_rcu")
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "text"),
+    [
+        ("stock", False, "call iounmap does not lie behind synchronize_rcu"),
+        ("early", False, "call iounmap does not lie behind synchronize_rcu"),
+        ("late", True, "call iounmap lies behind synchronize_rcu"),
+    ],
+)
+def test_where_a_removal_unmaps(name: str, held: bool, text: str):
+    """If this fails, a kernel whose removals were mended has a race, or another one has none."""
+    found = removal(name)
+    assert (found.held, found.text.partition(": ")[2]) == (held, text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "held"),
+    [
+        # The wait comes before the source is off its list: nothing writes LIST_POISON2.
+        (("2201000000 00adde", "0001000000 00adde"), False),
+        # cmp $3: other cases than those are not in the table, so that no path gets there.
+        (("8078200b", "80782003"), None),
+        # jb in place of ja: no table of a switch, and so a jump that nobody follows.
+        (("0f8709010000", "0f8209010000"), None),
+    ],
+)
+def test_a_removal_that_is_not_understood_keeps_its_hazard(changed: tuple[str, str], held):
+    """If this fails, a race is called none on a guess."""
+    old, new = map(bytes.fromhex, changed)
+    assert removal("late", (old, new)).held is held

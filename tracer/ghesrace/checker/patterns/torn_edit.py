@@ -17,7 +17,8 @@ slot share the slot's lock; where it fails, that is the pattern `overlap`.
 
 From Linux 7.0 (f2edc1fb9c81, feb2d38013dd) a source's status word stays mapped. Its driver's
 removal unmaps it before the grace period ends, so a handler that runs meanwhile in an NMI may still
-read it. That is *predicted*, as what the handler reads is not traced.
+read it. That is *predicted*, as what the handler reads is not traced. Where the kernel's code
+unmaps it behind the grace period, the plan implies nothing of the removal, and it is no hazard.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ _PAGE_SHIFTS = (12, 14, 16)  # of arm64's granules; x86 has the first
 _ENTRY = 8
 _VALID = 1  # of an entry, on arm64
 _MARK = 4  # bytes of ENDBR64, which may lie before the hook of an entry
+# What list_del_rcu() writes into an entry (include/linux/poison.h), on x86-64 and arm64.
+LIST_POISON2 = 0xDEAD_0000_0000_0122
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,33 @@ def of_invalidation(paths: Iterable[Acts], address: int, entries: Collection[int
             if answer.held is held:
                 return answer
     return found[0] if found else Answer(None, 0, "no path of it returns")
+
+
+def of_order(paths: Iterable[Acts], by: str, behind: str) -> Answer:
+    """Return whether each of *paths* calls *by* only behind a call of *behind*, before which it
+    took something off a list (list_del_rcu() leaves a mark). The calls are flushes, by name.
+
+    >>> gone, wait = Act("write", 4, None, data=LIST_POISON2), Act("flush", 8, None, "call wait")
+    >>> of_order([(gone, wait, Act("flush", 12, None, "call f"))], "f", "wait").held
+    True
+    >>> of_order([(gone, Act("flush", 8, None, "call f"), wait)], "f", "wait").text
+    'call f does not lie behind wait'
+    """
+    last = Answer(None, 0, f"no path calls {by}")
+    open_: Answer | None = None
+    for acts in paths:
+        gone = waited = False
+        for act in acts:
+            name = act.text.rpartition(" ")[2] if act.kind == "flush" else ""
+            gone |= act.kind == "write" and act.data == LIST_POISON2
+            waited |= gone and name == behind
+            if act.kind == "call" and act.value is None:
+                open_ = Answer(None, act.at, "a call or jump that is not followed may do it")
+            if name == by and not waited:
+                return Answer(False, act.at, f"{act.text} does not lie behind {behind}")
+            if name == by:
+                last = Answer(True, act.at, f"{act.text} lies behind {behind}")
+    return open_ or last
 
 
 def covers(acts: Acts, address: int) -> Act | None:

@@ -60,7 +60,8 @@ Acts = tuple[Act, ...]
 @dataclass(frozen=True, slots=True)
 class State:
     """A state is where a path is: registers, flags, what the stack holds, and whence it was
-    called."""
+    called. `limit` is the number that something was just compared with, the address behind that,
+    and whether it is behind the jump for more, too."""
 
     pc: int
     registers: tuple[Value, ...]
@@ -68,6 +69,7 @@ class State:
     stack: frozenset[tuple[int, Value]] = frozenset()
     callers: tuple[int, ...] = ()
     acts: Acts = ()
+    limit: tuple[int, int, bool] | None = None
 
     def get(self, number: int) -> Value:
         """Return what the register *number* holds."""
@@ -128,11 +130,13 @@ class Reader(Protocol):
 @dataclass(slots=True)
 class Surroundings:
     """What is known around a function: the bytes, the functions that are followed into, those
-    whose call is the invalidation of their first argument, and by which instruction set."""
+    whose call is the invalidation of their first argument, and whether the tables of switches are
+    read and a jump to another function is a call of it."""
 
     code: Reader
     through: frozenset[int] = frozenset()
     flushes: dict[int, str] = field(default_factory=dict)
+    tables: bool = False
 
 
 Step = Callable[[State, Surroundings], tuple[State, ...]]

@@ -67,6 +67,32 @@ def invalidates(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
     return _told(facts, _worst([_of_page(facts, candidate, symbol, page) for page in pages]))
 
 
+def called_late(facts: Facts, candidate: Candidate, symbol: Symbol, by: str, behind: str) -> Answer:
+    """Return whether the function *symbol*, which serves by *candidate*, calls the function *by*
+    only behind a call of *behind*, and that behind a removal from a list.
+
+    >>> facts = Facts("x86_64", "6.12", problems={"kernel code": "No such file"})
+    >>> called_late(facts, Candidate("f"), Symbol("f", 4096, ""), "iounmap", "synchronize_rcu").text
+    "the kernel's code can't be read: No such file"
+    """
+    if why := _unreadable(facts, symbol):
+        return Answer(None, 0, why)
+    question = Question(candidate, symbol, "", (), {})
+    asked = {s.address: name for name in (by, behind) for s in facts.symbols.get(name, ())}
+    around = Surroundings(
+        facts.code,  # type: ignore[arg-type]  # `_unreadable` asked
+        frozenset(_addresses(facts, question)),
+        asked,
+        tables=True,
+    )
+    steps = _STEPS[facts.arch]
+    try:
+        paths = ends(steps.entry(symbol.address, {}), around, steps.step)
+    except Lost as lost:
+        return Answer(None, lost.at, str(lost))
+    return _told(facts, judge.of_order(paths, by, behind))
+
+
 def _of_page(facts: Facts, candidate: Candidate, symbol: Symbol, page: int) -> Answer:
     at = candidate.fields["addr"]
     given: dict[int, Value] = {}

@@ -28,6 +28,9 @@ ARGUMENTS = (RDI, RSI, RDX, RCX, 8, 9)
 _ZERO, _SIGN, _CARRY, _OVER = range(4)
 _INT3, _UD2 = 0xCC, 0x0F0B
 _LEAF = 24  # instructions
+_ABOVE = 7  # the condition of JA
+_NEAR = 16  # bytes between the JA of a switch and the jump by its table
+_MOST_CASES = 64
 _CALLERS = (RAX, RCX, RDX, RSI, RDI, 8, 9, 10, 11)  # that any call may change
 # These change no general register, no flag that matters, and no memory but a CPU's own.
 _IDLE = frozenset(
@@ -65,8 +68,23 @@ def step(state: State, around: Surroundings) -> tuple[State, ...]:
     if op in (0xE8, 0xE9, 0xEB, 0xC2, 0xC3) or (op == 0xFF and one.reg & 7 in (2, 4)):
         return _transfer(state, one, around)
     if 0x70 <= op <= 0x7F or 0x0F80 <= op <= 0x0F8F:
-        return _either(state, one, _holds(state, op & 15))
-    return (replace(_plain(state, one), pc=state.pc + one.size),)
+        ways = _either(state, one, _holds(state, op & 15))
+        if around.tables and op & 15 == _ABOVE and state.limit and state.limit[1] == state.pc:
+            behind, number = state.pc + one.size, state.limit[0]
+            ways = tuple(
+                replace(way, limit=(number, behind, True)) if way.pc == behind else way
+                for way in ways
+            )
+        return ways
+    after = replace(_plain(state, one), pc=state.pc + one.size)
+    if around.tables and _compares(one):
+        after = replace(after, limit=(one.immediate, after.pc, False))
+    return (after,)
+
+
+def _compares(one: Instruction) -> bool:
+    """Say whether *one* compares with a number."""
+    return one.opcode in (0x3C, 0x3D) or (one.opcode in (0x80, 0x81, 0x83) and one.reg & 7 == 7)
 
 
 def _either(state: State, one: Instruction, taken: bool | None) -> tuple[State, ...]:
@@ -94,13 +112,33 @@ def _transfer(state: State, one: Instruction, around: Surroundings) -> tuple[Sta
         return (_call(state, target, behind, around),)
     if target is not None and _is_entry(around, target) and is_message(around, state.get(RDI)):
         return (returned(state.does(Act("message", state.pc)).forget(_CALLERS)),)
+    if ways := _cases(state, one, around):
+        return ways
     if target is None:  # to where a register or memory says
         return (returned(state.does(Act("call", state.pc, None, "jmp"))),)
     if target in around.flushes:
         return (returned(_flushed(state, target, "jmp", around)),)
+    if around.tables and target not in around.through and _is_entry(around, target):
+        return (returned(state.does(Act("call", state.pc, target, "jmp"))),)
     if _is_return_thunk(around.code.read(target, 7)):
         return (returned(state),)
     return (replace(state, pc=target),)
+
+
+def _cases(state: State, one: Instruction, around: Surroundings) -> tuple[State, ...]:
+    """Return the states behind a jump by the table of a switch: CMP with the last case, JA, and JMP
+    through that number of entries and one."""
+    if not around.tables or not state.limit or one.memory is None or one.percpu:
+        return ()
+    (last, behind, above), (base, index, scale, table) = state.limit, one.memory
+    near = above and 0 <= state.pc - behind <= _NEAR
+    if not near or (base, scale) != (NONE, 8) or index == NONE or not 0 <= last < _MOST_CASES:
+        return ()
+    raw = around.code.read(table & WORD, 8 * (last + 1))
+    targets = {int.from_bytes(raw[at : at + 8], "little") for at in range(0, len(raw), 8)}
+    if len(raw) < 8 * (last + 1):
+        return ()
+    return tuple(replace(state, pc=target, flags=None, limit=None) for target in sorted(targets))
 
 
 def _is_entry(around: Surroundings, target: int) -> bool:
