@@ -89,3 +89,34 @@ def test_order(tmp_path: Path):
     assert list(backends.order("ftrace", facts)) == [("ftrace", "")]
     # This host's own headers decide: the last resort is the same on any.
     assert [backend for backend, _ in backends.order("auto", facts)][-1] == "ftrace"
+
+
+def test_a_kernel_without_kprobes_is_watched_by_bpf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """If this fails, a user hears that nothing can be observed, and not that one package more would
+    let BPF do it."""
+    facts = bpf_facts_of(tmp_path, kprobes=False)
+    assert backends.bpf_alone(facts, tmp_path)
+    assert backends.make_plan("auto", facts, packed=True).backend == "bpf"
+    with pytest.raises(HostError, match=r"no kprobe events.*; BPF could watch it, but: ") as raised:
+        backends.make_plan("auto", facts)  # of which this host has no headers
+    assert "docs/packs.md" in raised.value.hint
+    monkeypatch.setattr(backends, "why_not_bpf", lambda *_, **__: "")
+    with pytest.raises(HostError) as raised:
+        backends.make_plan("ftrace", facts)
+    assert raised.value.hint == "record with --backend bpf"
+
+
+def test_no_other_kernel_is_bpfs_alone(tmp_path: Path):
+    """If this fails, a user is sent to BPF where a mount, or GHES itself, is missing."""
+    assert not backends.bpf_alone(bpf_facts_of(tmp_path / "a"), tmp_path / "a")
+    for name, host in {
+        "b": {"kprobes": False, "tracefs": False},
+        "c": {"kprobes": False, "functions": trees.TRAMPOLINES},
+        "d": {"kprobes": False, "vmlinux_btf": None},
+    }.items():
+        facts = bpf_facts_of(tmp_path / name, **host)
+        assert not backends.bpf_alone(facts, tmp_path / name)
+        with pytest.raises(HostError, match=r"no GHES slot can be observed: (?!.*BPF could)"):
+            backends.make_plan("auto", facts)

@@ -113,8 +113,45 @@ def make_plan(wanted: Wanted, facts: Facts, *, summary: bool = False, packed: bo
     backend, reason = next(order(wanted, facts, packed=packed))
     if summary and backend != "bpf":
         raise HostError(f"summary mode needs the BPF backend: {reason}", "record without --summary")
-    plan = resolve(facts, backend=backend)
+    plan = _planned(backend, facts, reason, packed=packed)
     return summarised(plan) if summary else plan
+
+
+def bpf_alone(facts: Facts, root: Path = Path("/")) -> bool:
+    """Return whether this kernel can be watched by BPF, and not by ftrace: it has trampolines, and
+    no kprobe events.
+
+    >>> bpf_alone(Facts("x86_64", "6.12"))
+    False
+    """
+    if facts.tracefs is None:
+        return False
+    try:
+        resolve(facts)
+    except HostError:
+        try:
+            return not bpf_refused(facts, root) and bool(resolve(facts, backend="bpf"))
+        except HostError:
+            return False
+    return False
+
+
+def _planned(backend: Backend, facts: Facts, reason: str, *, packed: bool) -> Plan:
+    """Return the plan of *backend*, which is ftrace for that *reason* where BPF would do.
+
+    Raises HostError if there is none, which says what BPF lacks to serve in place of ftrace.
+    """
+    try:
+        return resolve(facts, backend=backend)
+    except HostError as error:
+        if backend != "ftrace" or not bpf_alone(facts):
+            raise
+        if reason := reason or why_not_bpf(facts, packed=packed):
+            raise HostError(
+                f"{error.what}; BPF could watch it, but: {reason}",
+                "provide that, or a program pack (docs/packs.md)",
+            ) from None
+        raise HostError(error.what, "record with --backend bpf") from None
 
 
 def attach(
@@ -154,7 +191,7 @@ def attach(
     for backend, reason in order(wanted, facts, packed=pack is not None):
         if reason:
             tell(f"ftrace instead of bpf: {reason}")
-        plan = finished(resolve(facts, backend=backend))
+        plan = finished(_planned(backend, facts, reason, packed=pack is not None))
         source = _source(backend, plan, facts, root, buffer_kb, pack)
         started(source)
         try:

@@ -36,6 +36,26 @@ def test_no_kprobes_and_no_apei(tmp_path: Path):
     assert doctor.exit_code(found.values()) == 3
 
 
+def test_a_kernel_without_kprobes_can_be_watched_by_bpf(tmp_path: Path):
+    """If this fails, the doctor says that no capture can run where `capture` runs, by BPF; or that
+    one can where BPF lacks its compiler."""
+    root = trees.tree(tmp_path, trees.X86_BPF, kprobes=False, vmlinux_btf=trees.x86_bpf_btf())
+    trees.write_files(root, {"lib/modules/6.1.0-test/build/Makefile": ""})
+    found = checks(root)
+    assert (found["kprobe events"].state, found["kprobe events"].needed) == ("degraded", False)
+    assert "BPF trampolines serve" in found["kprobe events"].meaning
+    assert found["plan"].state != "missing"
+    assert "the plan's probes" not in found
+    assert doctor.exit_code(found.values()) == 0
+    (root / "lib/modules/6.1.0-test/build/Makefile").unlink()
+    (root / "lib/modules/6.1.0-test/build").rmdir()
+    found = checks(root, Willing(refusal="no"))
+    for name in ("BPF load", "bcc", "kernel headers"):
+        assert (found[name].state, found[name].needed) == ("missing", True)
+        assert "ftrace can't watch this kernel" in found[name].meaning
+    assert doctor.exit_code(found.values()) == 3
+
+
 def test_kprobes_are_not_denied_when_only_the_mount_is_missing(tmp_path: Path):
     """The user would be sent to build a kernel when a mount is all that is missing."""
     found = checks(trees.tree(tmp_path, vmlinux_btf=trees.x86_btf(), tracefs=False))
@@ -49,6 +69,7 @@ def test_no_btf(tmp_path: Path):
     """Without BTF a capture runs: exit 0, but said to be degraded."""
     found = checks(trees.tree(tmp_path))
     assert found["BTF"].state == "degraded"
+    assert found["BTF"].meaning.startswith("no BPF backend; ")
     assert found["HEST"].state == "degraded"
     assert doctor.exit_code(found.values()) == 0
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ghesrace import compiled, packs
-from ghesrace.backends import Wanted, why_not_bpf
+from ghesrace.backends import Wanted, bpf_alone, why_not_bpf
 from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_OK, GhesraceError
 from ghesrace.host.clocks import ASSUMED_NS, Comparison
 from ghesrace.host.facts import KPROBES, Facts, read_facts
-from ghesrace.plan import Plan
+from ghesrace.plan import Backend, Plan
 from ghesrace.planning.resolve import resolve
 
 from .attempts import Attempts
@@ -73,25 +73,26 @@ def run(
     """
     attempts = attempts or Attempts()
     facts = read_facts(root)
-    plan, no_plan = _plan(facts)
+    alone = bpf_alone(facts, root)
+    plan, no_plan = _plan(facts, "bpf" if alone else "ftrace")
     yield _tracefs(facts)
     yield _instance(facts, attempts)
-    yield from _probe_events(facts, plan, attempts)
+    yield from _probe_events(facts, plan, attempts, alone)
     yield _symbols(facts)
     yield _ghes(facts)
     yield _hest(facts)
     yield _resolved(plan, no_plan)
     yield from _implications(plan)
-    if plan and facts.tracefs:
+    if plan and facts.tracefs and not alone:
         yield _accepted(facts.tracefs, plan, attempts)
     yield _btf(facts)
-    yield _bpf(attempts)
+    yield _bpf(attempts, alone)
     packed = None if pack is None else _pack(pack, facts, root)
     if packed is not None:
         yield packed
     if packed is None or packed.state != "ok":
-        yield _bcc(attempts)
-        yield _headers(root, facts)
+        yield _bcc(attempts, alone)
+        yield _headers(root, facts, alone)
     yield _lockdown(facts)
     yield _clock(facts)
     yield _clock_error(attempts)
@@ -114,9 +115,9 @@ def _compiled() -> Check:
     )
 
 
-def _plan(facts: Facts) -> tuple[Plan | None, GhesraceError | None]:
+def _plan(facts: Facts, backend: Backend) -> tuple[Plan | None, GhesraceError | None]:
     try:
-        return resolve(facts), None
+        return resolve(facts, backend=backend), None
     except GhesraceError as error:
         return None, error
 
@@ -158,17 +159,27 @@ def _instance(facts: Facts, attempts: Attempts) -> Check:
     return Check("private instance", "ok", "made and removed one", needed=True)
 
 
-def _probe_events(facts: Facts, plan: Plan | None, attempts: Attempts) -> Iterator[Check]:
-    """The kernel's two mechanisms; a run needs one of them."""
-    fprobe = _fprobe_events(facts, attempts)
-    kprobe = _kprobe_events(facts, plan, attempts)
+def _probe_events(
+    facts: Facts, plan: Plan | None, attempts: Attempts, alone: bool
+) -> Iterator[Check]:
+    """The kernel's two mechanisms of ftrace; a run needs one of them, or BPF's *alone*."""
+    fprobe = _fprobe_events(facts, attempts, alone)
+    kprobe = _kprobe_events(facts, plan, attempts, alone)
     yield kprobe
     yield fprobe
 
 
-def _kprobe_events(facts: Facts, plan: Plan | None, attempts: Attempts) -> Check:
+def _kprobe_events(facts: Facts, plan: Plan | None, attempts: Attempts, alone: bool) -> Check:
     name = "kprobe events"
     where = facts.tracefs
+    if alone and where is not None:
+        return Check(
+            name,
+            "degraded",
+            "this kernel has none",
+            "no ftrace backend; BPF trampolines serve, but nothing sees shootdowns",
+            "boot a kernel with CONFIG_KPROBE_EVENTS=y",
+        )
     if where is None and KPROBES in facts.symbols:
         return Check(name, "missing", "the kernel has kprobes; not tried: no tracefs", needed=True)
     if where is None or "kprobe-events" not in facts.features:
@@ -190,9 +201,11 @@ def _kprobe_events(facts: Facts, plan: Plan | None, attempts: Attempts) -> Check
     return Check(name, "ok", f"made and removed one on {symbol}", needed=True)
 
 
-def _fprobe_events(facts: Facts, attempts: Attempts) -> Check:
+def _fprobe_events(facts: Facts, attempts: Attempts, alone: bool) -> Check:
     name = "fprobe events"
     where = facts.tracefs
+    if alone:
+        return Check(name, "ok", "this kernel has none, and BPF trampolines need none")
     if where is None or "fprobe-events" not in facts.features:
         return Check(
             name,
@@ -334,34 +347,42 @@ def _btf(facts: Facts) -> Check:
             "BTF",
             "degraded",
             facts.problems.get("BTF", "not read"),
-            "slots are named in the order in which they are first used, and have no address",
+            "no BPF backend; slots are named in the order in which they are first used, and have "
+            "no address",
             "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
         )
     return Check("BTF", "ok", "read /sys/kernel/btf/vmlinux")
 
 
-def _bpf(attempts: Attempts) -> Check:
+# What a host lacks by which the BPF backend can't run; `alone`, nothing else can.
+_ONE_OF_TWO = "no BPF backend; the ftrace one needs none"
+_NOTHING_ELSE = "no BPF backend, and ftrace can't watch this kernel"
+
+
+def _bpf(attempts: Attempts, alone: bool) -> Check:
     what, _ = _tried(attempts.bpf)
     if what:
         return Check(
             "BPF load",
             "missing",
             what,
-            "no BPF backend; the ftrace one needs none",
+            _NOTHING_ELSE if alone else _ONE_OF_TWO,
             "run as root on a kernel with CONFIG_BPF_SYSCALL=y, not locked down",
+            needed=alone,
         )
-    return Check("BPF load", "ok", "loaded a program")
+    return Check("BPF load", "ok", "loaded a program", needed=alone)
 
 
-def _bcc(attempts: Attempts) -> Check:
+def _bcc(attempts: Attempts, alone: bool) -> Check:
     if attempts.bcc():
-        return Check("bcc", "ok", "Python finds it")
+        return Check("bcc", "ok", "Python finds it", needed=alone)
     return Check(
         "bcc",
         "missing",
         "Python finds no bcc",
-        "no BPF backend; the ftrace one needs none",
+        _NOTHING_ELSE if alone else _ONE_OF_TWO,
         "apt install python3-bpfcc, and a venv that sees system packages",
+        needed=alone,
     )
 
 
@@ -388,18 +409,21 @@ def _pack(given: GivenPack, facts: Facts, root: Path) -> Check:
     return Check(name, "ok", f"{found}; neither bcc nor headers are needed")
 
 
-def _headers(root: Path, facts: Facts) -> Check:
+def _headers(root: Path, facts: Facts, alone: bool) -> Check:
     build = root / "lib/modules" / facts.release / "build"
     archive = root / "sys/kernel/kheaders.tar.xz"
     for place in (build, archive):
         if place.exists():
-            return Check("kernel headers", "ok", f"/{place.relative_to(root)}")
+            return Check("kernel headers", "ok", f"/{place.relative_to(root)}", needed=alone)
     return Check(
         "kernel headers",
         "missing",
         f"none for {facts.release}",
-        "bcc cannot compile; the ftrace backend needs none",
+        f"bcc cannot compile: {_NOTHING_ELSE}"
+        if alone
+        else "bcc cannot compile; the ftrace backend needs none",
         f"apt install linux-headers-{facts.release}",
+        needed=alone,
     )
 
 
