@@ -26,9 +26,10 @@ class Mutant:
 
     `finding` is the pattern by which it must be found, or "" if it is `safe`. `configs` are names
     in lab/patched/configs that are merged into the usual configuration. With a `flavour` it is
-    Debian's package of that name ("rt", "cloud") instead of a kernel that is built here. `suite`
-    has the source. `removed` is a device of the GHES driver that is unbound and bound again while
-    the storm lasts. `otherwise` alone was written afterwards: what else came, and why.
+    Debian's package of that name ("rt", "cloud"; "generic" is the usual one) instead of a kernel
+    that is built here. `suite` has the source, or the package. `removed` is a device of the GHES
+    driver that is unbound and bound again while the storm lasts. `otherwise` alone was written
+    afterwards: what else came, and why.
     """
 
     name: str

@@ -39,7 +39,7 @@ def _made(one: Mutant) -> Built:
     if not one.flavour:
         source = debian_source(one.suite)
         return make(source, one.patches, one.arch, recipe(one.arch, *one.configs))
-    fetched = kernel(one.suite, one.arch, flavour=one.flavour)
+    fetched = kernel(one.suite, one.arch, flavour=one.flavour.removeprefix("generic"))
     size = fetched.image.stat().st_size
     return Built(fetched.release, fetched.tree, fetched.release, image_bytes=size)
 
