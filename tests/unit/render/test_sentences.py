@@ -50,6 +50,7 @@ def event(kind: Kind, **fields: int) -> object:
             "sends a TLB shootdown to other CPUs and waits with interrupts off",
         ),
         (Kind.EDIT, {"addr": 0x5000, "size": 0x1000}, "edits the page tables of 0x5000 to 0x6000"),
+        (Kind.EDIT, {}, "edits page tables; of which addresses was not recorded"),
     ],
 )
 def test_events(kind: Kind, fields: dict[str, int], words: str) -> None:

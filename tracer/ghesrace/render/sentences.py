@@ -50,6 +50,8 @@ _WORDS = {
     Kind.COUNT: "{count} more of class {cls} at {slot} since {since}",
     Kind.AGAIN: "{count} more like the episode mapped at {since} at {slot}",
 }
+# Of a function whose arguments are not fetched, such as the removal of a source.
+_SOME_EDIT = "edits page tables; of which addresses was not recorded"
 _SAMPLE = {
     Sample.EXPOSES: "leaves its translation to other CPUs",
     Sample.VULNERABLE: "nothing would protect",
@@ -131,6 +133,8 @@ class Sentences:
         """Return what *row* says. A place in no known slot is named by its address."""
         kind = Kind(row.kind)
         words = _WORDS[kind]
+        if kind == Kind.EDIT and not (row.addr or row.size):
+            return _SOME_EDIT
         if "{" not in words:
             return words
         if kind in NO_EVENT:
