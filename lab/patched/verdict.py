@@ -32,6 +32,7 @@ from .build import Built
 
 _PYTHON = {"amd64": sys.executable, "arm64": "python3"}
 _MEMORY = {"amd64": 2048, "arm64": 1024}
+_SAID = "ghesrace: "
 # Of several codes the worst one wins; `ghesrace check` has the same order.
 _WORST_FIRST = (EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_OK)
 
@@ -184,7 +185,9 @@ def _recorded(share: Path, backend: str, traffic: str, failure: str) -> Recordin
     except GhesraceError as error:
         log = path.with_suffix(".log")
         said = log.read_text().strip().splitlines() if log.exists() else []
-        why = failure or (said[-1].removeprefix("ghesrace: ") if said else error.what)
+        # What went wrong; what may be done about it stands behind that.
+        said = [line for line in said if line.startswith(_SAID)] or said[-1:]
+        why = failure or (said[-1].removeprefix(_SAID) if said else error.what)
         return Recording(backend, traffic, reasons=[f"not recorded: {why}"])
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ghesrace.doctor import checks as doctor
 from ghesrace.errors import HostError
 from ghesrace.host.clocks import Comparison
+from ghesrace.host.code import Blocks
 from tests.build import trees
 from tests.build.hosts import Willing, checks
 
@@ -72,6 +74,16 @@ def test_no_btf(tmp_path: Path):
     assert found["BTF"].meaning.startswith("no BPF backend; ")
     assert found["HEST"].state == "degraded"
     assert doctor.exit_code(found.values()) == 0
+
+
+def test_what_would_let_more_be_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """If this fails, a user who is root is told to be root, where it is BTF that is missing."""
+    read = doctor.read_facts
+    assert "CAP_SYS_RAWIO" in checks(trees.tree(tmp_path / "a"))["implications"].remedy
+    monkeypatch.setattr(doctor, "read_facts", lambda root: replace(read(root), code=Blocks({})))
+    assert "DEBUG_INFO_BTF" in checks(trees.tree(tmp_path / "b"))["implications"].remedy
+    whole = trees.tree(tmp_path / "c", vmlinux_btf=trees.x86_btf())
+    assert checks(whole)["implications"].remedy == ""
 
 
 def test_refusals_are_reported(healthy: Path):

@@ -82,7 +82,7 @@ def run(
     yield _ghes(facts)
     yield _hest(facts)
     yield _resolved(plan, no_plan)
-    yield from _implications(plan)
+    yield from _implications(facts, plan)
     if plan and facts.tracefs and not alone:
         yield _accepted(facts.tracefs, plan, attempts)
     yield _btf(facts)
@@ -302,7 +302,7 @@ def _resolved(plan: Plan | None, error: GhesraceError | None) -> Check:
     return Check("plan", "ok", f"{found}; see `ghesrace plan`", needed=True)
 
 
-def _implications(plan: Plan | None) -> Iterator[Check]:
+def _implications(facts: Facts, plan: Plan | None) -> Iterator[Check]:
     """What the plan believes that functions do besides, and where their code says so."""
     said = plan.implications if plan else ()
     if not said:
@@ -322,11 +322,20 @@ def _implications(plan: Plan | None) -> Iterator[Check]:
             "degraded",
             found,
             "a clean verdict rests on `implications` (--accept-unknown)",
-            "run as root, with CAP_SYS_RAWIO for /proc/kcore or CAP_BPF and CAP_PERFMON, on a "
-            "kernel that is not locked down for confidentiality",
+            _to_read_code(facts),
         )
     else:
         yield Check("implications", "ok", found)
+
+
+def _to_read_code(facts: Facts) -> str:
+    """What lets more be proven: the code be read, or the page that it is asked about be known."""
+    if facts.code is None:
+        return (
+            "run as root, with CAP_SYS_RAWIO for /proc/kcore or CAP_BPF and CAP_PERFMON, on a "
+            "kernel that is not locked down for confidentiality"
+        )
+    return "" if facts.btf else "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
 
 
 def _accepted(where: Path, plan: Plan, attempts: Attempts) -> Check:

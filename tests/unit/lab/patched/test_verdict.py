@@ -156,7 +156,9 @@ def test_a_backend_that_records_nothing_is_inconclusive(
     def run(*_: object) -> int:
         for traffic in ("calm", "storm"):
             shutil.copy(STOCK, tmp_path / f"ftrace-{traffic}.arrows")
-            (tmp_path / f"bpf-{traffic}.log").write_text("warning\nghesrace: no BTF\n")
+            (tmp_path / f"bpf-{traffic}.log").write_text(
+                "warning\nghesrace: no BTF\n  what to do\n"
+            )
         return 0
 
     monkeypatch.setattr(boot, "run", run)
