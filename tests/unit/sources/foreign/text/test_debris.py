@@ -121,6 +121,21 @@ def test_a_line_that_tells_of_what_is_missing_is_a_loss(tmp_path: Path, said: st
     assert report.verdict is not Verdict.CLEAN
 
 
+@pytest.mark.parametrize("said", ["   <idle>-0       [00", "m\0:\0 \0(\0"])
+@pytest.mark.parametrize("count", [1, 20_000])
+def test_what_is_unread_before_the_first_event_is_a_loss(
+    tmp_path: Path, said: str, count: int
+) -> None:
+    """Where much of it stands there, it is read before any stamp is known, and -1 was taken for
+    one."""
+    path = tmp_path / "trace"
+    path.write_text(f"{said}\n" * count + (CORPUS / CLEAN[0]).read_text())
+    assert judged(CORPUS / CLEAN[0])[0].verdict is Verdict.CLEAN
+    report = judged(path)[0]
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.losses
+
+
 @pytest.mark.parametrize(
     "said",
     [

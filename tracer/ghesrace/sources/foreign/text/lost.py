@@ -166,15 +166,17 @@ def gaps(
     good: npt.NDArray[np.intp], cpu: Ints, ts: Ints, odd: Odd, newest: dict[int, int]
 ) -> list[Gap]:
     """Return a gap for each row of lines that can't be read, between two events of their CPU. It
-    lasts from the one to the other, and has their own stamps in it. *good* are the lines of the
-    events, on *cpu* at *ts* (ns). *newest* is the last stamp of each CPU before these lines.
+    lasts from the one to the other, and has their own stamps in it, or 0 if no stamp is known.
+    *good* are the lines of the events, on *cpu* at *ts* (ns). *newest* is the last stamp of each
+    CPU before these lines.
 
     gaps(good, cpu, ts, odd, newest={0: 1_000})
     """
     found: list[Gap] = []
     if not len(odd.at):
         return found
-    latest = max([*newest.values(), *ts[-1:].tolist(), *odd.ts.tolist()], default=0)
+    # Before a text's first event no stamp is known, if these lines have none.
+    latest = max([0, *newest.values(), *ts[-1:].tolist(), *odd.ts.tolist()])
     for number in np.unique(odd.cpu).tolist():
         mine = np.flatnonzero(cpu == number)
         rows = np.flatnonzero(odd.cpu == number)

@@ -145,6 +145,10 @@ class TextReader:
             gaps += more
             if columns is None:
                 continue
+            if waiting is None:
+                # What can't be read before the first event may be as late as that.
+                first = int(columns.ts[0])
+                gaps = [replace(g, begin=g.begin or first, end=max(g.end, first)) for g in gaps]
             for cpu, row in last_rows(columns.cpu).items():
                 newest[cpu] = int(columns.ts[row])
             if waiting is not None:
