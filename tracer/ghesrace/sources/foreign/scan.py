@@ -170,8 +170,12 @@ class Survey:
         self.last_ts = max(self.last_ts, int(records.ts.max()))
         flush_of = np.zeros(len(records), np.uint64)
         counts = np.bincount(types)
+        # Of a type of 16 bits, as all are but in damaged files, this takes one pass for all types.
+        order = np.argsort(types.astype("u2") if len(counts) <= 1 << 16 else types, kind="stable")
+        ends = np.cumsum(counts)
         for ident in np.flatnonzero(counts).tolist():
-            count, rows = int(counts[ident]), np.flatnonzero(types == ident)
+            count = int(counts[ident])
+            rows = order[ends[ident] - count : ends[ident]]
             if ident not in known:
                 if ident not in reader.formats:
                     known[ident] = None

@@ -240,7 +240,7 @@ def test_a_full_vocabulary_leaves_the_rest_to_the_careful_way() -> None:
         count += 1
     assert len(known) == count
     assert len(known.entries) // 7 > 0.9 * count
-    plain = Plain("ftrace", bare=False, width=10)
+    plain = Plain("ftrace", bare=False)
     for number in range(2 * count):
         plain.learn_event(b"e%d:" % number, 1, [])
     assert plain.full
@@ -252,7 +252,7 @@ def test_a_full_vocabulary_leaves_the_rest_to_the_careful_way() -> None:
 )
 def test_some_events_are_never_plain(word: bytes) -> None:
     """They may be another line's begin, tell of losses, or have an argument in their place."""
-    plain = Plain("ftrace", bare=False, width=10)
+    plain = Plain("ftrace", bare=False)
     plain.learn_event(word, 1, [])
     plain.learn(words.FLAGS, [(b"d.h1.", 9)])
     text = b"  a-1 [000] d.h1.  1.000000: " + word + b"\n"
@@ -263,7 +263,7 @@ def test_some_events_are_never_plain(word: bytes) -> None:
 
 def test_what_a_plain_line_says() -> None:
     """Columns that changed places would be the same in both ways if both had changed."""
-    plain = Plain("ftrace", bare=False, width=3)
+    plain = Plain("ftrace", bare=False)
     plain.learn(words.FLAGS, [(b"d.h1.", 9)])
     plain.learn(words.BUFFER, [(b"", 0), (b"host", 4)])
     plain.learn_event(b"m: (f)", 7, [(b"phys", 0), (b"prot", 2)])

@@ -20,7 +20,7 @@ HEAD = b"  a-1 [000] d.h1.  1.000000: m: (f)"
 
 
 def plain(bare: bool = False) -> Plain:
-    made = Plain("ftrace", bare, width=2)
+    made = Plain("ftrace", bare)
     made.learn(words.FLAGS, [(b"d.h1.", 9)])
     made.learn_event(b"m: (f)", 1, [(b"pfn", 1)])
     made.learn_event(b"n:", 2, [])

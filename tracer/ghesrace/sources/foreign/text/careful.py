@@ -17,8 +17,7 @@ import pyarrow as pa
 from ghesrace.sources.foreign.eventmap import ENTRY_BYTES, EventMap, EventType, Rule, recognise
 from ghesrace.sources.ring.pages import EventFormat
 
-from . import words
-from .debris import cut_short
+from . import cuts, words
 from .flags import Flags
 from .forms import FORMS, Style
 from .joined import several
@@ -82,6 +81,7 @@ class Careful:
         self._given = given
         self._known: dict[str, _Known] = {}
         self._ids: dict[str, int] = {}
+        self._places = np.zeros(0, np.int64)
 
     def event_type(self, ident: int) -> EventType:
         """Return what the event with the id *ident* is."""
@@ -100,17 +100,24 @@ class Careful:
     def impossible(self, events: Parsed) -> npt.NDArray[np.bool_]:
         """Return which of *events* have an address of which the end is missing."""
         found = np.zeros(len(events), np.bool_)
-        for name, known in self._known.items():
-            columns, theirs = dict(known.wanted), known.rule.fields if known.rule else {}
-            addresses = [columns[theirs[ours]] for ours in ("addr", "end") if ours in theirs]
-            if addresses:
-                rows = np.flatnonzero(events.ident == self._ids[name])
-                values = [events.values[rows, column] for column in addresses]
-                for one in values:
-                    found[rows] |= cut_short(one)
-                if len(values) == 2:
-                    found[rows] |= values[1] < values[0]
+        ident, values = np.ascontiguousarray(events.ident), np.ascontiguousarray(events.values)
+        width, flat = values.shape[1], values.reshape(-1)
+        cuts.find_cut(
+            ident.data, flat.data, width, self._addresses().data, found.view(np.uint8).data
+        )
         return found
+
+    def _addresses(self) -> npt.NDArray[np.int64]:
+        """Return the columns of the address and of the end of each event by its id, -1 if it has
+        none; see cuts.find_cut."""
+        if len(self._places) != 2 * (len(self._ids) + 1):
+            self._places = np.full(2 * (len(self._ids) + 1), -1, np.int64)
+            for name, known in self._known.items():
+                columns, theirs = dict(known.wanted), known.rule.fields if known.rule else {}
+                for place, ours in enumerate(("addr", "end")):
+                    if ours in theirs:
+                        self._places[2 * self._ids[name] + place] = columns[theirs[ours]]
+        return self._places
 
     @property
     def once(self) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from . import cuts
 from .lines import Text, pc
 
 _COLOURS = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
@@ -37,6 +38,7 @@ _OPEN_END = (
     r"(?:=(?:0x)?|\([^()]*|[+<-]|\b0x)\n?$"
 )
 _FEW = 256
+SIGNS = (b"\r", b"\x1b", b"&")  # Without them `unix_lines` and `undressed` change nothing.
 _NONE = r"^\s*#|^cpus=\d"  # a comment, or how `trace-cmd report` begins
 
 
@@ -91,15 +93,9 @@ def cut_short(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     >>> cut_short(np.array([0xFFFFC9000000A000, 0xFFFFC9000000A0, 0], np.uint64)).tolist()
     [False, True, False]
     """
-    found = np.zeros(len(values), np.bool_)
-    low = np.flatnonzero(values < np.uint64(1 << 63))  # as almost none is
-    few = values[low]
-    cut = (few >= np.uint64(1 << 48)) | ((few > np.uint64(0)) & (few < np.uint64(4096)))
-    for lost in range(1, 13):
-        cut |= few >> np.uint64(4 * (12 - lost)) == np.uint64(0xFFFF)
-    for lost in range(1, 16):
-        cut |= few // np.uint64(10 ** (15 - lost)) == np.uint64(18446)
-    found[low] = cut
+    found, columns = np.zeros(len(values), np.bool_), np.array([0, -1], np.int64)
+    ident, flat = np.zeros(len(values), np.int64), np.ascontiguousarray(values)
+    cuts.find_cut(ident.data, flat.data, 1, columns.data, found.view(np.uint8).data)
     return found
 
 

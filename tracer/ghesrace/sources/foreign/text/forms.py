@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .debris import undressed
-from .lines import Text, behind, lines_of, pc, unix_lines
+from .lines import Data, Text, behind, lines_of, pc, unix_lines
 
 _SAMPLE = 1 << 18  # bytes of a text that are looked at first, which are enough for most heads
 _PIECE = 4 << 20
@@ -130,9 +130,11 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
         while data := file.read(_PIECE if rest or head or why else _SAMPLE):
             data = rest + data
             cut = data.rfind(b"\n") + 1
-            piece, rest = undressed(unix_lines(data[:cut])), data[cut:]
+            lines: Data = data[:cut]
+            rest = data[cut:]
             if skip:
-                piece, skip = behind(piece, skip)
+                lines, skip = behind(lines, skip)
+            piece = undressed(unix_lines(bytes(lines)))
             if b"\r" in data and b"\n" not in data and data.isascii():
                 return Begin(why_not="its lines end in CR alone: mend it with `tr '\\r' '\\n'`")
             form = form_of(piece)

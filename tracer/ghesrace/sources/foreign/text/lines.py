@@ -15,6 +15,8 @@ import pyarrow.compute
 # of the compute functions.
 Text = Any
 pc: Any = pyarrow.compute
+# The bytes of some lines. A view is of memory that is used again.
+Data = bytes | bytearray | memoryview
 
 # Arrow looks for a module that is not there each time that it is given a value of Python's.
 _EMPTY, _ZERO = pa.scalar("", pa.large_string()), pa.scalar("0", pa.large_string())
@@ -48,7 +50,7 @@ def unix_lines(data: bytes | bytearray) -> bytes | bytearray:
     return data.replace(b"\r\n", b"\n") if b"\r" in data else data
 
 
-def behind(data: bytes | bytearray, skip: int) -> tuple[bytes | bytearray, int]:
+def behind(data: Data, skip: int) -> tuple[Data, int]:
     """Return the whole lines *data* behind the first *skip* ones, and how many more are to be
     skipped.
 
@@ -61,7 +63,7 @@ def behind(data: bytes | bytearray, skip: int) -> tuple[bytes | bytearray, int]:
     return b"", skip - len(ends)
 
 
-def first_of(data: bytes | bytearray, count: int) -> bytes | bytearray:
+def first_of(data: Data, count: int) -> Data:
     """Return the first *count* of the whole lines *data*.
 
     >>> first_of(b"a\\nb\\n", 1), first_of(b"a\\nb\\n", 3)

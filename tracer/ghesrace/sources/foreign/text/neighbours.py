@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,6 +39,24 @@ def last_rows(cpu: Ints) -> dict[int, int]:
     table = np.full(int(cpu.max()) + 1, -1, np.int64)
     table[cpu] = np.arange(len(cpu))  # Of several the last one stays.
     return {number: int(table[number]) for number in np.flatnonzero(table >= 0).tolist()}
+
+
+class Chains:
+    """These lead from each event on *cpu* to the one before it on its CPU; see `previous` and
+    `last_rows`. Several who look at the same events share them."""
+
+    def __init__(self, cpu: Ints) -> None:
+        self._cpu = cpu
+
+    @cached_property
+    def before(self) -> Ints:
+        """This is `previous` of the events."""
+        return previous(self._cpu)
+
+    @cached_property
+    def last(self) -> dict[int, int]:
+        """These are the `last_rows` of the events."""
+        return last_rows(self._cpu)
 
 
 def values_before(cpu: Ints, values: Ints, before: Ints, known: dict[int, int], none: int) -> Ints:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,14 @@ import pyarrow as pa
 
 from . import heads, words
 from .forms import FORMS
-from .lines import Text
+from .lines import Data, Text
 
 Ints = npt.NDArray[np.int64]
 
 _MOST = 4096  # words that are known
 _PLACES = 4 * _MOST  # in the table: a power of two
 _FIELD = 3  # numbers of an argument: see words.py
+_BLOCK = 4096  # lines whose heads are read at a time
 _FORMS = list(FORMS)
 # No event is learnt that could be taken for another line, tell of losses, or hide an argument.
 _NEVER = re.compile(rb"\[\d|-\d|LOST|\[EVENTS|\(.*[=:]", re.S)
@@ -84,11 +85,20 @@ class Parsed:
         return [getattr(self, one.name) for one in fields(self)]
 
 
+def _widened(values: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint64]:
+    """Return *values* with *width* columns, of which those that they lack are 0."""
+    made = np.zeros((len(values), width), np.uint64)
+    made[:, : values.shape[1]] = values
+    return made
+
+
 def merged(one: Parsed, other: Parsed) -> Parsed:
     """Return the events of both, in the order of their lines."""
     if not (len(one) and len(other)):
         return one if len(one) else other
-    pairs = [np.concatenate(pair) for pair in zip(one.columns, other.columns, strict=True)]
+    width = max(one.values.shape[1], other.values.shape[1])
+    sides = [replace(side, values=_widened(side.values, width)).columns for side in (one, other)]
+    pairs = [np.concatenate(pair) for pair in zip(*sides, strict=True)]
     return Parsed(*pairs).pick(np.argsort(pairs[0], kind="stable"))
 
 
@@ -111,7 +121,8 @@ class Pieces:
 
 
 class Words:
-    """The words that are known, as words.py takes them.
+    """The words that are known, as words.py takes them. `width` is how many arguments their events
+    have at most.
 
     >>> known = Words()
     >>> known.add(words.FLAGS, b"d.h1.", 9)
@@ -121,17 +132,23 @@ class Words:
     """
 
     def __init__(self) -> None:
+        self.width = 0
         self._seen: set[tuple[int, bytes]] = set()
         self.pool = np.zeros(1, np.uint8)
         self.entries, self.fields = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self.table = np.full(_PLACES, -1, np.int64)
-        self.after = np.zeros(words.REMEMBERED + _MOST, np.int64)
+        self.after = np.zeros(words.REMEMBERED, np.int64)
 
     def __len__(self) -> int:
         return len(self._seen)
 
     def __contains__(self, word: tuple[int, bytes]) -> bool:
         return word in self._seen
+
+    @property
+    def micro(self) -> bool:
+        """Whether a plain line had a stamp in microseconds."""
+        return bool(self.after[words.MICRO_SEEN])
 
     @property
     def full(self) -> bool:
@@ -152,6 +169,7 @@ class Words:
         self._seen.add((sort, word))
         if place is None or len(wanted) > words.MOST_FIELDS:
             return False
+        self.width = max([self.width, *(column + 1 for _, column in wanted)])
         pool = self.pool.tobytes()
         first = len(self.fields) // _FIELD
         for name, column in wanted:
@@ -181,39 +199,30 @@ class _Space:
     system would have to make it zero anew each time."""
 
     def __init__(self) -> None:
-        self._room = -1
-        self._arrays: tuple[Ints, Ints, npt.NDArray[np.uint64]]
+        self.heads = np.empty(heads.COLUMNS * _BLOCK, np.int64)
+        self._columns, self._values = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 
-    def of(self, room: int, width: int) -> tuple[Ints, Ints, npt.NDArray[np.uint64]]:
-        """Return the space for *room* lines with *width* arguments each: for heads, words, and
+    def of(self, room: int, width: int) -> tuple[Ints, npt.NDArray[np.uint64]]:
+        """Return the space for *room* lines with *width* arguments each: for words, and for
         arguments."""
-        if room > self._room:
-            self._room = room + room // 8
-            self._arrays = (
-                np.empty(heads.COLUMNS * self._room, np.int64),
-                np.empty(words.COLUMNS * self._room, np.int64),
-                np.empty(self._room * width + 1, np.uint64),
-            )
-        head, made, values = self._arrays
-        return (
-            head[: heads.COLUMNS * room].reshape(heads.COLUMNS, room),
-            made[: words.COLUMNS * room].reshape(words.COLUMNS, room),
-            values[: room * width + 1],
-        )
+        if words.COLUMNS * room > len(self._columns):
+            self._columns = np.empty(words.COLUMNS * (room + room // 8), np.int64)
+        if room * width + 1 > len(self._values):
+            self._values = np.empty((room + room // 8) * width + 1, np.uint64)
+        return self._columns[: words.COLUMNS * room], self._values[: room * width + 1]
 
 
 class Plain:
     """This reads the plain lines of a text whose form is the key *form* of FORMS. *bare* says that
-    numbers without 0x are hexadecimal, and *width* how many arguments an event has at most.
+    numbers without 0x are hexadecimal.
 
         pieces = plain.take(b"  bash-1 [000] d.h1. 1.000000: map: (f) phys=0x1000\\n")
         plain.learn_events({b"map: (f)": 1}, {1: [(b"phys", 0)]})
     """
 
-    def __init__(self, form: str, bare: bool, width: int) -> None:
+    def __init__(self, form: str, bare: bool) -> None:
         self._form = _FORMS.index(form)
         self._bare = bare
-        self._width = width
         self._known = Words()
         self._space = _Space()
 
@@ -237,36 +246,17 @@ class Plain:
         if (words.EVENT, word) not in self._known and not self.full and not _NEVER.search(word):
             self._known.add(words.EVENT, word, ident, wanted)
 
-    def take(self, text: bytes | bytearray) -> Pieces:
+    def take(self, text: Data) -> Pieces:
         """Read the plain ones of the whole lines *text*."""
         view = np.frombuffer(text, np.uint8)
         starts = np.concatenate(([0], np.flatnonzero(view == ord("\n")) + 1))
-        room = len(starts) - 1
-        head, made, values = self._space.of(room, self._width)
-        known = self._known
-        count = found = 0
-        if len(known):  # Else nothing is plain yet.
-            count = heads.read_heads(view.data, self._form, starts.data, head.reshape(-1).data)
-            found = words.read_words(
-                view.data,
-                self._bare,
-                known.pool.data,
-                known.entries.data,
-                known.table.data,
-                known.fields.data,
-                head.reshape(-1).data,
-                count,
-                made.reshape(-1).data,
-                values.data,
-                self._width,
-                known.after.data,
-            )
-        plain, of, flags, ident = made[:, :found]
-        columns = head[:5, :found] if found == count else head[:5].take(plain, axis=1)
-        cpu, ts, pid, micro, at = columns
+        room, width = len(starts) - 1, self._known.width
+        columns, values = self._space.of(room, width)
+        found = self._read(view, starts, columns, values) if len(self._known) else 0
+        at, cpu, ts, pid, flags, of, ident = columns.reshape(words.COLUMNS, room)[:, :found]
         parsed = Parsed(
             *(at, cpu, ts, pid, flags, of, ident),
-            *(values[: found * self._width].reshape(found, self._width), np.ones(found, np.bool_)),
+            *(values[: found * width].reshape(found, width), np.ones(found, np.bool_)),
         )
         buffers = [None, pa.py_buffer(starts), pa.py_buffer(text)]
         lines: Text = pa.Array.from_buffers(pa.large_binary(), room, buffers)
@@ -276,4 +266,27 @@ class Plain:
             other[at] = False
             left = np.flatnonzero(other)
         others = lines.take(pa.array(left)) if found else lines
-        return Pieces(lines, parsed, others, left, bool(micro.any()))
+        return Pieces(lines, parsed, others, left, self._known.micro)
+
+    def _read(
+        self,
+        view: npt.NDArray[np.uint8],
+        starts: Ints,
+        columns: Ints,
+        values: npt.NDArray[np.uint64],
+    ) -> int:
+        """Write the plain lines of *view*, which begin at *starts*, into *columns* and *values*;
+        return how many they are. What heads are is written and read again while it is near."""
+        known, space, made = self._known, self._space.heads, 0
+        text, found, numbers = view.data, columns.data, values.data
+        table = known.pool.data, known.entries.data, known.table.data, known.fields.data
+        after = known.after.data
+        for first in range(0, len(starts) - 1, _BLOCK):
+            some = starts[first : first + _BLOCK + 1]
+            near = space[: heads.COLUMNS * (len(some) - 1)].data
+            count = heads.read_heads(text, self._form, some.data, near)
+            made = words.read_words(
+                *(text, self._bare, *table, near, count, first),
+                *(found, numbers, known.width, made, after),
+            )
+        return made

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ghesrace.errors import InputError
 from ghesrace.events import ALL_CPUS, Cause
 from ghesrace.plan import Unseen
 from ghesrace.sources.foreign.eventmap import EventMap, EventType
@@ -28,33 +26,23 @@ from ghesrace.sources.ring.pages import UNCOUNTED, EventFormat, Records
 from . import lost as lost_lines
 from . import words
 from .careful import Careful
-from .debris import Width, undressed
+from .chunks import Chunks
+from .debris import Width
 from .entries import Entries
 from .forms import Style, heads_of, read_begin
 from .kept import Kept
-from .lines import behind, first_of, unix_lines
-from .neighbours import last_rows
+from .lines import behind, first_of
+from .neighbours import Chains, last_rows
 from .notes import Found, unseen_of
-from .pages import FIELDS_PER_EVENT, LAYOUT, Columns, pages
+from .pages import LAYOUT, Columns, pages
 from .parts import WHOLE, Buffers, Part, maybe_of, parts_of
 from .plain import Pieces, Plain, merged
 from .runs import Runs
 from .steps import Repeats, Steps
 from .unread import Unread
 
-_CHUNK = 2 << 20
+_CHUNK = 3 << 20
 _FIRST_CHUNK = 1 << 16  # in which most of what is in the text is learnt
-_MAX_LINE = 1 << 20
-
-
-def _more(file: FileIO, rest: bytes | bytearray, size: int) -> bytearray:
-    """Return *rest* and up to *size* more bytes of *file*, or nothing if it has no more."""
-    data = bytearray(len(rest) + size)
-    data[: len(rest)] = rest
-    with memoryview(data) as view:
-        got = file.readinto(view[len(rest) :]) or 0
-    del data[len(rest) + got :]
-    return data if got else bytearray()
 
 
 class TextReader:
@@ -86,7 +74,7 @@ class TextReader:
         self._given = given
         self._style = style
         self._careful = Careful(form, style, given)
-        self._plain = Plain(form, style.bare, FIELDS_PER_EVENT)
+        self._plain = Plain(form, style.bare)
         self.formats: dict[int, tuple[str, EventFormat]] = self._careful.formats
         self.whole: list[tuple[Cause, int]] = []
         self._unread, self._width = Unread(self._careful, self.whole), Width()
@@ -170,31 +158,25 @@ class TextReader:
     def _pieces(self) -> Iterator[Pieces]:
         """Yield the part's whole lines, some MiB at a time. A last line without its end is left
         out."""
-        rest: bytes | bytearray = b""
         skip, left = self.part.first, self.part.last
         left = None if left is None else left - skip
         size = min(_FIRST_CHUNK, _CHUNK)
         with self.path.open("rb", buffering=0) as file:
-            while data := _more(file, rest, size):
+            chunks = Chunks(file, _CHUNK)
+            while (piece := chunks.take(size)) is not None:
                 size = _CHUNK
-                cut = data.rfind(b"\n") + 1
-                rest = data[cut:]
-                if len(rest) > _MAX_LINE:
-                    raise InputError("it has a line of more than 1 MiB", "is it a trace?")
-                del data[cut:]
-                piece: bytes | bytearray = data
                 if skip:
                     piece, skip = behind(piece, skip)
                 if left is not None:
                     piece = first_of(piece, left)
                 if not piece:
                     continue
-                pieces = self._plain.take(undressed(unix_lines(piece)))
+                pieces = self._plain.take(piece)
                 left = None if left is None else left - pieces.count
                 yield pieces if self.part.buffer is None else self._only(pieces, self.part.buffer)
                 if left == 0:
                     return
-        if rest:  # The next line may be cut in the blanks that it begins with.
+        if chunks.rest:  # The next line may be cut in the blanks that it begins with.
             self.truncated.append("the text ends in the middle of a line")
 
     def _only(self, pieces: Pieces, buffer: str) -> Pieces:
@@ -233,7 +215,8 @@ class TextReader:
         overwritten = entries.take(lines, at, pieces.count, rows, cpus)
         before_runs = len(self._runs.gaps)
         heads_before = np.searchsorted(events.at, heads).tolist()
-        offsets = self._runs.place(events.cpu, events.ts, heads_before)
+        chains = Chains(events.cpu)
+        offsets = self._runs.place(events.cpu, events.ts, heads_before, chains)
         gaps = [Gap(b, e, Cause.CLOCK, ALL_CPUS, 0) for b, e in self._runs.gaps[before_runs:]]
         events.ts = events.ts + offsets
         self._note_starts(events.at, heads, offsets)
@@ -242,14 +225,16 @@ class TextReader:
                 lost_lines.add(lost, number, count)
                 self.whole += [(Cause.OVERRUN, max(count, 0))] if number < 0 else []
             return None, gaps + lost_lines.gaps(events.at, events.cpu, events.ts, odd, newest)
-        again = self._repeats.take(events.cpu, events.ts, events.ident, events.values)
+        again = self._repeats.take(events.cpu, events.ts, events.ident, events.values, chains)
         if again.any():
             events.whole &= ~(again & np.isin(events.ident, self._careful.once))
-        gaps += self._steps.take(events.cpu, events.ts, events.flags)
+        gaps += self._steps.take(events.cpu, events.ts, events.flags, chains)
         before = np.zeros(len(events), np.int64)
         told_at = np.searchsorted(events.at, gone_at)
         lost_lines.place(before, events.cpu, events.whole, told_at, gone[1], gone[2], lost, newest)
-        for number in last_rows(events.cpu[events.whole]).keys() - newest.keys():
+        whole = bool(events.whole.all())
+        there = chains.last if whole else last_rows(events.cpu[events.whole])
+        for number in there.keys() - newest.keys():
             first = int(np.flatnonzero((events.cpu == number) & events.whole)[0])
             before[first] = UNCOUNTED if events.at[first] >= overwritten else before[first]
         # An event whose arguments can't be read ("(fault)") can't be read either.

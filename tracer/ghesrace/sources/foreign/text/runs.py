@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ghesrace.errors import InputError
 from ghesrace.events import present
 
-from .neighbours import last_rows, previous, values_before
+from .neighbours import Chains, values_before
 
 GAP_NS = 10**12  # between two runs
 MOST_RUNS = 100
@@ -50,20 +50,24 @@ class Runs:
         self._closed: set[int] = set()  # CPUs of this run that were there before its last head
         self._before = -1  # the last event's stamp, of any CPU
 
-    def place(self, cpu: Ints, ts: Ints, heads: list[int]) -> Ints:
+    def place(self, cpu: Ints, ts: Ints, heads: list[int], chains: Chains | None = None) -> Ints:
         """Return how much to add to the stamps *ts* (ns) of the events on *cpu*, in the order of
         the text (shape (n,)). *heads* are the indices of the events that a head stands before, n if
-        it stands behind all. Raises InputError if the text has too many runs to be one in order.
+        it stands behind all. *chains* are those of *cpu*, if they are known. Raises InputError if
+        the text has too many runs to be one in order.
 
         runs.place(cpu, ts, heads=[8])
         """
         offsets = np.empty(len(ts), np.int64)
         start = 0
+        chains = chains or Chains(cpu)
         while True:
-            begin = self._next_run(cpu, ts, heads, start)
+            rest = Chains(cpu[start:]) if start else chains
+            begin = self._next_run(cpu, ts, heads, start, rest)
             stop = len(ts) if begin is None else begin
             known = set(self._last)
-            self._take(cpu[start:stop], ts[start:stop], offsets[start:stop])
+            mine = rest if begin is None else Chains(cpu[start:stop])
+            self._take(ts[start:stop], offsets[start:stop], mine)
             if begin is None:
                 break
             self._open(int(ts[begin]))
@@ -77,10 +81,13 @@ class Runs:
             self._before = int(ts[-1])
         return offsets
 
-    def _next_run(self, cpu: Ints, ts: Ints, heads: list[int], start: int) -> int | None:
-        """Return the index of the first event of the next run, or None if there is none."""
+    def _next_run(
+        self, cpu: Ints, ts: Ints, heads: list[int], start: int, chains: Chains
+    ) -> int | None:
+        """Return the index of the first event of the next run, or None if there is none. *chains*
+        are those of the events from *start* on."""
         here, stamps = cpu[start:], ts[start:]
-        before = values_before(here, stamps, previous(here), self._last, -1)
+        before = values_before(here, stamps, chains.before, self._last, -1)
         bad = start + np.flatnonzero(stamps < before - BACK_NS)
         back = int(bad[0]) if len(bad) else len(ts)
         again = self._again(cpu, heads, start)
@@ -114,7 +121,7 @@ class Runs:
             seen |= here
         return None
 
-    def _take(self, cpu: Ints, ts: Ints, offsets: Ints) -> None:
+    def _take(self, ts: Ints, offsets: Ints, chains: Chains) -> None:
         offsets[:] = self.offset
         if not len(ts):
             return
@@ -124,7 +131,7 @@ class Runs:
                 "its runs, one behind the other, last longer than any clock",
                 "give one run: its lines must be in the order in which the tool printed them",
             )
-        for number, row in last_rows(cpu).items():
+        for number, row in chains.last.items():
             self._last[number] = int(ts[row])
 
     def _open(self, first: int) -> None:

@@ -16,7 +16,7 @@ from ghesrace.events import Cause
 from ghesrace.sources.foreign.reader import Gap
 
 from .flags import HARDIRQ, NMI, SOFTIRQ
-from .neighbours import last_rows, previous, values_before
+from .neighbours import Chains, values_before
 
 Ints = npt.NDArray[np.int64]
 
@@ -38,18 +38,19 @@ class Steps:
         self.count = 0
         self._last: dict[int, tuple[int, int, int]] = {}  # CPU -> newest, last stamp, its level
 
-    def take(self, cpu: Ints, ts: Ints, flags: Ints) -> list[Gap]:
+    def take(self, cpu: Ints, ts: Ints, flags: Ints, chains: Chains | None = None) -> list[Gap]:
         """Return a gap of an unknown number of events for each step back of the events on *cpu* at
         *ts* (ns, put off as their runs are) with *flags* (TRACE_FLAG_*), in the order of the text
-        (shape (n,)).
+        (shape (n,)). *chains* are those of *cpu*, if they are known.
 
         steps.take(cpu, ts, flags)
         """
         level = _LEVEL[flags & 0xFF]
         gaps: list[Gap] = []
-        last = last_rows(cpu)
+        chains = chains or Chains(cpu)
+        last = chains.last
         newest_of = {number: newest for number, (newest, _, _) in self._last.items()}
-        if (ts >= values_before(cpu, ts, previous(cpu), newest_of, -1)).all():
+        if (ts >= values_before(cpu, ts, chains.before, newest_of, -1)).all():
             for number, row in last.items():
                 self._last[number] = (int(ts[row]), int(ts[row]), int(level[row]))
             return gaps
@@ -79,21 +80,39 @@ class Repeats:
         self._last: dict[int, tuple[int, ...]] = {}  # CPU -> stamp, id, and values
 
     def take(
-        self, cpu: Ints, ts: Ints, ident: Ints, values: npt.NDArray[np.uint64]
+        self,
+        cpu: Ints,
+        ts: Ints,
+        ident: Ints,
+        values: npt.NDArray[np.uint64],
+        chains: Chains | None = None,
     ) -> npt.NDArray[np.bool_]:
         """Return which of the events on *cpu* at *ts* (ns), of the types *ident* and with *values*
         (shape (n, fields)), have the same of all these as the event of their CPU before them.
+        *chains* are those of *cpu*, if they are known.
 
         repeats.take(cpu, ts, ident, values)
         """
-        before = previous(cpu)
+        chains = chains or Chains(cpu)
+        before = chains.before
         same: npt.NDArray[np.bool_] = (ts == ts[before]) & (ident == ident[before]) & (before >= 0)
         rows = np.flatnonzero(same)
         same[rows] = (values[rows] == values[before[rows]]).all(axis=1)
         first = np.flatnonzero(before < 0).tolist()
         for row in first:
             mine = self._last.get(int(cpu[row]))
-            same[row] = mine == (int(ts[row]), int(ident[row]), *values[row].tolist())
-        for number, row in last_rows(cpu).items():
-            self._last[number] = (int(ts[row]), int(ident[row]), *values[row].tolist())
+            same[row] = mine == (int(ts[row]), int(ident[row]), *_told(values[row]))
+        for number, row in chains.last.items():
+            self._last[number] = (int(ts[row]), int(ident[row]), *_told(values[row]))
         return same
+
+
+def _told(values: npt.NDArray[np.uint64]) -> list[int]:
+    """Return one event's *values* without the zeros at their end, which another piece of the text
+    may have more or fewer of.
+
+    >>> _told(np.array([0, 7, 0], np.uint64))
+    [0, 7]
+    """
+    told: list[int] = values[: 1 + np.flatnonzero(values).max(initial=-1)].tolist()
+    return told

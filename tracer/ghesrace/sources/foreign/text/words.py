@@ -17,6 +17,7 @@ from ghesrace.uncompiled import Bytes, Ints, Words
 
 if not TYPE_CHECKING and cython.compiled:
     import cython
+    from cython.cimports.libc.string import memcmp
 
 # The sorts of words.
 _BUFFER = cython.declare(cython.longlong, 0)
@@ -35,10 +36,12 @@ _FIRST = cython.declare(cython.Py_ssize_t, 5)
 _COUNT = cython.declare(cython.Py_ssize_t, 6)
 _NUMBERS = cython.declare(cython.Py_ssize_t, 7)
 NUMBERS = int(_NUMBERS)
-# What is remembered from line to line: see _event.
-_LAST = cython.declare(cython.Py_ssize_t, 1)
-_AFTER = cython.declare(cython.Py_ssize_t, 2)
-REMEMBERED = int(_AFTER)
+# What is remembered from line to line: whether a stamp was in microseconds, and what stood behind
+# an event's name the last time (the entry + 1, or 0), by the name's hash.
+_MICRO_SEEN = cython.declare(cython.Py_ssize_t, 1)
+_LAST = cython.declare(cython.Py_ssize_t, 2)
+_NAMES = cython.declare(cython.ulonglong, 255)  # less one: a power of two
+MICRO_SEEN, REMEMBERED = int(_MICRO_SEEN), int(_LAST + _NAMES) + 1
 # An argument, as `fields` has it: where its name is in the pool, its length, its value's column.
 _FIELD = cython.declare(cython.Py_ssize_t, 3)
 MOST_FIELDS = 60  # that are wanted of one event
@@ -46,17 +49,28 @@ MOST_FIELDS = 60  # that are wanted of one event
 _PROBES = cython.declare(cython.Py_ssize_t, 16)
 PROBES = int(_PROBES)
 
-# The columns of heads.py that are read, and those that are written.
+# The columns of heads.py that are read.
+_HEAD_COLUMNS = cython.declare(cython.Py_ssize_t, 10)
+_CPU = cython.declare(cython.Py_ssize_t, 0)
+_TS = cython.declare(cython.Py_ssize_t, 1)
+_PID = cython.declare(cython.Py_ssize_t, 2)
+_MICRO = cython.declare(cython.Py_ssize_t, 3)
+_LINE = cython.declare(cython.Py_ssize_t, 4)
 _NAME = cython.declare(cython.Py_ssize_t, 5)
 _NAME_END = cython.declare(cython.Py_ssize_t, 6)
 _FLAGS_AT = cython.declare(cython.Py_ssize_t, 7)
 _FLAGS_END = cython.declare(cython.Py_ssize_t, 8)
 _EVENT_AT = cython.declare(cython.Py_ssize_t, 9)
-_HEAD = cython.declare(cython.Py_ssize_t, 0)
-_OF = cython.declare(cython.Py_ssize_t, 1)
-_BITS = cython.declare(cython.Py_ssize_t, 2)
-_IDENT = cython.declare(cython.Py_ssize_t, 3)
-COLUMNS = 4
+# And those that are written, in the order of plain.Parsed.
+_MADE_LINE = cython.declare(cython.Py_ssize_t, 0)
+_MADE_CPU = cython.declare(cython.Py_ssize_t, 1)
+_MADE_TS = cython.declare(cython.Py_ssize_t, 2)
+_MADE_PID = cython.declare(cython.Py_ssize_t, 3)
+_BITS = cython.declare(cython.Py_ssize_t, 4)
+_OF = cython.declare(cython.Py_ssize_t, 5)
+_IDENT = cython.declare(cython.Py_ssize_t, 6)
+_COLUMNS = cython.declare(cython.Py_ssize_t, 7)
+COLUMNS = int(_COLUMNS)
 
 _MOST_OF_A_NAME = cython.declare(cython.Py_ssize_t, 15)  # longer ones may tell of losses
 _MASK = cython.declare(cython.ulonglong, (1 << 64) - 1)
@@ -88,6 +102,30 @@ def _behind(text: Bytes, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
+@cython.locals(text="const unsigned char[::1]", pool="const unsigned char[::1]")
+def _alike(
+    text: Bytes,
+    at: cython.Py_ssize_t,
+    pool: Bytes,
+    word: cython.Py_ssize_t,
+    size: cython.Py_ssize_t,
+) -> cython.bint:
+    """Return whether the *size* bytes at *at* are those of the pool's at *word*."""
+    if at + size > len(text):
+        return False
+    if cython.compiled:
+        same: cython.bint = memcmp(  # type: ignore[name-defined]
+            cython.address(text[at]), cython.address(pool[word]), size
+        )
+        return not same
+    else:  # noqa: RET505 - Cython reads only one of the two.
+        return text[at : at + size] == pool[word : word + size]
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
 @cython.overflowcheck(False)
 @cython.locals(
     text="const unsigned char[::1]",
@@ -111,8 +149,6 @@ def _known(
     place: cython.ulonglong
     entry: cython.Py_ssize_t
     probe: cython.Py_ssize_t
-    word: cython.Py_ssize_t
-    i: cython.Py_ssize_t
     hashed: cython.longlong = code >> 1
     for probe in range(_PROBES):
         place = ((code & mask) + probe) & mask
@@ -123,11 +159,7 @@ def _known(
             continue
         if entries[entry + _LENGTH] != end - begin:
             continue
-        word = entries[entry + _WORD]
-        i = 0
-        while begin + i < end and pool[word + i] == text[begin + i]:
-            i += 1
-        if begin + i == end:
+        if _alike(text, begin, pool, entries[entry + _WORD], end - begin):
             return entry
     return -1
 
@@ -183,13 +215,9 @@ def _same(
 ) -> cython.Py_ssize_t:
     """Return where the event *entry* ends if it is the one at *at*, or -1."""
     size: cython.Py_ssize_t = entries[entry + _LENGTH]
-    word: cython.Py_ssize_t = entries[entry + _WORD]
-    i: cython.Py_ssize_t = 0
-    while i < size and pool[word + i] == text[at + i]:  # No word has a newline.
-        i += 1
-    if i < size:
+    if not _alike(text, at, pool, entries[entry + _WORD], size):
         return -1
-    at += size
+    at += size  # No word has a newline, so that there is one behind it.
     if text[at - 1] == _CLOSE:
         return at
     # It is the event only if no place is behind its colon.
@@ -221,30 +249,31 @@ def _event(
     """Find the event's name and the place behind it in what is known. Write where it is in
     *entries* into *made*, and return where the rest begins, or -1.
 
-    Behind that, *made* has the entry of the last event, and what came after each one the last time
-    (its entry + 1, or 0): most often it comes again.
+    Behind that, *made* has what is remembered: most often a name has the same place again.
     """
     code: cython.ulonglong = 0
     begin: cython.Py_ssize_t = at
-    entry: cython.Py_ssize_t = made[_AFTER + made[_LAST]] - 1
+    entry: cython.Py_ssize_t
+    last: cython.Py_ssize_t
     end: cython.Py_ssize_t
     letter: cython.uchar = 0
-    if entry >= 0:
-        end = _same(text, at, pool, entries, entry)
-        if end >= 0:
-            made[0] = entry
-            made[_LAST] = entry // _NUMBERS
-            return end
     while letter != _COLON or (text[at] != _BLANK and text[at] != _NEWLINE):
         letter = text[at]
-        if not _BLANK < letter < _DELETE:
+        if ((letter - 33) & 255) > 93:  # It is no visible one.
             return -1
         code = (33 * code + letter) & _MASK
         at += 1
+    last = _LAST + (code & _NAMES)
+    entry = made[last] - 1
+    if entry >= 0:
+        end = _same(text, begin, pool, entries, entry)
+        if end >= 0:
+            made[0] = entry
+            return end
     if text[_behind(text, at)] == _OPEN:
         while letter != _CLOSE:
             letter = text[at]
-            if not _BLANK <= letter < _DELETE:
+            if ((letter - 32) & 255) > 94:
                 return -1
             code = (33 * code + letter) & _MASK
             at += 1
@@ -252,8 +281,7 @@ def _event(
     if entry < 0:
         return -1
     made[0] = entry
-    made[_AFTER + made[_LAST]] = entry + 1
-    made[_LAST] = entry // _NUMBERS
+    made[last] = entry + 1
     return at
 
 
@@ -301,21 +329,23 @@ def _number(
     begin = at = at + 2 * prefixed + negative
     if prefixed or (bare and not negative):
         while True:
-            if 48 <= text[at] <= 57:
-                digit = text[at] - 48
-            elif 97 <= text[at] <= 102:
-                digit = text[at] - 87
-            elif prefixed and 65 <= text[at] <= 70:
-                digit = text[at] - 55
-            else:
-                break
+            digit = (text[at] - 48) & 255
+            if digit > 9:
+                digit = (text[at] - 97) & 255
+                if digit > 5 and prefixed:
+                    digit = (text[at] - 65) & 255
+                if digit > 5:
+                    break
+                digit += 10
             value = (value << 4 | digit) & _MASK
             at += 1
         if not 0 < at - begin <= 16:
             return -1
     else:
-        while 48 <= text[at] <= 57:
-            digit = text[at] - 48
+        while True:
+            digit = (text[at] - 48) & 255
+            if digit > 9:
+                break
             if value > _TENTH or (value == _TENTH and digit > 5):  # beyond 64 bits
                 return -1
             value = 10 * value + digit
@@ -362,19 +392,16 @@ def _arguments(
     begin: cython.Py_ssize_t
     end: cython.Py_ssize_t
     field: cython.Py_ssize_t
-    name: cython.Py_ssize_t
     n: cython.Py_ssize_t
-    i: cython.Py_ssize_t
     while text[at] == _BLANK:
         at = _behind(text, at)
         begin = at
         if text[at] == _NEWLINE:
             break
         while (
-            97 <= text[at] <= 122
-            or 65 <= text[at] <= 90
+            ((text[at] | 32) - 97) & 255 < 26  # a letter, small or not
             or text[at] == 95
-            or (at > begin and 48 <= text[at] <= 57)
+            or (at > begin and (text[at] - 48) & 255 < 10)
         ):
             at += 1
         end = at
@@ -387,11 +414,7 @@ def _arguments(
             field = _FIELD * (first + n)
             if fields[field + 1] != end - begin or found >> n & 1:
                 continue
-            name = fields[field]
-            i = 0
-            while begin + i < end and pool[name + i] == text[begin + i]:
-                i += 1
-            if begin + i == end:
+            if _alike(text, begin, pool, fields[field], end - begin):
                 found |= one << n
                 values[row + fields[field + 2]] = values[spare]
     if text[at] != _NEWLINE or found != (one << count) - 1:
@@ -419,24 +442,25 @@ def read_words(
     fields: Ints,
     heads: Ints,
     count: cython.Py_ssize_t,
+    first: cython.longlong,
     columns: Ints,
     values: Words,
     width: cython.Py_ssize_t,
+    made: cython.Py_ssize_t,
     scratch: Ints,
 ) -> int:
-    """Write the words of the plain lines among the *count* that have *heads* into *columns* and
-    *values* (*width* a line, and one more); return how many they are.
+    """Append the plain lines among the *count* that have *heads* to the *made* ones in *columns*
+    and *values* (*width* a line, and one more); return how many there are then.
 
-    *bare* says that numbers without 0x are hexadecimal. *scratch* has room for REMEMBERED numbers
-    and one for each entry, and is the same from piece to piece.
+    *bare* says that numbers without 0x are hexadecimal. *first* is the number of the heads' first
+    line. *scratch* has room for REMEMBERED numbers and is the same from piece to piece.
     """
-    room: cython.Py_ssize_t = len(heads) // 10
-    space: cython.Py_ssize_t = len(columns) // 4
+    room: cython.Py_ssize_t = len(heads) // _HEAD_COLUMNS
+    space: cython.Py_ssize_t = len(columns) // _COLUMNS
     spare: cython.Py_ssize_t = len(values) - 1
     at: cython.Py_ssize_t
     entry: cython.Py_ssize_t
     head: cython.Py_ssize_t
-    made: cython.Py_ssize_t = 0
     i: cython.Py_ssize_t
     of: cython.longlong
     bits: cython.longlong
@@ -463,9 +487,13 @@ def read_words(
             else:
                 at = _free(text, at)
             if at >= 0:
-                columns[_HEAD * space + made] = head
-                columns[_OF * space + made] = of
+                columns[_MADE_LINE * space + made] = first + heads[_LINE * room + head]
+                columns[_MADE_CPU * space + made] = heads[_CPU * room + head]
+                columns[_MADE_TS * space + made] = heads[_TS * room + head]
+                columns[_MADE_PID * space + made] = heads[_PID * room + head]
                 columns[_BITS * space + made] = bits
+                columns[_OF * space + made] = of
                 columns[_IDENT * space + made] = entries[entry + _VALUE]
+                scratch[_MICRO_SEEN] |= heads[_MICRO * room + head]
                 made += 1
     return made
