@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghesrace.sources.foreign.text import heads
@@ -26,7 +26,9 @@ def read(text: bytes, form: int, module: object = heads) -> tuple[list[int], lis
     starts = np.cumsum(lengths, dtype=np.int64)
     columns = np.zeros((heads.COLUMNS, len(starts) - 1), np.int64)
     view = np.frombuffer(text, np.uint8).data
-    count = module.read_heads(view, form, starts.data, columns.reshape(-1).data)  # type: ignore[attr-defined]
+    recent = np.full(heads.SLOTS, -1, np.int64)
+    numbers = starts.data, columns.reshape(-1).data, recent.data
+    count = module.read_heads(view, form, *numbers)  # type: ignore[attr-defined]
     return starts.tolist(), columns[:, :count].T.tolist()
 
 
@@ -71,6 +73,23 @@ def test_what_could_be_read_otherwise_is_left_alone(line: str) -> None:
     assert read(text, FORM["ftrace"]) == ([0, len(text)], [])
 
 
+@given(name=st.sampled_from(NAMES), seed=st.integers(0, 2**32), form=st.integers(0, 3))
+def test_a_head_is_the_same_whatever_was_before_it(name: str, seed: int, form: int) -> None:
+    """A head that is remembered would be another line's: of another CPU, or in another context."""
+    rng = random.Random(seed)
+    lines = mutate((CORPUS / name).read_bytes()[:1500], rng).splitlines(keepends=True)
+    lines = [line for line in rng.choices(lines or [b"\n"], k=30) if line.endswith(b"\n")]
+    starts, rows = read(b"".join(lines), form)
+    begins = [
+        np.array([0, 0, 0, 0, number, at, at, at, at, at, at]) for number, at in enumerate(starts)
+    ]
+    alone = [(number, row) for number, line in enumerate(lines) for row in read(line, form)[1]]
+    for (number, row), found in zip(alone, rows, strict=True):
+        there = np.array([*[1] * 5, *[row[6] > 0] * 2, *[row[8] > 0] * 2, 1, 1])
+        assert found == (np.array(row) + there * begins[number]).tolist()
+
+
+@settings(deadline=None)  # The first example imports the other mode.
 @given(name=st.sampled_from(NAMES), seed=st.integers(0, 2**32), form=st.integers(0, 3))
 def test_compiled_and_uncompiled_agree(name: str, seed: int, form: int) -> None:
     """What is tested without a compiler would not be what runs."""

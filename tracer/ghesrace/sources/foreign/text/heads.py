@@ -17,10 +17,11 @@ from ghesrace.uncompiled import Bytes, Ints
 
 if not TYPE_CHECKING and cython.compiled:
     import cython
+    from cython.cimports.libc.string import memcmp
 
 # What is written of each line, in columns that stand one behind the other. Of words, where they
 # begin and end in the text: of the buffer's name and of the letters that tell the context, if they
-# are there (else 0 and 0); of the event, where it begins.
+# are there (else 0 and 0); of the event and of the stamp, where they begin.
 _CPU = cython.declare(cython.Py_ssize_t, 0)
 _TS = cython.declare(cython.Py_ssize_t, 1)
 _PID = cython.declare(cython.Py_ssize_t, 2)
@@ -31,7 +32,11 @@ _NAME_END = cython.declare(cython.Py_ssize_t, 6)
 _FLAGS = cython.declare(cython.Py_ssize_t, 7)
 _FLAGS_END = cython.declare(cython.Py_ssize_t, 8)
 _EVENT = cython.declare(cython.Py_ssize_t, 9)
-COLUMNS = 10
+_STAMP = cython.declare(cython.Py_ssize_t, 10)
+COLUMNS = 11
+# Of each CPU, more or less, the last head is remembered: see _again.
+_SLOTS = cython.declare(cython.Py_ssize_t, 63)  # less one: a power of two
+SLOTS = int(_SLOTS) + 1
 
 _BLANK = cython.declare(cython.uchar, 32)
 _NUMBER_SIGN = cython.declare(cython.uchar, 35)
@@ -364,34 +369,109 @@ def _extra(text: Bytes, at: cython.Py_ssize_t, form: cython.Py_ssize_t) -> cytho
     return at
 
 
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(text="const unsigned char[::1]", columns="long long[::1]")
+def _again(
+    text: Bytes,
+    begin: cython.Py_ssize_t,
+    before: cython.Py_ssize_t,
+    row: cython.Py_ssize_t,
+    columns: Ints,
+    room: cython.Py_ssize_t,
+    n: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Return where the stamp begins if the line at *begin* has the same head up to it as the line
+    at *before*, whose columns are at *row*; else -1. Nothing else decides what is read of it."""
+    size: cython.Py_ssize_t = columns[_STAMP * room + row] - before
+    shift: cython.longlong = begin - before
+    same: cython.bint
+    if begin + size >= len(text):
+        return -1
+    if cython.compiled:
+        same = not memcmp(  # type: ignore[name-defined]
+            cython.address(text[begin]), cython.address(text[before]), size
+        )
+    else:
+        same = text[begin : begin + size] == text[before : before + size]
+    if not same or not 48 <= text[begin + size] <= 57:
+        return -1
+    columns[_CPU * room + n] = columns[_CPU * room + row]
+    columns[_PID * room + n] = columns[_PID * room + row]
+    columns[_NAME * room + n] = columns[_NAME_END * room + n] = 0
+    columns[_FLAGS * room + n] = columns[_FLAGS_END * room + n] = 0
+    if columns[_NAME_END * room + row]:
+        columns[_NAME * room + n] = columns[_NAME * room + row] + shift
+        columns[_NAME_END * room + n] = columns[_NAME_END * room + row] + shift
+    if columns[_FLAGS_END * room + row]:
+        columns[_FLAGS * room + n] = columns[_FLAGS * room + row] + shift
+        columns[_FLAGS_END * room + n] = columns[_FLAGS_END * room + row] + shift
+    return begin + size
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(text="const unsigned char[::1]")
+def _slot(text: Bytes, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Return in which slot the head is remembered whose CPU is at *at*."""
+    if at + 2 >= len(text):
+        return 0
+    return (100 * text[at] + 10 * text[at + 1] + text[at + 2]) & _SLOTS
+
+
 @cython.locals(
-    text="const unsigned char[::1]", starts="const long long[::1]", columns="long long[::1]"
+    text="const unsigned char[::1]",
+    starts="const long long[::1]",
+    columns="long long[::1]",
+    recent="long long[::1]",
 )
-def read_heads(text: Bytes, form: cython.Py_ssize_t, starts: Ints, columns: Ints) -> int:
+def read_heads(
+    text: Bytes, form: cython.Py_ssize_t, starts: Ints, columns: Ints, recent: Ints
+) -> int:
     """Write the heads of *text* that are plain into *columns*; return how many they are.
 
     *form* is a number in forms.FORMS. *starts* says where each line begins, and where the last one
-    ends. Each column has room for all lines.
+    ends. Each column has room for all lines. *recent* has SLOTS numbers, all of them -1.
     """
     room: cython.Py_ssize_t = len(starts) - 1
+    begin: cython.Py_ssize_t
     end: cython.Py_ssize_t
+    slot: cython.Py_ssize_t
+    row: cython.Py_ssize_t
+    cpu_at: cython.Py_ssize_t = 0  # behind the line's begin, in the last line with a plain head
     line: cython.Py_ssize_t
     n: cython.Py_ssize_t = 0
     with cython.nogil:
         for line in range(room):
-            end = _name(text, starts[line], columns, _NAME * room + n, _NAME_END * room + n)
-            if end >= 0:
-                end = _task(text, end, form, columns, _PID * room + n)
-            if end >= 0:
-                end = _cpu(
-                    text,
-                    end,
-                    form,
-                    columns,
-                    _CPU * room + n,
-                    _FLAGS * room + n,
-                    _FLAGS_END * room + n,
+            begin = starts[line]
+            slot = _slot(text, begin + cpu_at)
+            row = recent[slot]
+            end = -1
+            if row >= 0:
+                end = _again(
+                    text, begin, starts[columns[_LINE * room + row]], row, columns, room, n
                 )
+            if end < 0:
+                end = _name(text, begin, columns, _NAME * room + n, _NAME_END * room + n)
+                if end >= 0:
+                    end = _task(text, end, form, columns, _PID * room + n)
+                if end >= 0:
+                    cpu_at = end - begin
+                    slot = _slot(text, end)
+                    end = _cpu(
+                        text,
+                        end,
+                        form,
+                        columns,
+                        _CPU * room + n,
+                        _FLAGS * room + n,
+                        _FLAGS_END * room + n,
+                    )
+            columns[_STAMP * room + n] = end
             if end >= 0:
                 end = _stamp(text, end, form, columns, _TS * room + n, _MICRO * room + n)
             if end >= 0:
@@ -399,5 +479,6 @@ def read_heads(text: Bytes, form: cython.Py_ssize_t, starts: Ints, columns: Ints
             if end >= 0:
                 columns[_EVENT * room + n] = end
                 columns[_LINE * room + n] = line
+                recent[slot] = n
                 n += 1
     return n

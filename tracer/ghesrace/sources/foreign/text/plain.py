@@ -200,6 +200,7 @@ class _Space:
 
     def __init__(self) -> None:
         self.heads = np.empty(heads.COLUMNS * _BLOCK, np.int64)
+        self.recent = np.empty(heads.SLOTS, np.int64)
         self._columns, self._values = np.zeros(0, np.int64), np.zeros(0, np.uint64)
 
     def of(self, room: int, width: int) -> tuple[Ints, npt.NDArray[np.uint64]]:
@@ -277,14 +278,16 @@ class Plain:
     ) -> int:
         """Write the plain lines of *view*, which begin at *starts*, into *columns* and *values*;
         return how many they are. What heads are is written and read again while it is near."""
-        known, space, made = self._known, self._space.heads, 0
+        known, made = self._known, 0
+        space, recent = self._space.heads, self._space.recent
         text, found, numbers = view.data, columns.data, values.data
         table = known.pool.data, known.entries.data, known.table.data, known.fields.data
         after = known.after.data
         for first in range(0, len(starts) - 1, _BLOCK):
             some = starts[first : first + _BLOCK + 1]
             near = space[: heads.COLUMNS * (len(some) - 1)].data
-            count = heads.read_heads(text, self._form, some.data, near)
+            recent.fill(-1)
+            count = heads.read_heads(text, self._form, some.data, near, recent.data)
             made = words.read_words(
                 *(text, self._bare, *table, near, count, first),
                 *(found, numbers, known.width, made, after),

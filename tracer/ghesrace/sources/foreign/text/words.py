@@ -50,7 +50,7 @@ _PROBES = cython.declare(cython.Py_ssize_t, 16)
 PROBES = int(_PROBES)
 
 # The columns of heads.py that are read.
-_HEAD_COLUMNS = cython.declare(cython.Py_ssize_t, 10)
+_HEAD_COLUMNS = cython.declare(cython.Py_ssize_t, 11)
 _CPU = cython.declare(cython.Py_ssize_t, 0)
 _TS = cython.declare(cython.Py_ssize_t, 1)
 _PID = cython.declare(cython.Py_ssize_t, 2)
