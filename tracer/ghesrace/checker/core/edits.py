@@ -200,8 +200,7 @@ class Edits:
         if self.allocating or self.freeing:
             self.meet_writes(until)
         self.told_until = until
-        if over:
-            self.edits = lasting(self.edits, until)
+        self.edits = lasting(self.edits, until)
         keep = earliest - 2 * error
         for edit in self.edits:
             keep = min(keep, edit.t - 2 * error)
