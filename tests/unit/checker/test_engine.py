@@ -11,8 +11,9 @@ from ghesrace.checker import engine as module
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
+from ghesrace.events import empty
 from tests.build.judging import judge
-from tests.build.trace import A, Trace, bounce, plan
+from tests.build.trace import A, Trace, batches, bounce, plan
 
 
 def test_start_is_forgiven_only_if_a_later_episode_was_judged() -> None:
@@ -48,3 +49,25 @@ def test_a_stream_without_marks_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     engine.feed(stream[:90])
     with pytest.raises(InputError, match="without a MARK"):
         engine.feed(stream[90:])
+
+
+def test_a_follower_reports_on_what_it_followed() -> None:
+    """A window of a daemon would be empty, or tell of what came before it."""
+    parts = batches(bounce(12).stream(), 20, 60)
+    leader = Engine(plan())
+    window = leader.follower()
+    for part in parts[:2]:
+        leader.feed(part)
+        window.follow(leader, part)
+    later = leader.follower()
+    leader.feed(parts[2])
+    for one in (window, later):
+        one.follow(leader, parts[2])
+    leader.finish()
+    for one in (window, later):
+        one.follow(leader, empty())
+    assert repr(window.report()) == repr(leader.report())
+    whole, rest = leader.report().slots[0].episodes, later.report().slots[0].episodes
+    assert 0 < rest < whole
+    assert later.found
+    assert later.report().events == len(parts[2]) - 1

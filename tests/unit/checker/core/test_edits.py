@@ -110,6 +110,26 @@ def test_what_a_write_and_an_edit_touch(
         assert got[0][2] == danger
 
 
+@pytest.mark.parametrize(("t", "met"), [(16, True), (19, True), (20, False)])
+def test_two_slots_of_one_table_on_two_cpus(t: int, met: bool) -> None:
+    """Where a map may allocate the table, they share no lock; at a tie of the clocks it is open."""
+    made = edited(allocates="MAP")
+    write(made, 0, 10, 16)
+    write(made, 1, t, t + 4, 1, UNMAP)
+    write(made, 1, t, t + 4, 0, UNMAP)  # of its own slot: that is an overlap
+    write(made, 0, t, t + 4, 1, UNMAP)
+    assert told(made) == ([(t, 10, words.TABLE, words.UNDECIDED)] if met else [])
+
+
+def test_without_edits_no_write_is_kept() -> None:
+    """Each map and unmap would be remembered for nothing."""
+    assert edited().wanted
+    plan = Plan("x86_64", "t", (), (Probe("m", "MAP", "m", "kprobe"),))
+    assert not EDITS.Edits(FACTS.Facts(plan), [], None).wanted
+    assert not EDITS.Edits(FACTS.Facts(plan), [], None).ends_traced
+    assert not edited(ends=False).ends_traced
+
+
 def test_what_met_is_told_once_whatever_was_asked_before() -> None:
     """A daemon asks several times a second: a meeting would be told twice, or never."""
     for seed in range(60):

@@ -4,6 +4,7 @@ DESIGN says it ("Effects"), and without the reader's state."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
 from ghesrace.events import Kind, empty, joined
+from ghesrace.plan import Slot
 from tests.build.trace import A, B, Trace, V, plan
 from tests.build.uncompiled import all_uncompiled
 from tests.mutate import storm
@@ -243,3 +245,129 @@ def test_a_copy_that_another_hid_is_given_up() -> None:
     assert (inner.closed, inner.close) == (True, inner.map_first + words.FORCE_CLOSE_NS)
     place = core.reader.cpus[0].levels[2].places[0]
     assert (place.outer, place.hold, place.episode) == (None, None, None)
+
+
+def unknown() -> Any:
+    """A plan of slots whose pages nobody knows."""
+    slots = [Slot(name, n, None, "report") for n, name in enumerate(("a", "b"))]
+    return replace(plan(), slots=tuple(slots))
+
+
+def test_a_frame_is_a_page() -> None:
+    """Two addresses in one frame would be two frames: a race of an entry with itself."""
+    for more in (0, 1, 8, PAGE - 1):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A + more, slot=0)
+        assert feed(trace).slots[0].holds[0].first.frame == A
+
+
+def test_an_access_that_names_its_slot_is_of_no_other() -> None:
+    """The page of a slot would be learnt from another slot's access."""
+    for named, seen in ((0, False), (1, True), (-1, True)):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=1)
+        trace.add(0, Kind.READ, addr=V + 8, slot=named)
+        core = CORE.Core(unknown())
+        core.walk(joined(trace.records))  # without a look at the batch first
+        slot = core.slots[1]
+        assert slot.holds[0].first.read_seen is seen
+        assert (slot.known, slot.address) == ((True, V) if seen else (False, 0))
+
+
+def test_what_is_missing_is_noted_with_its_bounds() -> None:
+    """A loss would be asked for an event of another kind or time, and explain it or not."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY)
+    trace.add(0, Kind.COPY)
+    trace.add(0, Kind.UNMAP, slot=0)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.READ, addr=V)
+    trace.add(0, Kind.COPY_END)
+    first = 1_000_000
+    core = feed(trace)
+    found = [(gap.kinds, gap.cpu, gap.begin - first, gap.end - first) for gap in core.reader.gaps]
+    assert found == [(words.MAP, 0, 20_000, 30_000), (words.UNMAPS, 0, 50_000, 60_000)]
+    assert core.reader.strays == []
+    stray = Trace()
+    stray.add(0, Kind.COPY)
+    stray.add(0, Kind.READ, addr=V)
+    stray.add(0, Kind.READ, addr=V)
+    stray.add(0, Kind.COPY)
+    assert feed(stray).reader.strays == [first + 20_000]
+
+
+def test_a_flush_just_before_a_map_is_no_answer_to_another_cpu() -> None:
+    """An unmap would be told to a CPU that flushed for itself; another flush is still one."""
+    trace = Trace()
+    trace.add(0, Kind.INV_PAGE, addr=V)
+    trace.add(1, Kind.INV_PAGE, addr=V)
+    trace.add(1, Kind.MAP, phys=A, slot=0)
+    trace.add(1, Kind.READ, addr=V)
+    (slot,) = feed(trace).slots
+    assert [(shot.cpu, shot.first) for shot in slot.shots] == [(0, 1_010_000)]
+    first = slot.holds[0].first
+    assert (first.pre_first, first.pre_last, first.pre_pos) == (1_020_000, 1_030_000, 1)
+
+
+def test_a_flush_just_before_a_map_is_over_before_what_follows_it() -> None:
+    """A broadcast behind it would make it last longer."""
+    trace = Trace()
+    trace.add(0, Kind.INV_PAGE, addr=V)
+    trace.add(0, Kind.NMI_REF, storm.NMI)
+    trace.add(0, Kind.EDIT, addr=V, size=1)
+    trace.add(0, Kind.BCAST_ALL)
+    trace.add(0, Kind.BCAST_END)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    first = feed(trace).slots[0].holds[0].first
+    assert (first.pre_first, first.pre_last) == (1_010_000, 1_030_000)
+
+
+def test_since_when_a_context_may_run() -> None:
+    """What ran in it, or below it, was over before; what ran above may have interrupted it."""
+    trace = Trace()
+    for ctx in (storm.TASK, storm.IRQ, storm.NMI, storm.SOFTIRQ):
+        trace.add(0, Kind.SHOOTDOWN, ctx)
+    assert feed(trace).reader.cpus[0].levels[storm.SOFTIRQ].since_pos == 1
+    for ctx in (storm.IRQ, storm.TASK, storm.IRQ):
+        trace.add(0, Kind.SHOOTDOWN, ctx)
+    levels = feed(trace).reader.cpus[0].levels
+    assert levels[storm.IRQ].since_pos == 6
+    assert (levels[storm.IRQ].edge_pos, levels[storm.TASK].edge_pos) == (7, 1)
+
+
+def test_the_end_of_a_stream_leaves_open_whether_a_flush_came_before_the_access() -> None:
+    """It would be called surely none, or surely one."""
+    for read, flush in ((False, words.MAYBE), (True, words.SURE)):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.INV_PAGE, addr=V)
+        if read:
+            trace.add(0, Kind.READ, addr=V)
+        core = feed(trace)
+        (hold,) = core.slots[0].holds
+        core.cut(hold)
+        assert hold.first.map_flush == flush
+        assert (hold.closed, hold.close, hold.first.left_open) == (True, NEVER, False)
+        assert hold.first.unmap_first == max(hold.first.map_first, hold.first.read_first)
+
+
+def test_the_return_of_an_unmap_is_of_its_slot() -> None:
+    """One that names no slot is of each that is unmapped; one of a slot whose unmap was not seen
+    ends that."""
+    for slot, over in ((0, True), (-1, True), (1, False)):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.READ, addr=V)
+        trace.add(0, Kind.UNMAP, slot=0)
+        trace.add(0, Kind.UNMAP_END, slot=slot)
+        trace.add(0, Kind.UNMAP_END, slot=slot)
+        core = CORE.Core(replace(unknown(), slots=(Slot("a", 0, V, "report"), unknown().slots[1])))
+        core.feed(joined(trace.records))
+        first = core.slots[0].holds[0].first
+        assert first.unmap_over == (1_040_000 if over else NEVER)
+    for slot, ended in ((0, True), (-1, False)):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.UNMAP_END, slot=slot)
+        first = feed(trace).slots[0].holds[0].first
+        assert (first.unmapped, first.left_open) == (ended, ended)
