@@ -77,8 +77,7 @@ class Pages(Invalidations):
         if place.outer is not None and place.outer.hold is hold:
             place.outer = None
         last = hold.last()
-        if not (last.unmapped or last.left_open):
-            self.end(cpu, level, last, last.last_first, w.NEVER)
+        self.end(cpu, level, last, last.last_first, w.NEVER)
         hold.close, hold.closed = ts, True
 
     def end(self, cpu: Cpu, level: Level, episode: Episode, ts: int, seq: int) -> None:
