@@ -371,3 +371,36 @@ def test_the_return_of_an_unmap_is_of_its_slot() -> None:
         trace.add(0, Kind.UNMAP_END, slot=slot)
         first = feed(trace).slots[0].holds[0].first
         assert (first.unmapped, first.left_open) == (ended, ended)
+
+
+def test_the_page_before_in_the_same_handler() -> None:
+    """Its unmap's flush, if a loss hid it, may be what is taken for this map's; a page of another
+    handler is over."""
+    for lock in ("page", "report"):
+        trace = Trace()
+        for frame in (A, B):
+            trace.add(0, Kind.NOTIFY)
+            for phys in (frame, A):
+                trace.add(0, Kind.COPY)
+                trace.add(0, Kind.MAP, phys=phys, slot=0)
+                trace.add(0, Kind.UNMAP, slot=0)
+                trace.add(0, Kind.COPY_END)
+            trace.add(0, Kind.NOTIFY_END)
+        core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+        core.feed(joined(trace.records))
+        pages = [one for hold in core.slots[0].holds for one in hold.all()]
+        assert len(pages) == 4
+        assert [one.before for one in pages] == [None, pages[0], None, pages[2]]
+
+
+def test_another_task_is_another_run_and_another_pid_in_an_interrupt_is_none() -> None:
+    """An interrupt shows the pid of what it interrupted, or none; a task was preempted."""
+    for ctx, closed in ((storm.TASK, True), (storm.IRQ, False), (storm.NMI, False)):
+        trace = Trace()
+        trace.add(0, Kind.NOTIFY, ctx, pid=5)
+        trace.add(0, Kind.MAP, ctx, phys=A, slot=0, pid=5)
+        trace.add(0, Kind.UNMAP, ctx, slot=0, pid=5)
+        trace.add(0, Kind.SHOOTDOWN, ctx, pid=6)
+        core = feed(trace)
+        assert core.slots[0].holds[0].closed is closed
+        assert core.reader.cpus[0].levels[ctx].in_handler is not closed

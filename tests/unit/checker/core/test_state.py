@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from hypothesis import example, given
@@ -32,6 +33,20 @@ def added(old: list[Any], one: Any, pairs: bool) -> list[Any]:
 @example([*(("add", cpu, cpu) for cpu in (0, 1, 2, 3)), ("drop", 0, 0)], True)
 def test_newest_are_those_of_a_list(steps: list[tuple[str, int, int]], pairs: bool) -> None:
     """A threat that is forgotten is a false clean, one that is kept too long a false race."""
+    compare(steps, pairs)
+
+
+def test_newest_are_those_of_a_list_again() -> None:
+    """The same of dice that need no library: a mutant's process has none."""
+    words = ("add", "add", "add", "add", "drop", "clear")
+    for seed in range(60):
+        dice = Random(seed)
+        steps = [(dice.choice(words), dice.randrange(4), dice.randrange(4)) for _ in range(30)]
+        compare(steps, pairs=seed % 2 == 0)
+
+
+def compare(steps: list[tuple[str, int, int]], pairs: bool) -> None:
+    """Take the steps, and compare after each with a list."""
     newest, model = PLAIN.Newest(), []
     for word, number, frame in steps:
         if word == "add":
