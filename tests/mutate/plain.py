@@ -28,6 +28,7 @@ MODULES = (
     "test_validate",
     "test_witness",
     "core.test_bounds",
+    "core.test_clocks",
     "core.test_edits",
     "core.test_fresh",
     "core.test_holds",

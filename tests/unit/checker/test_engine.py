@@ -11,7 +11,7 @@ from ghesrace.checker import engine as module
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
-from ghesrace.events import empty
+from ghesrace.events import Cause, empty, joined, loss
 from tests.build.judging import judge
 from tests.build.trace import A, Trace, batches, bounce, plan
 
@@ -71,3 +71,13 @@ def test_a_follower_reports_on_what_it_followed() -> None:
     assert 0 < rest < whole
     assert later.found
     assert later.report().events == len(parts[2]) - 1
+
+
+def test_a_file_that_ends_early_is_told_beside_other_losses() -> None:
+    """The end of what was recorded may have been a race."""
+    engine = Engine(plan())
+    engine.feed(bounce(flush=True).stream())
+    engine.feed(joined([loss(1, 2, Cause.OVERRUN), loss(1, 2, Cause.TRUNCATED)]))
+    engine.finish()
+    assert engine.report().truncated
+    assert "truncated" in engine.report().reasons

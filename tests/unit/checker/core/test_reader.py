@@ -404,3 +404,36 @@ def test_another_task_is_another_run_and_another_pid_in_an_interrupt_is_none() -
         core = feed(trace)
         assert core.slots[0].holds[0].closed is closed
         assert core.reader.cpus[0].levels[ctx].in_handler is not closed
+
+
+def test_how_deep_in_copies_a_context_is() -> None:
+    """A map would be taken for one inside of another copy, or its end for a missed one."""
+    trace, depths = Trace(), []
+    for kind in (Kind.COPY_END, Kind.COPY, Kind.COPY, Kind.COPY_END, Kind.COPY_END, Kind.COPY_END):
+        trace.add(0, kind)
+        level = feed(trace).reader.cpus[0].levels[storm.IRQ]
+        depths.append(level.copy_depth)
+    assert depths == [0, 1, 2, 1, 0, 0]
+
+
+def test_an_unmap_takes_the_first_flush_or_broadcast_behind_it() -> None:
+    """The next one is meant for the next map, or for nothing; but code that flushes at home first
+    sends its broadcast behind that."""
+    flush, told = (Kind.INV_PAGE, {"addr": V}), (Kind.BCAST_RANGE, {"addr": V, "size": PAGE})
+    for kinds, flushed, said in (
+        ((flush, flush), 0, None),
+        ((told, flush), None, 0),
+        ((flush, told), 0, 1),
+        ((told, told), None, 0),
+    ):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.UNMAP, slot=0)
+        for kind, fields in kinds:
+            trace.add(0, kind, **fields)
+        one = feed(trace).slots[0].holds[0].first
+        stamps = [1_030_000, 1_040_000]
+        assert one.flush_first == (NEVER if flushed is None else stamps[flushed])
+        assert one.told_first == (NEVER if said is None else stamps[said])
+        assert one.unmap_flush == (words.NO if flushed is None else words.SURE)
+        assert one.broadcast == (words.NO if said is None else words.SURE)

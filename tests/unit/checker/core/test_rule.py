@@ -107,6 +107,8 @@ def test_a_hold_may_end_with_a_flush_that_a_loss_hid() -> None:
         last.unmapped, last.unmap_first, last.flush_first = True, 4, flush
         one.prepare(closed)
         assert (closed.end_first, closed.open_end) == (end, is_open)
+        until = 9 if flush != NEVER else 20
+        assert one.losses.asked[-1] == (words.OWN | words.TOLD, 0, 4, until)
     without = judge(True, lost=False)
     closed.open_end = False
     without.prepare(closed)

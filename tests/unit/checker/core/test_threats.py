@@ -226,6 +226,9 @@ def test_what_a_translation_that_may_be_there_says() -> None:
     assert take(episode(0, UNKNOWN, **other)) == {"any", "uncovered", "harmful", "loss"}
     start = episode(0, UNKNOWN, at_start=True, **other)
     assert take(start) == {"any", "uncovered", "harmful", "start"}
+    hidden = CLASSES.Threats.of(UNKNOWN)  # of a frame that nobody knows: it may be another
+    ask.maybe(hidden, slot, one.hold, one, episode(0, UNKNOWN, **other), False, [])
+    assert hidden.harmful
     one.luck_first = 5 + E + 1
     assert "all_lucky" in take(episode(0, 1, **other))
     one.luck_map_first = one.luck_first
