@@ -311,3 +311,33 @@ def test_what_an_episode_does_to_its_own_cpu() -> None:
         assert cell.surely.at == (NOWHERE if kept else 8)
         if cell.maybe.known:
             assert (cell.maybe.begin_last, cell.maybe.end_first, cell.maybe.end_pos) == (5, 9, 3)
+
+
+def test_a_flush_before_the_access_may_have_dropped_what_came_before() -> None:
+    """It would still be a sure threat; where nothing was flushed it is one."""
+    for flush, pre in product((NO, MAYBE, SURE), (NEVER, 5)):
+        one = judge()
+        (slot,) = one.slots
+        cell = slot.cells[0]
+        cell.own_surely.add(hold().first, False)
+        mine = hold(0, frame=9, begin_last=5, end_first=9)
+        mine.first.map_flush, mine.first.map_flush_first, mine.first.pre_first = flush, 7, pre
+        one.remember_own(slot, mine, mine.first, cell)
+        may = flush != NO or pre != NEVER
+        assert cell.maybe.known is may
+        assert cell.own_surely.count == (1 if may else 2)
+        assert cell.surely.known is (flush == SURE)
+        assert cell.own_maybe.count == 1
+
+
+def test_a_broadcast_that_may_be_leaves_no_sure_threat_before_it() -> None:
+    """Neither of the CPU's own, nor of others."""
+    for told, left in ((NO, 1), (MAYBE, 0), (SURE, 0)):
+        cell = STATE.Cell(1, 0)
+        for newest in (cell.own_surely, cell.other_surely, cell.own_maybe, cell.other_maybe):
+            newest.add(hold(2, begin_last=1, end_first=2).first, False)
+        teller = hold(0, begin_last=20, end_first=25, told=told, told_index=0, told_index_maybe=0)
+        judge().give(cell, teller, False)
+        assert (cell.own_surely.count, cell.other_surely.count) == (left, left)
+        assert cell.own_maybe.count == cell.other_maybe.count == (told != SURE)
+        assert cell.start_open is (told != SURE)
