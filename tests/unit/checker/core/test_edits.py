@@ -261,3 +261,14 @@ def test_the_bounds_of_what_is_remembered() -> None:
     assert edits.TABLE_BITS == 21
     assert losses.C_NMI_UNMATCHED == 4
     assert (findings.FIRST_OCCURRENCES, findings.MAX_FINDINGS) == (10, 1000)
+
+
+def test_which_slots_have_a_handler() -> None:
+    """Where none is traced a hold is one copy: a lock would be longer or shorter than it is."""
+    slots = Slot("a", 1, V, "report"), Slot("b", 2, V + words.PAGE, "report")
+    for slot, has in ((None, [True, True]), (1, [False, True])):
+        probes = (Probe("n", "NOTIFY", "n", "kprobe", slot=slot),)
+        made = FACTS.Facts(Plan("x86_64", "t", slots, probes))
+        assert [made.has_handler(n) for n in range(2)] == has
+    none = FACTS.Facts(Plan("x86_64", "t", slots, (Probe("m", "MAP", "m", "kprobe"),)))
+    assert not none.has_handler(0)

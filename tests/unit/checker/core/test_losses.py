@@ -272,7 +272,7 @@ def test_what_a_loss_hid_is_over_when_a_task_goes_on(at: list[int], late: int, k
     """A flush that an interruption delays would be over before it is, or a second later."""
     found = some()
     found.add(5, 10, 0, 0, 5, MISSED)
-    cpu = SimpleNamespace(tasks=at)
+    cpu = SimpleNamespace(tasks=list(at))
     found.settle({0: cpu}, [], 20)
     (loss,) = found.all
     assert (loss.late, loss.reach_late) == (late, late)
