@@ -59,9 +59,10 @@ cdef class Judge(Threatening):
     cdef bint ready(self, Hold hold, long long mark) except -1
     @cython.locals(last=Episode)
     cdef int prepare(self, Hold hold) except -1
+    cdef bint mapped_anew(self, Episode episode) except -1
     @cython.locals(episode=Episode, hold=Hold)
     cdef void split(self, SlotState state, long long at) except *
-    @cython.locals(hold=Hold, other=Hold, later="long long", cell=Cell, last=Episode, episode=Episode, one=Judged, index="long long", others=list)
+    @cython.locals(hold=Hold, other=Hold, later="long long", cell=Cell, last=Episode, episode=Episode, one=Judged, index="long long", others=list, left=Episode)
     cdef int judge(self, SlotState state, long long at, long long until, list judged) except -1
     cdef void outlasts_others(self, SlotState state, Hold hold) except *
     cdef int set_beside(self, SlotState state, Hold other, Hold hold, list others) except -1

@@ -193,13 +193,23 @@ class Judge(Threatening):
 
     def prepare(self, hold: Hold) -> None:
         """Where a loss may have hidden the last unmap's own flush, what is taken for that may be
-        another's, and lie outside of the hold; if none was seen, the hold may end with that."""
+        another's, and lie outside of the hold; if none was seen, the hold may end with that. A page
+        that its CPU mapped anew was mapped, and its lock held, until then, if no loss hid an
+        unmap."""
         last = hold.last()
-        if self.lost_flush(last):
+        if self.mapped_anew(last):
+            hold.end_first = max(hold.end_first, last.unmap_first)
+        elif self.lost_flush(last):
             hold.end_first = last.unmap_first
         elif self.losses.all and self.unflushed(last):
             first = last.unmap_first
             hold.open_end = self.losses.hidden_between(OWN | TOLD, hold.cpu, first, hold.close)
+
+    def mapped_anew(self, episode: Episode) -> bool:
+        """Whether a page was surely mapped until its CPU's next map, as no loss hid an unmap."""
+        first, last = episode.map_first, episode.unmap_first
+        hides = self.losses.hidden_between(UNMAPS, episode.hold.cpu, first, last)
+        return episode.replaced and not hides
 
     def split(self, state: SlotState, at: int) -> None:
         """Where a loss may have hidden that a handler was left, one hold may be several."""
@@ -240,6 +250,10 @@ class Judge(Threatening):
             self.set_beside(state, other, hold, others)
         for later in range(at + 1, until):
             self.set_beside(state, state.holds[later], hold, others)
+        left = hold.at(0).before
+        if left is not None and left.hold.inconsistent and self.mapped_anew(left):
+            hold.inconsistent = True  # It goes on with what that one held.
+            hold.beside_last = max(hold.beside_last, left.hold.beside_last)
         self.all_shot(state, hold)
         rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         hold.touched = self.losses.touch(rests_on, hold.cpu, hold.entry, hold.close)

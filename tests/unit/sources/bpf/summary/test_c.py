@@ -177,6 +177,7 @@ LESS = {
 }
 UNSEEN_HANDLERS = (
     "prediction-of-two-contexts",
+    "map-over-a-map-while-another-cpu-maps",
     "prediction-loss-of-a-broadcasts-end",
     "prediction-beside-one-that-told",
     "prediction-left-before-another-told",
