@@ -58,7 +58,7 @@ help:
 	@echo 'make sdist     the source archive: build/sdist'
 	@echo 'make package-test  two builds alike, lintian, clean roots: install, upgrade, downgrade, remove, purge'
 	@echo 'make oracle    the checker beside every world of small records; goes on where it stopped'
-	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants, fuzz'
+	@echo 'make nightly   what takes hours and goes on where it stood: oracle, worlds, mutate, sanitize, matrix, kernel-mutants, fuzz, pack-test'
 	@echo 'make mutate    faults in the rule, one at a time: who notices? Resumable, 3 hours at most'
 	@echo 'make soak      half an hour of mixed load in a guest, 10^8 events replayed'
 	@echo 'make worlds N=  N worlds of each mode whose truth is known; goes on where it stopped'
@@ -91,7 +91,8 @@ unit: test-venv
 
 # Two take the files of tests in turn. With more of them than cores, their kernels complain of lockups.
 LAB_TEST = $(VENV)/bin/python -m lab test --guests 2 --timeout 2700
-LAB_TESTS = --durations=15 tests/lab --ignore=$(DAEMON) --ignore=$(ARM64)
+# Packs are compiled in ten minutes: pack-test has them.
+LAB_TESTS = --durations=15 tests/lab --ignore=$(DAEMON) --ignore=$(ARM64) --ignore=$(PACKS)
 DAEMON := tests/lab/daemon
 
 guest-test: lab-venv arm64-packages
@@ -105,12 +106,13 @@ lab-test: lab-venv
 
 # A pack is built in one guest and loaded in the next, whose kernel lies elsewhere.
 PACK_SHARE := build/pack-test
+PACKS := tests/lab/test_packs.py
 pack-test: lab-venv
 	$(call say,a program pack of another boot)
 	rm -rf $(PACK_SHARE) && mkdir -p $(PACK_SHARE)
 	$(VENV)/bin/python -m lab run --share $(PACK_SHARE) -- sh -c 'grep " _text$$" /proc/kallsyms \
 	  > "$$LAB_SHARE/other-boot.text" && python3 -m ghesrace bpf build --summary -o "$$LAB_SHARE/other-boot.pack"'
-	$(VENV)/bin/python -m lab test --share $(PACK_SHARE) -- tests/lab/test_packs.py
+	$(VENV)/bin/python -m lab test --share $(PACK_SHARE) -- $(PACKS)
 
 ARM64_KERNELS := bookworm
 ARM64 := tests/lab/test_arm64.py
@@ -215,7 +217,7 @@ deb: build/bundle/.done build/handbook/.done
 	$(call say,Debian package)
 	packaging/deb.sh
 
-nightly: oracle worlds mutate sanitize matrix kernel-mutants fuzz
+nightly: oracle worlds mutate sanitize matrix kernel-mutants fuzz pack-test
 
 # Prints each kind of wrong answer; fails on one that tests/oracle/known.txt does not name.
 ORACLE_RECORDS := 1000000
