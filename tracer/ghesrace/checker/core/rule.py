@@ -207,9 +207,10 @@ class Judge(Threatening):
 
     def mapped_anew(self, episode: Episode) -> bool:
         """Whether a page was surely mapped until its CPU's next map, as no loss hid an unmap."""
+        if not episode.replaced:
+            return False
         first, last = episode.map_first, episode.unmap_first
-        hides = self.losses.hidden_between(UNMAPS, episode.hold.cpu, first, last)
-        return episode.replaced and not hides
+        return not self.losses.hidden_between(UNMAPS, episode.hold.cpu, first, last)
 
     def split(self, state: SlotState, at: int) -> None:
         """Where a loss may have hidden that a handler was left, one hold may be several."""
