@@ -46,8 +46,11 @@ class Decided:
 def gather(core: Core, judged: list[Judged]) -> Decided:
     """Take what *core* decided since the last time, beside the episodes *judged*."""
     judge, reader, losses = core.judge, core.reader, core.losses
+    seen = judged
+    if judge.hidden_maps:
+        seen = [one for one in judged if one.episode.judged]
     found = Decided(
-        [one for one in judged if one.episode.judged],
+        seen,
         judged,
         judge.not_safe,
         judge.overlaps,
@@ -62,7 +65,8 @@ def gather(core: Core, judged: list[Judged]) -> Decided:
         losses.seen,
         core.edits.truncated,
     )
-    judge.not_safe, judge.overlaps, core.met, reader.shootdowns = [], [], [], []
+    judge.not_safe, judge.hidden_maps = [], 0
+    judge.overlaps, core.met, reader.shootdowns = [], [], []
     judge.uses = judge.not_ordered = judge.strays = reader.open_ends = reader.no_flushes = 0
     losses.seen, losses.hid_episodes = 0, False
     return found

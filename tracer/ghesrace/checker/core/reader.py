@@ -198,13 +198,18 @@ class Reader(Pages):
     def close_all(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """Every hold of this context is over."""
         for place in level.used:
-            self.close(cpu, level, place.slot, ts, seq)
-            self.missed_end(cpu, level, place.slot, ts, seq)
+            if place.hold is not None:
+                self.close(cpu, level, place.slot, ts, seq)
+            if place.outer is not None:
+                self.missed_end(cpu, level, place.slot, ts, seq)
 
     def copy(self, cpu: Cpu, level: Level, ts: int, seq: int, flags: int) -> None:
         """The copy of a record was entered."""
         for place in level.used:
-            slot, outer = place.slot, place.episode
+            slot = place.slot
+            if place.hold is None:
+                continue
+            outer = place.episode
             if outer is not None and not outer.unmapped and place.outer is None:
                 # Inside of another copy: an end was missed, or a context is not told.
                 place.outer = outer
@@ -224,7 +229,10 @@ class Reader(Pages):
     def copy_end(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """The copy returned: what it mapped is unmapped."""
         for place in level.used:
-            slot, episode = place.slot, place.episode
+            slot = place.slot
+            if place.hold is None:
+                continue
+            episode = place.episode
             if self.lock_page(slot):
                 self.close(cpu, level, slot, ts, seq)
             elif episode is not None and not episode.unmapped:

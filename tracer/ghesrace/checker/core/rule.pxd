@@ -40,6 +40,7 @@ cdef class Judged:
 
 cdef class Judge(Threatening):
     cdef public list not_safe
+    cdef public long long hidden_maps
     cdef public list overlaps
     cdef public long long uses
     cdef public long long not_ordered

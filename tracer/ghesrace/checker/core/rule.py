@@ -81,6 +81,7 @@ class Judge(Threatening):
     ) -> None:
         super().__init__(facts, slots, reader, losses)
         self.not_safe: list[Judged] = []  # of what was judged, what is not surely safe
+        self.hidden_maps = 0  # episodes that were judged and whose map is hidden
         self.overlaps: list[tuple[Episode, Episode, bool]] = []  # whether the clocks are assumed
         self.strays = 0  # accesses whose map and unmap are hidden
         self.uses = 0
@@ -277,7 +278,9 @@ class Judge(Threatening):
                 one.handoff, one.before = handoff and episode.judged, before
                 handoff = handoff and not episode.judged
                 judged.append(one)
-                if episode.judged and one.cls >= w.INCIDENTAL:
+                if not episode.judged:
+                    self.hidden_maps += 1
+                elif one.cls >= w.INCIDENTAL:
                     self.not_safe.append(one)
             episode.before = None  # else each would keep all that came before it
             self.remember_own(state, hold, episode, cell)
