@@ -23,6 +23,7 @@ _DATA = "data and protocols only"
 _GUEST = "needs a real kernel: tests/lab"
 WITHOUT = {
     "tracer/ghesrace/errors.py": _DATA,
+    "tracer/ghesrace/doctor/check.py": _DATA,
     "tracer/ghesrace/checker/model.py": _DATA,
     "tracer/ghesrace/checker/patterns/__init__.py": _DATA,
     "tracer/ghesrace/sources/__init__.py": _DATA,
@@ -45,7 +46,6 @@ WITHOUT = {
 ACROSS = {
     "checker/core/test_bounds.py": "what the whole core may remember",
     "checker/core/test_fresh.py": "what each new object of the core holds",
-    "doctor/test_pack.py": "what the doctor says of a program pack",
     "service/test_fuzz.py": "the fuzzer beside it",
     "checker/test_properties.py": "what holds for every stream, over all patterns",
     "sources/bpf/summary/test_c.py": "the C itself, run on this machine against the checker",

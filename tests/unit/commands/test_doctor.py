@@ -14,7 +14,8 @@ import pytest
 from ghesrace import backends, cli
 from ghesrace.commands import doctor
 from ghesrace.doctor import checks
-from ghesrace.doctor.checks import Check, GivenPack
+from ghesrace.doctor.check import Check
+from ghesrace.doctor.pack import GivenPack
 from ghesrace.host import facts
 from ghesrace.host.facts import Facts
 from tests.build.trace import bounce, plan

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ghesrace import packs
-from ghesrace.doctor.checks import Check, GivenPack, exit_code, run
+from ghesrace.doctor.check import Check
+from ghesrace.doctor.checks import exit_code, run
+from ghesrace.doctor.pack import GivenPack
 from ghesrace.sources.bpf.pack import Pack
 from tests.build import trees
 from tests.build.hosts import Willing
@@ -77,7 +79,7 @@ def test_a_pack_that_auto_does_not_use_is_told(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If this fails, a fleet is thought to be watched by its packs where `auto` prefers ftrace."""
-    monkeypatch.setattr("ghesrace.doctor.checks.why_not_bpf", lambda *_, packed: f"kprobes{packed}")
+    monkeypatch.setattr("ghesrace.doctor.pack.why_not_bpf", lambda *_, packed: f"kprobes{packed}")
     root = host(tmp_path / "here")
     found = checked(root)["program pack"]
     assert (found.state, found.found[-11:]) == ("degraded", "kprobesTrue")

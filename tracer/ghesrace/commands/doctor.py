@@ -18,7 +18,8 @@ from ghesrace.render.layout import new_console
 from .output import opened
 
 if TYPE_CHECKING:
-    from ghesrace.doctor.checks import Check, GivenPack
+    from ghesrace.doctor.check import Check
+    from ghesrace.doctor.pack import GivenPack
     from ghesrace.host.facts import Facts
     from ghesrace.render.host_report import Counted
 
@@ -70,7 +71,7 @@ def doctor(args: argparse.Namespace) -> int:
 def _pack(args: argparse.Namespace) -> GivenPack | None:
     """Return the program pack that the command line *args* or their configuration name. Raises
     UsageError if both do, or if the configuration can't be read."""
-    from ghesrace.doctor.checks import GivenPack
+    from ghesrace.doctor.pack import GivenPack
 
     if args.config is None:
         if args.pack is not None:

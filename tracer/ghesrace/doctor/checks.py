@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from ghesrace import compiled, packs
-from ghesrace.backends import Wanted, bpf_alone, why_not_bpf
+from ghesrace import compiled
+from ghesrace.backends import bpf_alone
 from ghesrace.errors import EXIT_INCONCLUSIVE, EXIT_OK, GhesraceError
 from ghesrace.host.clocks import ASSUMED_NS, Comparison
 from ghesrace.host.facts import KPROBES, Facts, read_facts
@@ -18,40 +16,11 @@ from ghesrace.plan import Backend, Plan
 from ghesrace.planning.resolve import resolve
 
 from .attempts import Attempts
+from .check import Check, State
+from .pack import GivenPack, of_pack
 
-State = Literal["ok", "degraded", "missing"]
 _LITTLE_SPACE, _NO_SPACE = 1 << 30, 64 << 20
 _MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing tried: its state, what was found, what that means, what to do ("" if nothing).
-
-    `needed` says that no capture can run while the state is "missing".
-    """
-
-    name: str
-    state: State
-    found: str
-    meaning: str = ""
-    remedy: str = ""
-    needed: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class GivenPack:
-    """This is the program pack that a capture, or the daemon's configuration, names: what
-    `packs.given` takes, and the backend that is wanted."""
-
-    path: Path
-    sha256: str = ""
-    key: Path | None = None
-    backend: Wanted = "auto"
 
 
 def exit_code(checks: Iterable[Check]) -> int:
@@ -87,7 +56,7 @@ def run(
         yield _accepted(facts.tracefs, plan, attempts)
     yield _btf(facts)
     yield _bpf(attempts, alone)
-    packed = None if pack is None else _pack(pack, facts, root)
+    packed = None if pack is None else of_pack(pack, facts, root)
     if packed is not None:
         yield packed
     if packed is None or packed.state != "ok":
@@ -393,29 +362,6 @@ def _bcc(attempts: Attempts, alone: bool) -> Check:
         "apt install python3-bpfcc, and a venv that sees system packages",
         needed=alone,
     )
-
-
-def _pack(given: GivenPack, facts: Facts, root: Path) -> Check:
-    """What the loader would say of the pack; nothing of it is loaded."""
-    name = "program pack"
-    try:
-        pack = packs.given(given.path, given.sha256, given.key)
-    except GhesraceError as error:
-        meaning = "a capture or daemon that is told to take it does not start"
-        return Check(name, "missing", error.what, meaning, error.hint, needed=True)
-    if given.backend == "ftrace":
-        return Check(name, "degraded", "not used: the ftrace backend takes none")
-    if given.backend == "auto" and (reason := why_not_bpf(facts, root, packed=True)):
-        return Check(name, "degraded", f"not used: `auto` watches by ftrace here: {reason}")
-    assert pack is not None
-    try:
-        entry = packs.entry_for(pack, facts, root)
-    except GhesraceError as error:
-        only = given.backend == "bpf"
-        meaning = "nothing can watch: `bpf` is wanted" if only else "`auto` watches by ftrace"
-        return Check(name, "missing", error.what, meaning, error.hint, needed=only)
-    found = f"its {len(entry.programs)} programs are for this kernel and plan"
-    return Check(name, "ok", f"{found}; neither bcc nor headers are needed")
 
 
 def _headers(root: Path, facts: Facts, alone: bool) -> Check:

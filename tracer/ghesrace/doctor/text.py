@@ -6,7 +6,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from .checks import Check
+from .check import Check
 
 _NAME, _STATE = 19, 10
 _COLOUR = {"ok": "green", "degraded": "yellow", "missing": "red"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghesrace.sources.foreign.text import words
+from ghesrace.sources.foreign.text import heads, words
 from ghesrace.sources.foreign.text.lines import lines_of, numbers
 from ghesrace.sources.foreign.text.plain import Plain
 from tests.build.modes import EDGES, both
@@ -113,3 +113,8 @@ def test_compiled_and_uncompiled_agree(seed: int, bare: bool) -> None:
         with mock.patch("ghesrace.sources.foreign.text.plain.words.read_words", module.read_words):
             found.append([column.tolist() for column in plain(bare).take(text).plain.columns])
     assert found[0] == found[1]
+
+
+def test_words_reads_the_columns_that_heads_writes() -> None:
+    """The compiler takes no numbers of another module: if this fails, the wrong columns are read."""
+    assert words.HEAD_COLUMNS == heads.COLUMNS

@@ -51,6 +51,7 @@ PROBES = int(_PROBES)
 
 # The columns of heads.py that are read.
 _HEAD_COLUMNS = cython.declare(cython.Py_ssize_t, 11)
+HEAD_COLUMNS = int(_HEAD_COLUMNS)
 _CPU = cython.declare(cython.Py_ssize_t, 0)
 _TS = cython.declare(cython.Py_ssize_t, 1)
 _PID = cython.declare(cython.Py_ssize_t, 2)
