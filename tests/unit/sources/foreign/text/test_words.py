@@ -116,5 +116,5 @@ def test_compiled_and_uncompiled_agree(seed: int, bare: bool) -> None:
 
 
 def test_words_reads_the_columns_that_heads_writes() -> None:
-    """The compiler takes no numbers of another module: if this fails, the wrong columns are read."""
+    """The compiler takes no other module's numbers: if this fails, wrong columns are read."""
     assert words.HEAD_COLUMNS == heads.COLUMNS
