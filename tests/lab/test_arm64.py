@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,7 @@ SECONDS = 12
 # The first episode of a slot is judged against what was before the capture
 UNJUDGED = 1
 SETTLE_S = 0.5
+SLACK_NS = 20_000_000  # between the two backends' stamps of one event, under emulation
 TRIES = 3
 Fix = Literal["none", "flush-on-map", "broadcast-at-unmap"]
 
@@ -66,11 +68,20 @@ def handoffs(judged: list[Judged]) -> int:
     return sum(int(slot.handoff.sum()) for slot in judged)
 
 
-def edits(events: Events, cpu: int, begin: int, end: int) -> list[tuple[int, ...]]:
-    """What one CPU mapped and unmapped, in order, in a window (ns)."""
+def edits(
+    events: Events, cpu: int, begin: int, end: int
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """What one CPU mapped and unmapped, in order, in a window (ns), and when."""
     kinds = np.isin(events["kind"], (Kind.MAP, Kind.UNMAP))
     mine = events[kinds & (events["cpu"] == cpu) & (events["ts"] > begin) & (events["ts"] < end)]
-    return [tuple(int(row[name]) for name in ("kind", "slot", "phys", "ctx")) for row in mine]
+    rows = [tuple(int(row[name]) for name in ("kind", "slot", "phys", "ctx")) for row in mine]
+    return rows, mine["ts"].tolist()
+
+
+def near_loss(events: Events, when: int) -> bool:
+    """Whether *events* have a loss at about this time."""
+    lost = events[events["kind"] == Kind.LOSS]
+    return bool(((lost["addr"] <= when + SLACK_NS) & (lost["ts"] >= when - SLACK_NS)).any())
 
 
 def test_compiled_parts_run_and_answer_as_their_source() -> None:
@@ -159,11 +170,18 @@ def test_bpf_sees_what_ftrace_sees(share: Path) -> None:
         time.sleep(SETTLE_S)
         for name, thread in zip(("ftrace", "bpf"), threads, strict=True):
             seen[name] = thread.stop()
-    assert not any((events["kind"] == Kind.LOSS).any() for events in seen.values())
     for cpu in (0, 1):
-        ours, theirs = (edits(events, cpu, begin, end) for events in seen.values())
-        assert len(ours) > 100
-        assert ours == theirs
+        (ours, our_times), (theirs, their_times) = (
+            edits(events, cpu, begin, end) for events in seen.values()
+        )
+        same = SequenceMatcher(None, ours, theirs, autojunk=False)
+        assert sum(block.size for block in same.get_matching_blocks()) > 100
+        for what, i, to_i, j, to_j in same.get_opcodes():
+            if (
+                what != "equal"
+            ):  # One side lacks it, and says so: a slow host makes ftrace skip hits.
+                times = our_times[i:to_i] + their_times[j:to_j]
+                assert all(any(near_loss(one, t) for one in seen.values()) for t in times), what
 
 
 def control(path: Path, fix: Fix) -> tuple[Outcome, Report, list[Judged]]:

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from ghesrace import __version__, compiled
 
@@ -42,6 +42,16 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
 
+class Version(argparse.Action):
+    """This option prints the version, and whether the compiled parts run: all of their bytes are
+    read for that, which no other command needs."""
+
+    def __call__(self, parser: Parser, *_: object) -> NoReturn:
+        """Print it and exit, as argparse's own does."""
+        print(f"{parser.prog} {__version__} ({compiled.describe()})")
+        parser.exit()
+
+
 def parser() -> Parser:
     """The command line of `ghesrace`."""
     top = argparse.ArgumentParser(
@@ -51,8 +61,9 @@ def parser() -> Parser:
         epilog=epilogs.TOP,
         formatter_class=Help,
     )
-    version = f"ghesrace {__version__} ({compiled.describe()})"
-    top.add_argument("--version", action="version", version=version)
+    top.add_argument(
+        "--version", action=Version, nargs=0, help="show program's version number and exit"
+    )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     capture = _command(
