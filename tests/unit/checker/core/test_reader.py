@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
-from ghesrace.events import Kind, empty, joined
+from ghesrace.events import Context, Kind, empty, joined
 from ghesrace.plan import Probe, Slot
 from tests.build.trace import A, B, Trace, V, plan
 from tests.build.uncompiled import all_uncompiled
@@ -452,3 +452,37 @@ def test_a_broadcast_whose_begin_was_not_seen_may_have_been_of_the_page() -> Non
     assert [(tell.first, tell.last, tell.known) for tell in slot.tells] == [
         (1_010_000, 1_010_000, False)
     ]
+
+
+def procs(handler: bool) -> Any:
+    """CPU 0's task calls ghes_proc() twice, in a *handler* or in none; in between CPU 1 reports."""
+    inner = len(plan().probes)
+    called = (
+        Probe("notify-proc", "NOTIFY", "ghes_proc", "kprobe"),
+        Probe("notify-proc", "NOTIFY_END", "ghes_proc", "kprobe"),
+    )
+    trace = Trace()
+    trace.report(1, A)
+    if handler:
+        trace.add(0, Kind.NOTIFY, Context.TASK)
+    for frame in (A, B):
+        trace.add(0, Kind.NOTIFY, Context.TASK, point=inner)
+        trace.page(0, frame, ctx=Context.TASK)
+        trace.add(0, Kind.NOTIFY_END, Context.TASK, point=inner + 1)
+        trace.report(1, B)
+    if handler:
+        trace.add(0, Kind.NOTIFY_END, Context.TASK)
+    made = replace(plan(), probes=(*plan().probes, *called))
+    core = CORE.Core(made)
+    return [one.why for one in [*core.feed(trace.stream()), *core.finish()]]
+
+
+def test_a_task_that_calls_ghes_proc_holds_the_lock_around_it() -> None:
+    """ghes_probe() takes the lock around the call: a source that is added again in a storm made all
+    that other CPUs mapped since the last one `inconsistent`."""
+    assert words.INCONSISTENT not in procs(handler=False)
+
+
+def test_ghes_proc_in_a_handler_ends_no_hold() -> None:
+    """The handler has the lock around all of its calls: two CPUs in it at once are an overlap."""
+    assert words.INCONSISTENT in procs(handler=True)

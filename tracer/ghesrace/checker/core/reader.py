@@ -108,15 +108,18 @@ class Reader(Pages):
         elif kind == w.K_SHOOTDOWN:
             self.shootdown(cpu, level, ctx, ts, point, flags)
         elif kind in (w.K_NOTIFY, w.K_NOTIFY_END, w.K_NMI_REF):
+            outside = level.calls == 0
             if kind == w.K_NOTIFY:
                 self.edits.begin_call(number, ctx, ts, cpu.pos, point)
-                if not level.calls:
+                if outside:
                     level.call_t, level.call_point = ts, point
                 level.calls += 1
             elif kind == w.K_NOTIFY_END:
                 self.edits.end_call(number, ctx, ts, True)
                 level.calls -= level.calls > 0
-            if not self.facts.is_nested(point):
+                outside = level.calls == 0
+            # A task's own ghes_proc(), as in ghes_probe(), has the lock taken around it.
+            if not self.facts.is_nested(point) or (outside and ctx == w.TASK):
                 self.close_all(cpu, level, ts, seq)
                 self.edge(cpu, level, ts, seq)
                 level.in_handler = kind == w.K_NOTIFY
