@@ -13,7 +13,9 @@ from lab.qemu import Machine
 
 # With these kernel arguments a guest that hangs ends after a minute or two, and its console says
 # where it hung. A CPU that gets no timer interrupts is no soft lockup, but RCU waits for it.
+# After an oops it ends at once: what goes on may wait for what died.
 HANG = (
+    "oops=panic "
     "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1 "
     "rcupdate.rcu_cpu_stall_timeout=90 sysctl.kernel.panic_on_rcu_stall=1"
 )

@@ -53,7 +53,7 @@ def test_trace_cmd_script(tmp_path: Path, firmware: Client, end: signal.Signals 
     process = subprocess.Popen(
         ["sh", script, seconds, out], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     # trace-cmd starts the `sleep` that it records when it is ready for a Ctrl-C.
     while "sleep" not in names_below(process.pid):
         assert process.poll() is None, process.communicate()[1]
@@ -62,7 +62,7 @@ def test_trace_cmd_script(tmp_path: Path, firmware: Client, end: signal.Signals 
     time.sleep(3)
     if end is not None:
         os.killpg(process.pid, end)
-    told = process.communicate(timeout=120)[1]
+    told = process.communicate(timeout=400)[1]
     assert ours() == before, told
     assert (tmp_path / "out.dat.missed").read_text().count("fixmap_set") == 1
     assert process.returncode == (0 if end is None else 128 + end), told

@@ -46,7 +46,8 @@ class Lost:
             self.asked.append((name, *what))
             return self.answers.get(name, default)
 
-        default: Any = {"in_flight": NOWHERE, "pages": [], "within": []}.get(name, False)
+        lists = ("pages", "within", "inside")
+        default: Any = [] if name in lists else NOWHERE if name == "in_flight" else False
         return ask
 
 
@@ -262,7 +263,7 @@ def test_what_a_translation_that_is_surely_there_says() -> None:
     for begin, sure in ((60 - E, False), (60 - E - 1, True)):
         assert take(Lost(), left, told(begin_last=begin)).harmful_surely is sure
     whole = HOLDS.Loss(0, 45, 46, 0, 0)
-    t = take(Lost(within=[whole]), left)
+    t = take(Lost(inside=[whole]), left)
     assert (t.loss, t.harmful_surely) == (True, False)
     for name in ("hidden_between", "told_between"):
         lost = Lost(**{name: True})
@@ -340,7 +341,7 @@ def test_the_windows_that_hide_an_unmap_and_a_map() -> None:
             one = HOLDS.Loss(dice.choice((-1, 0, 1)), begin, begin + length, 0, 0)
             reach = one.reach = max(reach, one.end)
             windows.append(one)
-        ask = asking(Lost(within=windows))
+        ask = asking(Lost(inside=windows))
         for begin, end, cpu in product(range(10), range(10), (0, 1)):
             hidden = any(x.cpu in (-1, cpu) and x.begin <= end and begin <= x.end for x in windows)
             assert ask.whole_between(cpu, begin, end) is hidden
@@ -442,7 +443,7 @@ def test_a_flush_just_before_the_map() -> None:
                                    (1, 26, 26, MAYBE), (0, 32, 40, MAYBE), (0, 33, 40, SURE),
                                    (-1, 27, 32, MAYBE), (-1, 33, 40, SURE)):  # fmt: skip
         assert flushed(Lost(pages=[HOLDS.Loss(cpu, begin, end, 0, 0)])) == found
-    whole = Lost(within=[HOLDS.Loss(1, 27, 27, 0, 0)])
+    whole = Lost(inside=[HOLDS.Loss(1, 27, 27, 0, 0)])
     assert flushed(whole, pre_first=NEVER, map_flush=SURE, map_flush_first=28) == MAYBE
     assert flushed(whole, pre_first=NEVER, map_flush=SURE) == SURE  # the plan says so
     assert flushed(Lost(x=1), pre_first=NEVER, map_flush=SURE, map_flush_first=28) == SURE

@@ -167,6 +167,7 @@ cdef class Loss:
     cdef public long long count
     cdef public long long spent
     cdef public bint concluded
+    cdef public bint whole
 
 
 cdef class Gap:

@@ -270,6 +270,7 @@ class Loss:
         self.count = count
         self.spent = 0  # on maps and unmaps that are missing and that no other can have hidden
         self.concluded = False  # whether all is known that may be missing because of it
+        self.whole = False  # whether it hid one handler with all that this did, and nothing else
 
 
 @cython.no_gc

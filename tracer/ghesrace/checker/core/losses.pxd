@@ -18,6 +18,7 @@ cdef class Losses:
     cdef public list open
     cdef public list windows
     cdef public list splits
+    cdef public list inner
     cdef public bint changed
     cdef public long long hold_back
     cdef public long long seen
@@ -25,7 +26,7 @@ cdef class Losses:
     cdef public bint hid_episodes
     @cython.locals(loss=Loss)
     cpdef int add(self, long long begin, long long end, long long cpu, long long count, long long point, long long cause) except -1
-    @cython.locals(one=Loss)
+    @cython.locals(one=Loss, parts=list)
     cpdef list pages(self)
     @cython.locals(one=Loss, new=list)
     cdef int conclude(self, list slots, list gaps, long long mark) except -1
@@ -34,8 +35,9 @@ cdef class Losses:
     @cython.locals(window=Loss)
     cdef bint hid_one(self, Loss loss, bint settled) except -1
     cpdef list within(self)
+    cpdef list inside(self)
     @cython.locals(one=Loss, last=Loss, here=list, edges=list, begun=list, begin="long long", end="long long", until="long long", following="long long", number="long long")
-    cdef int find_pages(self, long long cpu, list windows, long long page) except -1
+    cdef int find_pages(self, list losses, long long cpu, list windows, long long page) except -1
     @cython.locals(one=Loss, kinds="long long", number="long long", pairs="long long", here="long long", left="long long", mine=bint)
     cdef bint hide_page(self, list losses, long long until, long long cpu, long long page) except -1
     @cython.locals(one=Loss, by=Loss, others="long long", meets=bint)

@@ -22,6 +22,7 @@ class Losses:
         self.open: list[Loss] = []  # of which it is not known when they are over
         self.windows: list[Loss] = []
         self.splits: list[Loss] = []
+        self.inner: list[Loss] = []
         self.changed = False
         # Holds that close from then on wait: what a counted loss hid there may be told yet.
         self.hold_back = w.NEVER
@@ -39,6 +40,7 @@ class Losses:
             kinds, count = facts.traced, 0
         loss = Loss(-1 if cpu == ALL_CPUS else cpu, begin, end, kinds, count)
         if nmi:
+            loss.whole = True
             loss.late = end  # All that it hid was over before the NMI was.
         else:
             self.open.append(loss)
@@ -52,12 +54,14 @@ class Losses:
         hide all that shows of one."""
         if self.changed:
             self.changed = False
-            self.windows, self.splits = [], []
+            self.windows, self.splits, self.inner = [], [], []
             cpus = sorted({one.cpu for one in self.all})
+            parts = [one for one in self.all if not one.whole]
             for cpu in cpus:
-                self.find_pages(cpu, self.windows, self.page)
-                self.find_pages(cpu, self.splits, 2)
-            for windows in (self.windows, self.splits):
+                self.find_pages(self.all, cpu, self.windows, self.page)
+                self.find_pages(self.all, cpu, self.splits, 2)
+                self.find_pages(parts, cpu, self.inner, 2)
+            for windows in (self.windows, self.splits, self.inner):
                 windows.sort(key=_begin)
                 reach(windows, 0)
         return self.windows
@@ -108,14 +112,20 @@ class Losses:
         return any(not one.concluded and self.hid_one(one, False) for one in self.all)
 
     def within(self) -> list[Loss]:
-        """The windows in which an unmap and a map may be hidden, so that what looks like one
-        episode is two, of two frames."""
+        """The windows in which an unmap and a map may be hidden."""
         self.pages()
         return self.splits
 
-    def find_pages(self, cpu: int, windows: list[Loss], page: int) -> None:
-        """Find the windows in which this CPU's losses hide that many events of a page."""
-        here = [one for one in self.all if one.cpu in (-1, cpu)]
+    def inside(self) -> list[Loss]:
+        """The windows in which these may be of one handler, so that what looks like one episode is
+        two, of two frames."""
+        self.pages()
+        return self.inner
+
+    def find_pages(self, losses: list[Loss], cpu: int, windows: list[Loss], page: int) -> None:
+        """Find the windows in which those of *losses* that are of a CPU hide that many events of a
+        page."""
+        here = [one for one in losses if one.cpu in (-1, cpu)]
         here.sort(key=_begin)
         edges = sorted({one.begin for one in here} | {one.end for one in here})
         last: Loss | None = None

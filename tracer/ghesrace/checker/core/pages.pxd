@@ -30,12 +30,13 @@ cdef class Pages(Invalidations):
     cdef void missed_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
     @cython.locals(last=Episode, place=Place)
     cdef int give_up(self, Cpu cpu, Level level, Hold hold, long long ts) except -1
+    @cython.locals(since="long long")
     cdef void end(self, Cpu cpu, Level level, Episode episode, long long ts, long long seq) except *
     cdef int last_access(self, Cpu cpu, Episode episode, long long ts) except -1
     cdef bint in_hold(self, Level level, Place place) except *
     @cython.locals(state=SlotState, cell=Cell, before=Episode, hold=Hold, episode=Episode, place=Place)
     cdef int map(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long phys, long long seq, long long pid, long long point, long long slot) except -1
-    cdef int take_shot(self, SlotState state, long long cpu, long long first) except -1
+    cdef int take_shot(self, SlotState state, long long cpu, long long first, long long ts) except -1
     @cython.locals(hold=Hold, place=Place, state=SlotState)
     cdef Hold open_hold(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long slot)
     @cython.locals(episode=Episode, place=Place)

@@ -87,7 +87,9 @@ class Pages(Invalidations):
         if episode.unmapped:
             return
         episode.left_open = True
-        self.gaps.append(Gap(1 << w.K_UNMAP, cpu.number, episode.last_first, ts))
+        # Behind the access, or the map: a flush that was seen may be the missed unmap's own.
+        since = episode.read_first if episode.read_seen else episode.map_first
+        self.gaps.append(Gap(1 << w.K_UNMAP, cpu.number, since, ts))
         episode.unmap_first = episode.read_first if episode.read_seen else episode.map_first
         episode.clear_pos_first = episode.map_pos
         episode.clear_last, episode.clear_pos_last = ts, cpu.pos
@@ -216,7 +218,7 @@ class Pages(Invalidations):
             episode.luck_map_first = place.pre_luck_first
             episode.luck_map_pos = place.pre_luck_pos
             if state.shots:
-                self.take_shot(state, cpu.number, episode.pre_first)
+                self.take_shot(state, cpu.number, episode.pre_first, ts)
             place.pre_first = w.NEVER
         if self.facts.implied(point) & w.PAGE_AFTER_SET:
             episode.map_flush, episode.map_flush_first = w.SURE, ts
@@ -225,9 +227,11 @@ class Pages(Invalidations):
         if self.edits.wanted:
             self.edits.begin_write(w.K_MAP, cpu, ctx, ts, slot, point, phys)
 
-    def take_shot(self, state: SlotState, cpu: int, first: int) -> None:
-        """An own invalidation is part of a map: it is no answer to another CPU's unmap."""
-        state.shots[:] = [s for s in state.shots if s.cpu != cpu or s.first != first]
+    def take_shot(self, state: SlotState, cpu: int, first: int, ts: int) -> None:
+        """An own invalidation is part of a map at *ts* (ns): it is no answer to another CPU's
+        unmap, unless so much later that this was judged."""
+        if ts - first < w.FORCE_CLOSE_NS:
+            state.shots[:] = [s for s in state.shots if s.cpu != cpu or s.first != first]
 
     def open_hold(self, cpu: Cpu, level: Level, ctx: int, ts: int, seq: int, slot: int) -> Hold:
         place = level.places[slot]

@@ -6,6 +6,9 @@ from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.holds cimport Episode
 from ghesrace.checker.core.holds cimport Gap
 from ghesrace.checker.core.holds cimport Hold
+from ghesrace.checker.core.holds cimport Shot
+from ghesrace.checker.core.state cimport Level
+from ghesrace.checker.core.state cimport Place
 from ghesrace.checker.core.state cimport SlotState
 from ghesrace.checker.core.holds cimport Tell
 from ghesrace.checker.core.leaving cimport cleared
@@ -56,8 +59,12 @@ cdef class Judge(Threatening):
     cdef void flushes_missed(self, list gaps) except *
     @cython.locals(hold=Hold, other=Hold, holds=list, i="long long", until="long long", error="long long", reach="long long")
     cdef int sweep(self, SlotState state, long long mark, list judged) except -1
-    @cython.locals(until="long long")
+    @cython.locals(until="long long", state=SlotState)
     cdef bint ready(self, Hold hold, long long mark) except -1
+    @cython.locals(last=Episode, end="long long")
+    cdef bint may_yet_precede(self, Hold one, Hold other) except -1
+    @cython.locals(shot=Shot, cpu=Cpu, level=Level, place=Place, last="long long")
+    cdef bint answer_is_open(self, SlotState state, Hold hold, long long mark) except -1
     @cython.locals(last=Episode)
     cdef int prepare(self, Hold hold) except -1
     cdef bint mapped_anew(self, Episode episode) except -1

@@ -168,7 +168,7 @@ class Judge(Threatening):
                 if other.map_first > reach:
                     break
                 waits = other.cpu != hold.cpu and not self.ready(other, mark)
-                if waits and self.may_precede(other, hold):
+                if waits and self.may_yet_precede(other, hold):
                     complete = False
                     break
                 until += 1
@@ -187,10 +187,36 @@ class Judge(Threatening):
         until = hold.close + self.facts.wait
         if mark != w.NEVER and (until >= mark or until >= self.losses.hold_back):
             return False
+        state: SlotState = self.slots[hold.slot]
+        if state.shots and mark != w.NEVER and self.answer_is_open(state, hold, mark):
+            return False
         if not hold.prepared:
             hold.prepared = True
             self.prepare(hold)
         return True
+
+    def may_yet_precede(self, one: Hold, other: Hold) -> bool:
+        """Whether a hold of another CPU, of which more may come, can turn out to lie before one."""
+        end, last = one.end_first, one.last()
+        if not one.prepared and last.unmapped:
+            end = min(end, last.unmap_first)  # if a loss hid its flush
+        return end <= other.begin_last + self.clocks.error(one.cpu, other.cpu)
+
+    def answer_is_open(self, state: SlotState, hold: Hold, mark: int) -> bool:
+        """Whether a flush on another CPU may yet be of that one's next map, or the answer to an
+        unmap of this hold: its handler goes on, and no handler does so for a second."""
+        for shot in state.shots:
+            last = shot.last
+            if shot.cpu == hold.cpu or shot.first + w.FORCE_CLOSE_NS <= mark:
+                continue
+            if last != w.NEVER and last + self.clocks.error(shot.cpu, hold.cpu) < hold.map_first:
+                continue
+            cpu = self.cpus[shot.cpu]
+            for level in cpu.levels:
+                place = level.places[state.number]
+                if place.pre_first == shot.first:
+                    return True
+        return False
 
     def prepare(self, hold: Hold) -> None:
         """Where a loss may have hidden the last unmap's own flush, what is taken for that may be

@@ -293,7 +293,7 @@ class Threatening(Leaving):
 
     def whole_between(self, cpu: int, begin: int, end: int) -> bool:
         """Whether a loss may have hidden an unmap and a map of this CPU then."""
-        within = self.losses.within()
+        within = self.losses.inside()
         for i in range(len(within) - 1, -1, -1):
             loss = within[i]
             if loss.reach < begin:
