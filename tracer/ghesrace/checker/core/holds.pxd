@@ -4,51 +4,56 @@ cimport cython
 from ghesrace.checker.core.words cimport FORCE_CLOSE_NS, NEVER, NO, NOWHERE
 
 
+# What must be looked at to let an object go comes first, and flags stand together: thousands of
+# them wait for a MARK, more than the nearest caches hold.
 cdef class Episode:
     cdef public Hold hold
-    cdef public unsigned long long frame
-    cdef public long long pid
+    cdef public Episode outer
+    cdef public Episode before
+    cdef public list rows
+    cdef public object entry_row
+    cdef public object before_row
     cdef public bint judged
     cdef public bint writes
+    cdef public bint read_seen
+    cdef public bint unmapped
+    cdef public bint replaced
+    cdef public bint unmap_lost
+    cdef public bint unordered
+    cdef public bint left_open
+    cdef public bint waiting_flush
+    cdef public bint pre_in_map
+    cdef public bint at_start
+    cdef public bint pre_known
+    cdef public bint tell_seen
+    cdef public unsigned long long frame
+    cdef public long long pid
     cdef public long long seq_entry
     cdef public long long seq_map
     cdef public long long point
     cdef public long long map_first
     cdef public long long map_last
     cdef public long long map_pos
-    cdef public bint read_seen
     cdef public long long read_first
     cdef public long long read_last
     cdef public long long read_seq
     cdef public long long last_first
     cdef public long long last_pos
-    cdef public Episode outer
-    cdef public bint unmapped
-    cdef public bint replaced
-    cdef public bint unmap_lost
-    cdef public bint unordered
     cdef public long long unmap_first
     cdef public long long clear_last
     cdef public long long clear_pos_first
     cdef public long long clear_pos_last
-    cdef public bint left_open
     cdef public long long map_flush
     cdef public long long map_flush_first
-    cdef public bint waiting_flush
     cdef public long long pre_first
     cdef public long long pre_last
     cdef public long long pre_pos
-    cdef public bint pre_in_map
     cdef public long long pre_since
-    cdef public bint at_start
-    cdef public Episode before
-    cdef public bint pre_known
     cdef public long long unmap_over
     cdef public long long unmap_flush
     cdef public long long flush_first
     cdef public long long flush_last
     cdef public long long broadcast
-    cdef public bint tell_seen
     cdef public long long told_first
     cdef public long long told_last
     cdef public long long luck_map_first
@@ -61,9 +66,6 @@ cdef class Episode:
     cdef public long long index_before
     cdef public long long index_map
     cdef public long long index_last
-    cdef public list rows
-    cdef public object entry_row
-    cdef public object before_row
     cdef public long long kept_until
     @staticmethod
     @cython.locals(made=Episode)
@@ -72,18 +74,27 @@ cdef class Episode:
 
 
 cdef class Hold:
+    cdef public Episode first
+    cdef public list others
+    cdef public Hold nests
+    cdef public bint in_handler
+    cdef public bint copied
+    cdef public bint bounded
+    cdef public bint closed
+    cdef public bint done
+    cdef public bint prepared
+    cdef public bint open_end
+    cdef public bint inconsistent
+    cdef public bint touched
+    cdef public bint told_known
+    cdef public bint all_told
     cdef public long long cpu
     cdef public long long ctx
     cdef public long long slot
     cdef public long long count
-    cdef public Episode first
-    cdef public list others
     cdef public long long seq_entry
     cdef public long long since_pos
     cdef public long long entry_pos
-    cdef public bint in_handler
-    cdef public bint copied
-    cdef public bint bounded
     cdef public long long entry
     cdef public long long map_first
     cdef public long long begin_last
@@ -91,19 +102,10 @@ cdef class Hold:
     cdef public long long close
     cdef public long long pos_first
     cdef public long long end_pos
-    cdef public bint closed
-    cdef public bint done
-    cdef public bint prepared
-    cdef public bint open_end
-    cdef public bint inconsistent
     cdef public long long beside_last
-    cdef public bint touched
-    cdef public Hold nests
     cdef public long long told
     cdef public long long told_index
     cdef public long long told_index_maybe
-    cdef public bint told_known
-    cdef public bint all_told
     @staticmethod
     @cython.locals(made=Hold)
     cdef Hold of(long long cpu, long long ctx, long long slot)

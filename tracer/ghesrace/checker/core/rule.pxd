@@ -21,12 +21,9 @@ cimport ghesrace.checker.core.words as w
 
 cdef class Judged:
     cdef public Episode episode
-    cdef public long long cls
-    cdef public long long why
+    cdef public Episode threat
     cdef public bint latent
     cdef public bint handoff
-    cdef public long long before
-    cdef public Episode threat
     cdef public bint never_safe
     cdef public bint vulnerable
     cdef public bint bare
@@ -35,6 +32,9 @@ cdef class Judged:
     cdef public bint in_flight
     cdef public bint told_unseen
     cdef public bint assumes
+    cdef public long long cls
+    cdef public long long why
+    cdef public long long before
     @staticmethod
     @cython.locals(made=Judged)
     cdef Judged of(Episode episode)
