@@ -40,6 +40,7 @@ MODULES = (
     "ghesrace.checker.core.state",
     "ghesrace.checker.core.threats",
     "ghesrace.checker.core.uses",
+    "ghesrace.checker.races",
     "ghesrace.sources.bpf.order",
     "ghesrace.sources.foreign.text.chains",
     "ghesrace.sources.foreign.text.cuts",

@@ -68,6 +68,22 @@ def test_an_occurrence_that_is_not_kept_is_not_made() -> None:
     assert len(made) == FIRST_OCCURRENCES
 
 
+def test_those_that_are_not_kept_are_counted_at_once() -> None:
+    """The count, or what all of them assume, would be that of the first ones alone."""
+    one_by_one, at_once = Collection(), Collection()
+    for number in range(FIRST_OCCURRENCES + 4):
+        one_by_one.add(("key",), finding, when(number), 1000)
+        if at_once.lists_more(("key",)):
+            at_once.add(("key",), finding, when(number), 1000)
+    at_once.count(("key",), 4, 1000)
+    assert at_once.found == one_by_one.found
+    assert not at_once.lists_more(("key",))
+    assert Collection(all_occurrences=True, found=at_once.found).lists_more(("key",))
+    at_once.count(("key",), 1, None)
+    one_by_one.add(("key",), finding, when(0))
+    assert at_once.found == one_by_one.found
+
+
 def test_more_distinct_findings_than_can_be_kept() -> None:
     """A hostile file would make findings without end; or the first ones be forgotten."""
     collection = Collection()

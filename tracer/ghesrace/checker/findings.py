@@ -152,10 +152,25 @@ class Collection:
             finding = self.found[key] = make()
         finding.add_clock(assumed_ns)
         finding.count += times
-        if self.all_occurrences or len(finding.occurrences) < FIRST_OCCURRENCES:
+        if self.lists_more(key):
             occurrence = when()
             if not (once and occurrence in finding.occurrences):
                 finding.occurrences.append(occurrence)
+
+    def lists_more(self, key: tuple[object, ...]) -> bool:
+        """Return whether the next occurrence of the finding under *key* would be kept, and not only
+        counted."""
+        finding = self.found.get(key)
+        return (
+            finding is None or self.all_occurrences or len(finding.occurrences) < FIRST_OCCURRENCES
+        )
+
+    def count(self, key: tuple[object, ...], times: int, assumed_ns: int | None) -> None:
+        """Count as many occurrences of the finding under *key* that are not kept. *assumed_ns* is
+        the clock error that all of them assume, if they do."""
+        finding = self.found[key]
+        finding.add_clock(assumed_ns)
+        finding.count += times
 
 
 def in_time(steps: list[Step]) -> list[Step]:

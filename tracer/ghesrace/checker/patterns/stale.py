@@ -27,6 +27,7 @@ from ghesrace.checker.core.predict import Predictions
 from ghesrace.checker.core.rule import Judged
 from ghesrace.checker.findings import Access, Finding, Occurrence, Severity, Step, ranked
 from ghesrace.checker.patterns import Contexts, Pattern
+from ghesrace.checker.races import Key, Races
 from ghesrace.checker.witness import steps
 from ghesrace.events import Events, Kind
 from ghesrace.plan import Plan
@@ -73,28 +74,33 @@ class Stale(Pattern):
         """Take the episodes that were judged."""
         self.predictions.take(decided.every)
         self.predictions.told_hidden |= bool(decided.hid_kinds & w.TOLD)
-        for one in decided.unsafe:
-            self._add(one, 1)
+        self._take(decided.unsafe, 1)
 
     def add(self, one: Judged, times: int = 1) -> None:
         """Take an episode that happened so many *times* alike."""
         self.predictions.take([one])
-        self._add(one, times)
+        self._take([one], times)
 
-    def _add(self, one: Judged, times: int) -> None:
-        if one.cls == w.NONE:
-            self.observed += times
-        elif one.cls == w.INCIDENTAL:
-            self.incidental += times
-        elif one.never_safe:
-            self.never_safe += times
-        else:
-            return
+    def _take(self, unsafe: list[Judged], times: int) -> None:
+        """Take episodes that are not safe, each of which happened so many *times* alike."""
+        races = Races(unsafe)
+        self.observed += times * races.observed
+        self.incidental += times * races.incidental
+        self.never_safe += times * races.never_safe
+        for key, alike in races.alike.items():
+            listed = 0
+            while listed < len(alike) and self.found.lists_more(key):
+                self._add(key, alike[listed], times)
+                listed += 1
+            rest = alike[listed:]
+            if rest:
+                assumes = all(one.assumes for one in rest)
+                self.found.count(key, times * len(rest), self.assumed(assumes))
+
+    def _add(self, key: Key, one: Judged, times: int) -> None:
         x, y = one.threat, one.episode
-        if x is None:
-            return
+        assert x is not None
         severity: Severity = "observed" if one.cls == w.NONE else "predicted"
-        key = (severity, one.cls, y.writes, y.hold.slot, x.hold.cpu, y.hold.cpu, x.frame, y.frame)
         self.found.add(
             key,
             lambda: self._finding(one, x, y, severity),
