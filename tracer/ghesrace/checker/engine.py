@@ -66,6 +66,7 @@ class Engine:
         self._uncountable = False
         self._edited = False  # edits of page tables were recorded
         self._unmarked = 0  # events since the last MARK
+        self._followed = False  # whether what was decided last is asked for again
         self._last: tuple[Decided, Digested] | None = None
         self._open_ends = self._no_flushes = self._strays = self._hid_kinds = 0
         self._hid = False
@@ -102,6 +103,7 @@ class Engine:
             judged = engine.feed(batch)
             window.follow(engine, batch)
         """
+        self._followed = True
         made = Engine(self.plan)
         made.core, made.events_of = self.core, self.events_of
         made.stale.look = self.events_of.of
@@ -127,9 +129,10 @@ class Engine:
     def _step(self, judged: list[One], mark: int) -> list[Judged]:
         """Take what the core *judged*, and what the kernel did by itself before *mark* (ns)."""
         digested = self.digest.step(mark)
-        self._last = gather(self.core, judged), digested
-        self._take(*self._last)
-        return columns(self._last[0].judged + [one for one, n in digested.judged for _ in range(n)])
+        step = gather(self.core, judged)
+        self._last = (step, digested) if self._followed else None
+        self._take(step, digested)
+        return columns(step.judged + [one for one, n in digested.judged for _ in range(n)])
 
     def _take(self, step: Decided, digested: Digested) -> None:
         self._account.take(step.every)
