@@ -70,6 +70,11 @@ def address(thing: _T) -> _T:
     return thing
 
 
+def cast(kind: object, thing: _T) -> _T:
+    """A thing as another C type."""
+    return thing
+
+
 def cclass(kind: _T) -> _T:
     """A class whose attributes are a C struct's."""
     return kind

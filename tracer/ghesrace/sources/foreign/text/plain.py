@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from . import heads, words
+from . import breaks, heads, words
 from .forms import FORMS
 from .lines import Data, Text
 
@@ -202,6 +202,13 @@ class _Space:
         self.heads = np.empty(heads.COLUMNS * _BLOCK, np.int64)
         self.recent = np.empty(heads.SLOTS, np.int64)
         self._columns, self._values = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        self._starts = np.empty(_BLOCK, np.int64)
+
+    def starts(self, text: npt.NDArray[np.uint8]) -> Ints:
+        """Return where the lines of *text* begin, and where the last one ends."""
+        while (count := breaks.find_starts(text.data, self._starts.data)) > len(self._starts):
+            self._starts = np.empty(count + count // 8, np.int64)
+        return self._starts[:count]
 
     def of(self, room: int, width: int) -> tuple[Ints, npt.NDArray[np.uint64]]:
         """Return the space for *room* lines with *width* arguments each: for words, and for
@@ -250,7 +257,7 @@ class Plain:
     def take(self, text: Data) -> Pieces:
         """Read the plain ones of the whole lines *text*."""
         view = np.frombuffer(text, np.uint8)
-        starts = np.concatenate(([0], np.flatnonzero(view == ord("\n")) + 1))
+        starts = self._space.starts(view)
         room, width = len(starts) - 1, self._known.width
         columns, values = self._space.of(room, width)
         found = self._read(view, starts, columns, values) if len(self._known) else 0
