@@ -42,6 +42,7 @@ MODULES = (
     "ghesrace.checker.core.uses",
     "ghesrace.checker.races",
     "ghesrace.sources.bpf.order",
+    "ghesrace.sources.foreign.telling",
     "ghesrace.sources.foreign.text.breaks",
     "ghesrace.sources.foreign.text.chains",
     "ghesrace.sources.foreign.text.cuts",

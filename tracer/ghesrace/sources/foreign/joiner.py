@@ -17,9 +17,10 @@ from ghesrace.events import (
     empty,
     joined,
     pick,
-    present,
 )
 from ghesrace.plan import Plan
+
+from . import telling
 
 _MAX_HELD = 200_000  # events of a CPU that wait for the address that a map returns
 
@@ -45,7 +46,9 @@ class Joiner:
     def __init__(self, plan: Plan) -> None:
         self._pages = {s.address: n for n, s in enumerate(plan.slots) if s.address is not None}
         self._held: dict[int, Events] = {}
-        self._last: dict[tuple[int, int], int] = {}  # (cpu, context) -> slot of its last map
+        # Of each CPU, the slot of the last map in each context.
+        self._last: dict[int, npt.NDArray[np.int64]] = {}
+        self._scratch = np.empty(2 * telling.CONTEXTS, np.int64)
         self._by_return = any(
             p.kind == Kind.MAP.name and p.slot is None and not {"index", "addr"} & p.fields.keys()
             for p in plan.probes
@@ -53,66 +56,40 @@ class Joiner:
         self.oldest = 2**62
 
     def feed(self, events: Events, final: bool) -> Events:
-        """Take a batch (EVENT, shape (n,)) and return what is complete, grouped by CPU, with the
-        events of each CPU in their order. *final* says that no more comes, so that nothing is held
-        back."""
+        """Take a batch (EVENT, shape (n,)), which may be changed, and return what is complete,
+        grouped by CPU, with the events of each CPU in their order. *final* says that no more comes,
+        so that nothing is held back."""
         ready = [empty()]
         parts = _by_cpu(events)
         for cpu in sorted({*parts, *self._held} if final else parts):
-            mine = joined([self._held.pop(cpu, empty()), *parts.get(cpu, [])])
-            self._by_page(mine)
-            cut = len(mine)
-            for ctx in present(mine["ctx"]).tolist():
-                rows = np.flatnonzero(
-                    (mine["ctx"] == ctx) & (mine["kind"] <= Kind.UNMAP_END) & (mine["kind"] > 0)
-                )
-                cut = min(cut, self._join(mine, rows, (cpu, ctx), final))
+            held = [self._held.pop(cpu)] if cpu in self._held else []
+            pieces = [*held, *parts.get(cpu, [])]
+            mine = pieces[0] if len(pieces) == 1 else joined(pieces)
+            # A column of records is slow to walk: each is walked once.
+            kind, slot = np.ascontiguousarray(mine["kind"]), mine["slot"].astype(np.int64)
+            ctx, mappers = np.ascontiguousarray(mine["ctx"]), kind <= Kind.UNMAP_END
+            self._by_page(mine, slot, np.flatnonzero(mappers & (slot == NO_SLOT)))
+            last = self._last.setdefault(cpu, np.full(telling.CONTEXTS, NO_SLOT, np.int64))
+            waits = self._by_return and not final
+            columns = (kind.data, ctx.data, slot.data)
+            cut = telling.tell(*columns, last.data, self._scratch.data, waits)
+            mine["slot"] = slot
             if cut < len(mine) - _MAX_HELD:
                 cut = len(mine)
             if cut < len(mine):
                 self._held[cpu] = mine[cut:]
-            ready.append(_slotted(mine[:cut]))
-        held = [int(h["ts"].min()) for h in self._held.values()]
-        self.oldest = min(held, default=2**62)
+            ready.append(_slotted(mine[:cut], (mappers & (slot == NO_SLOT))[:cut]))
+        held_back = [int(h["ts"].min()) for h in self._held.values()]
+        self.oldest = min(held_back, default=2**62)
         return joined(ready)
 
-    def _by_page(self, events: Events) -> None:
-        at = np.flatnonzero((events["slot"] == NO_SLOT) & (events["kind"] <= Kind.UNMAP_END))
+    def _by_page(
+        self, events: Events, slot: npt.NDArray[np.int64], at: npt.NDArray[np.intp]
+    ) -> None:
+        """Give the events at the indices *at* the *slot* that has their address."""
         page = events["addr"][at] & np.uint64(PAGE_MASK)
-        for address, slot in self._pages.items():
-            events["slot"][at[page == np.uint64(address)]] = slot
-
-    def _join(
-        self, events: Events, rows: npt.NDArray[np.intp], key: tuple[int, int], final: bool
-    ) -> int:
-        """Join the map and unmap events of one context, which are *rows* of *events*. Return the
-        index of the first event to be held back, or the number of events if there is none."""
-        if not len(rows):
-            return len(events)
-        kind, slot = events["kind"][rows], events["slot"][rows].astype(np.int64)
-        maps = kind == Kind.MAP
-        at = np.arange(len(rows))
-        # A map takes its slot from what follows it, before the next map.
-        following = np.minimum.accumulate(np.where(~maps & (slot >= 0), at, len(rows))[::-1])[::-1]
-        next_map = np.append(np.minimum.accumulate(np.where(maps, at, len(rows))[::-1])[::-1], 0)
-        open_maps = np.flatnonzero(maps & (slot == NO_SLOT))
-        told = following[open_maps]
-        before = np.append(next_map[1:], len(rows))[open_maps] if len(open_maps) else told
-        good = (told < len(rows)) & (told < before)
-        slot[open_maps[good]] = slot[told[good]]
-        # An event that names no slot belongs to the last map.
-        source = np.maximum.accumulate(np.where(maps, at, -1))
-        blank = np.flatnonzero(~maps & (slot == NO_SLOT))
-        known = np.where(source[blank] >= 0, slot[source[blank]], self._last.get(key, NO_SLOT))
-        slot[blank] = known
-        events["slot"][rows] = slot
-        waiting = open_maps[~good & (told >= len(rows))]
-        if len(waiting) and not final and self._by_return and not maps[waiting[-1] + 1 :].any():
-            return int(rows[waiting[-1]])
-        last = np.flatnonzero(maps)
-        if len(last):
-            self._last[key] = int(slot[last[-1]])
-        return len(events)
+        for address, number in self._pages.items():
+            slot[at[page == np.uint64(address)]] = number
 
 
 def blinded(events: Events, points: list[int]) -> Events:
@@ -125,6 +102,8 @@ def blinded(events: Events, points: list[int]) -> Events:
     >>> blinded(events, [1])["kind"].tolist() == [Kind.INV_PAGE, Kind.LOSS]
     True
     """
+    if not points:
+        return events
     rows = np.flatnonzero(np.isin(events["point"], points) & (events["kind"] < Kind.LOSS))
     if not len(rows):
         return events
@@ -153,13 +132,12 @@ def _by_cpu(events: Events) -> dict[int, list[Events]]:
     return found
 
 
-def _slotted(events: Events) -> Events:
-    """Return the events, with a loss in the place of each map whose slot nothing told, and without
-    the returns and unmaps whose slot nothing told."""
-    mappers = (events["kind"] <= Kind.UNMAP_END) & (events["slot"] == NO_SLOT)
-    if not mappers.any():
+def _slotted(events: Events, lacks: npt.NDArray[np.bool_]) -> Events:
+    """Return the events; *lacks* says which of them have no slot, as nothing told it. There is a
+    loss in the place of each such map, and such returns and unmaps are left out."""
+    if not lacks.any():
         return events
-    unknown = mappers & (events["kind"] == Kind.MAP)
+    unknown = lacks & (events["kind"] == Kind.MAP)
     maps = events[unknown]
     losses = blank(Kind.LOSS, len(maps))
     losses["begin"] = losses["end"] = maps["ts"]
@@ -167,8 +145,7 @@ def _slotted(events: Events) -> Events:
     for name in ("seq", "cpu", "point", "ctx"):
         losses[name] = maps[name]
     events[unknown] = as_events(losses)
-    mappers = (events["kind"] <= Kind.UNMAP_END) & (events["slot"] == NO_SLOT)
-    return pick(events, np.flatnonzero(~mappers))
+    return pick(events, np.flatnonzero(unknown | ~lacks))
 
 
 def needs_joining(plan: Plan) -> bool:
