@@ -13,6 +13,7 @@ from ghesrace.errors import InputError
 from ghesrace.events import Cause
 from ghesrace.sources.foreign.text import joined
 from ghesrace.sources.foreign.text.lines import lines_of, pc
+from tests.build.paths import CORPUS
 from tests.build.texts import judged, losses, race, visit
 
 PERF = (
@@ -64,6 +65,38 @@ def test_a_line_that_ends_before_its_event_is_lost(tmp_path: Path, end: str) -> 
 def test_whole_lines_are_not_taken_for_two(line: str) -> None:
     """Then every line of a sound trace would be lost."""
     assert not pc.match_substring_regex(lines_of(line.encode()), joined.TWICE)[0].as_py()
+
+
+# What logs, pagers and consoles put in front, with digits behind a dash.
+PREFIXES = (
+    "2026-11-30 17:18:30 ",
+    "[2026-11-30 17:18:30] ",
+    "2026-11-30T17:18:30-0500 host kernel: ",
+    "2026-11-30T17:18:30-0500 ",
+    "2026-11-30 17:18:30.123 -0500 ",
+    "Nov 30 17:18:30 node-01 kernel: [   12.345678][    C0] ",
+    "ip-10-0-0-5 kernel: ",
+    "guest-1  | ",
+)
+DUMPED = (CORPUS / "latency-format.txt").read_text()
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("text", [race(), DUMPED], ids=["trace", "dump"])
+def test_a_date_or_a_host_before_a_line_is_no_line(tmp_path: Path, prefix: str, text: str) -> None:
+    """Each line of a log was taken for two, and a race in it refused as no trace."""
+    path = tmp_path / "trace"
+    path.write_text("".join(prefix + line for line in text.splitlines(keepends=True)))
+    assert judged(path)[0].verdict is Verdict.OBSERVED
+
+
+@pytest.mark.parametrize("line", [race().splitlines()[0], DUMPED.splitlines()[3]])
+@pytest.mark.parametrize("after", [race().splitlines()[4], DUMPED.splitlines()[8]])
+def test_a_line_cut_anywhere_behind_its_process_is_seen(line: str, after: str) -> None:
+    """What of two joined lines is not seen to be two is a lost line that nobody counts."""
+    begin = line.index("-0") + 3
+    joins = [line[:at] + after for at in range(begin, len(line))]
+    assert len(joined.several(lines_of("\n".join(joins).encode()))) == len(joins)
 
 
 def test_perfs_lines_are_told_apart_too() -> None:

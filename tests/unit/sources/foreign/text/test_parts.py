@@ -75,6 +75,48 @@ def test_a_buffer_that_begins_late_is_known(path: Path, monkeypatch: pytest.Monk
     assert report(path, 3).verdict is Verdict.OBSERVED
 
 
+HOSTS = (
+    "Nov 30 17:18:30 {} kernel: ",
+    "Nov 30 17:18:30 {} kern.info kernel: [   12.345678] ",
+    "2026-11-30T17:18:30.123456+01:00 {} kernel: ",
+    "[   12.345678] {} kernel: ",
+    "{}  | ",
+    "{}.txt:12:",
+)
+
+
+@pytest.mark.parametrize("prefix", HOSTS)
+def test_the_log_of_two_hosts_is_never_one(path: Path, prefix: str) -> None:
+    """A server has the logs of all hosts in one file: none raced with another."""
+    one, two = SAFE, visits(1_001_100, 2)
+    texts = [
+        "".join(prefix.format(name) + line for line in text.splitlines(keepends=True))
+        for name, text in (("ham-1", one), ("shem-2", two))
+    ]
+    path.write_text(by_time(*texts))
+    merged = report(path)
+    assert merged.verdict is Verdict.INCONCLUSIVE
+    assert any("(shem-2" in unseen.what for unseen in merged.unseen)
+    assert report(path, 2).verdict is Verdict.CLEAN
+
+
+@pytest.mark.parametrize("width", [0, 6])
+def test_the_number_of_a_line_is_no_buffer(path: Path, width: int) -> None:
+    """`grep -n` numbers lines: each was a buffer of its own, and the race in them unseen."""
+    lines = race().splitlines(keepends=True)
+    path.write_text("".join(f"{n:{width}}:{line}" for n, line in enumerate(lines, 7)))
+    assert report(path).verdict is Verdict.OBSERVED
+
+
+def test_a_task_is_no_buffer(path: Path) -> None:
+    """tmux names its tasks as trace-cmd prints a buffer: what they did was left out."""
+    text = race().replace("    <idle>-0       [000]", "tmux: server-77      [000]")
+    path.write_text(text)
+    assert report(path).verdict is Verdict.OBSERVED
+    path.write_text(text + "x\n" * 9 + named("trace.dat", race().replace("1.0", "1.5")))
+    assert "(trace.dat" in str(report(path).unseen)
+
+
 @pytest.mark.parametrize("first", ["", "top"])
 def test_a_race_in_one_buffer_is_found_there(path: Path, first: str) -> None:
     """The top buffer has no name; --run must not lose its race."""

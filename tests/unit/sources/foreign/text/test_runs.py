@@ -102,3 +102,42 @@ def test_runs_that_last_longer_than_any_clock_are_refused(tmp_path: Path) -> Non
     path.write_text((late + visit(0, 58_000_000, 2)) * 8)
     with pytest.raises(InputError, match="longer than any clock"):
         judged(path)
+
+
+BOOTS = (
+    "-- Boot 9f1c0a8b5e5c4c0c9c3a1d0e8f7a6b5c --",
+    "-- Reboot --",
+    "[    0.000000] Linux version 6.1.0-9-amd64 (debian@example.org) #1 SMP",
+    "Nov 30 17:18:30 host kernel: Linux version 6.1.0-9-amd64",
+    "[    0.000000][    T0] Booting Linux on physical CPU 0x0000000000 [0x413fd0c1]",
+    "[  512.000000] Dumping ftrace buffer:",
+)
+
+
+@pytest.mark.parametrize("said", BOOTS)
+@pytest.mark.parametrize("cpu", [0, 1])
+@pytest.mark.parametrize("distance", [1, 40_000])
+def test_a_boot_that_the_log_tells_is_another_run(
+    tmp_path: Path, said: str, cpu: int, distance: int
+) -> None:
+    """A second boot may have run for longer than the first, so that no stamp goes back."""
+    first = "".join(visit(0, 1_000_000 + 2_000 * n, 1) for n in range(3))
+    later = "".join(visit(cpu, 901_000_000 + 2_000 * n, 2) for n in range(3))
+    path = tmp_path / "trace"
+    path.write_text(first + f"{said}\n" * distance + later)
+    report, events = judged(path)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert len(losses(events, Cause.CLOCK)) == 2  # the gap, and the whole file
+    path.write_text(f"{said}\n" + first)
+    assert judged(path)[0].verdict is Verdict.CLEAN
+
+
+def test_a_boot_between_two_pieces_is_another_run() -> None:
+    """A long text would be judged otherwise than a short one."""
+    runs, cpu, ms = Runs(), np.array([0, 1]), np.array([1, 2]) * MS
+    runs.place(cpu, ms, [2], boots=[2])
+    runs.place(cpu[:0], ms[:0], [])
+    runs.place(cpu, ms + 10 * MS, [])
+    assert runs.starts == [11 * MS]
+    runs.place(cpu, ms + 20 * MS, [0, 1], boots=[0, 1])
+    assert runs.starts == [11 * MS, 21 * MS, 22 * MS]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .forms import TRACER
 from .lines import Text, integers, pc
 
 # The second is that of the trace option latency-format. Before it may be what lost its end.
 _HEAD = (
     r"# (?:entries-in-buffer/entries-written: |latency: \d+ us, #)(?P<n>\d{1,18})/(?P<w>\d{1,18})"
 )
-_BEGIN = r"^# tracer:"
 
 
 @dataclass(slots=True)
@@ -28,20 +28,21 @@ class _Section:
 
 class Entries:
     """Entries of each head of a text are counted, until the next head or the end. `told` is true
-    while each entry stands under a head that says how many there are, and none is too many.
+        while each entry stands under a head that says how many there are, and none is too many.
 
-    In `per_cpu/*/trace` each head has the numbers of all CPUs together: what stands under such
-    heads counts together, if it is of another CPU each time.
+        In `per_cpu/*/trace` each head has the numbers of all CPUs together: what stands under such
+        heads counts together, if it is of another CPU each time.
 
-    >>> from .lines import lines_of
-    >>> entries = Entries()
-    >>> lines = lines_of(b"# entries-in-buffer/entries-written: 3/3\\n")
-    >>> entries.take(lines, np.array([0]), 2, np.array([1]), np.array([0]))
-    2
-    >>> entries.finish()
-    ['the head says 3 entries, and 1 are there']
-    >>> entries.told
-    True
+        >>> from .forms import TRACER
+    from .lines import lines_of
+        >>> entries = Entries()
+        >>> lines = lines_of(b"# entries-in-buffer/entries-written: 3/3\\n")
+        >>> entries.take(lines, np.array([0]), 2, np.array([1]), np.array([0]))
+        2
+        >>> entries.finish()
+        ['the head says 3 entries, and 1 are there']
+        >>> entries.told
+        True
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Entries:
         if not len(lines):
             self._add(cpus)
             return 0 if self._overwritten else count
-        begins = at[np.asarray(pc.match_substring_regex(lines, _BEGIN), np.bool_)]
+        begins = at[np.asarray(pc.match_substring_regex(lines, TRACER), np.bool_)]
         found = pc.extract_regex(lines, pattern=_HEAD)
         heads = at[np.asarray(found.is_valid())]
         found = found.drop_null()

@@ -63,10 +63,18 @@ CPULESS = (
 )
 # These are no probe's: a stack, and the lines of the function tracers.
 HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"
+# A kernel that boots says so first, and so does one that dumps its buffer; `journalctl` says where
+# a boot ends.
+BOOT = (
+    r"^[>|\s]{0,12}-- (?:Boot [0-9a-f]{12,32}|Reboot) --\s*$|\bDumping ftrace buffer"
+    r"|(?:^|[\]>]\s{0,4}|kernel: )(?:Linux version \d|Booting Linux on physical CPU)"
+)
+# In a mail or a log something is in front of the head of a `trace`.
+TRACER = r"^(?:[^#\n]{0,100}[>|:\]\s])?# tracer: \w"
 # A head stands before each run; `trace-cmd report` begins with the number of CPUs, and `tail` puts
-# each file's name before what is in it. In a mail a head may be quoted.
-HEAD = r"^[>|\s]{0,12}# tracer:|^cpus=\d+\s*$|^==> .* <==\s*$"
-_KERNEL_HEAD = re.compile(rb"^(?:\xef\xbb\xbf)?# tracer:", re.M)  # behind a BOM, too
+# each file's name before what is in it.
+HEAD = rf"{TRACER}|^cpus=\d+\s*$|^==> .* <==\s*$|{BOOT}"
+_KERNEL_HEAD = re.compile(rb"^\xef\xbb\xbf# tracer:|" + TRACER.encode(), re.M)  # behind a BOM, too
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
 # The head names the columns in their order, from one line to the next.
@@ -176,6 +184,17 @@ def heads_of(lines: Text) -> npt.NDArray[np.intp]:
     if not len(lines):
         return np.zeros(0, np.intp)
     return np.flatnonzero(np.asarray(pc.match_substring_regex(lines, HEAD)))
+
+
+def boots_of(lines: Text) -> npt.NDArray[np.intp]:
+    """Return the indices of the lines in which a kernel boots or dumps, which begin a head, too.
+
+    >>> boots_of(lines_of(b"# tracer: nop\\n[    0.000000] Linux version 6.1.0\\n")).tolist()
+    [1]
+    """
+    if not len(lines):
+        return np.zeros(0, np.intp)
+    return np.flatnonzero(np.asarray(pc.match_substring_regex(lines, BOOT)))
 
 
 def why_not(sample: bytes | bytearray) -> str | None:

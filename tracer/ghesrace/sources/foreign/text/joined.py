@@ -21,7 +21,17 @@ _TASK = (
     r"(?:\[\d{1,4}\]\s*(?:[dDbBX.][^\s:]{3,8}\s+)?|\d{1,4}[dDbBX.][^\s:]{3,8}\s+)\d"
 )
 _PERF_TASK = r"\s\d{1,9}\s+\[\d{1,4}\]\s+\d{1,18}\.\d{6,9}:"
-TWICE = rf"[^\s:]-\d{{1,9}}\s.*{_TASK}|\[\d{{1,4}}\]\s.*{_PERF_TASK}"
+# Of the first line there is a begin of its CPU, or no more than its process, and so only the next
+# task is between the two. A date or a host before a task ("2026-11-30 17:18:30", "node-1 kernel:")
+# is no process.
+_GROUP = r"(?:\([^()]*\)\s+)?"
+_FIRST = (
+    rf"[^\s:]-\d{{1,9}}\s+{_GROUP}\[(?:\d{{1,4}}\]|\d{{0,4}}\s*[^\s\d.\]]).*"
+    rf"|[^\s:]-\d{{1,9}}\s+{_GROUP}\d{{1,4}}(?:[dDbBX]|\.[^\d\s]).*"
+    r"|[^\s:\d]-\d{1,9}\s+(?:\(\s*[\d-]*\)?\s+)?(?:\[?\d{1,4}\s+)?"
+    r"(?:tmux: )?(?:[^\s|\[](?:[^:]|:[^\s]){0,13}?)?"
+)
+TWICE = rf"(?:{_FIRST}){_TASK}|\[\d{{1,4}}\]\s.*{_PERF_TASK}"
 # This fits every line that TWICE fits, and takes a fraction of its time.
 _LIKELY = r"-\d+\s.*-\d+\s+[\[(\d]|\]\s.*\d\s+\[\d+\]\s+\d"
 # A line ends behind its CPU, in its flags, or in its stamp, perhaps with a mark that says so.

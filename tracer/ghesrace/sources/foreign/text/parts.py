@@ -3,8 +3,9 @@
 the other. Each is a part, which can be read by itself.
 
 `trace-cmd report` of a file with instances, or of several files (a host's and its guest's), puts
-the name of a buffer or file before each line, and `grep` the name of a file. Lines of different
-buffers have no common order on one CPU, and CPU 0 of a guest is not CPU 0 of its host.
+the name of a buffer or file before each line, `grep` the name of a file, and a log the name of the
+host whose kernel printed the line. Lines of different buffers have no common order on one CPU, and
+CPU 0 of a guest is not CPU 0 of its host.
 """
 
 from __future__ import annotations
@@ -14,15 +15,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ghesrace.errors import InputError
 
 from .forms import STAMPED
 from .lines import Text, pc
 
-# trace-cmd's print_handle_file() and grep -H: the name, a colon, and the line with its blanks.
-_NAMED = r"^ *(?P<b>[^\s:\[\]()#]{1,100}): +[^\s:]"
+# trace-cmd's print_handle_file() and grep -H: the name, a colon, and the line with its blanks. A
+# task has such a name, too, and `grep -n` puts the line's number in front. In the log of a host, or
+# of several, the host's name is in front of "kernel:".
+_NAMED = (
+    r"^ *tmux: (?:server|client)-\d"
+    r"|^ *(?P<b>\d{0,99}[^\s:\[\]()#\d][^\s:\[\]()#]{0,99}):(?:\d{1,9}:)? +[^\s:]"
+    r"|^[^\s#].{0,60}?\s(?P<h>[\w.-]{1,100})(?: \w+\.\w+)? kernel:\s"
+    # `docker compose logs` and Ansible put it before a bar.
+    r"|^(?P<c>[\w.-]{1,100}) +\| "
+)
 _MOST = 64
+_NOTHING = pa.scalar(b"", pa.large_binary())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,9 @@ class Buffers:
 
     def numbers(self, lines: Text) -> npt.NDArray[np.int64]:
         """Return the number of the buffer of each line."""
-        found = pc.fill_null(pc.extract_regex(lines, pattern=_NAMED).field("b"), b"")
-        encoded = found.dictionary_encode()
+        found = pc.extract_regex(lines, pattern=_NAMED)
+        parts = [pc.fill_null(found.field(name), b"") for name in "bhc"]  # One at most is there.
+        encoded = pc.binary_join_element_wise(*parts, _NOTHING).dictionary_encode()
         names = [name.decode("latin-1") for name in encoded.dictionary.to_pylist()]
         table = [self.known.setdefault(name, len(self.known)) for name in names]
         numbers: npt.NDArray[np.int64] = np.array(table, np.int64)[np.asarray(encoded.indices)]

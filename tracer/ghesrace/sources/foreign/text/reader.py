@@ -29,7 +29,7 @@ from .careful import Careful
 from .chunks import Chunks
 from .debris import Width
 from .entries import Entries
-from .forms import Style, heads_of, read_begin
+from .forms import Style, boots_of, heads_of, read_begin
 from .kept import Kept
 from .lines import behind, first_of
 from .neighbours import Chains, last_rows
@@ -206,7 +206,7 @@ class TextReader:
         events.whole &= ~(self._unread.wrapped(at, events.at) | self._careful.impossible(events))
         gone = lost_lines.told(lines)
         gone_at = at[gone[0]]
-        heads = at[heads_of(lines)]
+        heads, boots = at[heads_of(lines)], at[boots_of(lines)]
         self._buffers.count(events.of)
         rows, cpus = events.at, events.cpu
         if len(odd.at):
@@ -214,9 +214,11 @@ class TextReader:
             cpus = np.concatenate((cpus, odd.cpu))[which]
         overwritten = entries.take(lines, at, pieces.count, rows, cpus)
         before_runs = len(self._runs.gaps)
-        heads_before = np.searchsorted(events.at, heads).tolist()
+        before_heads, before_boots = (
+            np.searchsorted(events.at, h).tolist() for h in (heads, boots)
+        )
         chains = Chains(events.cpu)
-        offsets = self._runs.place(events.cpu, events.ts, heads_before, chains)
+        offsets = self._runs.place(events.cpu, events.ts, before_heads, chains, before_boots)
         gaps = [Gap(b, e, Cause.CLOCK, ALL_CPUS, 0) for b, e in self._runs.gaps[before_runs:]]
         events.ts = events.ts + offsets
         self._note_starts(events.at, heads, offsets)

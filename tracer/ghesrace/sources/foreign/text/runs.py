@@ -3,12 +3,15 @@
 to.
 
 On one CPU stamps never go back within a run. Where they do, or where a second head is followed by a
-CPU that was there before it, another run begins. Its stamps are put behind those of the run before,
-with a gap, so that no order between the two is taken from stamps of two clocks. The files of
-`per_cpu/*/trace` one after the other are one run: each has a CPU of its own.
+CPU that was there before it, or where a kernel boots or dumps its buffer, another run begins. Its
+stamps are put behind those of the run before, with a gap, so that no order between the two is taken
+from stamps of two clocks. The files of `per_cpu/*/trace` one after the other are one run: each has
+a CPU of its own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -49,21 +52,36 @@ class Runs:
         self._last: dict[int, int] = {}  # CPU -> its last stamp in this run
         self._closed: set[int] = set()  # CPUs of this run that were there before its last head
         self._before = -1  # the last event's stamp, of any CPU
+        self._booted = False  # A kernel booted, or dumped, behind the last event.
 
-    def place(self, cpu: Ints, ts: Ints, heads: list[int], chains: Chains | None = None) -> Ints:
+    def place(
+        self,
+        cpu: Ints,
+        ts: Ints,
+        heads: list[int],
+        chains: Chains | None = None,
+        boots: Sequence[int] = (),
+    ) -> Ints:
         """Return how much to add to the stamps *ts* (ns) of the events on *cpu*, in the order of
         the text (shape (n,)). *heads* are the indices of the events that a head stands before, n if
-        it stands behind all. *chains* are those of *cpu*, if they are known. Raises InputError if
-        the text has too many runs to be one in order.
+        it stands behind all. *chains* are those of *cpu*, if they are known, and *boots* are those
+        of *heads* in which a kernel boots or dumps. Raises InputError if the text has too many runs
+        to be one in order.
 
         runs.place(cpu, ts, heads=[8])
         """
         offsets = np.empty(len(ts), np.int64)
         start = 0
         chains = chains or Chains(cpu)
+        if len(ts) and self._newest >= 0 and (self._booted or 0 in boots):
+            self._open(int(ts[0]))
+        self._booted = len(ts) in boots or (self._booted and not len(ts))
         while True:
             rest = Chains(cpu[start:]) if start else chains
             begin = self._next_run(cpu, ts, heads, start, rest)
+            boot = min((b for b in boots if start < b < len(ts)), default=len(ts))
+            if boot < (len(ts) if begin is None else begin):
+                begin = boot
             stop = len(ts) if begin is None else begin
             known = set(self._last)
             mine = rest if begin is None else Chains(cpu[start:stop])
