@@ -103,6 +103,20 @@ def test_a_dressed_text_is_the_same(tmp_path: Path, name: str, dress: Callable[[
         "0x1bf8 [0x8]: failed to process type: 9 [Invalid argument]",
         "WARNING: The perf.data file's data size field is 0 which is unexpected.",
         "[...]",
+        "[... truncated ...]",
+        "<snip>",
+        "(120 more lines)",
+        "[ 100 lines omitted ]",
+        "-- 55 lines truncated --",
+        "--8<----8<--",
+        "\N{HORIZONTAL ELLIPSIS}",
+        "--",
+        "CPU 0: 50414 events lost",
+        "[LOST EVENTS]",
+        "5 out of order events recorded.",
+        "Found 3 unknown events!",
+        "imklog lost 55 messages",
+        "  m                                 12               5",
         "0: m: (ghes_ioremap_pfn_irq+0x0/0x40) pfn=256",
         "   <idle>-0       [00",
         "   <idle>-0       [001] d.h1.  [  12.345678] printk: a console is here",
@@ -119,6 +133,31 @@ def test_a_line_that_tells_of_what_is_missing_is_a_loss(tmp_path: Path, said: st
     report = judged(path)[0]
     assert report.losses
     assert report.verdict is not Verdict.CLEAN
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[   12.345678] ------------[ cut here ]------------",
+        "------------[ cut here ]------------",
+        "---------------------------------",
+        "---[ end trace 0000000000000000 ]---",
+        "-- ",
+        "CPU 1 is empty",
+        "overrun: 0",
+        "dropped events: 0",
+        "  m                                 12               0",
+    ],
+)
+def test_a_line_that_tells_of_nothing_costs_nothing(tmp_path: Path, said: str) -> None:
+    """Such lines are in most logs; none of them would be judged."""
+    rows = race().splitlines()
+    rows.insert(len(rows) - 4, said)
+    path = tmp_path / "trace"
+    path.write_text("\n".join(rows) + "\n")
+    report = judged(path)[0]
+    assert not report.losses
+    assert report.verdict is Verdict.OBSERVED
 
 
 @pytest.mark.parametrize("said", ["   <idle>-0       [00", "m\0:\0 \0(\0"])

@@ -63,3 +63,36 @@ def test_lines_that_lack_a_part_are_not_forgotten() -> None:
         3: (4, second),
         4: (5, 101_140_487_821),
     }
+
+
+HARMLESS = (
+    "ghes_proc <-ghes_notify",
+    "ghes_proc [ghes] <-ghes_notify [ghes]",
+    "ghes_proc+0x10/0x20 <-ghes_notify+0x1/0x30",
+    "ghes_proc <ffffffff81000000> <-ghes_notify <ffffffff81000100>",
+    "memcpy_fromio(to=0x1, from=0xffffc900ffc90000, n=20) <-ghes_copy_tofrom_phys",
+    "sys_write(fd: 1, buf: 55d0, count: 2)",
+    "sys_write -> 0x2",
+    "ghes_proc+0x10/0x20: trace_printk() has the option sym-offset",
+    "0xffffffffc0a0b0c0: trace_printk() of a module that is gone",
+    "#1     inner/outer(us):   12/13    ts:1.1",
+    "PERF_RECORD_SWITCH IN ",
+    "PERF_RECORD_FORK(12:12):(1:1)",
+    "PERF_RECORD_MMAP2 12/12: [0x5581(0x1000) @ 0 08:01 1 1]: r-xp /bin/x",
+)
+HARMFUL = (
+    "[UNKNOWN TYPE 1520]",
+    "(ghes_ioremap_pfn_irq+0x0/0x40 <- f",
+    "ghes_peek+0x10/0x20 <- ghes_copy_tofrom_phys) arg1=0x0",
+    "m",
+)
+
+
+def test_what_other_tracers_print_is_no_loss() -> None:
+    """Their lines stand among those of the probes, and touched all of them: no race was found."""
+    head = "  a-1 [002] d.h1. 1.000000: "
+    text = "".join(f"{head}{line}\n" for line in (*HARMLESS, *HARMFUL)).encode()
+    unread = Unread(Careful("ftrace", Style(), EventMap()), [])
+    every = np.arange(len(HARMLESS) + len(HARMFUL))
+    odd = unread.take(lines_of(text), every, np.zeros(0, np.intp), offset=0)
+    assert odd.at.tolist() == every[len(HARMLESS) :].tolist()

@@ -67,7 +67,9 @@ def debris(lines: Text, names: Iterable[str]) -> npt.NDArray[np.bool_]:
     [False, True, True]
     """
     named = "|".join(re.escape(name) for name in names)
-    pattern = rf"{_EVENT}|{_TAIL}" + (rf"|(?:^|[\s:*])(?:{named}):\s*(?:\(|$)" if named else "")
+    pattern = rf"{_EVENT}|{_TAIL}"
+    if named:  # The second is a line of kprobe_profile, with hits that the kernel skipped.
+        pattern += rf"|(?:^|[\s:*])(?:{named}):\s*(?:\(|$)|^\s*(?:{named})\s+\d+\s+[1-9]\d*\s*$"
     found = pc.match_substring_regex(lines, pattern)
     told = pc.and_(found, pc.invert(pc.match_substring_regex(lines, _NONE)))
     return np.asarray(told, np.bool_)

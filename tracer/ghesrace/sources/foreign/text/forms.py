@@ -61,8 +61,13 @@ CPULESS = (
     r"\s\d+\s+(?P<s>\d{1,18})\.(?P<f>\d{6}|\d{9}):\s+(?:\d+\s+)?"
     r"[A-Za-z_][\w-]*:[A-Za-z_][\w-]*:(?:\s|$)"
 )
-# These are no probe's: a stack, and the lines of the function tracers.
-HARMLESS = r":\s+(?:<(?:user )?stack trace>|[\w.$+/]+(?: \[\w+\])? <-|=> )"
+# These are no probe's: a stack, the lines of the function tracers and of those of latencies, system
+# calls, what trace_printk() prints with a place in front, and perf's own records, but for losses.
+HARMLESS = (
+    r":\s+(?:<(?:user )?stack trace>|=> |#\d+\s|sys_\w+(?:\(| -> )|PERF_RECORD_[A-Z]"
+    r"|[\w.$+/]+(?:\([^()]*\))?(?: <[0-9a-f]+>)?(?: \[\w+\])? <-\S"
+    r"|(?:0x[0-9a-f]{8,16}|[\w.$]+\+0x[0-9a-f]+/0x[0-9a-f]+):\s)"
+)
 # A kernel that boots says so first, and so does one that dumps its buffer; `journalctl` says where
 # a boot ends.
 BOOT = (

@@ -29,18 +29,33 @@ LOST = (
     r"|##### CPU (?P<d>\d{1,4}) buffer started"
     r"|PERF_RECORD_(?:LOST\w*\D*(?P<c>\d{1,18})?|THROTTLE)"
 )
+# Where people leave lines out they say so, with marks around it or without. The kernel's "cut here"
+# is none of these.
+_MARKS = r"[\s\[\](){}<>*~=#_.:;,-]"
+_LEFT_OUT = (
+    rf"(?i)^{_MARKS}*(?:(?:and )?(?:\d[\d,]*|some|many|several|lots of) )?(?:more )?"
+    r"(?:(?:lines?|events?|entries|output|trace|log|messages?) )?(?:(?:was|were|have been) )?"
+    r"(?:(?:snip(?:s|ped)?|trunc|truncated|omitted|skipped|removed|deleted|elided|trimmed|stripped)"
+    r"(?: here| out| for \w+| (?:\d[\d,]* |some |many )?(?:lines?|events?|entries))?|cut(?: out)?)"
+    rf"{_MARKS}*$"
+    r"|^[\s\[(]*(?:\d[\d,]*|some|many|several) more (?:lines|events|entries)[\s\])]*$"
+    rf"|^(?:{_MARKS}*(?:8<|>8|\.\.\.|…))+{_MARKS}*$|^--More--|^--\n?$"
+)
 # perf says so on stderr, with no time: `perf script 2>&1`.
 PERF_LOST = (
-    r"(?i)\blost (?P<n>\d{1,18})(?: (?:event|sample)s?\b|!)"
+    r"(?i)\blost (?P<n>\d{1,18})(?: (?:event|sample|message)s?\b|!)"
     r"|\blost (?:\d{1,18} chunk|[\d.]{1,9}%)|[1-9]\d*%? lost events|\bchunks lost!"
+    r"|\b(?P<e>[1-9]\d{0,17}) (?:event|sample)s? (?:were )?lost\b|\[LOST EVENTS\]"
     r"|\b(?P<m>\d{1,18}) (?:samples with id not present|unprocessable samples recorded)"
+    r"|[1-9]\d* out of order events recorded|Found [1-9]\d* unknown events"
     # What printed or kept the text left lines out.
     r"|\*\* (?P<p>\d{1,18}) printk messages dropped"
     r"|(?:suppressed|missed) (?P<q>\d{1,18}) (?:kernel )?messages"
     r"|begin to drop messages|(?P<r>\d{1,18}) messages lost due to|^Binary file .* matches"
-    r"|failed to process type|data size field is 0|^\s*(?:\[\s?)?(?:\.\.\.|snip)(?:\s?\])?\s*$"
+    r"|failed to process type|data size field is 0"
     r"|^\s*(?:(?:commit )?overrun|dropped events): (?P<o>[1-9]\d{0,17})"
     r"|\b(?P<d>\d{1,18}) out of \d{1,18} events were discarded"
+    rf"|{_LEFT_OUT}"
 )
 # Such words before an event, whose line they were joined to: no task has so long a name.
 SAID_BEFORE = (
@@ -78,7 +93,7 @@ def told_by_perf(lines: Text) -> list[int]:
     found = pc.extract_regex(lines, pattern=PERF_LOST)
     found = found.filter(found.is_valid())
     counts: list[int] = np.minimum(
-        sum(integers(found.field(name)) for name in "nmdpqor"), _MOST
+        sum(integers(found.field(name)) for name in "nemdpqor"), _MOST
     ).tolist()
     return counts
 
