@@ -9,7 +9,7 @@ from pathlib import Path
 from ghesrace.checker.report import Verdict
 from ghesrace.events import Cause
 from tests.build.paths import CORPUS
-from tests.build.texts import edited, judged, losses, race, visit
+from tests.build.texts import edited, judged, line, losses, race, visit
 
 
 def test_second_probe_on_a_function_is_left_out(text: Path) -> None:
@@ -90,3 +90,28 @@ def test_two_probes_on_one_function_that_differ_hide_nothing(tmp_path: Path) -> 
     assert losses(events, Cause.UNREAD)["size"].tolist() == [1]
     assert report.verdict is not Verdict.CLEAN
     assert any("m2: left out" in unseen.what for unseen in report.unseen)
+
+
+def fixmap_visit(cpu: int, us: int, phys: int, flush: str) -> str:
+    """One map of a fixmap slot that is not flushed, by a kernel that flushes it when it unmaps."""
+    set_it = "s: (native_set_fixmap+0x0/0x80) idx=645 phys={:#x} prot={:#x}"
+    texts = (
+        set_it.format(phys, 0x8000000000000163),
+        "r: (memcpy_fromio+0x0/0xb0) from=0xffffffffff57a000 count=20",
+        set_it.format(0, 0),
+        f"f: (flush_tlb_one_kernel+0x0/0x20) {flush}",
+    )
+    return "".join(line(cpu, us + 2 * n, text) for n, text in enumerate(texts))
+
+
+def test_a_flush_that_does_not_say_of_what_is_no_flush_that_was_not_recorded(text: Path) -> None:
+    """The plan took for granted that the setter flushes when it maps, as Linux's source has it and
+    no flush was told to be of the slot; but the trace has the flushes, and there was none."""
+    for flush, verdict in (
+        ("addr=0xffffffffff57a000", Verdict.OBSERVED),
+        ("", Verdict.INCONCLUSIVE),
+        ('addr="x"', Verdict.INCONCLUSIVE),
+    ):
+        visits = [fixmap_visit(n % 2, 10_000 + 1000 * n, n << 12, flush) for n in range(1, 7)]
+        text.write_text("".join(visits))
+        assert judged(text)[0].verdict is verdict

@@ -67,7 +67,8 @@ _OURS = re.compile(r"p\d+_(?:\d+_)?([A-Za-z]\w*?)(?:_\d+)?$")
 class EventType:
     """This describes one type of event in a trace. `symbol` is the function that a probe event sits
     on ("" if the trace does not tell), and `module` is the module that has it. `returns` says that
-    the probe is on the function's return.
+    the probe is on the function's return, and `place` is its address, as perf prints no more.
+    `printed` says that a text has no place at all, as what trace_printk() prints.
     """
 
     system: str
@@ -76,6 +77,8 @@ class EventType:
     symbol: str = ""
     module: str = ""
     returns: bool = False
+    place: str = ""
+    printed: bool = False
 
     @property
     def label(self) -> str:
@@ -141,11 +144,13 @@ class EventMap:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """This event was recognised but lacks what is needed to judge it; `why` says what."""
+    """This event was recognised but lacks what is needed to judge it; `why` says what. `point` is
+    the probe point that it is of."""
 
     event: str
     kind: str
     why: str
+    point: str = ""
 
 
 def recognise(event: EventType, given: EventMap) -> Rule | Unusable | None:
@@ -197,13 +202,18 @@ def _by_symbol(event: EventType) -> Rule | Unusable | None:
                 # Most of these IPIs are harmless, and only a filter like ours tells which are not.
                 why = "which of its callbacks flush TLBs is not known; a map file can say so"
                 return Unusable(event.label, point.kind, why)
+            if fit and event.printed:
+                why = (
+                    "no place is behind its name, as trace_printk() prints; a map file can name it"
+                )
+                return Unusable(event.label, point.kind, why)
             if fit:
                 return _best(replace(event, symbol=name), point, fit)
     inside = function_of(event.symbol)
     for point in _points() if inside else ():
         if any(c.symbol == inside for c in point.candidates) and point.kind != Kind.SHOOTDOWN.name:
             why = f"its probe is inside the function, at {event.symbol}, and not at its entry"
-            return Unusable(event.label, point.kind, why)
+            return Unusable(event.label, point.kind, why, point.name)
     return None
 
 
@@ -216,10 +226,14 @@ def _symbol_names(event: EventType) -> Iterator[str]:
         return
     yield f"{event.system}:{event.name}"
     # Unless told otherwise, the kernel names a kprobe event p_SYMBOL_OFFSET, and perf names it
-    # SYMBOL or SYMBOL__return. Only offset 0 is taken, because the arguments may have left their
-    # registers behind a function's entry.
+    # SYMBOL or SYMBOL__return, and adds _N where it inlined the function at several places. Only
+    # offset 0 is taken, because the arguments may have left their registers behind a function's
+    # entry.
     plain = event.name.removesuffix("__return")
     yield plain
+    numbered = re.fullmatch(r"(\w+?)(?:__return)?_\d{1,3}", plain)
+    if numbered and event.place:
+        yield numbered[1]
     made = re.fullmatch(r"[pr]_(?:\w+:)?(\w+?)_0", plain)
     if made:
         yield made[1]
@@ -232,7 +246,7 @@ def _points() -> Iterator[Point]:
 
 def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusable:
     """Return the rule of the candidate whose arguments the event has; the first one wins a tie."""
-    returns = event.returns or event.name.endswith("__return")
+    returns = event.returns or re.search(r"__return(_\d+)?$", event.name) is not None
     kind = point.returns if returns else point.kind
     if kind is None:
         return Unusable(event.label, point.kind, "only the function's return is in the trace")
@@ -249,7 +263,8 @@ def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusab
     needs = _NEEDS.get(kind)
     if needs and candidate.fields and not any(need <= got.keys() for need in needs):
         words = " or ".join(" and ".join(sorted(need)) for need in needs)
-        return Unusable(event.label, kind, f"it has no field that is known to hold {words}")
+        why = f"it has no field that is known to hold {words}"
+        return Unusable(event.label, kind, why, point.name)
     scope = event.module
     return Rule(
         kind=kind,

@@ -65,7 +65,7 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
     slots = _slots(survey, given)
     if len(slots) > MOST_SLOTS_OF_A_FILE:
         survey._too_many()
-    present = {use.rule.point for use in survey.uses.values()}
+    present = survey.present
     numbers = {slot.name: n for n, slot in enumerate(slots)}
     probes = tuple(
         _probe(use, arch, present, numbers.get(_slot_name(use.rule)))
@@ -171,7 +171,7 @@ def _arch_of_addresses(survey: Survey) -> str:
 
 def _matters(survey: Survey) -> bool:
     """Return whether what some event implies differs from one architecture to the other."""
-    present = {use.rule.point for use in survey.uses.values()}
+    present = survey.present
     candidates = [u.rule.candidate for u in survey.uses.values() if u.rule.candidate is not None]
     return any(c.implied("x86_64", present) != c.implied("arm64", present) for c in candidates)
 

@@ -50,6 +50,7 @@ class Use:
     rule: Rule
     count: int = 0
     blind: bool = False  # It says that something happened, and not to what: a loss of that kind.
+    point: str = ""  # the probe point that it is of, if it is blind
 
 
 @dataclass(slots=True)
@@ -108,7 +109,8 @@ class Survey:
                     self.changed.add(use.event.symbol)
 
     def _drop_blind(self) -> None:
-        """Leave out events that say too little where another on the same function says enough."""
+        """Leave out events that say too little where another on the same function says enough, or
+        where they were only printed and others of their kind are told."""
         told = {
             (u.rule.kind, function_of(u.event.symbol), u.event.module)
             for u in self.uses.values()
@@ -116,18 +118,24 @@ class Survey:
         }
         for ident, use in list(self.uses.items()):
             key = (use.rule.kind, function_of(use.event.symbol), use.event.module)
-            if use.blind and (not use.count or (use.event.symbol and key in told)):
+            again = use.event.symbol and key in told
+            if use.event.printed:
+                again = any(kind == use.rule.kind for kind, *_ in told)
+            if use.blind and (not use.count or again):
                 del self.uses[ident]
 
     def _drop_doubles(self) -> None:
         """Keep only the probe that fired more often where two are on one function, because together
         they would show each map twice. Did they not fire equally often, one may have seen what the
         other did not, as two with filters do."""
-        best: dict[tuple[str, str, str], int] = {}
+        best: dict[tuple[str, ...], int] = {}
         for ident, use in list(self.uses.items()):
-            if not use.event.symbol or not use.rule.point:
+            place = use.event.symbol or use.event.place
+            if not place or not use.rule.point:
                 continue
-            key = (use.rule.kind, use.rule.symbol, use.rule.scope)
+            # perf numbers the places where a function is inlined: each is another one.
+            where = "" if use.event.symbol else place
+            key = (use.rule.kind, use.rule.symbol, use.rule.scope, where)
             other = best.setdefault(key, ident)
             if other == ident:
                 continue
@@ -138,17 +146,23 @@ class Survey:
             self.unpaired += gone.count if gone.count != self.uses[best[key]].count else 0
 
     def _meet(self, event: EventType, ident: int, given: EventMap) -> Rule | None:
-        rule = recognise(event, given)
-        if isinstance(rule, Unusable):
-            self.unusable[event.label] = rule
-            if rule.kind not in _BLINDING:
+        found = recognise(event, given)
+        if isinstance(found, Unusable):
+            self.unusable[event.label] = found
+            if found.kind not in _BLINDING:
                 return None
-            rule = Rule(rule.kind, symbol=event.symbol, scope=event.module, why=rule.why)
-            self.uses[ident] = Use(event, rule, blind=True)
+            rule = Rule(found.kind, symbol=event.symbol, scope=event.module, why=found.why)
+            self.uses[ident] = Use(event, rule, blind=True, point=found.point)
             return rule
-        if rule is not None:
-            self.uses[ident] = Use(event, rule)
-        return rule
+        if found is not None:
+            self.uses[ident] = Use(event, found)
+        return found
+
+    @property
+    def present(self) -> set[str]:
+        """These are the probe points of which there are events, be they told from what they say or
+        not. What else is recorded of them is known to have happened, or not to have."""
+        return {use.rule.point or use.point for use in self.uses.values()}
 
     def _block(
         self,

@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import pytest
+
+from ghesrace.checker.report import Verdict
+from ghesrace.errors import InputError
 from ghesrace.sources.foreign.eventmap import EventMap
 from ghesrace.sources.foreign.text.careful import Careful
 from ghesrace.sources.foreign.text.forms import Style
 from ghesrace.sources.foreign.text.lines import lines_of
 from ghesrace.sources.foreign.text.parts import Buffers
 from ghesrace.sources.foreign.text.plain import Plain
+from tests.build.paths import CORPUS
+from tests.build.texts import judged, race
 
 MAP = b" a-1 [000] d.h1. 1.000000: m: (ghes_ioremap_pfn_irq+0x0/0x40 [old]) other=1 pfn=%d\n"
 
@@ -36,3 +45,74 @@ def test_nothing_is_learnt_of_an_event_that_cannot_be_told() -> None:
     found.ident[:] = 0
     careful.teach(plain, found, part)
     assert len(plain.take(MAP % 7).plain) == 0
+
+
+def _among(text: str, more: list[str]) -> str:
+    """*text* with each of *more* in the place of a line of its task, one behind every third."""
+    rows = text.splitlines()
+    for n, at in enumerate(range(len(rows) - 2, 6, -3)):
+        head, _, _ = rows[at].partition(": ")
+        rows.insert(at + 1, f"{head}: {more[n % len(more)]}")
+    return "\n".join(row for row in rows if "entries-in" not in row) + "\n"
+
+
+PRINTED = [
+    "ghes_ioremap_pfn_irq: pfn=9999",
+    "ghes_iounmap_irq: vaddr=0xffffc900ffc90000",
+    "ghes_iounmap_irq: unmapping now",
+    "ghes_copy_tofrom_phys: paddr=0x1000 len=20",
+    "arch_apei_flush_tlb_one: addr=0xffffc900ffc90000",
+]
+
+
+@pytest.mark.parametrize("same_names", [False, True])
+@pytest.mark.parametrize("name", ["flush-with-address.txt", "seven-columns.txt"])
+def test_what_trace_printk_prints_is_no_probes(tmp_path: Path, name: str, same_names: bool) -> None:
+    """trace_printk() prints the name of its function as an event prints its own. Who debugs GHES
+    has both in one trace, and each print was a map or an unmap that never was: a race."""
+    text = (CORPUS / name).read_text()
+    if same_names:
+        text = text.replace(": m: ", ": ghes_ioremap_pfn_irq: ").replace(
+            ": u: ", ": ghes_iounmap_irq: "
+        )
+    path = tmp_path / "trace"
+    path.write_text(_among(text, PRINTED))
+    whole, report = judged(CORPUS / name)[0], judged(path)[0]
+    assert (report.verdict, report.events) == (whole.verdict, whole.events)
+    assert any("trace_printk()" in unseen.why for unseen in report.unseen)
+
+
+def test_prints_alone_are_no_maps(tmp_path: Path) -> None:
+    """Whether they stand where the map is, or tell of it later, nobody knows."""
+    path = tmp_path / "trace"
+    path.write_text(
+        re.sub(r": m: \(\S+\)", ": ghes_ioremap_pfn_irq:", race().replace(" [old]", ""))
+    )
+    with pytest.raises(InputError, match=r"trace_printk\(\)"):
+        judged(path)
+    path.write_text(path.read_text().replace("irq: pfn", "irq: [FAILED TO PARSE] pfn"))
+    assert judged(path)[0].verdict is Verdict.OBSERVED
+
+
+@pytest.mark.parametrize("place", ["55d5a3a01000", "ffffffff81000500"])
+def test_a_probe_of_a_program_is_none_of_the_kernel(tmp_path: Path, place: str) -> None:
+    """perf prints of both only the address. A program's function may have the same name."""
+    safe = (CORPUS / "perf-silent.txt").read_text()
+    path = tmp_path / "perf"
+    path.write_text(_among(safe, [f"probe_d:ghes_iounmap_irq: ({place}) vaddr=0xffffc900ffc90000"]))
+    assert (judged(path)[0].verdict is Verdict.CLEAN) == place.startswith("5")
+
+
+def test_a_function_that_perf_found_at_several_places_is_all_of_them(tmp_path: Path) -> None:
+    """perf numbers the places where a function is inlined. What happened at the second one was
+    left out, and a race there was clean. Two probes at one place are one."""
+    race_text = (CORPUS / "perf-whole.txt").read_text()
+    path = tmp_path / "perf"
+    there = re.compile(r"(\[001\].*probe:)(ghes_\w+|arch_\w+): \(ffffffff81000000\)")
+    path.write_text(there.sub(r"\1\2_1: (ffffffff81000500)", race_text))
+    assert judged(path)[0].verdict is Verdict.OBSERVED
+    lines = race_text.splitlines(keepends=True)
+    again = [re.sub(r"(probe:\w+):", r"\1_1:", line) for line in lines]
+    path.write_text("".join(a + b for a, b in zip(lines, again, strict=True)))
+    report = judged(path)[0]
+    assert (report.verdict, report.events) == (Verdict.OBSERVED, len(lines))

@@ -40,6 +40,9 @@ _NAMED = re.compile(
     r"(?:^|[\s,({])([A-Za-z_]\w*)[=:]\s?"
     r"(?:0x[0-9a-fA-F]{1,16}|-?\d{1,20}\b|[0-9a-f]{1,16}\b|\(fault\))"
 )
+# What has no place behind its name and is a probe's: `trace-cmd report -R`, or one of unknown form.
+_PLACELESS = re.compile(r"\b__probe_|\[FAILED TO PARSE\]")
+_USER = 1 << 48  # Where a place is below this, it is in a program.
 _NO_LINES = np.zeros(0, np.intp)
 _BEFORE_ARGUMENTS = r"^(?P<p>\s*\([^)]*\))"
 
@@ -61,7 +64,8 @@ class _Known:
 
 def _place_of(event: EventType) -> tuple[str, str, str]:
     """Return on what the probe of *event* sits, in words."""
-    return event.symbol, event.module, "return" if event.returns else "entry"
+    kind = "print" if event.printed else "return" if event.returns else "entry"
+    return event.symbol, event.module, kind
 
 
 class Careful:
@@ -248,24 +252,26 @@ class Careful:
         """Return what the event *label* is, by what stands behind its name."""
         system, _, name = label.rpartition(":")
         place = _PLACE.match(sample)
-        symbol = module = ""
+        symbol = module = address = ""
         returns = False
+        printed = place is None and self._form != "perf" and not _PLACELESS.search(sample)
         if place is not None:
             returns = place["of"] is not None
             symbol = (place["of"] if returns else place["at"]) or ""
             # Before the arrow is the place in the caller to which the function returned.
             module = place["mod" if returns else "in"] or ""
             if re.fullmatch(r"[0-9a-f]{8,16}", symbol):
-                symbol = ""
+                address = symbol if self._form == "perf" else ""
+                symbol = f"0x{symbol}" if int(symbol, 16) < _USER else ""
             elif not returns and int(place["off"] or "0", 16) >= ENTRY_BYTES:
                 symbol += f"+0x{place['off']}"  # Inside a function it is no symbol that we know.
         fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS_PER_EVENT]
         made = text_format(label, ident, fields)
-        return EventType(system, name, made, symbol, module, returns)
+        return EventType(system, name, made, symbol, module, returns, address, printed)
 
     def _tell_apart(self, ident: npt.NDArray[np.int64], rest: Text) -> None:
         """Give those events an *ident* of their own that share their name with events on another
-        function, and may concern us. *rest* is what stands behind the name."""
+        function, or were printed, and may concern us. *rest* is what stands behind the name."""
         for name, known in list(self._known.items()):
             rows = np.flatnonzero(ident == self._ids[name])
             if not len(rows) or self._given.rule(known.event)[0]:
@@ -275,7 +281,9 @@ class Careful:
             which = np.asarray(encoded.indices)
             for number, raw in enumerate(encoded.dictionary.to_pylist()):
                 found = self._type(known.label, raw.decode("latin-1"), 0)
-                if not found.symbol or _place_of(found) == _place_of(known.event):
+                if not (found.symbol or found.printed):
+                    continue
+                if _place_of(found) == _place_of(known.event):
                     continue
                 if known.rule is None and recognise(found, self._given) is None:
                     continue
