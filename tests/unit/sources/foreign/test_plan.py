@@ -19,7 +19,7 @@ from ghesrace.sources.foreign.scan import Survey
 from ghesrace.sources.foreign.source import readers
 from tests.build.paths import CORPUS
 from tests.build.plans import unseen
-from tests.build.texts import judged, line, race, visit
+from tests.build.texts import HEAD, judged, line, race, visit
 
 
 def planned(tmp_path: Path, text: str, given: str | None = None) -> Plan:
@@ -222,3 +222,42 @@ def test_a_slot_whose_address_nothing_tells_is_not_checked(tmp_path: Path) -> No
     report, _ = judged(path)
     assert report.verdict is Verdict.INCONCLUSIVE
     assert any("address of vmarea:irq" in unseen.what for unseen in report.unseen)
+
+
+ALONE = "".join(visit(0, 1_000_000 + n * 1000, 0x100 + n) for n in range(6))
+SAID = (
+    HEAD.format(24, 24),
+    "> # tracer: nop\n> #\n> # entries-in-buffer/entries-written: 24/24   #P:2\n",
+    "cpus=2\n",
+    "# nrcpus online : 2\n# nrcpus avail : 2\n",
+    "",
+)
+
+
+@pytest.mark.parametrize("head", SAID)
+def test_what_one_cpu_alone_took_another_could_have_taken(tmp_path: Path, head: str) -> None:
+    """The interrupt of all reports goes to CPU 0 on many machines. The plan knew only CPUs of which
+    there are events: a kernel that races was clean, as a machine of one CPU is."""
+    path = tmp_path / "trace"
+    path.write_text(head + ALONE)
+    assert planned(tmp_path, head + ALONE).cpus == (0, 1)
+    report = judged(path)[0]
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert any("one CPU took all notifications" in reason for reason in report.reasons)
+    told = any("how many CPUs" in unseen.what for unseen in report.unseen)
+    assert told == (not head)
+
+
+@pytest.mark.parametrize("head", SAID[:-1])
+def test_one_cpu_alone_races_with_nobody(tmp_path: Path, head: str) -> None:
+    """A machine of one CPU, of which the text tells, is no danger."""
+    path = tmp_path / "trace"
+    path.write_text(re.sub(r"(#P:|cpus=|: )2\b", r"\g<1>1", head) + ALONE)
+    assert judged(path)[0].verdict is Verdict.CLEAN
+
+
+def test_a_trace_dat_has_the_pages_of_all_cpus() -> None:
+    """One without events may take the next notification."""
+    for name in ("v6.dat", "v7-zstd.dat"):
+        (reader, *_) = readers(CORPUS / name, EventMap())
+        assert reader.cpus == len(reader.stats) > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count, islice
 
 from ghesrace.errors import InputError
 from ghesrace.events import Context, Kind
@@ -92,6 +93,10 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         what = f"the arguments of {', '.join(sorted(survey.changed))}"
         why = "GCC made a clone, which may take them in other registers than its source says"
         unseen.append(Unseen(what, why, ("stale",), names))
+    cpus = _cpus(survey.cpus, reader.cpus)
+    if reader.cpus == 0 and len(survey.cpus) == 1:
+        what = "how many CPUs there are: more than the one of which there are events are assumed"
+        unseen.append(Unseen(what, "nothing in the trace says it, as the head of a `trace` does"))
     incomplete = _incomplete(slots, probes)
     unseen += [Unseen(f"unmapping of {n}", why, ("stale",), (n,)) for n, why in incomplete.items()]
     not_checked = {}
@@ -120,7 +125,7 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         probes=probes,
         unseen=tuple(unseen),
         not_checked=not_checked,
-        cpus=tuple(sorted(survey.cpus)),
+        cpus=cpus,
         clock=reader.clock or "unknown",
         clock_error_ns=error_ns,
         clock_proven_ns=proven_ns,
@@ -174,6 +179,17 @@ def _matters(survey: Survey) -> bool:
     present = survey.present
     candidates = [u.rule.candidate for u in survey.uses.values() if u.rule.candidate is not None]
     return any(c.implied("x86_64", present) != c.implied("arm64", present) for c in candidates)
+
+
+def _cpus(seen: set[int], number: int) -> tuple[int, ...]:
+    """Return the CPUs that there are: those *seen*, and as many more as there are by their *number*
+    (0 if nothing tells it). One that no event is of may take the next notification, too.
+
+    >>> _cpus({0, 5}, 4), _cpus({2}, 0), _cpus({2}, 1)
+    ((0, 1, 2, 5), (0, 2), (2,))
+    """
+    more = (cpu for cpu in count() if cpu not in seen)
+    return tuple(sorted([*seen, *islice(more, max((number or 2) - len(seen), 0))]))
 
 
 def _slot_name(rule: Rule) -> str:

@@ -29,6 +29,7 @@ class Reader(Protocol):
     clock: str
     arch: str
     release: str
+    cpus: int  # how many the machine had, 0 if the file does not say
     unseen: list[Unseen]  # what files of this kind, or this one, cannot contain
     truncated: list[str]
     missed: dict[str, int]  # event name -> hits that the kernel skipped, where told

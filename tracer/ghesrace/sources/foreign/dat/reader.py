@@ -48,6 +48,9 @@ class DatReader:
         self.clock = buffer.clock
         self.release, self.arch = _host(head.uname)
         self.stats = head.stats
+        # Version 7 may leave out CPUs without pages.
+        cpus = max(len(buffer.cpus), len(head.stats))
+        self.cpus = cpus if cpus > 1 or head.version < 7 else 0
         self._pages = PageFile(data, buffer, head.compression, path)
         self.truncated = self._pages.truncated
         self._entries = [

@@ -80,6 +80,8 @@ TRACER = r"^(?:[^#\n]{0,100}[>|:\]\s])?# tracer: \w"
 # each file's name before what is in it.
 HEAD = rf"{TRACER}|^cpus=\d+\s*$|^==> .* <==\s*$|{BOOT}"
 _KERNEL_HEAD = re.compile(rb"^\xef\xbb\xbf# tracer:|" + TRACER.encode(), re.M)  # behind a BOM, too
+# The heads of ftrace, trace-cmd and perf say how many CPUs there are.
+_CPUS = re.compile(rb"#P:(\d{1,4})\b|^cpus=(\d{1,4})\s|^# nrcpus online : (\d{1,4})\s", re.M)
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
 # The head names the columns in their order, from one line to the next.
@@ -92,7 +94,7 @@ class Style:
     """This is what a text's begin says of how it prints. `bare` says that numbers are hexadecimal
     without 0x, as kernels before 3.14 print them. `context` is the column that has the context,
     where the head names the columns, and `columns` their number, else None. `kernel` says that the
-    kernel printed it.
+    kernel printed it, and `cpus` of how many CPUs (0 if it does not say).
 
     >>> style_of(b"# tracer: nop\\n").kernel
     True
@@ -102,6 +104,7 @@ class Style:
     context: int | None = None
     columns: int | None = None
     kernel: bool = False
+    cpus: int = 0
 
 
 def style_of(sample: bytes | bytearray) -> Style:
@@ -118,6 +121,7 @@ def style_of(sample: bytes | bytearray) -> Style:
         context=names.index(b"hardirq/softirq") if b"hardirq/softirq" in names else None,
         columns=len(names) if b"hardirq/softirq" in names else None,
         kernel=bool(_KERNEL_HEAD.search(sample)),
+        cpus=max((int(found[found.lastindex or 0]) for found in _CPUS.finditer(sample)), default=0),
     )
 
 

@@ -66,6 +66,7 @@ class TextReader:
         self._line = 0  # the number of the next piece's first line
         self._open_head: int | None = None  # the line of a head behind which no event was yet
         self.clock = self.arch = self.release = ""
+        self.cpus = style.cpus
         self.truncated: list[str] = []
         self.missed: dict[str, int] = {}
         self.stats: list[dict[str, int]] = []
