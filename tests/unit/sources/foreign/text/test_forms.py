@@ -150,6 +150,9 @@ def test_what_options_change_is_read(form: str, line: str) -> None:
         ("  a-12 [000] d.h1.108773571999: x: a=1\n", "without --raw-ts"),
         ("  a-12 [000] d.h2108773571999: x: a=1\n", "without --raw-ts"),
         ("  a    17 [003]  probe:f: (ffffffff81000000) a=1\n", "-F \\+time"),
+        ("  a [003]  1.000000: probe:f: (ffffffff81000000) a=1\n", "-F \\+pid"),
+        ("[003] d.h1. 1.000000: m: (f+0x0/0x40) pfn=1\n", "all columns"),
+        ("a-1\N{NO-BREAK SPACE} [003] d.h1. 1.000000: m: (f+0x0/0x40) pfn=1\n", "web page"),
     ],
 )
 def test_refusals_say_what_to_do(tmp_path: Path, text: str, why: str) -> None:

@@ -233,6 +233,10 @@ def why_not(sample: bytes | bytearray) -> str | None:
         return "its flags and its stamps are not apart: print it without --raw-ts"
     if some(r"\[\d{1,4}\]\s+(?:[A-Za-z]{1,6}\s+)?[A-Za-z_][\w-]*:[A-Za-z_]\w*:\s"):
         return "its lines have no stamp: print it with `perf script -F +time`"
+    if b"\xc2\xa0" in sample and some(r"\[\d{3,4}\].*\d\.\d{6}"):
+        return "its blanks are a web page's: `sed 's/\\xc2\\xa0/ /g'` makes them blanks"
+    if some(r"\[\d{1,4}\]\s+(?:[dDbBX.][^\s:]{3,8}\s+)?\d{1,18}\.(?:\d{6}|\d{9}):\s"):
+        return "its lines have no process: `perf script -F +pid`, or print it with all columns"
     if some(r"^# tracer:"):
         if not some(r"^[^#\s]|^\s+[^#\s]"):
             return "it has the head of a trace and no event"
