@@ -78,12 +78,12 @@ def _step(
     kind = Kind(int(event["kind"]))
     if kind in _HIDDEN or kind not in _TEXT:
         return []
-    role = {Kind.NOTIFY: 1, Kind.MAP: 2, Kind.UNMAP: 5, Kind.READ: 8, Kind.WRITE: 8}.get(kind)
+    role = {Kind.NOTIFY: 1, Kind.MAP: 2, Kind.UNMAP: 5, Kind.READ: 8, Kind.WRITE: 8}.get(kind, 0)
     if kind == Kind.MAP and int(event["seq"]) != episode.seq_map:
-        role = None
+        role = 0
     if kind in (Kind.READ, Kind.WRITE) and int(event["seq"]) != episode.read_seq:
-        role = None
+        role = 0
     text = _TEXT[kind].format(slot=slot, frame=f"{int(event['phys']):#x}")
     context = Context(int(event["ctx"])).name.lower()
-    n = numbers.get(role) if role is not None else None
+    n = numbers.get(role)
     return [Step(side, n, int(event["ts"]), int(event["cpu"]), context, kind.name.lower(), text)]

@@ -170,7 +170,7 @@ class Pages(Invalidations):
         """A page is about to be mapped."""
         state, cell = self.slots[slot], cpu.cells[slot]
         place = level.use(slot)
-        if place.stray_pos != w.NOWHERE and place.stray_seq > seq:
+        if place.stray_seq > seq:
             place.stray_pos = w.NOWHERE  # that access is this map's, whose stamp is late
         self.drop_stray(place)
         before = place.episode

@@ -104,14 +104,14 @@ class Shown:
     def run_of(self, hold: Hold) -> Run:
         """The run that an unbounded hold is part of. One that its CPU left is over."""
         run = self.runs[hold.ctx]
-        if hold.since_pos >= run.last_pos:
+        over = hold.since_pos >= run.last_pos
+        if over:
             for samples in given(run.exposing):
                 for episode in samples.kept:
                     keep(self.exposing, samples.touched, samples.writes, False, episode)
+        if over or hold.told != w.NO:
             run = self.runs[hold.ctx] = Run()
         run.last_pos = hold.pos_first
-        if hold.told != w.NO:
-            run.exposing = [None] * 8
         return run
 
     def add(self, one: Judged) -> None:

@@ -48,7 +48,6 @@ cdef class Judge(Threatening):
     cdef public long long uses
     cdef public long long not_ordered
     cdef public long long strays
-    cdef public long long crowded
     cdef public Threats asked
     cdef public list beside
     @cython.locals(state=SlotState)

@@ -86,7 +86,6 @@ class Judge(Threatening):
         self.strays = 0  # accesses whose map and unmap are hidden
         self.uses = 0
         self.not_ordered = 0  # of them, by the clocks or for want of what a loss hid
-        self.crowded = 0  # episodes that were not judged for want of room
         self.asked = Threats.of(0)  # the questions about the episode at hand
         self.beside: list[Hold] = []  # holds whose order with the one at hand is open
         for state in slots:
@@ -390,7 +389,6 @@ class Judge(Threatening):
         t.any = cell.any_own or cell.any_other != w.NOWHERE
         t.crowded = len(others) > MOST_IN_DOUBT
         if t.crowded:
-            self.crowded += 1
             others = others[:MOST_IN_DOUBT]
         tellers = sure_tellers = others
         if others:

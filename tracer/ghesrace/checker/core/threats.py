@@ -276,7 +276,7 @@ class Threatening(Leaving):
         """Whether an episode that *loss* hid may lie behind the last sure own invalidation, and
         before this episode: on this CPU by its buffer, on another by the lock and the clocks."""
         error, since = self.clocks.error(loss.cpu, hold.cpu), cell.surely
-        behind = not since.known or loss.end >= since.at
+        behind = loss.end >= since.at  # NOWHERE: there is none
         if loss.cpu in (-1, hold.cpu) and loss.begin <= episode.map_first and behind:
             return True
         if loss.cpu == hold.cpu or loss.begin - error > hold.begin_last:
