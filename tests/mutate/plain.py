@@ -21,6 +21,7 @@ from types import ModuleType
 from .targets import RULE, sources
 
 MODULES = (
+    "test_account",
     "test_digest",
     "test_engine",
     "test_findings",
@@ -30,6 +31,7 @@ MODULES = (
     "core.test_bounds",
     "core.test_clocks",
     "core.test_edits",
+    "core.test_facts",
     "core.test_fresh",
     "core.test_holds",
     "core.test_leaving",
