@@ -341,3 +341,199 @@ def test_a_broadcast_that_may_be_leaves_no_sure_threat_before_it() -> None:
         assert (cell.own_surely.count, cell.other_surely.count) == (left, left)
         assert cell.own_maybe.count == cell.other_maybe.count == (told != SURE)
         assert cell.start_open is (told != SURE)
+
+
+def test_who_was_told_is_asked_once() -> None:
+    """A hold would be told by what came after it was judged, beside which others were."""
+    one = judge()
+    (slot,) = one.slots
+    left = hold(0, end_first=FIRST)
+    left.first.unmapped, left.first.unmap_first, left.first.unmap_over = True, FIRST, 20
+    one.all_shot(slot, left)
+    slot.shots = shots((1, 13, 17), (2, 13, 17)).shots
+    one.all_shot(slot, left)
+    assert (left.told, left.told_index, left.told_index_maybe, left.all_told) == (NO, -1, -1, False)
+    again = hold(0, end_first=FIRST)
+    again.first.unmapped, again.first.unmap_first, again.first.unmap_over = True, FIRST, 20
+    one.all_shot(slot, again)
+    assert (again.told, again.told_index, again.all_told) == (SURE, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("told", "index", "maybe", "of_hold"),
+    [
+        ((NO, NO), -1, -1, NO),
+        ((SURE, NO), 0, 0, SURE),
+        ((NO, SURE), 1, 1, SURE),
+        ((SURE, MAYBE), 0, 1, SURE),
+        ((MAYBE, NO), -1, 0, MAYBE),
+        ((SURE, SURE), 1, 1, SURE),
+    ],
+)
+def test_the_last_of_a_hold_that_a_broadcast_covers(
+    told: tuple[int, int], index: int, maybe: int, of_hold: int
+) -> None:
+    """What came behind it is left; what came before is not."""
+    one, left = judge(), hold(0, pages=2)
+    for episode, said in zip(left.all(), told, strict=True):
+        episode.unmapped, episode.broadcast = True, said
+    one.all_shot(one.slots[0], left)
+    assert (left.told_index, left.told_index_maybe, left.told) == (index, maybe, of_hold)
+    assert left.all_told is (index == 1)
+
+
+def test_shootdowns_that_losses_hid_of_every_other_cpu() -> None:
+    """One CPU that surely did not flush was not told, whatever is hidden of the others."""
+    for hid, late, flushed, unseen in (
+        ((1, 2), (), (), True),
+        ((), (1, 2), (), True),
+        ((1,), (2,), (), True),
+        ((1,), (), (), False),
+        ((2,), (), (), False),
+        ((), (1,), (), False),
+        ((1,), (), (2,), True),
+        ((), (2,), (1,), True),
+        ((), (), (1, 2), False),  # all of them were seen
+        ((), (), (), False),
+    ):
+        one = judge(lost=True)
+        one.losses.hidden_between = lambda _, cpu, *__, hid=hid: cpu in hid
+        one.losses.in_flight = lambda _, cpu, *__, late=late: 5 if cpu in late else NOWHERE
+        left = hold(0, end_first=FIRST)
+        left.first.unmapped, left.first.unmap_first, left.first.unmap_over = True, FIRST, 20
+        slot = shots(*((cpu, 13, 17) for cpu in flushed))
+        assert one.shot_unseen(slot, left, left.first) is unseen, (hid, late, flushed)
+
+
+@pytest.mark.parametrize(
+    ("over", "following", "until"),
+    [(20, 30, 20 + E), (20, 15, 15 + E), (NEVER, 30, 30 + E), (20, NEVER, 20 + E),
+     (NEVER, NEVER, NEVER)],
+)  # fmt: skip
+def test_until_when_a_hidden_shootdown_may_answer(over: int, following: int, until: int) -> None:
+    """A loss behind the answer would hide one, or one before it none."""
+    one, asked = judge(lost=True), []
+    one.losses.hidden_between = lambda *what: bool(asked.append(what))
+    one.losses.in_flight = lambda *what: asked.append(what) or 5
+    left = hold(0, end_first=FIRST)
+    left.first.unmapped, left.first.unmap_first, left.first.unmap_over = True, FIRST, over
+    left.first.clear_last = NEVER
+    slot = shots()
+    if following != NEVER:
+        slot.holds = [hold(1, map_first=following)]
+    assert one.shot_unseen(slot, left, left.first)
+    page = 1 << words.K_INV_PAGE
+    assert asked == [(page, cpu, FIRST - E, until) for cpu in (1, 1, 2, 2)]
+
+
+def left_by(cpu: int, begin: int, end: int) -> Any:
+    """A hold whose translation nothing cleared yet."""
+    made = hold(cpu, begin_last=begin, end_first=end, map_first=begin)
+    made.first.clear_last = 100
+    return made
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "over", "following", "mark", "kept"),
+    [
+        (5, 9, NEVER, 11, 99, True),  # at a tie it may lie behind that
+        (5, 9, NEVER, 12, 99, False),
+        (9, 5, NEVER, 11, 99, True),
+        (9, 5, NEVER, 12, 99, False),
+        (5, 6, 9, 11, 99, True),
+        (5, 6, 9, 12, 99, False),
+        (5, 9, NEVER, None, 11, True),
+        (5, 9, NEVER, None, 12, False),
+        (5, 9, NEVER, None, NEVER, False),
+        (5, NEVER, NEVER, None, NEVER, False),
+    ],
+)
+def test_until_when_a_hold_is_kept(
+    begin: int, end: int, over: int, following: int | None, mark: int, kept: bool
+) -> None:
+    """What may lie behind a hold that is not judged yet would be handed out before it."""
+    one = judge()
+    (slot,) = one.slots
+    first, other = left_by(0, begin, end), left_by(0, 0, 0)
+    first.first.unmap_over = over
+    slot.window = [other, first]
+    behind = None if following is None else left_by(1, following, 99)
+    one.retire(slot, behind, mark)
+    assert slot.window == ([first] if kept else [])
+    assert (first.count, other.count) == (int(kept), 0)
+    assert one.cell_of(slot, 0).begun == (0 if kept else begin)
+
+
+def test_the_next_hold_bounds_what_one_left() -> None:
+    """The lock: a clear is over before another CPU's hold begins, by the clocks' error; where that
+    one may come first, or no lock is assumed, nothing bounds it."""
+
+    def cleared(cpu: int, end: int = 25, no_lock: bool = False, among: bool = True) -> int:
+        one = judge()
+        (slot,) = one.slots
+        slot.no_lock = no_lock
+        first, after = left_by(0, 5, 9), left_by(cpu, 20, end)
+        episode = first.first
+        slot.window = [first, after] if among else [first]
+        one.retire(slot, left_by(0, 40, 45) if among else after, NEVER if among else 99)
+        assert first.count == 0
+        found: int = episode.clear_last
+        return found
+
+    for among in (True, False):
+        assert cleared(1, among=among) == 20 + E
+        assert cleared(0, among=among) == 100
+        assert cleared(1, no_lock=True, among=among) == 100
+    assert cleared(1, end=5 + E) == 100  # that one may come first
+    assert cleared(1, end=6 + E) == 20 + E
+    one, three = judge(), [left_by(cpu, 10 * cpu, 10 * cpu + 5) for cpu in range(3)]
+    episodes = [each.first for each in three]
+    one.slots[0].window = three
+    one.retire(one.slots[0], left_by(0, 40, 45), NEVER)
+    assert [each.clear_last for each in episodes] == [10 + E, 20 + E, 40 + E]
+    one, first = judge(), left_by(0, 5, 9)
+    episode = first.first
+    episode.clear_last = 3
+    one.slots[0].window = [first]
+    one.retire(one.slots[0], left_by(1, 20, 25), 99)
+    assert episode.clear_last == 3
+    one.slots[0].window = [last := left_by(0, 5, 9)]
+    episode = last.first
+    one.retire(one.slots[0], None, NEVER)
+    assert episode.clear_last == 100
+
+
+def test_what_a_cpu_without_a_map_takes() -> None:
+    """Its first map would be threatened by nothing, or by what its cell said before."""
+    for begun, reached in ((NOWHERE, NOWHERE), (7, 7 + E)):
+        one = judge()
+        (slot,) = one.slots
+        slot.untold = STATE.Cell(-1, 0)
+        slot.untold.start_open = False
+        mine, other, _ = slot.cells
+        other.begun = begun
+        maybe, surely = hold(1, frame=1).first, hold(1, frame=2).first
+        slot.untold.other_maybe.add(maybe, False)
+        slot.untold.other_surely.add(surely, False)
+        one.inherit(slot, mine)
+        assert (mine.mapped, mine.start_open, mine.any_other) == (True, False, reached)
+        assert (mine.other_maybe.all(), mine.other_surely.all()) == ([maybe], [surely])
+        slot.untold, other.start_open = None, True
+        one.inherit(slot, other)
+        assert (other.mapped, other.start_open, other.other_maybe.count) == (True, True, 0)
+
+
+def test_what_a_loss_leaves_of_an_unmap_is_known_before_who_was_told() -> None:
+    """A page that another map replaced would be cleared by that, though its unmap may be hidden;
+    and where there is but one CPU, nobody was told."""
+    for lost in (False, True):
+        one, left = judge(lost), hold(0)
+        left.first.unmapped = left.first.replaced = left.first.tell_seen = True
+        left.first.map_first, left.first.unmap_first = 3, FIRST
+        one.all_shot(one.slots[0], left)
+        assert left.first.unmap_lost is lost
+        assert (left.first.unmap_first, left.told) == ((3, MAYBE) if lost else (FIRST, NO))
+    alone, left = judge(cpus=1), hold(0, end_first=FIRST)
+    left.first.unmapped, left.first.unmap_first, left.first.unmap_over = True, FIRST, 20
+    alone.all_shot(shots((1, 13, 17)), left)
+    assert left.told == NO
