@@ -8,19 +8,20 @@ from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
+from ghesrace.checker.core import holds, invalidations, late, pages, reader, run, state, words
 from ghesrace.events import Context, Kind, empty, joined
 from ghesrace.plan import Probe, Slot
-from tests.build.trace import A, B, Trace, V, plan
+from tests.build.trace import A, B, Trace, V, implying, plan
 from tests.build.uncompiled import all_uncompiled
 from tests.mutate import storm
 
 CORE, HOLDS, STATE = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(state)
 READER, LATE = all_uncompiled(reader), all_uncompiled(late)
-INVALIDATIONS = all_uncompiled(invalidations)
+INVALIDATIONS, PAGES = all_uncompiled(invalidations), all_uncompiled(pages)
 NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, words.WORD
 BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL, Kind.BCAST_END)
 OWN = (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL)
@@ -486,3 +487,215 @@ def test_a_task_that_calls_ghes_proc_holds_the_lock_around_it() -> None:
 def test_ghes_proc_in_a_handler_ends_no_hold() -> None:
     """The handler has the lock around all of its calls: two CPUs in it at once are an overlap."""
     assert words.INCONSISTENT in procs(handler=True)
+
+
+@pytest.mark.parametrize("close", [90, 33, 15])
+def test_flushes_that_the_code_holds_and_nobody_saw(close: int) -> None:
+    """A loss would be asked for a flush of another time, and explain it or not."""
+    hold = HOLDS.Hold(1, 2, 0)
+    hold.close = close
+
+    def missing(**fields: Any) -> list[tuple[bool, int, int]]:
+        made = PAGES.Pages(None, [], None)
+        one = HOLDS.Episode(hold, A, 0)
+        one.map_first, one.read_first, one.unmap_first, one.clear_last = 10, 20, 30, 35
+        one.map_flush = one.unmap_flush = words.SURE
+        for name, value in fields.items():
+            setattr(one, name, value)
+        hold.forget()
+        hold.add(one)
+        made.missed_flushes(hold)
+        assert all(gap.episode is one for gap in made.gaps)
+        assert all((gap.kinds, gap.cpu) == (1 << Kind.INV_PAGE, 1) for gap in made.gaps)
+        return [(gap.of_map, gap.begin, gap.end) for gap in made.gaps]
+
+    assert missing(unmapped=True) == []
+    for flush in (words.NO, words.MAYBE):
+        assert missing(map_flush=flush, read_seen=True) == [(True, 10, min(20, close))]
+        assert missing(map_flush=flush, read_seen=False) == [(True, 10, min(30, close))]
+        assert missing(map_flush=flush, judged=False) == []
+        assert missing(unmapped=True, unmap_flush=flush) == [(False, 30, min(35, close))]
+        assert missing(unmap_flush=flush) == []
+        for ended in ("replaced", "left_open"):
+            assert missing(unmapped=True, unmap_flush=flush, **{ended: True}) == []
+
+
+def test_a_broadcast_whose_end_was_missed_may_go_on_for_ever() -> None:
+    """It would be over when the next one is; what belongs to an unmap is no luck."""
+    ends = replace(plan(), probes=(*plan().probes, Probe("e", "BCAST_END", "e", "kprobe")))
+    for unmap in (False, True):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.UNMAP, slot=0)
+        if not unmap:
+            trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
+            trace.add(0, Kind.BCAST_END)
+        for _ in range(2):
+            trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
+        core = CORE.Core(ends)
+        core.feed(joined(trace.records))
+        (slot,), cell = core.slots, core.reader.cpus[0].cells[0]
+        first, second = slot.tells[-2:]
+        assert (first.given_up, second.given_up) == (True, False)
+        assert core.reader.cpus[0].levels[storm.IRQ].tells == [second]
+        assert cell.opened == 1
+        never = NOWHERE if unmap else NEVER
+        assert (cell.inv_last, cell.inv_pos_last) == (never, never)
+        before = cell.inv_first
+        end = Trace(trace.now)
+        end.add(0, Kind.BCAST_END)
+        core.feed(joined(end.records))
+        assert (first.last, second.last) == (NEVER, trace.now + 10_000)
+        assert (cell.opened, cell.inv_first) == (0, trace.now)
+        assert before < trace.now
+        assert cell.inv_last == (trace.now + 10_000 if unmap else NEVER)
+
+
+@pytest.mark.parametrize("lock", ["page", "report"])
+@pytest.mark.parametrize(
+    ("unmap", "flush", "handler", "before"),
+    [
+        ("", False, False, False),  # nothing was unmapped
+        ("unmap", False, False, True),
+        ("unmap", True, False, False),  # its flush was seen, before this copy
+        ("told", False, False, False),
+        ("unmap", False, True, False),  # another handler has its own
+    ],
+)
+def test_what_an_unmap_without_a_map_may_have_of_the_page_before(
+    lock: str, unmap: str, flush: bool, handler: bool, before: bool
+) -> None:
+    """The flush that the unmap before this map has would be taken for another one's."""
+    trace = Trace()
+    for kind in (Kind.NOTIFY, Kind.COPY):
+        trace.add(0, kind)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    if unmap:
+        trace.add(0, Kind.UNMAP, slot=0)
+    if unmap == "told":
+        trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
+    if flush:
+        trace.add(0, Kind.INV_PAGE, addr=V)
+    trace.add(0, Kind.COPY_END)
+    if handler:
+        trace.add(0, Kind.NOTIFY_END)
+        trace.add(0, Kind.NOTIFY)
+    trace.add(0, Kind.COPY)
+    trace.add(0, Kind.UNMAP, slot=0)
+    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+    core.feed(joined(trace.records))
+    pages = [one for hold in core.slots[0].holds for one in hold.all()]
+    assert [one.judged for one in pages] == [True, False]
+    assert pages[1].before is (pages[0] if before else None)
+
+
+@pytest.mark.parametrize("traced", [None, Kind.MAP_END, Kind.UNMAP_END])
+@pytest.mark.parametrize("write", [Kind.MAP, Kind.UNMAP])
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("then", [Kind.INV_PAGE, Kind.NMI_REF])
+def test_whether_the_end_of_a_write_was_seen(
+    traced: Kind | None, write: Kind, inside: bool, then: Kind
+) -> None:
+    """A write whose own function went on would have been seen to be over, and be called torn."""
+    base = implying(plan(), "MAP", "flush-inside") if inside else plan()
+    ends = [Probe("e", traced.name, "e", "kprobe")] if traced is not None else []
+    trace = Trace()
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    if write == Kind.UNMAP:
+        trace.add(0, Kind.READ, addr=V)
+        trace.add(0, Kind.UNMAP, slot=0)
+    begin = trace.now
+    trace.add(0, then, addr=V)
+    core = CORE.Core(replace(base, probes=(*base.probes, *ends)))
+    core.feed(joined(trace.records))
+    span = core.edits.writes[-1]
+    assert (span.kind, span.t, span.last) == (write, begin, trace.now)
+    ended = traced == (Kind.MAP_END if write == Kind.MAP else Kind.UNMAP_END)
+    assert span.ended is (ended or (inside and then == Kind.INV_PAGE))
+
+
+def test_a_flush_before_the_page_was_known_may_have_been_of_it() -> None:
+    """It would be surely none; what the plan says of the map is sure all the same."""
+    for slots, implied, flush in (
+        (unknown().slots, "", words.MAYBE),
+        (unknown().slots, "page-after-set", words.SURE),
+        ((Slot("a", 0, V, "report"), unknown().slots[1]), "", words.NO),
+    ):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.READ, addr=V)
+        core = CORE.Core(replace(implying(plan(), "MAP", implied), slots=slots))
+        core.walk(joined(trace.records))
+        assert core.slots[0].holds[0].first.map_flush == flush
+
+
+@pytest.mark.parametrize(
+    ("lock", "then", "ended"),
+    [
+        ("report", (Kind.NOTIFY,), True),  # the handler is over
+        ("report", (Kind.NOTIFY_END,), True),
+        ("report", (Kind.READ,), False),
+        ("page", (Kind.NOTIFY_END,), True),
+        ("page", (Kind.COPY_END, Kind.MAP), True),  # that map is in the outer copy
+        ("page", (Kind.COPY_END, Kind.COPY, Kind.MAP), False),
+    ],
+)
+def test_when_a_copy_in_which_another_one_began_is_over(
+    lock: str, then: tuple[Kind, ...], ended: bool
+) -> None:
+    """Its hold would go on for a second, and nothing of that time be judged; or a copy that goes on
+    would be called a missed probe."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY)
+    for phys in (A, B):
+        trace.add(0, Kind.COPY)
+        trace.add(0, Kind.MAP, phys=phys, slot=0)
+    trace.add(0, Kind.UNMAP, slot=0)
+    for kind in then:
+        trace.add(0, kind, addr=V, slot=0)
+    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+    core.feed(joined(trace.records))
+    outer = core.slots[0].holds[0]
+    assert (outer.closed, outer.close) == ((True, trace.now) if ended else (False, NEVER))
+    assert outer.first.left_open is ended
+    place = core.reader.cpus[0].levels[storm.IRQ].places[0]
+    assert place.outer is (None if ended else outer.first)
+    if ended:
+        last = outer.first.last_first
+        assert (outer.first.clear_last, outer.first.read_last) == (last, last)
+        assert [(gap.kinds, gap.end) for gap in core.reader.gaps] == [(words.UNMAPS, last)]
+
+
+@pytest.mark.parametrize("kind", [Kind.MAP, Kind.READ, Kind.UNMAP, Kind.INV_PAGE])
+def test_what_is_given_up_took_effect_before(kind: Kind) -> None:
+    """What came last in a hold that nothing ends would take effect at any time."""
+    trace = Trace()
+    for one in (Kind.MAP, Kind.READ, Kind.UNMAP, Kind.INV_PAGE):
+        trace.add(0, one, **({"phys": A} if one == Kind.MAP else {"addr": V}), slot=0)
+        if one == kind:
+            break
+    core = feed(trace)
+    (hold,) = core.slots[0].holds
+    at = hold.map_first + words.FORCE_CLOSE_NS
+    first = hold.first
+    core.force(at)
+    assert not hold.closed
+    core.force(at + 1)
+    assert (hold.closed, hold.close) == (True, at)
+    last = {Kind.MAP: first.map_last, Kind.READ: first.read_last, Kind.UNMAP: first.clear_last,
+            Kind.INV_PAGE: first.flush_last}[kind]  # fmt: skip
+    assert last == at
+    assert first.left_open is (kind in (Kind.MAP, Kind.READ))
+
+
+def test_stamps_that_are_in_order_pull_nothing_back() -> None:
+    """All that is remembered would be walked through at each event that ties with the last."""
+    asked = []
+    with patch.object(READER, "pull_back", lambda *what: asked.append(what[2])):
+        core = CORE.Core(plan())
+        for ts in (10, 10, 11, 10, 10, 12):
+            trace = Trace()
+            trace.add(0, Kind.SHOOTDOWN)
+            trace.records[0]["ts"] = ts
+            core.feed(trace.records[0])
+    assert asked == [10]
