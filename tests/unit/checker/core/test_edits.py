@@ -6,6 +6,7 @@ from __future__ import annotations
 from random import Random
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -272,3 +273,71 @@ def test_which_slots_have_a_handler() -> None:
         assert [made.has_handler(n) for n in range(2)] == has
     none = FACTS.Facts(Plan("x86_64", "t", slots, (Probe("m", "MAP", "m", "kprobe"),)))
     assert not none.has_handler(0)
+
+
+@pytest.mark.parametrize(("n", "cut"), [(2, False), (3, False), (4, True), (7, True)])
+@pytest.mark.parametrize("what", ["writes", "edits", "handlers"])
+def test_of_more_than_can_be_remembered_the_newest_are(what: str, n: int, cut: bool) -> None:
+    """A damaged file would eat all memory; or what fits would be said not to."""
+    made = edited(status=True)
+    for t in range(n):
+        if what == "writes":
+            made.begin_write(words.K_MAP, made.cpus[0], words.IRQ, t, 0, MAP, 0)
+        elif what == "edits":
+            made.begin_edit(0, words.TASK, t, 0, V, 9, 7 + t, EDIT)
+        else:
+            made.begin_call(0, words.NMI, t, 0, NOTIFY)
+    with patch.object(EDITS, "MOST", 3):
+        made.step(50)
+    assert made.truncated is cut
+    assert [span.t for span in getattr(made, what)] == list(range(n))[-3:]
+
+
+def test_handlers_are_remembered_only_for_edits_that_unmap_their_status() -> None:
+    """Each handler of each kernel would be; or none, and the removal of a source meet nobody."""
+    for implied, kept in (("may-free", 0), ("may-allocate", 0), ("unmaps-status", 1)):
+        probe = Probe("edit", "EDIT", "edit", "kprobe", implies=(implied,))
+        made = EDITS.Edits(FACTS.Facts(Plan("x86_64", "t", (), (probe,))), [], None)
+        assert made.status is bool(kept)
+        made.begin_call(0, words.NMI, 1, 0, 0)
+        assert len(made.handlers) == len(made.calls) == kept
+
+
+@pytest.mark.parametrize("kind", ["MAP", "UNMAP", "EDIT"])
+def test_which_writes_may_change_a_table(kind: str) -> None:
+    """Writes of two slots would be compared for nothing, or never: only those of GHES itself."""
+    for word in ("may-allocate", "may-free", "unmaps-status"):
+        probes = (
+            Probe("a", kind, "a", "kprobe", implies=(word,)),
+            Probe("b", "MAP", "b", "kprobe"),
+        )
+        made = EDITS.Edits(FACTS.Facts(Plan("x86_64", "t", (), probes)), [], None)
+        ghes = kind != "EDIT"
+        assert made.allocating is (ghes and word == "may-allocate")
+        assert made.freeing is (ghes and word == "may-free")
+
+
+def test_an_interrupted_edit_takes_the_write_inside_of_it() -> None:
+    """One of a lower context, or of another CPU, interrupted nothing; and a removal of a source is
+    asked of handlers."""
+    for cpu, ctx, status, met in (
+        (0, words.TASK, False, 1),
+        (0, words.TASK, True, 0),
+        (0, words.IRQ, False, 0),
+        (0, words.NMI, False, 0),
+        (1, words.TASK, False, 0),
+    ):
+        made = edited(status=status)
+        made.begin_edit(cpu, ctx, 10, 0, V, 9, 7, EDIT)
+        made.begin_write(words.K_MAP, made.cpus[0], words.IRQ, 12, 0, MAP, 0)
+        (span,) = made.edits
+        assert len(span.inside or ()) == met
+        made.end_write(made.cpus[0].levels[words.IRQ], 14, True)
+        made.end_edit(cpu, ctx, 20, 7, END)
+        assert [(m.ghes.t, m.result) for m in made.meetings] == [(12, words.OBSERVED)] * met
+        assert span.inside is None
+    for low, high, slot, met in ((1, 2, 1, 1), (1, 2, 0, 0), (2, 1, 1, 0), (2, 2, 1, 0)):
+        made = edited(allocates="MAP")
+        made.begin_write(words.K_MAP, made.cpus[0], low, 10, 0, MAP, 0)
+        made.begin_write(words.K_MAP, made.cpus[0], high, 12, slot, MAP, 0)
+        assert [len(span.inside or ()) for span in made.writes] == [met, 0]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import ghesrace.checker
-from ghesrace.checker.core import classes, edits, holds, predict, reader, rule, state, words
-from tests.build.uncompiled import uncompiled
+from ghesrace.checker.core import classes, edits, holds, predict, reader, rule, run, state, words
+from ghesrace.plan import Plan
+from tests.build.uncompiled import all_uncompiled, uncompiled
 
 CORE = Path(ghesrace.checker.__file__).parent / "core"
 HOLDS, STATE, RULE, READER = map(uncompiled, (holds, state, rule, reader))
@@ -76,3 +77,16 @@ def test_what_is_declared_is_set_and_says_nothing(name: str) -> None:
             assert (value == -1) if field in NONE else value >= -1, field
         elif isinstance(value, list):
             assert all(part is None or not isinstance(part, int) for part in value), field
+
+
+def test_a_core_that_was_fed_nothing_says_nothing() -> None:
+    """What is counted would begin with one that nobody saw, or a first event not be its first."""
+    core = all_uncompiled(run).Core(Plan("x86_64", "t", (), ()))
+    for part in (core, core.reader, core.edits, core.losses, core.judge):
+        for field, value in vars(part).items():
+            if isinstance(value, bool):
+                assert value is ((type(part).__name__, field) == ("Core", "unknown")), field
+            elif isinstance(value, int):
+                assert value == {"page": 2, "hold_back": words.NEVER}.get(field, 0), field
+            elif isinstance(value, (list, dict)):
+                assert not value, field

@@ -335,3 +335,112 @@ def test_uses_that_meet_are_told_or_counted() -> None:
         one.not_ordered = 0
         one.meet(first, second)
         assert one.not_ordered == n
+
+
+def test_two_holds_that_overlap_are_known_as_such_until_both_are_cleared() -> None:
+    """What one flushed early would count, though the other loads its own translation again."""
+    for cpu, error in ((1, E), (0, 0)):
+        for before, since in ((NOWHERE, 0), (500, 500)):
+            one = judge()
+            (slot,) = one.slots
+            mine, other = hold(0, pos_first=5, end_pos=9), hold(cpu, pos_first=6, end_pos=8)
+            for met in (mine, other):
+                met.begin_last, met.end_first, met.beside_last = 10, 99, before
+            mine.first.clear_last, other.first.clear_last = 30, 40
+            beside: list[Any] = []
+            one.set_beside(slot, other, mine, beside)
+            assert (mine.inconsistent, other.inconsistent, slot.no_lock) == (True, True, True)
+            assert mine.beside_last == max(40 + error, since)
+            assert other.beside_last == max(30 + error, since)
+            assert beside == []
+
+
+def test_which_holds_may_lie_before_one() -> None:
+    """One that may, and is left out, threatens nobody; on one CPU the buffer's order is known."""
+    for cpu, end, beside in ((1, 10 + E, True), (1, 11 + E, False), (0, 10, False)):
+        one = judge()
+        (slot,) = one.slots
+        mine = hold(0, begin_last=10, end_first=12, pos_first=5, end_pos=9)
+        other = hold(cpu, begin_last=10, end_first=end, pos_first=1, end_pos=2, done=True)
+        others: list[Any] = []
+        met: list[Any] = []
+        one.meet = lambda a, b, met=met: met.append((a, b))
+        one.set_beside(slot, other, mine, others)
+        assert others == ([other] if beside else [])
+        assert other.told_known is beside
+        assert met == ([(other, mine)] if cpu else [])
+        assert not mine.inconsistent
+        other.done = False
+        one.set_beside(slot, other, mine, [])
+        assert len(met) == cpu
+
+
+@pytest.mark.parametrize(("n", "crowded"), [(127, False), (128, False), (129, True), (300, True)])
+def test_of_a_crowd_that_has_no_order_only_so_many_are_asked(n: int, crowded: bool) -> None:
+    """A hostile file would take time squared; or what was not asked be called safe."""
+    one = judge()
+    (slot,) = one.slots
+    mine, asked = hold(0), []
+    others = [hold(1) for _ in range(n)]
+    one.maybe_since = lambda other, *_: bool(asked.append(other))
+    one.may_precede = lambda *_: True
+    cell = slot.cells[0]
+    cell.start_open = False
+    said = one.judge_episode(slot, mine, 0, cell, others)
+    assert asked == others[:128]
+    assert (said.cls == words.UNCERTAIN) is crowded
+    assert said.why == (words.ORDER if crowded else words.CERTAIN)
+
+
+def test_a_slot_changes_hands_once_between_two_holds() -> None:
+    """A hand-off would be counted at each page of a report, or at one whose map nobody saw."""
+    for first_seen in (True, False):
+        one = judge()
+        (slot,) = one.slots
+        said: list[Any] = []
+        for at, cpu in enumerate((0, 1, 1)):
+            mine = hold(cpu, 2, map_first=at, begin_last=10 * at, end_first=10 * at + 5, entry=0)
+            mine.pos_first, mine.end_pos = 10 * at, 10 * at + 5
+            for episode in mine.all():
+                episode.unmapped, episode.unmap_first = True, 10 * at + 4
+                episode.clear_last = 10 * at + 5
+            mine.first.judged = first_seen
+            slot.holds = [mine]
+            one.judge(slot, 0, 1, said)
+            assert mine.done
+        seen = [x for x in said if x.episode.judged]
+        handed = [False, False, True, False, False, False] if first_seen else [False, True, False]
+        assert [x.handoff for x in seen] == handed
+        assert not any(x.handoff for x in said if not x.episode.judged)
+        befores = [x.before for x in said[::2]]
+        assert befores == [NEVER, 4, 14]
+        assert (slot.last_cpu, slot.last_unmap, one.uses) == (1, 24, 6)
+        assert one.hidden_maps == (0 if first_seen else 3)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "begin", "ready", "end", "judged"),
+    [
+        (1, 11 + E, False, 11, True),  # behind all that may lie before it
+        (1, 10 + E, False, 10 + E, False),  # more of it may come, and it may lie before
+        (1, 10 + E, False, 11 + E, True),  # it surely lies behind
+        (1, 10 + E, True, 10 + E, True),
+        (0, 10, False, 10, True),  # of one CPU the buffer says it
+    ],
+)
+def test_a_hold_waits_for_one_that_may_turn_out_to_lie_before_it(
+    cpu: int, begin: int, ready: bool, end: int, judged: bool
+) -> None:
+    """An answer would be given too early, and depend on how the stream is cut; or never."""
+    one = judge()
+    (slot,) = one.slots
+    mine = hold(0, map_first=5, begin_last=10, end_first=9, closed=True, close=9)
+    other = hold(cpu, map_first=begin, end_first=end, closed=ready, close=20)
+    slot.holds = [mine, other, hold(1, map_first=99, end_first=5)]
+    given: list[Any] = []
+    one.judge = lambda _, at, until, __: given.append((at, until))
+    one.retire = lambda *_: None
+    one.sweep(slot, 40, [])
+    assert given[:1] == ([(0, 1 if begin > 10 + E else 2)] if judged else [])
+    assert (mine in slot.window) is judged
+    assert len(slot.holds) == 3 - len(given)

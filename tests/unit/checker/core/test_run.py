@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 from ghesrace import events
 from ghesrace.checker import model
-from ghesrace.checker.core import words
+from ghesrace.checker.core import run, words
 from ghesrace.checker.core.run import Core
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Report
 from ghesrace.errors import InputError
 from ghesrace.events import Cause, Kind
-from ghesrace.plan import UNPROVEN_NS, Plan
+from ghesrace.plan import UNPROVEN_NS, Plan, Slot
 from tests.build.modes import EDGES, both
 from tests.build.trace import STEP, A, B, Trace, V, batches, plan
+from tests.build.uncompiled import all_uncompiled
 from tests.litmus.parse import CASES, load
 
 FILES = sorted(CASES.glob("*.litmus"))
@@ -405,3 +406,56 @@ def told(plan_: Plan, stream: events.Events) -> Report:
     engine.feed(stream)
     engine.finish()
     return engine.report()
+
+
+def test_an_address_that_the_plan_tells_is_not_learnt_anew() -> None:
+    """An event of another page that names the slot would move it; and what one slot shows be taken
+    for another's."""
+    slots = plan().slots[0], Slot("vm", 1, None, "report"), Slot("other", 2, None, "report")
+    core, trace = all_uncompiled(run).Core(replace(plan(), slots=slots)), Trace()
+    trace.add(0, Kind.INV_PAGE, slot=0, addr=0x1000)
+    trace.add(0, Kind.INV_PAGE, slot=1, addr=0x5123)
+    trace.add(0, Kind.INV_PAGE, slot=1, addr=0x7000)
+    core.learn(trace.stream())
+    assert [(s.known, s.address) for s in core.slots] == [(True, V), (True, 0x5000), (False, 0)]
+    assert core.unknown
+    trace.add(0, Kind.INV_PAGE, slot=2, addr=0x9FFF)
+    trace.add(0, Kind.INV_PAGE, slot=1, addr=0x3000)
+    core.learn(trace.stream())
+    assert [s.address for s in core.slots] == [V, 0x5000, 0x9000]
+    assert not core.unknown
+
+
+@pytest.mark.parametrize(
+    ("kinds", "at"),
+    [
+        ("m0 r", 1),
+        ("m0 w", 1),
+        ("m1 r", -1),
+        ("r m0", -1),
+        ("m0 u0 r", -1),
+        ("m0 u0 m0 r", 3),
+        ("m0 m1 r", -1),  # of either
+        ("m0 m0 r", -1),
+        ("m0 m1 u0 m0 r", 4),
+        ("m1 u1 m0 r r", 3),
+        ("m0 other r r", 2),
+        ("m0 high r", 2),
+        ("m0 named r", 2),
+    ],
+)
+def test_the_access_that_shows_where_a_slot_is(kinds: str, at: int) -> None:
+    """A slot would be looked for at another one's page, and every flush of its own be luck."""
+    trace = Trace()
+    for kind in kinds.split():
+        if kind[0] in "mu":
+            trace.add(0, Kind.MAP if kind[0] == "m" else Kind.UNMAP, slot=int(kind[1]))
+        elif kind == "other":
+            trace.add(1, Kind.READ, addr=V, slot=-1)
+        elif kind == "high":
+            trace.add(0, Kind.READ, events.Context.NMI, addr=V, slot=-1)
+        elif kind == "named":
+            trace.add(0, Kind.READ, addr=V, slot=1)
+        else:
+            trace.add(0, Kind.READ if kind == "r" else Kind.WRITE, addr=V, slot=-1)
+    assert all_uncompiled(run).accessed(trace.stream(), 0) == at

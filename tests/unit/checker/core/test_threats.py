@@ -531,3 +531,37 @@ def test_what_stands_under_the_proven_bound() -> None:
         assert not asks()
         slot.window[0].cpu = 1
         assert asks()
+
+
+class Counted(list[Any]):
+    """Counts what is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looks += 1
+        return list.__getitem__(self, index)
+
+
+def test_windows_that_are_over_are_not_looked_at() -> None:
+    """Each episode of a run that loses events each second would take longer than the last."""
+    windows = Counted()
+    for n in range(50):
+        windows.append(HOLDS.Loss(1, 10 * n, 10 * n + 2, 0, 0))
+    ask = asking(Lost(inside=windows, within=windows))
+    (slot,) = ask.slots
+    assert not ask.whole_between(1, 483, 485)
+    assert windows.looks == 2  # the newest, and the one that is over
+    windows.looks = 0
+    one, cell = episode(map_first=470, hold={"begin_last": 470}), slot.cells[1]
+    cell.surely.at = cell.surely.end_first = 485
+    cell.surely.known = True
+    for least, looks in ((499, 1), (483 + E, 2), (482 + E, 3)):
+        windows.looks = 0
+        cell.surely.at, cell.surely.end_first = least, 499
+        ask.hidden(asked(), slot, one.hold, one, cell, [])
+        assert windows.looks == looks
+        windows.looks = 0
+        cell.surely.at, cell.surely.end_first = 499, least
+        ask.hidden(asked(), slot, one.hold, one, cell, [])
+        assert windows.looks == looks
