@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 
+from ghesrace.checker.core.facts import Facts
+from ghesrace.checker.core.losses import Losses
+from ghesrace.checker.core.words import NEVER
+from ghesrace.checker.digest import Digest, Digested
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class, Why
 from ghesrace.checker.report import Report, Verdict
@@ -24,7 +29,7 @@ from ghesrace.events import (
     loss,
     mark,
 )
-from ghesrace.plan import Plan
+from ghesrace.plan import Plan, Probe
 from ghesrace.sources.capture.file import CaptureSource
 from tests.build.paths import FIXTURES
 from tests.build.trace import A, B, plan
@@ -327,3 +332,165 @@ def test_a_summary_in_what_is_none_is_refused() -> None:
     """If this fails, a file or a map file can have its events taken for the kernel's judgements."""
     with pytest.raises(InputError, match="no summary"):
         judged(THREAT, NONE, of=plan())
+
+
+def digested(*records: Events, of: Plan = PLAN, losses: Events | None = None) -> Digested:
+    """What one step makes of records, beside these losses."""
+    facts = Facts(of)
+    known = Losses(facts)
+    for one in losses if losses is not None else ():
+        known.add(*(int(one[name]) for name in ("addr", "ts", "cpu", "size", "point", "aux")))
+    digest = Digest(facts, known)
+    digest.take(np.concatenate(records))
+    return digest.step(NEVER)
+
+
+def test_what_the_kernel_could_not_judge_has_a_cause() -> None:
+    """What the start leaves open would never be forgiven, or an open order be."""
+    for pti, started, unsafe, threat in product((False, True), repeat=4):
+        traits = (Trait.STARTED if started else 0) | (Trait.UNSAFE if unsafe else 0)
+        fields = {"begin": T - 100, "end": T, "frame": B, "traits": int(traits)}
+        open_one = record(Kind.EPISODE, 1, cls=Class.UNCERTAIN, **fields)
+        found = digested(*([THREAT] if threat else []), open_one, of=replace(PLAN, pti=pti))
+        [(one, n)] = found.judged
+        why = (Why.PTI if pti else Why.START) if started else Why.ORDER
+        assert (n, one.cls, one.why) == (1, Class.UNCERTAIN, why)
+        assert one.never_safe is (unsafe and threat)
+        assert (one.threat is not None) is threat
+    for cls in (Class.NONE, Class.INCIDENTAL):
+        for traits in (0, Trait.STARTED, Trait.UNSAFE):
+            fields = {"begin": T - 100, "end": T, "frame": B, "traits": int(traits)}
+            [(one, _)] = digested(THREAT, record(Kind.EPISODE, 1, cls=cls, **fields)).judged
+            assert (one.cls, one.why, one.never_safe) == (cls, Why.CERTAIN, False)
+
+
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("end", [0, T - 50])
+def test_an_episode_is_what_its_record_says(writes: bool, end: int) -> None:
+    """A witness would show another frame, CPU or stamp, or an unmap that nobody saw."""
+    fields = {"begin": T - 100, "end": end, "frame": A, "ctx": 3, "call": 9, "mapper": 5}
+    fields["traits"] = int(Trait.WRITES) if writes else 0
+    [one] = digested(record(Kind.SAMPLE, 1, sample=Sample.EXPOSES, **fields)).samples
+    made = one.episode
+    hold = made.hold
+    assert (hold.cpu, hold.ctx, hold.slot, hold.entry, hold.map_first) == (
+        5,
+        3,
+        0,
+        T - 100,
+        T - 100,
+    )
+    assert (hold.in_handler, hold.bounded, hold.closed) == (True, True, True)
+    assert hold.close == (end or T)
+    assert hold.all() == [made]
+    assert (made.frame, made.pid, made.writes, made.seq_entry) == (A, 0, writes, 9)
+    assert (made.map_first, made.read_first, made.seq_map, made.read_seq) == (T - 100,) * 4
+    assert (made.unmapped, made.unmap_first) == ((True, end) if end else (False, NEVER))
+    assert made.index_last == -1
+    assert made.rows is not None
+    [events] = made.rows
+    assert isinstance(events, np.ndarray)
+    kinds = [(Kind.MAP, T - 100, A), (Kind.UNMAP, end, 0)][: 2 if end else 1]
+    assert [(e["kind"], e["ts"], e["phys"]) for e in events] == kinds
+    assert [int(e["seq"]) for e in events] == [ts for _, ts, _ in kinds]
+    assert {(int(e["cpu"]), int(e["ctx"]), int(e["slot"])) for e in events} == {(5, 3, 0)}
+    assert (one.exposes, one.vulnerable, one.bare, one.touched) == (True, False, False, False)
+
+
+BCAST = len(PLAN.probes)  # one more probe
+TELLS = replace(PLAN, probes=(*PLAN.probes, Probe("b", "BCAST_ALL", "b", "kprobe")))
+LATE = 1_000_000_000  # by then what a loss hid is over
+
+
+@pytest.mark.parametrize(
+    ("cpu", "point", "at", "open_", "lucky"),
+    [
+        (0, BCAST, T - 150, True, True),  # of any CPU
+        (1, BCAST, T - 150, True, True),
+        (1, INV_PAGE, T - 150, True, True),
+        (0, INV_PAGE, T - 150, False, False),
+        (0, MAP, T - 150, False, True),  # a missed unmap's broadcast looks like luck
+        (1, MAP, T - 150, True, True),
+        (1, NOTIFY, T - 150, False, False),
+        (1, INV_PAGE, T - 300 - 1000 - 100 - LATE, True, True),  # it may take effect late
+        (1, INV_PAGE, T - 300 - 1001 - 100 - LATE, False, False),
+        (0, BCAST, T - 300 - 1000 - 100 - LATE, True, True),
+        (0, BCAST, T - 300 - 1001 - 100 - LATE, False, False),
+        (1, MAP, T - 300 - 1000 - 100, True, True),
+        (1, MAP, T - 300 - 1001 - 100, False, False),  # a map takes effect at once
+        (1, MAP, T + 1000, True, True),
+        (1, MAP, T + 1001, False, False),
+        (1, READ, T - 150, False, True),  # luck may have come behind the access
+        (0, READ, T - 150, False, False),
+    ],
+)
+def test_which_losses_may_have_saved_an_episode(
+    cpu: int, point: int, at: int, open_: bool, lucky: bool
+) -> None:
+    """A race would be told of a CPU that was saved; or none where nothing was hidden."""
+    fields = {"begin": T - 100, "end": T, "frame": B}
+    for cls, doubt in ((Class.NONE, open_), (Class.INCIDENTAL, lucky)):
+        unsafe = record(Kind.EPISODE, 1, cls=cls, **fields)
+        [(one, _)] = digested(THREAT, unsafe, of=TELLS, losses=lost(cpu, point, at)).judged
+        assert one.cls == (Class.UNCERTAIN if doubt else cls)
+        assert one.why == (Why.LOSS if doubt else Why.CERTAIN)
+        assert one.never_safe is (doubt and point == READ)
+        assert one.threat is not None
+
+
+def test_pti_leaves_open_what_a_summary_calls_unsafe() -> None:
+    """A CR3 write that nobody traces may have dropped it; luck remains luck."""
+    fields = {"begin": T - 100, "end": T, "frame": B}
+    for cls, said in (
+        (Class.NONE, (Class.UNCERTAIN, Why.PTI, True)),
+        (Class.INCIDENTAL, (Class.INCIDENTAL, Why.CERTAIN, False)),
+    ):
+        unsafe = record(Kind.EPISODE, 1, cls=cls, traits=int(Trait.LATENT), **fields)
+        [(one, _)] = digested(THREAT, unsafe, of=replace(PLAN, pti=True)).judged
+        assert (one.cls, one.why, one.never_safe) == said
+        assert (one.latent, one.handoff) == (True, False)
+
+
+def test_a_loss_that_hid_no_map_threatens_no_later_window() -> None:
+    """A missed flush would make every count behind it uncertain."""
+    at = T - TICK // 2
+    for point, said in ((INV_PAGE, Class.FRESH), (READ, Class.FRESH), (MAP, Class.UNCERTAIN),
+                        (UNMAP, Class.UNCERTAIN), (NOTIFY, Class.UNCERTAIN)):  # fmt: skip
+        report = judge(PLAN, lost(0, point, at=at), window(0, Class.FRESH), window(1, Class.FRESH))
+        assert classes(report) == {said.name: 2}
+
+
+def test_a_window_that_a_loss_touches_is_uncertain_whatever_was_proven_since() -> None:
+    """A count that began before the loss was over would be clean, as a later one proved another."""
+    missed = lost(0, MAP, at=T - TICK // 2)
+    flushed = [window(1, Class.MAP_FLUSH, 1, Trait.FLUSHED)]
+    long = count(Class.FRESH, 5, begin=T - TICK, end=T + 2 * TICK)
+    report = judge(PLAN, np.concatenate([missed, *flushed, long, mark(T + 3 * TICK)]))
+    assert classes(report) == {"UNCERTAIN": 5, "MAP_FLUSH": 1}
+    behind = window(2, Class.FRESH, 5)
+    report = judge(PLAN, np.concatenate([missed, *flushed, behind]))
+    assert classes(report) == {"FRESH": 5, "MAP_FLUSH": 1}
+
+
+@pytest.mark.parametrize(("end", "touched"), [(-1001, False), (-1000, True), (0, True)])
+def test_which_windows_a_loss_touches(end: int, touched: bool) -> None:
+    """At the clocks' error from its begin it may have been in it."""
+    begin = T + TICK
+    missed = loss(begin + end - 10, begin + end, Cause.MISSED, cpu=0, count=1, point=MAP)
+    seen = count(Class.FRESH, 1, begin=begin, end=begin + TICK)
+    counts = [window(1, Class.FRESH, 2), seen]
+    # Two that are fresh behind the loss would end what it threatens, but not in a window it meets.
+    [*_, last] = digested(*counts, losses=missed).counts
+    assert (last.cls, last.n) == (Class.UNCERTAIN, 1)
+    third = count(Class.FRESH, 1, begin=begin + TICK, end=begin + 2 * TICK)
+    seen = count(Class.FRESH, 2, begin=begin, end=begin + TICK)
+    [*_, last] = digested(counts[0], seen, third, losses=missed).counts
+    assert last.cls == (Class.UNCERTAIN if touched else Class.FRESH)
+
+
+@pytest.mark.parametrize(("at", "until"), [(1000, True), (1001, False)])
+def test_a_loss_behind_a_window_threatens_none_of_it(at: int, until: bool) -> None:
+    """A live check, which has read fewer losses, would say another thing than a file."""
+    missed = loss(T + at, T + at + 9, Cause.MISSED, cpu=0, count=1, point=MAP)
+    [one] = digested(count(Class.FRESH, 2, end=T), losses=missed).counts
+    assert one.cls == (Class.UNCERTAIN if until else Class.FRESH)

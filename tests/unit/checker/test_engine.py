@@ -81,3 +81,21 @@ def test_a_file_that_ends_early_is_told_beside_other_losses() -> None:
     engine.finish()
     assert engine.report().truncated
     assert "truncated" in engine.report().reasons
+
+
+@pytest.mark.parametrize(
+    ("kind", "blind"),
+    [
+        ("MAP", {"stale", "overlap"}),
+        ("UNMAP", {"stale", "overlap"}),
+        ("EDIT", {"torn_edit"}),
+        ("EDIT_END", set()),
+        ("SHOOTDOWN", {"shootdown"}),
+        ("READ", set()),
+    ],
+)
+def test_what_each_pattern_needs(kind: str, blind: set[str]) -> None:
+    """A pattern would be called checked where nothing shows what it looks for."""
+    probes = tuple(probe for probe in plan().probes if probe.kind != kind)
+    patterns = judge(replace(plan(), probes=probes), Trace().stream()).patterns
+    assert {name for name, of in patterns.items() if not of.checked} == blind

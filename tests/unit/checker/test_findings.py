@@ -98,3 +98,20 @@ def test_lines_of_a_witness_stand_in_time_order() -> None:
     """The reader would see the effect before its cause; what has no stamp comes first."""
     steps = [Step("x", None, ts, 0, "irq", "e", "t") for ts in (30, None, 10)]
     assert [step.ts for step in in_time(steps)] == [None, 10, 30]
+
+
+def test_a_finding_is_sure_if_one_of_its_occurrences_is() -> None:
+    """It would be doubted for one that the clocks leave open, or believed for none."""
+    for assumed, left in (
+        ([7], 7),
+        ([None], None),
+        ([7, 7], 7),
+        ([7, None], None),
+        ([None, 7], None),
+        ([7, None, 7], None),
+    ):
+        made = finding(count=0)
+        for error in assumed:
+            made.add_clock(error)
+            made.count += 1
+        assert made.assumed_clock_ns == left

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.model import Class
+from ghesrace.checker.patterns.stale import Stale
 from ghesrace.checker.report import Verdict
-from ghesrace.events import ALL_CPUS, Cause, Context, Kind
+from ghesrace.events import ALL_CPUS, Cause, Context, Kind, empty
 from ghesrace.plan import Slot
 from tests.build.judging import classes, judge
 from tests.build.trace import POINTS, STEP, A, B, C, Trace, V, batches, bounce, implying, plan
@@ -344,3 +345,13 @@ def test_losing_events_never_makes_it_clean(
     lossy.lose(int(stream["ts"][begin]), int(stream["ts"][end]), cause=Cause.OVERRUN, cpu=cpu)
     if whole.verdict is not Verdict.CLEAN:
         assert judge(plan(cpus=3), lossy.stream()).verdict is not Verdict.CLEAN
+
+
+def test_what_happened_in_the_recorded_order() -> None:
+    """Evidence of a race that luck saved would not be kept, or that of another order be."""
+    for field in ("observed", "incidental", "never_safe", ""):
+        stale = Stale(plan(), lambda _: empty())
+        if field:
+            setattr(stale, field, 1)
+        assert stale.happened is bool(field)
+        assert stale.predicted == (field in ("incidental", "never_safe"))

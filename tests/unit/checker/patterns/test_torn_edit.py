@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ghesrace.checker.findings import Finding
-from ghesrace.checker.patterns.torn_edit import OTHER_TABLE, SAME_TABLE
+from ghesrace.checker.patterns.torn_edit import OTHER_TABLE, SAME_TABLE, TornEdit
 from ghesrace.checker.report import Report
 from ghesrace.events import PAGE_SIZE, TABLE_SHIFT, Context, Kind
 from ghesrace.plan import Plan, Slot
@@ -185,3 +185,12 @@ def test_torn_edits_are_not_checked_without_contexts() -> None:
     assert any(reason.startswith("uncertain: torn_edit") for reason in report.reasons)
     known = judge(plan(), trace.stream())
     assert known.patterns["torn_edit"].checked
+
+
+def test_a_prediction_is_something_that_happened() -> None:
+    """Evidence of it would not be kept."""
+    for field in ("observed", "_predicted", ""):
+        made = TornEdit(plan())
+        if field:
+            setattr(made, field, 1)
+        assert made.happened is bool(field)
