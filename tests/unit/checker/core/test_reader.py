@@ -699,3 +699,30 @@ def test_stamps_that_are_in_order_pull_nothing_back() -> None:
             trace.records[0]["ts"] = ts
             core.feed(trace.records[0])
     assert asked == [10]
+
+
+@pytest.mark.parametrize("first", [V, V + PAGE, 0])
+def test_a_missed_end_is_of_the_slots_that_were_told(first: int) -> None:
+    """Another slot's luck would be over before it began, or the end of a later broadcast be that of
+    what was given up."""
+    slots = (Slot("a", 0, V, "report"), Slot("b", 1, V + PAGE, "report"))
+    ends = (*plan().probes, Probe("e", "BCAST_END", "e", "kprobe"))
+    trace = Trace()
+    for slot in (0, 1):
+        trace.add(0, Kind.MAP, phys=A, slot=slot)
+        trace.add(0, Kind.UNMAP, slot=slot)
+        trace.add(0, Kind.BCAST_RANGE, addr=V + slot * PAGE, size=PAGE)
+        trace.add(0, Kind.BCAST_END)
+    trace.add(0, Kind.BCAST_ALL)
+    trace.add(0, Kind.BCAST_END)
+    trace.add(0, Kind.BCAST_RANGE if first else Kind.BCAST_ALL, addr=first, size=PAGE)
+    trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
+    trace.add(0, Kind.BCAST_END)
+    core = CORE.Core(replace(plan(), slots=slots, probes=ends))
+    core.feed(joined(trace.records))
+    cells = core.reader.cpus[0].cells
+    begun = [trace.now - 10_000, trace.now - 40_000]
+    assert [cell.opened for cell in cells] == [0, 0]
+    assert [cell.inv_first for cell in cells] == begun
+    never = [first in (V, 0), first in (V + PAGE, 0)]
+    assert [cell.inv_last == NEVER for cell in cells] == never
