@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from tests.build import trees
 from tests.build.captures import capture
 from tests.build.plans import plan_of
 from tests.build.trace import A, B, Trace, V, bounce
+
+
+def pytest_sessionstart() -> None:
+    """What a shell starts in the background ignores Ctrl-C, which some tests send to themselves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

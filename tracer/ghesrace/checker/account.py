@@ -88,7 +88,7 @@ class Account:
     def add_up(self) -> None:
         """Add what is new to the counts."""
         for number, slot in enumerate(self.slots):
-            new = self.new[number * w.COUNTS :]
+            new = self.new[number * w.COUNTS : (number + 1) * w.COUNTS]
             slot.episodes += new[0]
             slot.handoffs += new[w.N_HANDOFFS]
             slot.latent += new[w.N_LATENT]

@@ -28,21 +28,20 @@ class _Section:
 
 class Entries:
     """Entries of each head of a text are counted, until the next head or the end. `told` is true
-        while each entry stands under a head that says how many there are, and none is too many.
+    while each entry stands under a head that says how many there are, and none is too many.
 
-        In `per_cpu/*/trace` each head has the numbers of all CPUs together: what stands under such
-        heads counts together, if it is of another CPU each time.
+    In `per_cpu/*/trace` each head has the numbers of all CPUs together: what stands under such
+    heads counts together, if it is of another CPU each time.
 
-        >>> from .forms import TRACER
-    from .lines import lines_of
-        >>> entries = Entries()
-        >>> lines = lines_of(b"# entries-in-buffer/entries-written: 3/3\\n")
-        >>> entries.take(lines, np.array([0]), 2, np.array([1]), np.array([0]))
-        2
-        >>> entries.finish()
-        ['the head says 3 entries, and 1 are there']
-        >>> entries.told
-        True
+    >>> from .lines import lines_of
+    >>> entries = Entries()
+    >>> lines = lines_of(b"# entries-in-buffer/entries-written: 3/3\\n")
+    >>> entries.take(lines, np.array([0]), 2, np.array([1]), np.array([0]))
+    2
+    >>> entries.finish()
+    ['the head says 3 entries, and 1 are there']
+    >>> entries.told
+    True
     """
 
     def __init__(self) -> None:
