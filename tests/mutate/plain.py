@@ -36,6 +36,7 @@ MODULES = (
     "core.test_holds",
     "core.test_leaving",
     "core.test_losses",
+    "core.test_pages",
     "core.test_predict",
     "core.test_reader",
     "core.test_rule",

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from ghesrace.checker.core import holds, invalidations, late, pages, reader, run, state, words
+from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
 from ghesrace.events import Context, Kind, empty, joined
 from ghesrace.plan import Probe, Slot
 from tests.build.trace import A, B, Trace, V, implying, plan
@@ -21,7 +21,7 @@ from tests.mutate import storm
 
 CORE, HOLDS, STATE = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(state)
 READER, LATE = all_uncompiled(reader), all_uncompiled(late)
-INVALIDATIONS, PAGES = all_uncompiled(invalidations), all_uncompiled(pages)
+INVALIDATIONS = all_uncompiled(invalidations)
 NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, words.WORD
 BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL, Kind.BCAST_END)
 OWN = (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL)
@@ -229,37 +229,10 @@ def test_when_tasks_go_on_is_noted_a_microsecond_apart() -> None:
     assert feed(trace).reader.cpus[0].tasks == [100, 1_100, 1_600]
 
 
-def test_a_copy_that_another_hid_is_given_up() -> None:
-    """A hold that nothing ends would keep all that comes behind it from being judged."""
-    trace = Trace()
-    for phys in (A, B):
-        trace.add(0, Kind.COPY)
-        trace.add(0, Kind.MAP, phys=phys, slot=0)
-    trace.add(0, Kind.READ, addr=V)
-    core = feed(trace)
-    (slot,) = core.slots
-    outer, inner = slot.holds
-    assert (outer.closed, inner.closed) == (False, False)
-    core.force(2_000_000_000)
-    at = outer.map_first + words.FORCE_CLOSE_NS
-    assert (outer.closed, outer.close, outer.first.left_open) == (True, at, True)
-    assert (inner.closed, inner.close) == (True, inner.map_first + words.FORCE_CLOSE_NS)
-    place = core.reader.cpus[0].levels[2].places[0]
-    assert (place.outer, place.hold, place.episode) == (None, None, None)
-
-
 def unknown() -> Any:
     """A plan of slots whose pages nobody knows."""
     slots = [Slot(name, n, None, "report") for n, name in enumerate(("a", "b"))]
     return replace(plan(), slots=tuple(slots))
-
-
-def test_a_frame_is_a_page() -> None:
-    """Two addresses in one frame would be two frames: a race of an entry with itself."""
-    for more in (0, 1, 8, PAGE - 1):
-        trace = Trace()
-        trace.add(0, Kind.MAP, phys=A + more, slot=0)
-        assert feed(trace).slots[0].holds[0].first.frame == A
 
 
 def test_an_access_that_names_its_slot_is_of_no_other() -> None:
@@ -273,41 +246,6 @@ def test_an_access_that_names_its_slot_is_of_no_other() -> None:
         slot = core.slots[1]
         assert slot.holds[0].first.read_seen is seen
         assert (slot.known, slot.address) == ((True, V) if seen else (False, 0))
-
-
-def test_what_is_missing_is_noted_with_its_bounds() -> None:
-    """A loss would be asked for an event of another kind or time, and explain it or not."""
-    trace = Trace()
-    trace.add(0, Kind.NOTIFY)
-    trace.add(0, Kind.COPY)
-    trace.add(0, Kind.UNMAP, slot=0)
-    trace.add(0, Kind.MAP, phys=A, slot=0)
-    trace.add(0, Kind.READ, addr=V)
-    trace.add(0, Kind.COPY_END)
-    first = 1_000_000
-    core = feed(trace)
-    found = [(gap.kinds, gap.cpu, gap.begin - first, gap.end - first) for gap in core.reader.gaps]
-    assert found == [(words.MAP, 0, 20_000, 30_000), (words.UNMAPS, 0, 50_000, 60_000)]
-    assert core.reader.strays == []
-    stray = Trace()
-    stray.add(0, Kind.COPY)
-    stray.add(0, Kind.READ, addr=V)
-    stray.add(0, Kind.READ, addr=V)
-    stray.add(0, Kind.COPY)
-    assert feed(stray).reader.strays == [first + 20_000]
-
-
-def test_a_flush_just_before_a_map_is_no_answer_to_another_cpu() -> None:
-    """An unmap would be told to a CPU that flushed for itself; another flush is still one."""
-    trace = Trace()
-    trace.add(0, Kind.INV_PAGE, addr=V)
-    trace.add(1, Kind.INV_PAGE, addr=V)
-    trace.add(1, Kind.MAP, phys=A, slot=0)
-    trace.add(1, Kind.READ, addr=V)
-    (slot,) = feed(trace).slots
-    assert [(shot.cpu, shot.first) for shot in slot.shots] == [(0, 1_010_000)]
-    first = slot.holds[0].first
-    assert (first.pre_first, first.pre_last, first.pre_pos) == (1_020_000, 1_030_000, 1)
 
 
 def test_a_flush_just_before_a_map_is_over_before_what_follows_it() -> None:
@@ -372,26 +310,6 @@ def test_the_return_of_an_unmap_is_of_its_slot() -> None:
         trace.add(0, Kind.UNMAP_END, slot=slot)
         first = feed(trace).slots[0].holds[0].first
         assert (first.unmapped, first.left_open) == (ended, ended)
-
-
-def test_the_page_before_in_the_same_handler() -> None:
-    """Its unmap's flush, if a loss hid it, may be what is taken for this map's; a page of another
-    handler is over."""
-    for lock in ("page", "report"):
-        trace = Trace()
-        for frame in (A, B):
-            trace.add(0, Kind.NOTIFY)
-            for phys in (frame, A):
-                trace.add(0, Kind.COPY)
-                trace.add(0, Kind.MAP, phys=phys, slot=0)
-                trace.add(0, Kind.UNMAP, slot=0)
-                trace.add(0, Kind.COPY_END)
-            trace.add(0, Kind.NOTIFY_END)
-        core = CORE.Core(plan(Slot("irq", 0, V, lock)))
-        core.feed(joined(trace.records))
-        pages = [one for hold in core.slots[0].holds for one in hold.all()]
-        assert len(pages) == 4
-        assert [one.before for one in pages] == [None, pages[0], None, pages[2]]
 
 
 def test_another_task_is_another_run_and_another_pid_in_an_interrupt_is_none() -> None:
@@ -489,37 +407,6 @@ def test_ghes_proc_in_a_handler_ends_no_hold() -> None:
     assert words.INCONSISTENT in procs(handler=True)
 
 
-@pytest.mark.parametrize("close", [90, 33, 15])
-def test_flushes_that_the_code_holds_and_nobody_saw(close: int) -> None:
-    """A loss would be asked for a flush of another time, and explain it or not."""
-    hold = HOLDS.Hold(1, 2, 0)
-    hold.close = close
-
-    def missing(**fields: Any) -> list[tuple[bool, int, int]]:
-        made = PAGES.Pages(None, [], None)
-        one = HOLDS.Episode(hold, A, 0)
-        one.map_first, one.read_first, one.unmap_first, one.clear_last = 10, 20, 30, 35
-        one.map_flush = one.unmap_flush = words.SURE
-        for name, value in fields.items():
-            setattr(one, name, value)
-        hold.forget()
-        hold.add(one)
-        made.missed_flushes(hold)
-        assert all(gap.episode is one for gap in made.gaps)
-        assert all((gap.kinds, gap.cpu) == (1 << Kind.INV_PAGE, 1) for gap in made.gaps)
-        return [(gap.of_map, gap.begin, gap.end) for gap in made.gaps]
-
-    assert missing(unmapped=True) == []
-    for flush in (words.NO, words.MAYBE):
-        assert missing(map_flush=flush, read_seen=True) == [(True, 10, min(20, close))]
-        assert missing(map_flush=flush, read_seen=False) == [(True, 10, min(30, close))]
-        assert missing(map_flush=flush, judged=False) == []
-        assert missing(unmapped=True, unmap_flush=flush) == [(False, 30, min(35, close))]
-        assert missing(unmap_flush=flush) == []
-        for ended in ("replaced", "left_open"):
-            assert missing(unmapped=True, unmap_flush=flush, **{ended: True}) == []
-
-
 def test_a_broadcast_whose_end_was_missed_may_go_on_for_ever() -> None:
     """It would be over when the next one is; what belongs to an unmap is no luck."""
     ends = replace(plan(), probes=(*plan().probes, Probe("e", "BCAST_END", "e", "kprobe")))
@@ -551,44 +438,6 @@ def test_a_broadcast_whose_end_was_missed_may_go_on_for_ever() -> None:
         assert cell.inv_last == (trace.now + 10_000 if unmap else NEVER)
 
 
-@pytest.mark.parametrize("lock", ["page", "report"])
-@pytest.mark.parametrize(
-    ("unmap", "flush", "handler", "before"),
-    [
-        ("", False, False, False),  # nothing was unmapped
-        ("unmap", False, False, True),
-        ("unmap", True, False, False),  # its flush was seen, before this copy
-        ("told", False, False, False),
-        ("unmap", False, True, False),  # another handler has its own
-    ],
-)
-def test_what_an_unmap_without_a_map_may_have_of_the_page_before(
-    lock: str, unmap: str, flush: bool, handler: bool, before: bool
-) -> None:
-    """The flush that the unmap before this map has would be taken for another one's."""
-    trace = Trace()
-    for kind in (Kind.NOTIFY, Kind.COPY):
-        trace.add(0, kind)
-    trace.add(0, Kind.MAP, phys=A, slot=0)
-    if unmap:
-        trace.add(0, Kind.UNMAP, slot=0)
-    if unmap == "told":
-        trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
-    if flush:
-        trace.add(0, Kind.INV_PAGE, addr=V)
-    trace.add(0, Kind.COPY_END)
-    if handler:
-        trace.add(0, Kind.NOTIFY_END)
-        trace.add(0, Kind.NOTIFY)
-    trace.add(0, Kind.COPY)
-    trace.add(0, Kind.UNMAP, slot=0)
-    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
-    core.feed(joined(trace.records))
-    pages = [one for hold in core.slots[0].holds for one in hold.all()]
-    assert [one.judged for one in pages] == [True, False]
-    assert pages[1].before is (pages[0] if before else None)
-
-
 @pytest.mark.parametrize("traced", [None, Kind.MAP_END, Kind.UNMAP_END])
 @pytest.mark.parametrize("write", [Kind.MAP, Kind.UNMAP])
 @pytest.mark.parametrize("inside", [False, True])
@@ -612,80 +461,6 @@ def test_whether_the_end_of_a_write_was_seen(
     assert (span.kind, span.t, span.last) == (write, begin, trace.now)
     ended = traced == (Kind.MAP_END if write == Kind.MAP else Kind.UNMAP_END)
     assert span.ended is (ended or (inside and then == Kind.INV_PAGE))
-
-
-def test_a_flush_before_the_page_was_known_may_have_been_of_it() -> None:
-    """It would be surely none; what the plan says of the map is sure all the same."""
-    for slots, implied, flush in (
-        (unknown().slots, "", words.MAYBE),
-        (unknown().slots, "page-after-set", words.SURE),
-        ((Slot("a", 0, V, "report"), unknown().slots[1]), "", words.NO),
-    ):
-        trace = Trace()
-        trace.add(0, Kind.MAP, phys=A, slot=0)
-        trace.add(0, Kind.READ, addr=V)
-        core = CORE.Core(replace(implying(plan(), "MAP", implied), slots=slots))
-        core.walk(joined(trace.records))
-        assert core.slots[0].holds[0].first.map_flush == flush
-
-
-@pytest.mark.parametrize(
-    ("lock", "then", "ended"),
-    [
-        ("report", (Kind.NOTIFY,), True),  # the handler is over
-        ("report", (Kind.NOTIFY_END,), True),
-        ("report", (Kind.READ,), False),
-        ("page", (Kind.NOTIFY_END,), True),
-        ("page", (Kind.COPY_END, Kind.MAP), True),  # that map is in the outer copy
-        ("page", (Kind.COPY_END, Kind.COPY, Kind.MAP), False),
-    ],
-)
-def test_when_a_copy_in_which_another_one_began_is_over(
-    lock: str, then: tuple[Kind, ...], ended: bool
-) -> None:
-    """Its hold would go on for a second, and nothing of that time be judged; or a copy that goes on
-    would be called a missed probe."""
-    trace = Trace()
-    trace.add(0, Kind.NOTIFY)
-    for phys in (A, B):
-        trace.add(0, Kind.COPY)
-        trace.add(0, Kind.MAP, phys=phys, slot=0)
-    trace.add(0, Kind.UNMAP, slot=0)
-    for kind in then:
-        trace.add(0, kind, addr=V, slot=0)
-    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
-    core.feed(joined(trace.records))
-    outer = core.slots[0].holds[0]
-    assert (outer.closed, outer.close) == ((True, trace.now) if ended else (False, NEVER))
-    assert outer.first.left_open is ended
-    place = core.reader.cpus[0].levels[storm.IRQ].places[0]
-    assert place.outer is (None if ended else outer.first)
-    if ended:
-        last = outer.first.last_first
-        assert (outer.first.clear_last, outer.first.read_last) == (last, last)
-        assert [(gap.kinds, gap.end) for gap in core.reader.gaps] == [(words.UNMAPS, last)]
-
-
-@pytest.mark.parametrize("kind", [Kind.MAP, Kind.READ, Kind.UNMAP, Kind.INV_PAGE])
-def test_what_is_given_up_took_effect_before(kind: Kind) -> None:
-    """What came last in a hold that nothing ends would take effect at any time."""
-    trace = Trace()
-    for one in (Kind.MAP, Kind.READ, Kind.UNMAP, Kind.INV_PAGE):
-        trace.add(0, one, **({"phys": A} if one == Kind.MAP else {"addr": V}), slot=0)
-        if one == kind:
-            break
-    core = feed(trace)
-    (hold,) = core.slots[0].holds
-    at = hold.map_first + words.FORCE_CLOSE_NS
-    first = hold.first
-    core.force(at)
-    assert not hold.closed
-    core.force(at + 1)
-    assert (hold.closed, hold.close) == (True, at)
-    last = {Kind.MAP: first.map_last, Kind.READ: first.read_last, Kind.UNMAP: first.clear_last,
-            Kind.INV_PAGE: first.flush_last}[kind]  # fmt: skip
-    assert last == at
-    assert first.left_open is (kind in (Kind.MAP, Kind.READ))
 
 
 def test_stamps_that_are_in_order_pull_nothing_back() -> None:

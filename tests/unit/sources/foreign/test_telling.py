@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ghesrace.events import NO_SLOT, Context, Kind
 from ghesrace.sources.foreign import telling
+from ghesrace.sources.ring.decode import CONTEXT_OF
 from tests.build.modes import both
 
 # Kind, context, slot.
@@ -69,3 +70,8 @@ def test_each_event_gets_the_slot_that_its_context_tells(
         columns = (kind.astype(np.uint8).data, ctx.astype(np.uint8).data, slot.data)
         assert module.tell(*columns, after.data, scratch.data, waits) == cut
         assert (slot.tolist(), after.tolist()) == (slots, newest)
+
+
+def test_no_context_of_a_file_lies_outside_of_the_room_for_contexts() -> None:
+    """The compiled loop looks at no bounds: a file could make it write anywhere."""
+    assert CONTEXT_OF.max() < telling.CONTEXTS == len(Context)

@@ -36,6 +36,7 @@ cdef class Pages(Invalidations):
     cdef bint in_hold(self, Level level, Place place) except *
     @cython.locals(state=SlotState, cell=Cell, before=Episode, hold=Hold, episode=Episode, place=Place)
     cdef int map(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long phys, long long seq, long long pid, long long point, long long slot) except -1
+    @cython.locals(shot=Shot)
     cdef int take_shot(self, SlotState state, long long cpu, long long first, long long ts) except -1
     @cython.locals(hold=Hold, place=Place, state=SlotState)
     cdef Hold open_hold(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long slot)

@@ -229,9 +229,13 @@ class Pages(Invalidations):
 
     def take_shot(self, state: SlotState, cpu: int, first: int, ts: int) -> None:
         """An own invalidation is part of a map at *ts* (ns): it is no answer to another CPU's
-        unmap, unless so much later that this was judged."""
+        unmap. One that is so much older that nobody waited for this map is no sure one."""
         if ts - first < w.FORCE_CLOSE_NS:
             state.shots[:] = [s for s in state.shots if s.cpu != cpu or s.first != first]
+        else:
+            for shot in state.shots:
+                if shot.cpu == cpu and shot.first == first:
+                    shot.perhaps_own = True
 
     def open_hold(self, cpu: Cpu, level: Level, ctx: int, ts: int, seq: int, slot: int) -> Hold:
         place = level.places[slot]

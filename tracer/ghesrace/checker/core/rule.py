@@ -203,18 +203,21 @@ class Judge(Threatening):
 
     def answer_is_open(self, state: SlotState, hold: Hold, mark: int) -> bool:
         """Whether a flush on another CPU may yet be of that one's next map, or the answer to an
-        unmap of this hold: its handler goes on, and no handler does so for a second."""
+        unmap of this hold. Nobody waits for more than a second; it is no sure answer then."""
         for shot in state.shots:
             last = shot.last
-            if shot.cpu == hold.cpu or shot.first + w.FORCE_CLOSE_NS <= mark:
+            if shot.cpu == hold.cpu:
                 continue
             if last != w.NEVER and last + self.clocks.error(shot.cpu, hold.cpu) < hold.map_first:
                 continue
             cpu = self.cpus[shot.cpu]
             for level in cpu.levels:
                 place = level.places[state.number]
-                if place.pre_first == shot.first:
+                if place.pre_first != shot.first:
+                    continue
+                if shot.first + w.FORCE_CLOSE_NS > mark:
                     return True
+                shot.perhaps_own = shot.perhaps_own or level.in_handler
         return False
 
     def prepare(self, hold: Hold) -> None:

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps, unmaps and what is missing of them, by records of a few events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ghesrace.checker.core import holds, pages, run, words
+from ghesrace.events import Kind, joined, mark
+from ghesrace.plan import Slot
+from tests.build.trace import A, B, Trace, V, implying, plan
+from tests.build.uncompiled import all_uncompiled
+from tests.mutate import storm
+from tests.unit.checker.core.test_reader import feed, unknown
+
+CORE, HOLDS, PAGES = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(pages)
+NEVER, PAGE = words.NEVER, words.PAGE
+
+
+def test_a_copy_that_another_hid_is_given_up() -> None:
+    """A hold that nothing ends would keep all that comes behind it from being judged."""
+    trace = Trace()
+    for phys in (A, B):
+        trace.add(0, Kind.COPY)
+        trace.add(0, Kind.MAP, phys=phys, slot=0)
+    trace.add(0, Kind.READ, addr=V)
+    core = feed(trace)
+    (slot,) = core.slots
+    outer, inner = slot.holds
+    assert (outer.closed, inner.closed) == (False, False)
+    core.force(2_000_000_000)
+    at = outer.map_first + words.FORCE_CLOSE_NS
+    assert (outer.closed, outer.close, outer.first.left_open) == (True, at, True)
+    assert (inner.closed, inner.close) == (True, inner.map_first + words.FORCE_CLOSE_NS)
+    place = core.reader.cpus[0].levels[2].places[0]
+    assert (place.outer, place.hold, place.episode) == (None, None, None)
+
+
+def test_a_frame_is_a_page() -> None:
+    """Two addresses in one frame would be two frames: a race of an entry with itself."""
+    for more in (0, 1, 8, PAGE - 1):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A + more, slot=0)
+        assert feed(trace).slots[0].holds[0].first.frame == A
+
+
+def test_what_is_missing_is_noted_with_its_bounds() -> None:
+    """A loss would be asked for an event of another kind or time, and explain it or not."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY)
+    trace.add(0, Kind.COPY)
+    trace.add(0, Kind.UNMAP, slot=0)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.READ, addr=V)
+    trace.add(0, Kind.COPY_END)
+    first = 1_000_000
+    core = feed(trace)
+    found = [(gap.kinds, gap.cpu, gap.begin - first, gap.end - first) for gap in core.reader.gaps]
+    assert found == [(words.MAP, 0, 20_000, 30_000), (words.UNMAPS, 0, 50_000, 60_000)]
+    assert core.reader.strays == []
+    stray = Trace()
+    stray.add(0, Kind.COPY)
+    stray.add(0, Kind.READ, addr=V)
+    stray.add(0, Kind.READ, addr=V)
+    stray.add(0, Kind.COPY)
+    assert feed(stray).reader.strays == [first + 20_000]
+
+
+def test_a_flush_just_before_a_map_is_no_answer_to_another_cpu() -> None:
+    """An unmap would be told to a CPU that flushed for itself; another flush is still one."""
+    trace = Trace()
+    trace.add(0, Kind.INV_PAGE, addr=V)
+    trace.add(1, Kind.INV_PAGE, addr=V)
+    trace.add(1, Kind.MAP, phys=A, slot=0)
+    trace.add(1, Kind.READ, addr=V)
+    (slot,) = feed(trace).slots
+    assert [(shot.cpu, shot.first) for shot in slot.shots] == [(0, 1_010_000)]
+    first = slot.holds[0].first
+    assert (first.pre_first, first.pre_last, first.pre_pos) == (1_020_000, 1_030_000, 1)
+
+
+def test_the_page_before_in_the_same_handler() -> None:
+    """Its unmap's flush, if a loss hid it, may be what is taken for this map's; a page of another
+    handler is over."""
+    for lock in ("page", "report"):
+        trace = Trace()
+        for frame in (A, B):
+            trace.add(0, Kind.NOTIFY)
+            for phys in (frame, A):
+                trace.add(0, Kind.COPY)
+                trace.add(0, Kind.MAP, phys=phys, slot=0)
+                trace.add(0, Kind.UNMAP, slot=0)
+                trace.add(0, Kind.COPY_END)
+            trace.add(0, Kind.NOTIFY_END)
+        core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+        core.feed(joined(trace.records))
+        pages = [one for hold in core.slots[0].holds for one in hold.all()]
+        assert len(pages) == 4
+        assert [one.before for one in pages] == [None, pages[0], None, pages[2]]
+
+
+@pytest.mark.parametrize("close", [90, 33, 15])
+def test_flushes_that_the_code_holds_and_nobody_saw(close: int) -> None:
+    """A loss would be asked for a flush of another time, and explain it or not."""
+    hold = HOLDS.Hold(1, 2, 0)
+    hold.close = close
+
+    def missing(**fields: Any) -> list[tuple[bool, int, int]]:
+        made = PAGES.Pages(None, [], None)
+        one = HOLDS.Episode(hold, A, 0)
+        one.map_first, one.read_first, one.unmap_first, one.clear_last = 10, 20, 30, 35
+        one.map_flush = one.unmap_flush = words.SURE
+        for name, value in fields.items():
+            setattr(one, name, value)
+        hold.forget()
+        hold.add(one)
+        made.missed_flushes(hold)
+        assert all(gap.episode is one for gap in made.gaps)
+        assert all((gap.kinds, gap.cpu) == (1 << Kind.INV_PAGE, 1) for gap in made.gaps)
+        return [(gap.of_map, gap.begin, gap.end) for gap in made.gaps]
+
+    assert missing(unmapped=True) == []
+    for flush in (words.NO, words.MAYBE):
+        assert missing(map_flush=flush, read_seen=True) == [(True, 10, min(20, close))]
+        assert missing(map_flush=flush, read_seen=False) == [(True, 10, min(30, close))]
+        assert missing(map_flush=flush, judged=False) == []
+        assert missing(unmapped=True, unmap_flush=flush) == [(False, 30, min(35, close))]
+        assert missing(unmap_flush=flush) == []
+        for ended in ("replaced", "left_open"):
+            assert missing(unmapped=True, unmap_flush=flush, **{ended: True}) == []
+
+
+@pytest.mark.parametrize("lock", ["page", "report"])
+@pytest.mark.parametrize(
+    ("unmap", "flush", "handler", "before"),
+    [
+        ("", False, False, False),  # nothing was unmapped
+        ("unmap", False, False, True),
+        ("unmap", True, False, False),  # its flush was seen, before this copy
+        ("told", False, False, False),
+        ("unmap", False, True, False),  # another handler has its own
+    ],
+)
+def test_what_an_unmap_without_a_map_may_have_of_the_page_before(
+    lock: str, unmap: str, flush: bool, handler: bool, before: bool
+) -> None:
+    """The flush that the unmap before this map has would be taken for another one's."""
+    trace = Trace()
+    for kind in (Kind.NOTIFY, Kind.COPY):
+        trace.add(0, kind)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    if unmap:
+        trace.add(0, Kind.UNMAP, slot=0)
+    if unmap == "told":
+        trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
+    if flush:
+        trace.add(0, Kind.INV_PAGE, addr=V)
+    trace.add(0, Kind.COPY_END)
+    if handler:
+        trace.add(0, Kind.NOTIFY_END)
+        trace.add(0, Kind.NOTIFY)
+    trace.add(0, Kind.COPY)
+    trace.add(0, Kind.UNMAP, slot=0)
+    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+    core.feed(joined(trace.records))
+    pages = [one for hold in core.slots[0].holds for one in hold.all()]
+    assert [one.judged for one in pages] == [True, False]
+    assert pages[1].before is (pages[0] if before else None)
+
+
+def test_a_flush_before_the_page_was_known_may_have_been_of_it() -> None:
+    """It would be surely none; what the plan says of the map is sure all the same."""
+    for slots, implied, flush in (
+        (unknown().slots, "", words.MAYBE),
+        (unknown().slots, "page-after-set", words.SURE),
+        ((Slot("a", 0, V, "report"), unknown().slots[1]), "", words.NO),
+    ):
+        trace = Trace()
+        trace.add(0, Kind.MAP, phys=A, slot=0)
+        trace.add(0, Kind.READ, addr=V)
+        core = CORE.Core(replace(implying(plan(), "MAP", implied), slots=slots))
+        core.walk(joined(trace.records))
+        assert core.slots[0].holds[0].first.map_flush == flush
+
+
+@pytest.mark.parametrize(
+    ("lock", "then", "ended"),
+    [
+        ("report", (Kind.NOTIFY,), True),  # the handler is over
+        ("report", (Kind.NOTIFY_END,), True),
+        ("report", (Kind.READ,), False),
+        ("page", (Kind.NOTIFY_END,), True),
+        ("page", (Kind.COPY_END, Kind.MAP), True),  # that map is in the outer copy
+        ("page", (Kind.COPY_END, Kind.COPY, Kind.MAP), False),
+    ],
+)
+def test_when_a_copy_in_which_another_one_began_is_over(
+    lock: str, then: tuple[Kind, ...], ended: bool
+) -> None:
+    """Its hold would go on for a second, and nothing of that time be judged; or a copy that goes on
+    would be called a missed probe."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY)
+    for phys in (A, B):
+        trace.add(0, Kind.COPY)
+        trace.add(0, Kind.MAP, phys=phys, slot=0)
+    trace.add(0, Kind.UNMAP, slot=0)
+    for kind in then:
+        trace.add(0, kind, addr=V, slot=0)
+    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+    core.feed(joined(trace.records))
+    outer = core.slots[0].holds[0]
+    assert (outer.closed, outer.close) == ((True, trace.now) if ended else (False, NEVER))
+    assert outer.first.left_open is ended
+    place = core.reader.cpus[0].levels[storm.IRQ].places[0]
+    assert place.outer is (None if ended else outer.first)
+    if ended:
+        last = outer.first.last_first
+        assert (outer.first.clear_last, outer.first.read_last) == (last, last)
+        assert [(gap.kinds, gap.end) for gap in core.reader.gaps] == [(words.UNMAPS, last)]
+
+
+@pytest.mark.parametrize("kind", [Kind.MAP, Kind.READ, Kind.UNMAP, Kind.INV_PAGE])
+def test_what_is_given_up_took_effect_before(kind: Kind) -> None:
+    """What came last in a hold that nothing ends would take effect at any time."""
+    trace = Trace()
+    for one in (Kind.MAP, Kind.READ, Kind.UNMAP, Kind.INV_PAGE):
+        trace.add(0, one, **({"phys": A} if one == Kind.MAP else {"addr": V}), slot=0)
+        if one == kind:
+            break
+    core = feed(trace)
+    (hold,) = core.slots[0].holds
+    at = hold.map_first + words.FORCE_CLOSE_NS
+    first = hold.first
+    core.force(at)
+    assert not hold.closed
+    core.force(at + 1)
+    assert (hold.closed, hold.close) == (True, at)
+    last = {Kind.MAP: first.map_last, Kind.READ: first.read_last, Kind.UNMAP: first.clear_last,
+            Kind.INV_PAGE: first.flush_last}[kind]  # fmt: skip
+    assert last == at
+    assert first.left_open is (kind in (Kind.MAP, Kind.READ))
+
+
+@pytest.mark.parametrize("later", [900_000_000, 1_100_000_000])
+def test_a_flush_that_waits_for_the_lock_for_a_second_is_no_sure_answer(later: int) -> None:
+    """The other CPU's unmap would be told to all by a flush that was for this CPU's own map: a
+    race would be `broadcast`. Whether its map was read by then must make no difference."""
+    trace = Trace()
+    trace.add(1, Kind.NOTIFY)
+    trace.add(1, Kind.MAP, phys=A, slot=0)
+    trace.add(1, Kind.READ, addr=V)
+    trace.add(0, Kind.NOTIFY)
+    trace.add(1, Kind.UNMAP, slot=0)
+    trace.add(0, Kind.INV_PAGE, addr=V)
+    flush = trace.now
+    trace.add(0, Kind.COPY)
+    trace.add(1, Kind.INV_PAGE, addr=V)
+    trace.add(1, Kind.NOTIFY_END)
+    begun = len(trace.records)
+    trace.now = flush + later
+    trace.add(0, Kind.MAP, phys=B, slot=0)
+    for kind in (Kind.READ, Kind.UNMAP, Kind.NOTIFY_END):
+        trace.add(0, kind, addr=V, slot=0)
+    whole, cut = CORE.Core(plan()), CORE.Core(plan())
+    said = [whole.feed(trace.stream())]
+    said.append(cut.feed(joined([*trace.records[:begun], mark(flush + later)])))
+    said[1] += cut.feed(joined([*trace.records[begun:], mark(trace.now + 1)]))
+    classes = [
+        [one.cls for one in [*more, *core.finish()]]
+        for core, more in zip((whole, cut), said, strict=True)
+    ]
+    assert classes[0] == classes[1] == [words.UNCERTAIN, words.UNCERTAIN]
