@@ -11,6 +11,8 @@ from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
 from ghesrace.events import Context, Kind
 from ghesrace.sources.files import open_file
+from ghesrace.sources.foreign.eventmap import EventMap, EventType, Rule, recognise
+from ghesrace.sources.ring.pages import EventFormat, Field
 from tests.build.texts import HEAD, edited, judged, line, race, visit
 from tests.unit.sources.foreign import fuzz
 
@@ -25,6 +27,16 @@ def test_ftrace_text_is_judged_by_the_symbols_it_prints(text: Path) -> None:
     maps = events[events["kind"] == Kind.MAP]
     assert sorted(maps["phys"].tolist()) == [n << 12 for n in range(0x100, 0x106)]
     assert report.findings[0].cpus in ((0, 1), (1, 0))
+
+
+@pytest.mark.parametrize(("size", "fields"), [(8, {"phys": "pa"}), (4, {"pfn": "pfn"})])
+def test_half_a_frames_address_is_no_frame(size: int, fields: dict[str, str]) -> None:
+    """Two frames with the same low 32 bits would be one, and what was stale of them the same."""
+    of = {"pa": Field(8, size, False), "pfn": Field(16, 4, False)}
+    event = EventType("", "s", EventFormat("s", 1, of), "native_set_fixmap")
+    found = recognise(event, EventMap())
+    assert isinstance(found, Rule)
+    assert found.fields == fields
 
 
 def test_probe_inside_a_function_is_not_its_entry(text: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ghesrace.sources.ring.pages import EventFormat
 # A probe less than so many bytes behind a function's address is on its entry, because an ENDBR or
 # BTI instruction may be before the ftrace site.
 ENTRY_BYTES = 16
+_ADDRESS_BYTES = 8
 # These are names that people give to what our fields hold, the most usual ones first.
 ALIASES = {
     "addr": ("vaddr", "va", "virt", "address", "vaddr_ptr", "start", "ptr"),
@@ -260,9 +261,8 @@ def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusab
                 got[theirs[0]] = theirs[1]
         ranked.append((len(got) - len(wanted), len(got), -number, candidate, got))
     *_, candidate, got = max(ranked, key=lambda r: r[:3])
-    needs = _NEEDS.get(kind)
-    if needs and candidate.fields and not any(need <= got.keys() for need in needs):
-        words = " or ".join(" and ".join(sorted(need)) for need in needs)
+    if candidate.fields and not enough(kind, got.keys()):
+        words = " or ".join(" and ".join(sorted(need)) for need in _NEEDS[kind])
         why = f"it has no field that is known to hold {words}"
         return Unusable(event.label, kind, why, point.name)
     scope = event.module
@@ -279,6 +279,15 @@ def _best(event: EventType, point: Point, fit: list[Candidate]) -> Rule | Unusab
         candidate=None if returns else candidate,
         why="its return" if returns else candidate.why,
     )
+
+
+def enough(kind: str, fields: Set[str]) -> bool:
+    """Return whether events that become *kind* can be judged with these of our *fields*.
+
+    >>> enough("INV_RANGE", {"addr"}), enough("INV_RANGE", {"addr", "size"})
+    (False, True)
+    """
+    return any(need <= fields for need in _NEEDS.get(kind, (set(),)))
 
 
 def _field(
@@ -300,7 +309,12 @@ def _field(
         tried += [("size", name) for name in ("size", *ALIASES["size"])]
     if isinstance(fetch, Fetch) and fetch.offset is None and fetch.argument != "return":
         tried.append((ours, f"arg{fetch.argument}"))
-    return next((pair for pair in tried if pair[1] in names), None)
+    return next((pair for pair in tried if pair[1] in names and _holds(event, *pair)), None)
+
+
+def _holds(event: EventType, ours: str, theirs: str) -> bool:
+    """Return whether their field has room for ours: two frames can have the same low 32 bits."""
+    return ours != "phys" or event.format.fields[theirs].size >= _ADDRESS_BYTES
 
 
 def _has_fields(event: EventType, rule: Rule, path: str) -> None:

@@ -15,6 +15,7 @@ from ghesrace.sources.ring.decode import Attached
 from ghesrace.sources.ring.pages import EventFormat
 
 from .eventmap import EventMap, Rule
+from .narrow import NARROW
 from .reader import Reader
 from .scan import FLUSHES, MAPPERS, MOST_SLOTS_OF_A_FILE, Survey, Use
 from .unknowns import unknowns
@@ -214,6 +215,8 @@ def _slots(survey: Survey, given: EventMap) -> tuple[Slot, ...]:
         address = None
         if survey.flushed.get(index):
             address = survey.flushed[index].most_common(1)[0][0]
+        if address is not None and address < NARROW and survey.highest:
+            address = None  # Others have whole addresses, so that this is no slot's.
         nmi = survey.indices[index] == {Context.NMI}
         name = f"fixmap-{index}" + "-nmi" * nmi
         slots.append(Slot(name, index, address, "report"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ from ghesrace.events import PAGE_SHIFT, PAGE_SIZE, Context, present
 from ghesrace.sources.ring.decode import CONTEXT_OF
 from ghesrace.sources.ring.pages import Records, decode
 
-from .eventmap import EventMap, EventType, Rule, Unusable, function_of, recognise
+from .eventmap import EventMap, EventType, Rule, Unusable, enough, function_of, recognise
+from .narrow import NARROW, Narrow
 from .reader import Reader
 
 MOST_SLOTS_OF_A_FILE = 64
@@ -74,6 +75,7 @@ class Survey:
     unpaired: int = 0  # how many of these are not known to be another probe's, too
     lowest: int = 2**64  # of the kernel's addresses that it has, and `highest`
     highest: int = 0
+    narrow: Narrow = field(default_factory=Narrow)
     mistaken: bool = False  # an NMI's map is marked as an interrupt's
     changed: set[str] = field(default_factory=set)  # functions whose arguments GCC changed
     handlers: set[int] = field(default_factory=set)
@@ -95,6 +97,7 @@ class Survey:
         for ident in reader.formats:  # Some events were to be recorded, but never happened.
             if ident not in known:
                 survey._meet(reader.event_type(ident, None, 0), ident, given)
+        survey._drop_narrow()
         survey._drop_blind()
         survey._drop_doubles()
         survey._note_changed()
@@ -107,6 +110,36 @@ class Survey:
                 changed = CHANGED.search(use.event.symbol)
                 if changed:
                     self.changed.add(use.event.symbol)
+
+    def _drop_narrow(self) -> None:
+        """Take the arguments away that have half an address only, and what is nothing without."""
+        for ident, ours in self.narrow.found():
+            use = self.uses.get(ident)
+            if use is None or use.blind:
+                continue
+            rule = use.rule
+            if rule.kind in MAPPERS:
+                self.pages = {page for page in self.pages if page >= NARROW}
+            fields = {mine: theirs for mine, theirs in rule.fields.items() if mine != ours}
+            use.rule = replace(rule, fields=fields)
+            if enough(rule.kind, fields.keys()):
+                continue
+            why = f"its {rule.fields[ours]} has the low 32 bits of addresses only: record it as x64"
+            self._can_not_use(
+                ident, use.event, Unusable(use.event.label, rule.kind, why, rule.point)
+            )
+            if ident in self.uses:
+                self.uses[ident].count = use.count
+
+    def _can_not_use(self, ident: int, event: EventType, found: Unusable) -> Rule | None:
+        """Note that the type *ident* says too little; return its rule if its events are losses."""
+        self.unusable[event.label] = found
+        self.uses.pop(ident, None)
+        if found.kind not in _BLINDING:
+            return None
+        rule = Rule(found.kind, symbol=event.symbol, scope=event.module, why=found.why)
+        self.uses[ident] = Use(event, rule, blind=True, point=found.point)
+        return rule
 
     def _drop_blind(self) -> None:
         """Leave out events that say too little where another on the same function says enough, or
@@ -148,12 +181,7 @@ class Survey:
     def _meet(self, event: EventType, ident: int, given: EventMap) -> Rule | None:
         found = recognise(event, given)
         if isinstance(found, Unusable):
-            self.unusable[event.label] = found
-            if found.kind not in _BLINDING:
-                return None
-            rule = Rule(found.kind, symbol=event.symbol, scope=event.module, why=found.why)
-            self.uses[ident] = Use(event, rule, blind=True, point=found.point)
-            return rule
+            return self._can_not_use(ident, event, found)
         if found is not None:
             self.uses[ident] = Use(event, found)
         return found
@@ -203,7 +231,7 @@ class Survey:
                 continue
             use = self.uses[ident]
             use.count += count
-            self._columns(use, records, rows, contexts)
+            self._columns(ident, use, records, rows, contexts)
             if rule.kind == "INV_PAGE" and not use.blind:
                 flush_of[rows] = self._column(use, records, rows, "addr")
         self._flushes_after_maps(records, types, flush_of)
@@ -216,6 +244,7 @@ class Survey:
 
     def _columns(
         self,
+        ident: int,
         use: Use,
         records: Records,
         rows: npt.NDArray[np.intp],
@@ -224,8 +253,10 @@ class Survey:
         rule = use.rule
         if use.blind:
             return
-        if "addr" in rule.fields:
-            self._addresses(self._column(use, records, rows, "addr"))
+        for ours in rule.fields.keys() & {"addr", "end"}:
+            addresses = self._column(use, records, rows, ours)
+            self._addresses(addresses)
+            self.narrow.note(ident, rule.kind, ours, addresses)
         if rule.point and rule.role == "nmi" and rule.kind == "MAP":
             self.mistaken |= bool((contexts[rows] == Context.IRQ).any())
         if "index" in rule.fields and rule.kind in ("MAP", "COPY"):
@@ -272,7 +303,11 @@ class Survey:
         for ident, use in self.uses.items():
             if use.rule.kind != "MAP" or "index" not in use.rule.fields:
                 continue
-            rows = np.flatnonzero((types[:-1] == ident) & (flush_of[1:] != 0))
+            # A user's page, of which a task's flush is next by chance, is no slot.
+            mine = flush_of[1:] >= np.uint64(_KERNEL)
+            if not mine.any():
+                mine = (flush_of[1:] != 0) & (flush_of[1:] < np.uint64(NARROW))
+            rows = np.flatnonzero((types[:-1] == ident) & mine)
             index = self._column(use, records, rows, "index")
             pages = flush_of[rows + 1] & ~np.uint64(PAGE_SIZE - 1)
             for value in _distinct(index, self.flushed)[:MOST_SLOTS_OF_A_FILE]:

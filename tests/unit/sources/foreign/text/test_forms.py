@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import quopri
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,3 +164,32 @@ def test_refusals_say_what_to_do(tmp_path: Path, text: str, why: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=why):
         open_file(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "why"),
+    [
+        ("", lambda line: ",".join(line.split()), "other characters than blanks"),
+        ("", lambda line: ";".join(f'"{word}"' for word in line.split()), "other characters"),
+        ("", lambda line: json.dumps({"MESSAGE": line}), "JSON"),
+        ("[\n", lambda line: json.dumps({"MESSAGE": line}) + ",", "JSON"),
+        ("", lambda line: quopri.encodestring(line.encode()).decode(), "quoted-printable"),
+    ],
+)
+def test_text_that_is_packed_into_another_is_told(
+    tmp_path: Path, before: str, change: Callable[[str], str], why: str
+) -> None:
+    """Some of its lines looked like events without arguments, and none like a map."""
+    lines = "".join(visit(n % 2, 1_000_000 + 1000 * n, 7) for n in range(4)).splitlines()
+    path = tmp_path / "trace"
+    path.write_text(before + "\n".join(map(change, lines)) + "\n")
+    with pytest.raises(InputError, match=why):
+        open_file(path)
+
+
+def test_one_line_of_another_form_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    """What somebody wrote with trace_marker may be anything."""
+    odd = '  x-1 [000] d.h1.  1.000000: tracing_mark_write: a-1,[000],1.000000 {"a": 1} b=3D4\n'
+    path = tmp_path / "trace"
+    path.write_text(odd + "".join(visit(n % 2, 1_000_100 + 1000 * n, 7) for n in range(4)))
+    assert judged(path)[0].verdict is Verdict.CLEAN

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ HOSTS = (
     "[   12.345678] {} kernel: ",
     "{}  | ",
     "{}.txt:12:",
+    "[{}] ",
+    "[root@{}] out: ",
+    "[pod/{}/kernel] ",
+    "{}> ",
+    "{}\t",
+    "{}.0.1> ",
+    "[{host}] ",
+    "{host}: ",
+    "[INFO] [{}] ",
 )
 
 
@@ -90,14 +100,26 @@ def test_the_log_of_two_hosts_is_never_one(path: Path, prefix: str) -> None:
     """A server has the logs of all hosts in one file: none raced with another."""
     one, two = SAFE, visits(1_001_100, 2)
     texts = [
-        "".join(prefix.format(name) + line for line in text.splitlines(keepends=True))
-        for name, text in (("ham-1", one), ("shem-2", two))
+        "".join(prefix.format(name, host=host) + x for x in text.splitlines(keepends=True))
+        for name, host, text in (("ham-1", "10.0.0.1", one), ("shem-2", "10.0.0.2", two))
     ]
     path.write_text(by_time(*texts))
     merged = report(path)
     assert merged.verdict is Verdict.INCONCLUSIVE
-    assert any("(shem-2" in unseen.what for unseen in merged.unseen)
+    assert re.search(r"shem-2\b|10\.0\.0\.2", str([unseen.what for unseen in merged.unseen]))
     assert report(path, 2).verdict is Verdict.CLEAN
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["[INFO] ", "> ", ">> ", "[12:00:0{}] ", "[2026-11-30T12:00:0{}Z] ", "[00{}.5] ", "{}\t"],
+)
+def test_what_is_in_front_of_a_line_is_no_host(path: Path, prefix: str) -> None:
+    """How bad a line is, the marks of a mail and a log's own stamps are no names: each line would
+    be another host's, and the race in them unseen."""
+    lines = race().splitlines(keepends=True)
+    path.write_text("".join(prefix.format(n % 9) + line for n, line in enumerate(lines)))
+    assert report(path).verdict is Verdict.OBSERVED
 
 
 @pytest.mark.parametrize("width", [0, 6])

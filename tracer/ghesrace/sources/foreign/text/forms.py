@@ -84,6 +84,8 @@ _KERNEL_HEAD = re.compile(rb"^\xef\xbb\xbf# tracer:|" + TRACER.encode(), re.M)  
 _CPUS = re.compile(rb"#P:(\d{1,4})\b|^cpus=(\d{1,4})\s|^# nrcpus online : (\d{1,4})\s", re.M)
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
+_JSON = re.compile(rb"\s*[\[{]\s*(?:\{\s*)?\"")
+_QUOTED, _EQUALS = re.compile(rb"\w=3D\w"), re.compile(rb"\w=(?!3D|\s)")
 # The head names the columns in their order, from one line to the next.
 _COLUMNS = re.compile(rb"(?:^#[^\n]*=> ?[\w/-]+[^\n]*\n)+", re.M)
 _COLUMN = re.compile(rb"=> ?([\w/-]+)")
@@ -154,6 +156,9 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
             piece = undressed(unix_lines(bytes(lines)))
             if b"\r" in data and b"\n" not in data and data.isascii():
                 return Begin(why_not="its lines end in CR alone: mend it with `tr '\\r' '\\n'`")
+            packed = _packed(piece)
+            if packed is not None:
+                return Begin(why_not=packed)
             form = form_of(piece)
             if form is not None:
                 return Begin(form, style_of(head + piece))
@@ -167,6 +172,16 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
     if form is not None:
         return Begin(form, style_of(head + rest))
     return Begin(why_not=why or (why_not(rest) if rest else None))
+
+
+def _packed(sample: bytes | bytearray) -> str | None:
+    """Return in what the lines of *sample* are, where each is still to be unpacked from that, and
+    how."""
+    if _JSON.match(sample):
+        return "its lines are JSON: unpack them first, as with `jq -r .MESSAGE`"
+    if _QUOTED.search(sample) and not _EQUALS.search(sample):
+        return "it is a mail's quoted-printable text: decode it with `python3 -m quopri -d`"
+    return None
 
 
 def form_of(sample: bytes | bytearray) -> str | None:
@@ -235,6 +250,8 @@ def why_not(sample: bytes | bytearray) -> str | None:
         return "its lines have no stamp: print it with `perf script -F +time`"
     if b"\xc2\xa0" in sample and some(r"\[\d{3,4}\].*\d\.\d{6}"):
         return "its blanks are a web page's: `sed 's/\\xc2\\xa0/ /g'` makes them blanks"
+    if some(r"-\d+\W{1,3}\[\d{3,4}\]\W{1,3}.*\d\.\d{6}"):
+        return "other characters than blanks are between its columns: give it as it was printed"
     if some(r"\[\d{1,4}\]\s+(?:[dDbBX.][^\s:]{3,8}\s+)?\d{1,18}\.(?:\d{6}|\d{9}):\s"):
         return "its lines have no process: `perf script -F +pid`, or print it with all columns"
     if some(r"^# tracer:"):

@@ -48,6 +48,7 @@ _SLASH = cython.declare(cython.uchar, 47)
 _OPEN = cython.declare(cython.uchar, 40)
 _CLOSE = cython.declare(cython.uchar, 41)
 _BRACKET = cython.declare(cython.uchar, 91)
+_GREATER = cython.declare(cython.uchar, 62)
 _BRACKET_END = cython.declare(cython.uchar, 93)
 _DELETE = cython.declare(cython.uchar, 127)
 
@@ -207,7 +208,7 @@ def _name(
     at = first
     while _BLANK < text[at] < _DELETE:
         at += 1
-    if text[at] != _BLANK:
+    if text[at] != _BLANK or text[at - 1] in (_GREATER, _BRACKET_END):
         return -1
     if text[at - 1] == _COLON:
         columns[column], columns[column_end] = first, at - 1
