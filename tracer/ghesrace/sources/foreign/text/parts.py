@@ -22,26 +22,26 @@ from ghesrace.errors import InputError
 from .forms import STAMPED
 from .lines import Text, pc
 
+# An address, or anything with a letter that is no date.
+_HOST = r"(?:\d{1,3}(?:\.\d{1,3}){3}|\d*[A-Za-z_][^\s\[\]<>#]*)"
+_LEVEL = r"\[(?i:trace|debug|info|notice|warn\w*|err\w*)\]"
+_LETTER = r"[^\s:\[\]()#]"
 # trace-cmd's print_handle_file() and grep -H: the name, a colon, and the line with its blanks. A
 # task has such a name, too, and `grep -n` puts the line's number in front. In the log of a host, or
 # of several, the host's name is in front of "kernel:".
-# An address, or anything with a letter that is no date.
-_HOST = r"(?:\d{1,3}(?:\.\d{1,3}){3}|\d{0,99}[A-Za-z_][^\s\[\]<>#]{0,99})"
-_LEVEL = r"\[(?i:trace|debug|info|notice|warn\w*|err\w*)\]"
-_LETTER = r"[^\s:\[\]()#]"
 _NAMED = (
     r"^ *tmux: (?:server|client)-\d"
-    r"|^ *(?P<b>\d{0,99}[^\s:\[\]()#\d][^\s:\[\]()#]{0,99}):(?:\d{1,9}:)? +[^\s:]"
-    r"|^[^\s#].{0,60}?\s(?P<h>[\w.-]{1,100})(?: \w+\.\w+)? kernel:\s"
+    r"|^ *(?P<b>\d*[^\s:\[\]()#\d][^\s:\[\]()#]*):(?:\d{1,9}:)? +[^\s:]"
+    r"|^[^\s#].{0,60}?\s(?P<h>[\w.-]+)(?: \w+\.\w+)? kernel:\s"
     # `docker compose logs` and Ansible put it before a bar.
-    r"|^(?P<c>[\w.-]{1,100}) +\| "
+    r"|^(?P<c>[\w.-]+) +\| "
     # `kubectl logs --prefix` and Fabric put it into brackets, others before ">", and
     # `parallel --tag` before a tab. A log may have how bad it is there.
     rf"|^ *{_LEVEL} +[^\s\[]|^ *(?:{_LEVEL} *)?\[(?P<d>{_HOST})\](?: out)?:? +[^\s:]"
     rf"|^ *(?P<e>{_HOST})(?:>|:?\t) *[^\s:]"
     # What `grep -H` prints, with the blanks before the task gone. Some tasks have such names.
-    rf"|^(?:kworker|irq)/|^(?P<f>{_LETTER}{{1,99}}\.[A-Za-z]\w{{0,7}}"
-    rf"|[A-Za-z._/]{_LETTER}{{0,99}}/{_LETTER}{{1,99}}):(?:\d{{1,9}}:)?[^\s:]"
+    rf"|^(?:kworker|irq)/|^(?P<f>{_LETTER}+\.[A-Za-z]\w{{0,7}}"
+    rf"|[A-Za-z._/]{_LETTER}*/{_LETTER}+):(?:\d{{1,9}}:)?[^\s:]"
 )
 _NAMES = "bhcdef"  # its groups
 _MOST = 64
