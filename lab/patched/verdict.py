@@ -26,7 +26,7 @@ from lab import boot
 from lab.boards.board import Board, Settings
 from lab.boards.pc import Pc
 from lab.boards.virt import Virt
-from lab.inside.matrix import BACKENDS, TRAFFIC
+from lab.inside.matrix import BACKENDS, recordings_of
 
 from .build import Built
 
@@ -149,37 +149,51 @@ def judge(
 
     The captures stay in the folder *share*. *part* shortens the traffic: 15 and 30 s by default.
     The device *removed* is unbound from its driver and bound again while a storm lasts. A guest
-    that crashes is no error: what it recorded before is judged, the rest is inconclusive. Raises
+    that crashes is no error: what it recorded before is judged, and what it did not come to is
+    recorded by another one. What no guest survives is inconclusive, and so is the whole. Raises
     HostError if no guest can be started here.
     """
     board: Board
     board = Virt(kernel=built.kernel) if arch == "arm64" else Pc(built.kernel.image)
-    command = [_PYTHON[arch], "-m", "lab.inside.matrix", arch, str(part), *backends]
-    command += [f"--remove={removed}"] if removed else []
+    command = [_PYTHON[arch], "-m", "lab.inside.matrix", arch, str(part)]
+    removing = [f"--remove={removed}"] if removed else []
     settings = Settings(share.resolve(), memory=_MEMORY[arch])
     started, failure = time.monotonic(), ""
-    for backend in backends:
-        for traffic in TRAFFIC[arch]:
-            for kind in ("arrows", "log"):  # An earlier kernel's would stand for what dies now.
-                (share / f"{backend}-{traffic}.{kind}").unlink(missing_ok=True)
-    (share / "console").unlink(missing_ok=True)
-    try:
-        if code := boot.run(board, settings, command):
-            failure = f"the recording ended with exit code {code}"
-    except GhesraceError as error:
-        if not (share / "console").exists():
-            raise
-        failure = error.what.splitlines()[0]
-    recordings = [
-        _recorded(share, backend, traffic, failure)
-        for backend in backends
-        for traffic in TRAFFIC[arch]
-    ]
+    wanted = every = recordings_of(arch, backends)
+    for name in every:
+        for kind in ("arrows", "log"):  # An earlier kernel's would stand for what dies now.
+            (share / f"{name}.{kind}").unlink(missing_ok=True)
+    why: dict[str, str] = {}
+    while wanted:
+        (share / "console").unlink(missing_ok=True)
+        died = ""
+        try:
+            if code := boot.run(board, settings, [*command, *wanted, *removing]):
+                failure = failure or f"the recording ended with exit code {code}"
+        except GhesraceError as error:
+            if not (share / "console").exists():
+                raise
+            died = error.what.splitlines()[0]
+            failure = failure or died
+        why |= dict.fromkeys(wanted, died or failure)
+        wanted = _left(share, wanted) if died else []
+    recordings = [_recorded(share, name, why[name]) for name in every]
     return Judged(recordings, round(time.monotonic() - started, 1), failure)
 
 
-def _recorded(share: Path, backend: str, traffic: str, failure: str) -> Recording:
-    path = share / f"{backend}-{traffic}.arrows"
+def _left(share: Path, wanted: list[str]) -> list[str]:
+    """Return which of the recordings *wanted* of a guest that died another one may still make: one
+    that lives no longer than for one of them dies of that one alone."""
+    left = [name for name in wanted if not _recorded(share, name, "").episodes]
+    if left != wanted:
+        return left
+    begun = (share / f"{wanted[0]}.log").exists()
+    return wanted[1:] if begun else []
+
+
+def _recorded(share: Path, name: str, failure: str) -> Recording:
+    path = share / f"{name}.arrows"
+    backend, _, traffic = name.partition("-")
     try:
         return judge_capture(path, backend, traffic)
     except GhesraceError as error:

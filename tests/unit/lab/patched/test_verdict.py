@@ -112,6 +112,38 @@ def test_a_guest_that_crashes_leaves_what_it_recorded(
     assert from_json(json.loads(json.dumps(judged.json()))) == judged
 
 
+def test_what_a_guest_did_not_come_to_is_recorded_by_another(
+    tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a kernel that dies of its second recording has no third, or a guest that dies
+    of each is booted for ever."""
+    booted: list[list[str]] = []
+
+    def run(_board: object, _settings: object, command: list[str]) -> int:
+        wanted = [word for word in command if word.endswith(("-calm", "-storm"))]
+        booted.append(wanted)
+        (tmp_path / "console").write_text("BUG\n")
+        for number, name in enumerate(wanted):
+            (tmp_path / f"{name}.log").touch()
+            if number == 1 or name == "bpf-calm":
+                raise TransientError(f"the guest ended in {name}")
+            shutil.copy(CONTROL, tmp_path / f"{name}.arrows")
+        return 0
+
+    monkeypatch.setattr(boot, "run", run)
+    judged = judge(built, "amd64", tmp_path)
+    assert booted == [
+        ["ftrace-calm", "ftrace-storm", "bpf-calm", "bpf-storm"],
+        ["ftrace-storm", "bpf-calm", "bpf-storm"],
+        ["bpf-calm", "bpf-storm"],
+        ["bpf-storm"],
+    ]
+    verdicts = [one.verdict for one in judged.recordings]
+    assert verdicts == ["race-observed", "race-observed", "inconclusive", "race-observed"]
+    assert judged.recordings[2].reasons == ["not recorded: the guest ended in bpf-calm"]
+    assert judged.failure == "the guest ended in ftrace-storm"
+
+
 def test_what_an_earlier_kernel_left_is_not_judged(
     tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:

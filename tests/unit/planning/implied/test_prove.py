@@ -159,6 +159,11 @@ def test_every_flush_of_the_matrix_is_proven(release: str, where: str):
             },
             ["flush_tlb_one_kernel"],
         ),
+        # nop; cmp $0xffffffffff57b000,%rdi; je behind it; invlpg (%rdi); ret: for one page alone
+        (
+            {"flush_tlb_one_kernel": bytes.fromhex("0f1f4400004881ff00b057ff74030f013fc3")},
+            ["flush_tlb_one_kernel"],
+        ),
         # leave; ret in place of the INVLPG that both end in
         (
             {INVLPG: bytes.fromhex("c9c3"), CALLED: RET_X86},

@@ -21,8 +21,6 @@ _STEPS: dict[str, ModuleType] = {"x86_64": x86, "arm64": arm64}
 _NEAR = 1 << 16  # bytes of a function, at most
 # Stands for the page where a function is given an address: any kernel page does.
 _ANY_PAGE = {"x86_64": 0xFFFF_C900_0123_4000, "arm64": 0xFFFF_8000_1234_5000}
-# A flush is asked about a page of the fixmap, too, as it may tell pages apart.
-_FIXMAP_PAGE = {"x86_64": 0xFFFF_FFFF_FF57_B000, "arm64": 0xFFFF_FBFF_FE5F_B000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,8 @@ def prove(facts: Facts, question: Question) -> Answer:
 
 def invalidates(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
     """Return whether the function *symbol*, which serves by *candidate* as the sight of a local
-    invalidation, does invalidate the kernel page that it is given, on every path.
+    invalidation, does invalidate the kernel page that it is given, on every path and whichever page
+    that is.
 
     >>> candidate = Candidate("f", fields={"addr": Fetch(1)})
     >>> facts = Facts("x86_64", "6.12", problems={"kernel code": "No such file"})
@@ -63,8 +62,7 @@ def invalidates(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
     """
     if why := _unreadable(facts, symbol):
         return Answer(None, 0, why)
-    pages = (_ANY_PAGE[facts.arch], _FIXMAP_PAGE[facts.arch])
-    return _told(facts, _worst([_of_page(facts, candidate, symbol, page) for page in pages]))
+    return _told(facts, _of_any_page(facts, candidate, symbol))
 
 
 def called_late(facts: Facts, candidate: Candidate, symbol: Symbol, by: str, behind: str) -> Answer:
@@ -93,7 +91,8 @@ def called_late(facts: Facts, candidate: Candidate, symbol: Symbol, by: str, beh
     return _told(facts, judge.of_order(paths, by, behind))
 
 
-def _of_page(facts: Facts, candidate: Candidate, symbol: Symbol, page: int) -> Answer:
+def _of_any_page(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
+    page = _ANY_PAGE[facts.arch]
     at = candidate.fields["addr"]
     given: dict[int, Value] = {}
     if isinstance(at, Fetch) and isinstance(at.argument, int):
@@ -105,8 +104,9 @@ def _of_page(facts: Facts, candidate: Candidate, symbol: Symbol, page: int) -> A
     steps = _STEPS[facts.arch]
 
     def step(state: State, around: Surroundings) -> tuple[State, ...]:
-        # What comes behind an invalidation does not undo it, so a path ends there.
-        behind: tuple[State, ...] = steps.step(state, around)
+        # It may tell pages apart: what it compares the address with decides nothing here. What
+        # comes behind an invalidation does not undo it, so a path ends there.
+        behind: tuple[State, ...] = steps.step(replace(state, flags=None, limit=None), around)
         return tuple(replace(s, pc=0) if judge.covers(s.acts, page) else s for s in behind)
 
     try:
