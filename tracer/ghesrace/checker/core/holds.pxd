@@ -76,7 +76,6 @@ cdef class Episode:
 cdef class Hold:
     cdef public Episode first
     cdef public list others
-    cdef public Hold nests
     cdef public bint in_handler
     cdef public bint copied
     cdef public bint bounded

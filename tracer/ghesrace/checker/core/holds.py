@@ -153,7 +153,6 @@ class Hold:
         self.inconsistent = False  # it overlaps others, which may last until `beside_last`
         self.beside_last = NOWHERE
         self.touched = False  # a loss may have hidden what says otherwise of it
-        self.nests: Hold | None = None  # one inside of it, in the same context
         self.told = NO  # whether its last unmap was told to all
         self.told_index = -1  # of the last episode that a broadcast surely covers
         self.told_index_maybe = -1

@@ -40,8 +40,6 @@ class Leaving:
     def apart(self, one: Hold, other: Hold) -> bool:
         """Whether the two can stand one behind the other at all."""
         if one.cpu == other.cpu:
-            if one.nests is other or other.nests is one:
-                return False
             return not (
                 one.pos_first < other.pos_first <= one.end_pos
                 or other.pos_first < one.pos_first <= other.end_pos
@@ -194,7 +192,6 @@ class Leaving:
             self.give(state.untold, hold, surely)
         mine.begun = max(mine.begun, hold.begin_last)
         hold.forget()  # nothing else will ask
-        hold.nests = None
 
     def give(self, cell: Cell, hold: Hold, surely: bool) -> None:
         """One CPU takes what another's hold left, where no broadcast surely covers it, and what

@@ -383,7 +383,6 @@ class Pages(Invalidations):
             level.mapped = True
             if inner is not None and inner.map_pos > outer.map_pos:
                 inner.outer = outer
-                outer.hold.nests = inner.hold
             return outer
         last = place.episode if place.episode is not None else place.inner
         start = not cpu.cells[slot].seen and not level.in_handler and level.copy_depth == 0
