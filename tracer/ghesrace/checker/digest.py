@@ -75,7 +75,7 @@ class Digest:
         self.waiting: list[Events] = []
         self.threats: dict[Name, Episode] = {}  # what the next EPISODE of a CPU and slot names
         self.first: dict[tuple[int, int, int], Judged] = {}  # by CPU, slot and begin (ns)
-        self.lost_until = -1  # the end of the last loss that may have hidden an episode (ns)
+        self.lost_until = w.NOWHERE  # the end of the last loss that may have hidden an episode (ns)
         self.outlived: dict[Name, int] = {}  # the losses until then threaten a CPU no more
         self.proofs: dict[Name, int] = {}  # episodes behind the last loss, up to two matter
 
@@ -187,7 +187,7 @@ class Digest:
         """Take the counts of one window. What a loss hid before it may threaten the first episodes
         of a CPU in it: until an invalidation of this CPU's own, which a flushed episode shows, or
         the second that is fresh or behind a broadcast."""
-        error, until = self.facts.error, -1
+        error, until = self.facts.error, w.NOWHERE
         for one in self.losses.all:
             if one.kinds & (MAPS | HANDLER) and one.begin - error <= end:
                 until = max(until, one.end + error)
@@ -205,7 +205,7 @@ class Digest:
                     for page in self.losses.within()
                 )
             else:
-                lost = touched or self.outlived.get((cpu, slot), -1) < self.lost_until
+                lost = touched or self.outlived.get((cpu, slot), w.NOWHERE) < self.lost_until
             if lost:
                 found.counts.append(Count(slot, cpu, w.UNCERTAIN, w.LOSS, traits, n))
             else:

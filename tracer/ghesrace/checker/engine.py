@@ -178,8 +178,7 @@ class Engine:
         for more in digested.counts:
             if not more.traits & Trait.FLUSHED:
                 self._count_more(more)
-        for sample in digested.samples:
-            self.stale.add(sample)
+        self.stale.predictions.take(digested.samples)
 
     def _count_more(self, more: Count) -> None:
         latent, handoff = bool(more.traits & Trait.LATENT), bool(more.traits & Trait.HANDOFF)

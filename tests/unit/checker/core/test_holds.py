@@ -33,10 +33,12 @@ def test_the_last_stamp_of_an_episode_is_that_of_its_last_event() -> None:
     episode = PLAIN.Episode(PLAIN.Hold(0, 2, 0), 0, 0)
     episode.map_first = 10
     assert RULE.last_stamp(episode) == 10
-    episode.read_seen, episode.read_first = True, 20
+    episode.read_first = 20
     assert RULE.last_stamp(episode) == 20
     episode.unmap_first, episode.flush_first = 30, 40
     assert RULE.last_stamp(episode) == 40
+    episode.told_first = 50
+    assert RULE.last_stamp(episode) == 50
 
 
 @pytest.mark.parametrize(

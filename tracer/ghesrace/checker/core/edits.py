@@ -179,7 +179,7 @@ class Edits:
         """What met on two CPUs, as far as *mark* (ns; NEVER at the end) tells; and all since."""
         error = self.facts.error
         self.give_up(mark)
-        until = mark if mark == w.NEVER else mark - error
+        until = mark - error
         earliest = until
         for span in self.open.values():
             earliest = min(earliest, span.t)
@@ -201,13 +201,14 @@ class Edits:
             self.meet_writes(until)
         self.told_until = until
         self.edits = lasting(self.edits, until)
-        keep = earliest - 2 * error
+        keep = earliest
         for edit in self.edits:
-            keep = min(keep, edit.t - 2 * error)
+            keep = min(keep, edit.t)
         if self.allocating or self.freeing:
             for ghes in self.writes:
                 if ghes.last >= until:  # what it meets may be over before it
-                    keep = min(keep, ghes.t - 2 * error)
+                    keep = min(keep, ghes.t)
+        keep -= 2 * error
         self.writes = lasting(self.writes, keep)
         self.handlers = lasting(self.handlers, keep)
         for spans in (self.writes, self.handlers, self.edits):

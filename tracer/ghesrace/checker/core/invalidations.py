@@ -89,8 +89,8 @@ class Invalidations:
                 if inside and level.last_kind in (w.K_MAP, w.K_INV_PAGE, w.K_INV_RANGE):
                     episode.map_flush = w.SURE
             return True
-        waits = episode is not None and self.unflushed(episode)
-        if episode is not None and waits and (exact or self.direct(level)):
+        ends = exact or self.direct(level)
+        if episode is not None and ends and self.unflushed(episode):
             episode.unmap_flush, episode.flush_first = w.SURE, ts
             episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
             return True

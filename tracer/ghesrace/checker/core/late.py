@@ -44,5 +44,5 @@ def clamp(thing: object, names: tuple[str, ...], ts: int) -> None:
     """Pull times that are later than *ts* back to it."""
     for name in names:
         value = getattr(thing, name)
-        if value != w.NEVER and value > ts:
-            setattr(thing, name, ts)
+        if value != w.NEVER:
+            setattr(thing, name, min(value, ts))

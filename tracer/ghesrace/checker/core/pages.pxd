@@ -30,7 +30,6 @@ cdef class Pages(Invalidations):
     cdef void missed_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except *
     @cython.locals(last=Episode, place=Place)
     cdef int give_up(self, Cpu cpu, Level level, Hold hold, long long ts) except -1
-    @cython.locals(since="long long")
     cdef void end(self, Cpu cpu, Level level, Episode episode, long long ts, long long seq) except *
     cdef int last_access(self, Cpu cpu, Episode episode, long long ts) except -1
     cdef bint in_hold(self, Level level, Place place) except *

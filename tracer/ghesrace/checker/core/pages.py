@@ -88,9 +88,8 @@ class Pages(Invalidations):
             return
         episode.left_open = True
         # Behind the access, or the map: a flush that was seen may be the missed unmap's own.
-        since = episode.read_first if episode.read_seen else episode.map_first
-        self.gaps.append(Gap(1 << w.K_UNMAP, cpu.number, since, ts))
-        episode.unmap_first = episode.read_first if episode.read_seen else episode.map_first
+        self.gaps.append(Gap(1 << w.K_UNMAP, cpu.number, episode.read_first, ts))
+        episode.unmap_first = episode.read_first
         episode.clear_pos_first = episode.map_pos
         episode.clear_last, episode.clear_pos_last = ts, cpu.pos
         self.last_access(cpu, episode, ts)
@@ -196,7 +195,7 @@ class Pages(Invalidations):
             hold = None
         if hold is None:
             hold = self.open_hold(cpu, level, ctx, ts, seq, slot)
-        episode = self.open_episode(hold, level, phys & ~(w.PAGE - 1) & w.WORD, seq, pid, slot)
+        episode = self.open_episode(hold, level, phys >> w.PAGE_BITS << w.PAGE_BITS, seq, pid, slot)
         episode.point = point
         if last is not None and last.unmapped and last.index_map > level.edge_index:
             episode.before = last
@@ -290,8 +289,6 @@ class Pages(Invalidations):
             if not episode.unmapped and slot == number:
                 self.end(cpu, level, episode, ts, seq)
                 episode.unmapped = True
-                if episode.unmap_flush == w.NO:
-                    episode.flush_first = w.NEVER
             if episode.unmapped:
                 episode.unmap_over = min(episode.unmap_over, ts)
 
@@ -376,7 +373,7 @@ class Pages(Invalidations):
             # The unmap of a copy in which another one mapped and unmapped the slot.
             inner = place.episode if place.episode is not None else place.inner
             hold = place.hold
-            if hold is not None and hold is not outer.hold:
+            if hold is not None:
                 hold.close, hold.closed = ts, True
             place.outer = None
             place.episode, place.hold = outer, outer.hold
@@ -386,10 +383,9 @@ class Pages(Invalidations):
             return outer
         last = place.episode if place.episode is not None else place.inner
         start = not cpu.cells[slot].seen and not level.in_handler and level.copy_depth == 0
-        hold = place.hold
-        if hold is not None and self.lock_page(slot):
+        if self.lock_page(slot):
             self.close(cpu, level, slot, ts, seq)
-            hold = None
+        hold = place.hold
         if hold is None:
             hold = self.open_hold(cpu, level, ctx, ts, seq, slot)
         episode = self.open_episode(hold, level, w.UNKNOWN_FRAME, seq, pid, slot)

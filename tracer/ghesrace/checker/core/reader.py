@@ -201,10 +201,8 @@ class Reader(Pages):
     def close_all(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """Every hold of this context is over."""
         for place in level.used:
-            if place.hold is not None:
-                self.close(cpu, level, place.slot, ts, seq)
-            if place.outer is not None:
-                self.missed_end(cpu, level, place.slot, ts, seq)
+            self.close(cpu, level, place.slot, ts, seq)
+            self.missed_end(cpu, level, place.slot, ts, seq)
 
     def copy(self, cpu: Cpu, level: Level, ts: int, seq: int, flags: int) -> None:
         """The copy of a record was entered."""

@@ -60,7 +60,7 @@ cdef class Judge(Threatening):
     cdef int sweep(self, SlotState state, long long mark, list judged) except -1
     @cython.locals(until="long long", state=SlotState)
     cdef bint ready(self, Hold hold, long long mark) except -1
-    @cython.locals(last=Episode, end="long long")
+    @cython.locals(end="long long")
     cdef bint may_yet_precede(self, Hold one, Hold other) except -1
     @cython.locals(shot=Shot, cpu=Cpu, level=Level, place=Place, last="long long")
     cdef bint answer_is_open(self, SlotState state, Hold hold, long long mark) except -1

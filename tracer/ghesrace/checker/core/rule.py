@@ -196,9 +196,7 @@ class Judge(Threatening):
 
     def may_yet_precede(self, one: Hold, other: Hold) -> bool:
         """Whether a hold of another CPU, of which more may come, can turn out to lie before one."""
-        end, last = one.end_first, one.last()
-        if not one.prepared and last.unmapped:
-            end = min(end, last.unmap_first)  # if a loss hid its flush
+        end = min(one.end_first, one.last().unmap_first)  # if a loss hid its flush
         return end <= other.begin_last + self.clocks.error(one.cpu, other.cpu)
 
     def answer_is_open(self, state: SlotState, hold: Hold, mark: int) -> bool:
@@ -483,7 +481,7 @@ class Judge(Threatening):
                     oldest = min(oldest, level.edge_t)
         oldest -= 2 * self.facts.wait
         if state.shots:
-            state.shots[:] = [s for s in state.shots if s.last == w.NEVER or s.last >= oldest]
+            state.shots[:] = [s for s in state.shots if s.last >= oldest]
             del state.shots[:-4096]
         if not state.tells:
             return
@@ -491,7 +489,7 @@ class Judge(Threatening):
         for tell in state.tells:
             if tell.last == w.NEVER and tell.given_up and tell.first < oldest:
                 state.old_last[tell.sender] = w.NEVER  # its end was missed: it may go on
-            elif tell.last == w.NEVER or tell.last >= oldest:
+            elif tell.last >= oldest:
                 keep.append(tell)
             else:
                 sender = tell.sender
@@ -514,9 +512,7 @@ def in_order(holds: list[Hold]) -> bool:
 
 def last_stamp(episode: Episode) -> int:
     """The latest begin of an episode's effects."""
-    found = episode.map_first
-    if episode.read_seen:
-        found = max(found, episode.read_first)
+    found = max(episode.map_first, episode.read_first)
     for t in (episode.unmap_first, episode.flush_first, episode.told_first):
         if t != w.NEVER:
             found = max(found, t)

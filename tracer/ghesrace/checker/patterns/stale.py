@@ -76,7 +76,7 @@ class Stale(Pattern):
         self.predictions.told_hidden |= bool(decided.hid_kinds & w.TOLD)
         self._take(decided.unsafe, 1)
 
-    def add(self, one: Judged, times: int = 1) -> None:
+    def add(self, one: Judged, times: int) -> None:
         """Take an episode that happened so many *times* alike."""
         self.predictions.take([one])
         self._take([one], times)
