@@ -11,7 +11,7 @@ import pytest
 from ghesrace.checker.core import holds, pages, run, words
 from ghesrace.events import Kind, joined, mark
 from ghesrace.plan import Slot
-from tests.build.trace import A, B, Trace, V, implying, plan
+from tests.build.trace import STEP, A, B, Trace, V, implying, plan
 from tests.build.uncompiled import all_uncompiled
 from tests.mutate import storm
 from tests.unit.checker.core.test_reader import feed, unknown
@@ -274,3 +274,78 @@ def test_a_flush_that_waits_for_the_lock_for_a_second_is_no_sure_answer(later: i
         for core, more in zip((whole, cut), said, strict=True)
     ]
     assert classes[0] == classes[1] == [words.UNCERTAIN, words.UNCERTAIN]
+
+
+@pytest.mark.parametrize("lock", ["page", "report"])
+@pytest.mark.parametrize("inner", ["over", "ended", "before", "none"])
+def test_the_unmap_of_a_copy_in_which_another_one_was(lock: str, inner: str) -> None:
+    """Two contexts that a record does not tell apart would not be in the slot at once; or a copy
+    that was over before would seem to be in the other one; or the outer one go on for ever."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY)
+    if inner == "before":
+        trace.page(0, B)
+    trace.add(0, Kind.COPY)
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.COPY)
+    if inner in ("over", "ended"):
+        trace.add(0, Kind.MAP, phys=B, slot=0)
+        trace.add(0, Kind.UNMAP, slot=0)
+    if inner == "ended":
+        trace.add(0, Kind.COPY_END)
+    ended = trace.now
+    trace.add(0, Kind.UNMAP, slot=0)
+    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+    core.feed(joined(trace.records))
+    pages = {one.frame: one for hold in core.slots[0].holds for one in hold.all()}
+    outer, other = pages[A], pages.get(B)
+    assert (outer.unmapped, outer.unmap_first, outer.outer) == (True, trace.now, None)
+    assert (outer.hold.closed, outer.hold.end_first) == (False, trace.now)
+    place = core.reader.cpus[0].levels[storm.IRQ].places[0]
+    assert (place.outer, place.episode, place.hold) == (None, outer, outer.hold)
+    if inner in ("over", "ended"):
+        assert other.outer is outer
+        assert other.hold is not outer.hold
+        by_page = inner == "ended" and lock == "page"
+        assert (other.hold.closed, other.hold.close) == (True, ended if by_page else trace.now)
+        assert not core.judge.apart(other.hold, outer.hold)
+    elif other is not None:
+        assert other.outer is None
+
+
+@pytest.mark.parametrize("handler", [True, False])
+@pytest.mark.parametrize("lock", ["page", "report"])
+@pytest.mark.parametrize("page", [True, False])
+@pytest.mark.parametrize(
+    "order", ["flush access", "flush edit access", "access flush", "flush", "access"]
+)
+def test_a_flush_before_an_access_whose_map_was_missed(
+    handler: bool, lock: str, page: bool, order: str
+) -> None:
+    """A flush of another page's, or one behind the access, would save it; or the map's own, behind
+    the page before, would be none."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY if handler else Kind.NOTIFY_END)
+    if page:
+        trace.page(0, A, pre=True)
+    flushed, at = trace.now + STEP, len(trace.records) + 1
+    for word in order.split():
+        kind = {"flush": Kind.INV_PAGE, "access": Kind.READ, "edit": Kind.EDIT}[word]
+        trace.add(0, kind, addr=V)
+    trace.add(0, Kind.UNMAP, slot=0)
+    core = CORE.Core(plan(Slot("irq", 0, V, lock)))
+    core.feed(joined(trace.records))
+    pages = [one for hold in core.slots[0].holds for one in hold.all()]
+    last = pages[-1]
+    assert (last.judged, last.at_start) == (False, not handler and not page)
+    took = order.startswith("flush ") and not last.at_start
+    behind = took and page and lock == "report"
+    assert last.hold.count == 1 + (page and lock == "report")
+    assert (last.map_flush, last.map_flush_first) == (
+        (words.SURE, flushed) if behind else (words.NO, NEVER)
+    )
+    before = took and not behind
+    pre = (flushed, flushed + STEP, at) if before else (NEVER, NEVER, 0)
+    assert (last.pre_first, last.pre_last, last.pre_pos) == pre
+    assert last.pre_known is (before and handler and lock == "report")
+    assert core.reader.cpus[0].levels[storm.IRQ].places[0].stray_pos == words.NOWHERE
