@@ -6,11 +6,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ghesrace.checker.model import Class
 from ghesrace.checker.validate import validate
 from ghesrace.errors import InputError
-from ghesrace.events import NO_POINT, NO_SLOT, Cause, Context, Kind, empty, loss
+from ghesrace.events import (
+    MOST_AGAIN,
+    NO_POINT,
+    NO_SLOT,
+    Cause,
+    Context,
+    Events,
+    Kind,
+    Sample,
+    empty,
+    loss,
+)
 from tests.build.judging import judge
 from tests.build.trace import bounce, plan
+from tests.unit.checker.test_digest import PLAN, T, again, count, record
+
+LAST = 2**62 - 1
 
 
 def test_impossible_records_are_refused() -> None:
@@ -63,3 +78,36 @@ def test_one_bad_record_among_many_is_enough() -> None:
         with pytest.raises(InputError, match="context"):
             validate(damaged, plan())
     assert np.array_equal(batch, bounce().stream())
+
+
+def unsafe(kind: Kind, **fields: int) -> Events:
+    return record(kind, **{"cls": Class.NONE, **fields})
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (count(Class.SAME_FRAME, 1), count(Class.NONE, 1)),
+        (count(Class.FRESH, 1, begin=T), count(Class.FRESH, 1, begin=T + 1)),
+        (count(Class.FRESH, LAST), count(Class.FRESH, LAST + 1)),
+        (unsafe(Kind.EPISODE), unsafe(Kind.EPISODE, cls=Class.FRESH)),
+        (unsafe(Kind.EPISODE, cls=Class.UNCERTAIN), unsafe(Kind.EPISODE, cls=77)),
+        (unsafe(Kind.EPISODE, begin=LAST), unsafe(Kind.EPISODE, begin=LAST + 1)),
+        (unsafe(Kind.EPISODE, end=LAST), unsafe(Kind.EPISODE, end=LAST + 1)),
+        (again(MOST_AGAIN), again(MOST_AGAIN + 1)),
+        (again(1, begin=LAST), again(1, begin=LAST + 1)),
+        (record(Kind.SAMPLE, sample=Sample.EXPOSES), record(Kind.SAMPLE, sample=9)),
+        (record(Kind.SAMPLE, begin=LAST), record(Kind.SAMPLE, begin=LAST + 1)),
+        (record(Kind.SAMPLE, end=LAST), record(Kind.SAMPLE, end=LAST + 1)),
+        (record(Kind.THREAT, slot=0), record(Kind.THREAT, slot=-1)),
+        (record(Kind.THREAT, begin=LAST), record(Kind.THREAT, begin=LAST + 1)),
+        (record(Kind.THREAT, end=LAST), record(Kind.THREAT, end=LAST + 1)),
+    ],
+)
+def test_a_summary_is_refused_from_the_first_number_that_makes_no_sense(
+    good: Events, bad: Events
+) -> None:
+    """A damaged file would crash the checker or change its verdict; or a sound one be refused."""
+    validate(good, PLAN)
+    with pytest.raises(InputError, match="summary"):
+        validate(bad, PLAN)

@@ -11,7 +11,7 @@ from ghesrace.checker.core.run import Core
 from ghesrace.checker.event_store import MOST_EVENTS, EventStore
 from ghesrace.checker.findings import Finding, Step
 from ghesrace.checker.witness import steps
-from ghesrace.events import Context, Kind
+from ghesrace.events import Cause, Context, Kind, mark
 from tests.build.judging import judge
 from tests.build.trace import STEP, A, B, Trace, V, batches, plan
 
@@ -93,6 +93,21 @@ def test_events_of_an_episode_are_those_of_its_cpu_and_context() -> None:
     assert kinds(store, first)[:5] == ["NOTIFY", "COPY", "MAP", "UNMAP", "INV_PAGE"]
     assert set(store.of(first)["cpu"].tolist()) == {0}
     assert set(store.of(first)["ctx"].tolist()) == {Context.IRQ}
+
+
+def test_losses_and_marks_are_no_events_of_a_task() -> None:
+    """A witness would show events of kinds that nobody traced, of CPU 0's tasks."""
+    trace = Trace()
+    trace.add(0, Kind.NOTIFY, Context.TASK)
+    trace.add(0, Kind.MAP, Context.TASK, phys=A, slot=0)
+    trace.lose(trace.now, trace.now, cause=Cause.OVERRUN, cpu=0)
+    trace.records.append(mark(trace.now))
+    for kind in (Kind.READ, Kind.UNMAP, Kind.NOTIFY_END):
+        trace.add(0, kind, Context.TASK, addr=V, slot=0)
+    core, store, batch = Core(plan()), EventStore(), trace.stream()
+    store.take(batch)
+    [one] = [*core.feed(batch), *core.finish()]
+    assert kinds(store, one.episode) == ["NOTIFY", "MAP", "READ", "UNMAP", "NOTIFY_END"]
 
 
 @pytest.mark.parametrize("copies", [True, False])

@@ -159,6 +159,42 @@ def test_what_met_is_told_once_whatever_was_asked_before() -> None:
         assert said[0] == said[1] == said[2], seed
 
 
+def test_a_write_that_ends_where_a_step_does_is_told_once() -> None:
+    """Two writes of one table would meet twice: at that step, and at the next."""
+    made = edited(allocates="MAP")
+    write(made, 0, 10, 20)
+    write(made, 1, 14, 16, 1, UNMAP)
+    assert told(made, 20 + E) == []
+    assert told(made, 21 + E) == [(14, 10, words.TABLE, words.PREDICTED)]
+    assert told(made) == []
+
+
+@pytest.mark.parametrize("begin", [None, 200, 90])
+@pytest.mark.parametrize("open_edit", [False, True])
+def test_writes_are_kept_as_long_as_they_may_meet_an_edit(
+    begin: int | None, open_edit: bool
+) -> None:
+    """All writes of a run would be remembered, or a meeting forgotten: an edit that goes on, or a
+    write that does where one may allocate, may meet what was over before it."""
+    mark = 100
+    for allocates in ("", "MAP"):
+        made = edited(allocates=allocates, status=True)
+        since = mark - E
+        if begin is not None and open_edit:
+            made.begin_edit(1, words.TASK, begin, 0, V, 9, 7, EDIT)
+            since = min(since, begin)
+        elif begin is not None:
+            made.begin_write(words.K_MAP, made.cpus[1], words.IRQ, begin, 0, MAP, 0)
+            since = min(since, begin) if allocates else since
+        for over in (since - 2 * E - 1, since - 2 * E):
+            write(made, 0, over - 1, over)
+            made.begin_call(0, words.NMI, over - 1, 0, NOTIFY)
+            made.end_call(0, words.NMI, over, True)
+        made.step(mark)
+        for spans in (made.writes, made.handlers):
+            assert [span.last for span in spans if span.last != NEVER] == [since - 2 * E]
+
+
 def test_an_edit_asks_only_writes_of_its_time() -> None:
     """Each edit would ask all writes that are remembered."""
     made = edited()

@@ -339,11 +339,16 @@ def test_an_unmap_takes_the_first_flush_or_broadcast_behind_it() -> None:
     """The next one is meant for the next map, or for nothing; but code that flushes at home first
     sends its broadcast behind that."""
     flush, told = (Kind.INV_PAGE, {"addr": V}), (Kind.BCAST_RANGE, {"addr": V, "size": PAGE})
+    every, returned, other = (Kind.INV_ALL, {}), (Kind.UNMAP_END, {"slot": 0}), (Kind.SHOOTDOWN, {})
     for kinds, flushed, said in (
         ((flush, flush), 0, None),
         ((told, flush), None, 0),
         ((flush, told), 0, 1),
         ((told, told), None, 0),
+        ((every,), 0, None),
+        ((returned, every), 1, None),
+        ((other, every), None, None),  # that may be for another page
+        ((other, flush), 1, None),
     ):
         trace = Trace()
         trace.add(0, Kind.MAP, phys=A, slot=0)
@@ -358,19 +363,28 @@ def test_an_unmap_takes_the_first_flush_or_broadcast_behind_it() -> None:
         assert one.broadcast == (words.NO if said is None else words.SURE)
 
 
-def test_a_broadcast_whose_begin_was_not_seen_may_have_been_of_the_page() -> None:
-    """It is luck until its end, which never goes back; nobody knows what it covered."""
+@pytest.mark.parametrize("another", [False, True])
+def test_a_broadcast_whose_begin_was_not_seen_may_have_been_of_the_page(another: bool) -> None:
+    """It is luck until its end, which never goes back; nobody knows what it covered. Another one
+    that is over before has no end again."""
     trace = Trace()
+    if another:
+        trace.add(0, Kind.BCAST_ALL)
+        trace.add(0, Kind.BCAST_END)
     trace.add(0, Kind.BCAST_END)
     traced = replace(plan(), probes=(*plan().probes, Probe("e", "BCAST_END", "e", "kprobe")))
     core = CORE.Core(traced)
     core.feed(joined(trace.records))
     (slot,) = core.slots
     cell = slot.cells[0]
-    assert (cell.inv_last, cell.inv_pos_last, cell.inv_first) == (1_010_000, 1, NOWHERE)
-    assert [(tell.first, tell.last, tell.known) for tell in slot.tells] == [
-        (1_010_000, 1_010_000, False)
-    ]
+    first = 1_010_000 if another else NOWHERE
+    assert (cell.inv_last, cell.inv_first) == (trace.now, first)
+    assert cell.inv_pos_last == len(trace.records)
+    told = [(tell.first, tell.last, tell.known) for tell in slot.tells]
+    assert told[-1] == (trace.now, trace.now, False)
+    assert told[:-1] == [(1_010_000, 1_020_000, True)] * another
+    # Where its end is not traced, what follows it ends it.
+    assert all(tell.known for tell in feed(trace).slots[0].tells)
 
 
 def procs(handler: bool) -> Any:

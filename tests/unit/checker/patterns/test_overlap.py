@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
-from ghesrace.events import Context, Kind
+from ghesrace.events import PAGE_SIZE, Context, Kind
+from ghesrace.plan import Slot
 from tests.build.judging import judge
-from tests.build.trace import STEP, A, B, C, Trace, plan
+from tests.build.trace import STEP, A, B, C, Trace, V, plan
+
+IRQ, NMI = Context.IRQ, Context.NMI
 
 
-def crowd(trace: Trace, frame: int = A) -> Trace:
+def crowd(
+    trace: Trace, frame: int = A, slot: int = 0, ctxs: tuple[Context, Context] = (IRQ, IRQ)
+) -> Trace:
     """CPU 1 maps the slot while CPU 0 is in it."""
-    trace.add(0, Kind.MAP, phys=frame, slot=0)
-    trace.add(1, Kind.MAP, phys=B, slot=0)
+    trace.add(0, Kind.MAP, ctxs[0], phys=frame, slot=slot)
+    trace.add(1, Kind.MAP, ctxs[1], phys=B, slot=slot)
     for cpu in (0, 1):
-        trace.add(cpu, Kind.UNMAP, slot=0)
-        trace.add(cpu, Kind.INV_PAGE, addr=0)
+        trace.add(cpu, Kind.UNMAP, ctxs[cpu], slot=slot)
+        trace.add(cpu, Kind.INV_PAGE, ctxs[cpu], addr=0)
         trace.add(cpu, Kind.NMI_REF, Context.TASK)
     return trace
 
@@ -44,6 +49,18 @@ def test_meetings_of_the_same_frames_are_one_finding() -> None:
     assert found == {(A, B): 2, (C, B): 1}
     assert report.patterns["overlap"].observed == 3
     assert report.patterns["overlap"].predicted == 0
+
+
+def test_meetings_in_two_slots_or_contexts_are_two_findings() -> None:
+    """The lock of one slot would look sound, or an NMI that takes no lock."""
+    slots = [Slot(name, n, V + PAGE_SIZE * n, "report") for n, name in enumerate("ab")]
+    trace = Trace()
+    for slot, ctxs in ((0, (IRQ, IRQ)), (1, (IRQ, IRQ)), (1, (IRQ, NMI)), (1, (IRQ, IRQ))):
+        crowd(trace, slot=slot, ctxs=ctxs)
+    found = [f for f in judge(plan(*slots), trace.stream()).findings if f.pattern == "overlap"]
+    said = {(f.slot, f.steps[1].context): f.count for f in found}
+    assert said == {("a", "irq"): 1, ("b", "irq"): 2, ("b", "nmi"): 1}
+    assert len(found) == 3
 
 
 def test_what_the_clocks_can_not_order_is_no_doubt_while_the_lock_holds() -> None:
