@@ -172,9 +172,8 @@ class Engine:
                 self._count_more(more)
         for one, n in digested.judged:
             self.stale.add(one, n)
-            hold, traits = one.episode.hold, Trait.LATENT if one.latent else Trait(0)
-            traits |= Trait.HANDOFF if one.handoff else Trait(0)
-            self._count_more(Count(hold.slot, hold.cpu, one.cls, one.why, traits, n))
+            hold, latent, handoff = one.episode.hold, one.latent, one.handoff
+            self._account.add(hold.slot, hold.cpu, one.cls, one.why, n, latent, handoff)
         for more in digested.counts:
             if not more.traits & Trait.FLUSHED:
                 self._count_more(more)

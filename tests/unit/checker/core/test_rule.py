@@ -145,6 +145,8 @@ def test_what_is_missing_is_told_once_nothing_can_explain_it() -> None:
     ):
         one = judge(proven_unmap=proven)
         one.reader.gaps = [gap]
+        if gap.by is not None:
+            gap.by.count, gap.by.spent = 1, 2  # on a flush, too: that is another gap's
         one.explain(NEVER)
         assert (one.reader.open_ends, one.reader.no_flushes) == (ends, flushes)
         assert one.reader.gaps == []
@@ -263,7 +265,7 @@ def test_shootdowns_that_a_loss_may_have_hidden() -> None:
     assert not one.interrupts(mine)
 
 
-@pytest.mark.parametrize("what", ["nothing", "hold", "window", "handler", "old", "left"])
+@pytest.mark.parametrize("what", ["nothing", "hold", "window", "handler", "old", "left", "task"])
 def test_what_is_older_than_all_that_is_not_judged_is_forgotten(what: str) -> None:
     """A broadcast that may yet have saved an episode would be gone; or none would ever go."""
     one = judge()
@@ -275,8 +277,8 @@ def test_what_is_older_than_all_that_is_not_judged_is_forgotten(what: str) -> No
         slot.holds, oldest = [hold(entry=50)], 50
     elif what == "window":
         slot.window, oldest = [hold(entry=60)], 60
-    elif what in ("handler", "old", "left"):
-        level.active, level.in_handler = what != "left", True
+    elif what != "nothing":
+        level.active, level.in_handler = what != "left", what != "task"
         level.edge_t = mark - second - (what == "old")
         oldest = level.edge_t if what == "handler" else mark
     keeps = oldest - 2 * WAIT

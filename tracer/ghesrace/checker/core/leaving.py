@@ -204,8 +204,8 @@ class Leaving:
             self.keep_behind(cell.own_surely, hold)
             self.keep_behind(cell.other_surely, hold)
         error = self.clocks.error(cell.cpu, hold.cpu)
-        since = cell.surely
-        if not since.known or since.end_first <= hold.begin_last + error:
+        since = cell.surely  # NOWHERE: there is none
+        if since.end_first <= hold.begin_last + error:
             cell.any_other = max(cell.any_other, hold.begin_last + error)
             for index in range(hold.told_index + 1, hold.count):
                 cell.other_maybe.add(hold.at(index), self.clocks.pairs)

@@ -480,14 +480,11 @@ class Judge(Threatening):
                 if lasts and level.edge_t >= mark - w.FORCE_CLOSE_NS:
                     oldest = min(oldest, level.edge_t)
         oldest -= 2 * self.facts.wait
-        if state.shots:
-            state.shots[:] = [s for s in state.shots if s.last >= oldest]
-            del state.shots[:-4096]
-        if not state.tells:
-            return
+        state.shots[:] = [s for s in state.shots if s.last >= oldest]
+        del state.shots[:-4096]
         keep = []
         for tell in state.tells:
-            if tell.last == w.NEVER and tell.given_up and tell.first < oldest:
+            if tell.given_up and tell.first < oldest:
                 state.old_last[tell.sender] = w.NEVER  # its end was missed: it may go on
             elif tell.last >= oldest:
                 keep.append(tell)

@@ -321,7 +321,7 @@ class Threatening(Leaving):
             if sender != hold.cpu and first - late > left.clear_last:
                 return True
         for tell in state.tells:
-            if tell.sender != hold.cpu and tell.last != w.NEVER and tell.known:
+            if tell.sender != hold.cpu and tell.known:
                 after = tell.first - clocks.error(tell.sender, left.hold.cpu) > left.clear_last
                 over = tell.last + clocks.error(tell.sender, hold.cpu)
                 if after and over < episode.read_first:
