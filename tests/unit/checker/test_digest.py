@@ -244,8 +244,10 @@ def test_a_missed_page_makes_two_episodes_one() -> None:
     assert classes(judged(overrun[1], flushed)) == {"UNCERTAIN": 2}
     assert classes(judged(reference, flushed)) == {"UNCERTAIN": 2}
     assert classes(judged(overrun[0], flushed)) == {"MAP_FLUSH": 2}
-    both = [lost(1, MAP), lost(1, UNMAP), lost(1, READ)]
-    assert classes(judged(*both, flushed)) == {"UNCERTAIN": 2}
+    for at, said in ((T - 201, "MAP_FLUSH"), (T - 200, "UNCERTAIN"), (T - 150, "UNCERTAIN"),
+                     (T, "UNCERTAIN"), (T + 1, "MAP_FLUSH")):  # fmt: skip
+        page = [lost(1, point, at) for point in (MAP, UNMAP, READ)]
+        assert classes(judged(*page, flushed)) == {said: 2}
 
 
 def test_an_unsafe_episode_stays_so_where_nothing_was_hidden() -> None:
@@ -482,3 +484,21 @@ def test_which_losses_touch_a_sample_or_may_have_hidden_an_episode() -> None:
         untouched = kind in ("READ", "EDIT", "EDIT_END", "SHOOTDOWN")
         assert found.samples[0].touched is not untouched, kind
         assert found.hid is (kind in ("MAP", "UNMAP")), kind
+
+
+def test_a_loss_that_may_have_hidden_an_episode_is_told() -> None:
+    """A race of which nobody saw anything would be clean."""
+    flushed = count(Class.MAP_FLUSH, 2, Trait.FLUSHED, cpu=1)
+    for point, reasons in ((MAP, ["losses: missed"]), (UNMAP, ["losses: missed"]), (INV_PAGE, [])):
+        assert judged(lost(0, point), flushed).reasons == reasons
+
+
+def test_a_cpu_that_was_only_counted_took_notifications() -> None:
+    """What one CPU alone leaves would be predicted to race on a CPU that takes none."""
+    both = [
+        record(Kind.SAMPLE, begin=T - at, frame=frame, sample=sample, call=at)
+        for at, frame, sample in ((300, A, Sample.EXPOSES), (100, B, Sample.VULNERABLE))
+    ]
+    alone, beside = (count(Class.FRESH, 1, cpu=cpu) for cpu in (0, 1))
+    assert judged(*both, alone).verdict is Verdict.PREDICTED
+    assert judged(*both, beside).verdict is Verdict.CLEAN

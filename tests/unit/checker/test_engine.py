@@ -83,6 +83,13 @@ def test_a_file_that_ends_early_is_told_beside_other_losses() -> None:
     assert "truncated" in engine.report().reasons
 
 
+@pytest.mark.parametrize("cause", [Cause.PROBE_GONE, Cause.UNWATCHED, Cause.OVERRUN])
+def test_a_probe_that_failed_is_told(cause: Cause) -> None:
+    """Nobody would know that a probe point must be mended, or all look for one."""
+    report = judge(plan(), joined([bounce(flush=True).stream(), loss(1, 2, cause)]))
+    assert ("probe-failed" in report.reasons) is (cause == Cause.PROBE_GONE)
+
+
 @pytest.mark.parametrize(
     ("kind", "blind"),
     [

@@ -61,6 +61,11 @@ def test_the_last_good_value_and_the_first_bad_one(name: str, good: int, bad: in
         validate(record, plan())
 
 
+def test_a_batch_without_a_record_is_taken() -> None:
+    """A source that has nothing to say yet would end the check."""
+    assert validate(empty(), plan()).sum() == 0
+
+
 def test_a_loss_has_a_cause_and_a_window() -> None:
     """A loss that ends before it begins touches nothing: what it hid would pass for seen."""
     validate(loss(5, 5, Cause.OVERRUN), plan())

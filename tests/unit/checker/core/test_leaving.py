@@ -287,6 +287,14 @@ def test_what_was_left_before_the_own_invalidation_is_no_threat() -> None:
         found.append((at, cell.other_maybe.count, cell.other_surely.count))
     assert [at for at, maybe, _ in found if maybe] == list(range(8, 16))
     assert [at for at, _, surely in found if surely] == [13, 14, 15]
+    cell = STATE.Cell(1, 0)  # of a CPU that never invalidated
+    for frame in (1, 2):
+        judge().give(cell, hold(0, frame=frame, begin_last=0, end_first=0), True)
+        assert (cell.other_maybe.count, cell.other_surely.count) == (frame, frame)
+    unknown = hold(0, begin_last=1, end_first=1)  # of which no threat is sure
+    unknown.first.frame = words.UNKNOWN_FRAME
+    judge().give(cell, unknown, True)
+    assert [x.frame >> 12 for x in cell.other_surely.all()] == [2, 1]
 
 
 def test_what_an_episode_does_to_its_own_cpu() -> None:

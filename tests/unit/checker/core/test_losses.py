@@ -350,3 +350,26 @@ def test_a_page_that_is_mapped_keeps_tasks_away(
     found.add(5, 10, 0, count, point, MISSED)
     found.leaves(found.all[0], [state])
     assert found.all[0].idle == idle
+
+
+def test_losses_that_become_one_are_concluded_if_all_of_them_were() -> None:
+    """An episode that the oldest may have hidden would never be told, or at each step again; or
+    what they may have hidden late would be forgotten."""
+    most, half = LOSSES.MOST, LOSSES.MOST // 2
+    for concluded in product((False, True), repeat=2):
+        found = some()
+        for begin in range(most + 1):
+            found.forget(NEVER)  # of so few none is
+            assert len(found.all) == begin
+            found.add(begin, begin, 0, 1, 0, MISSED)
+            found.all[-1].late, found.all[-1].concluded = begin, True
+        LOSSES.reach(found.all, 0)
+        found.all[0].concluded, found.all[half - 1].concluded = concluded
+        found.changed = False
+        found.forget(half - 1)  # the last of them is not old enough
+        assert (len(found.all), found.changed) == (most + 1, False)
+        found.forget(half)
+        one, following = found.all[:2]
+        assert (one.begin, one.end, following.begin, found.changed) == (0, half - 1, half, True)
+        assert one.concluded is all(concluded)
+        assert following.reach_late == one.late > following.late

@@ -452,15 +452,33 @@ def test_a_broadcast_whose_end_was_missed_may_go_on_for_ever() -> None:
         assert cell.inv_last == (trace.now + 10_000 if unmap else NEVER)
 
 
+@pytest.mark.parametrize("between", [(), (Kind.READ,), (Kind.UNMAP,), (Kind.READ, Kind.UNMAP)])
+def test_a_broadcast_of_a_map_that_is_over_after_the_access_came_too_late(
+    between: tuple[Kind, ...],
+) -> None:
+    """It would seem to have flushed before the access, or a missed unmap to have flushed."""
+    ends = replace(plan(), probes=(*plan().probes, Probe("e", "BCAST_END", "e", "kprobe")))
+    trace = Trace()
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
+    for kind in (*between, Kind.BCAST_END, Kind.READ):
+        trace.add(0, kind, addr=V, slot=0)
+    core = CORE.Core(ends)
+    core.feed(joined(trace.records))
+    one = core.slots[0].holds[0].first
+    assert one.waiting_flush is (not between)
+    assert one.map_flush == (words.MAYBE if between else words.SURE)
+
+
 @pytest.mark.parametrize("traced", [None, Kind.MAP_END, Kind.UNMAP_END])
 @pytest.mark.parametrize("write", [Kind.MAP, Kind.UNMAP])
-@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("does", ["flush-inside", "may-free"])
 @pytest.mark.parametrize("then", [Kind.INV_PAGE, Kind.NMI_REF])
 def test_whether_the_end_of_a_write_was_seen(
-    traced: Kind | None, write: Kind, inside: bool, then: Kind
+    traced: Kind | None, write: Kind, does: str, then: Kind
 ) -> None:
     """A write whose own function went on would have been seen to be over, and be called torn."""
-    base = implying(plan(), "MAP", "flush-inside") if inside else plan()
+    base = implying(plan(), "MAP", does)
     ends = [Probe("e", traced.name, "e", "kprobe")] if traced is not None else []
     trace = Trace()
     trace.add(0, Kind.MAP, phys=A, slot=0)
@@ -474,7 +492,7 @@ def test_whether_the_end_of_a_write_was_seen(
     span = core.edits.writes[-1]
     assert (span.kind, span.t, span.last) == (write, begin, trace.now)
     ended = traced == (Kind.MAP_END if write == Kind.MAP else Kind.UNMAP_END)
-    assert span.ended is (ended or (inside and then == Kind.INV_PAGE))
+    assert span.ended is (ended or (does == "flush-inside" and then == Kind.INV_PAGE))
 
 
 def test_stamps_that_are_in_order_pull_nothing_back() -> None:

@@ -230,9 +230,11 @@ def test_edges_of_64_bits_are_the_same_compiled(
     assert compiled == source
 
 
-def assumed(trace: Trace, proven: int | None, error: int = 100) -> tuple[int | None, list[object]]:
+def assumed(
+    trace: Trace, proven: int | None, error: int = 100, pti: bool = False
+) -> tuple[int | None, list[object]]:
     """What the verdict assumes of the clocks, and what each finding does that was not reordered."""
-    p = replace(plan(error=error), clock_proven_ns=proven)
+    p = replace(plan(error=error), clock_proven_ns=proven, pti=pti)
     report = judge(p, trace.stream())
     found = [f.assumed_clock_ns for f in report.findings if not f.reordered]
     assert found, report
@@ -251,10 +253,11 @@ def test_a_race_says_whether_it_rests_on_an_assumed_clock_error() -> None:
     trace.report(1, A)
     trace.now += STEP * 50
     trace.report(0, B)
-    assert assumed(trace, None) == (None, [None])
-    assert assumed(trace, STEP * 40) == (100, [None])
-    assert assumed(trace, STEP * 100) == (100, [100])
-    assert assumed(trace, UNPROVEN_NS) == (100, [100])
+    for pti in (False, True):  # which makes it one that no world saves
+        assert assumed(trace, None, pti=pti) == (None, [None])
+        assert assumed(trace, STEP * 40, pti=pti) == (100, [None])
+        assert assumed(trace, STEP * 100, pti=pti) == (100, [100])
+        assert assumed(trace, UNPROVEN_NS, pti=pti) == (100, [100])
 
 
 def test_a_race_that_was_asked_of_the_proven_bound_leaves_the_assumed_one() -> None:
