@@ -34,6 +34,8 @@ MODULES = (
     "core.test_facts",
     "core.test_fresh",
     "core.test_holds",
+    "core.test_invalidations",
+    "core.test_late",
     "core.test_leaving",
     "core.test_losses",
     "core.test_pages",

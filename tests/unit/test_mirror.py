@@ -29,8 +29,6 @@ WITHOUT = {
     "tracer/ghesrace/sources/__init__.py": _DATA,
     "tracer/ghesrace/checker/core/classes.py": _CORE,
     "tracer/ghesrace/checker/core/decided.py": _CORE,
-    "tracer/ghesrace/checker/core/invalidations.py": _CORE,
-    "tracer/ghesrace/checker/core/late.py": _CORE,
     "tracer/ghesrace/checker/columns.py": "held by checker/test_engine.py and the metrics' tests",
     "tracer/ghesrace/checker/event_store.py": "held by checker/test_witness.py",
     "tracer/ghesrace/sources/foreign/reader.py": _DATA,

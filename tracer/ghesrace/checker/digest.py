@@ -18,7 +18,7 @@ from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.holds import Episode, Hold
 from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.rule import Judged
-from ghesrace.checker.core.words import ACCESSES, COPIES, HANDLER, MAPS, OWN, TOLD, TOLD_END
+from ghesrace.checker.core.words import ACCESSES, HANDLER, MAPS, OWN, RESTS_ON, TOLD
 from ghesrace.errors import InputError
 from ghesrace.events import SUMMARY_KINDS, Events, Kind, Sample, Trait, empty, joined, pick, select
 from ghesrace.events import of_kind as are_of
@@ -222,14 +222,13 @@ class Digest:
 
     def samples(self, records: Events, found: Digested) -> None:
         """Take episodes that stand for all of their kind in a prediction."""
-        rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
         for record in records:
             one = Judged(episode_of(record))
             one.exposes = record["sample"] == Sample.EXPOSES
             one.vulnerable = one.bare = record["sample"] == Sample.VULNERABLE
             # When the lock hold began and ended was not stamped; it was over when this was read.
             begin, end = max(one.episode.map_first - w.FORCE_CLOSE_NS, 0), int(record["ts"])
-            one.touched = self.losses.touch(rests_on, one.episode.hold.cpu, begin, end)
+            one.touched = self.losses.touch(RESTS_ON, one.episode.hold.cpu, begin, end)
             found.samples.append(one)
 
 

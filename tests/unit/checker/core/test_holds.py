@@ -28,19 +28,6 @@ def test_a_hold_knows_its_episodes_in_order(pages: int) -> None:
     assert (hold.count, hold.all(), hold.first, hold.others) == (0, [], None, None)
 
 
-def test_the_last_stamp_of_an_episode_is_that_of_its_last_event() -> None:
-    """A hold that a loss split would end before its unmap, and another could come in between."""
-    episode = PLAIN.Episode(PLAIN.Hold(0, 2, 0), 0, 0)
-    episode.map_first = 10
-    assert RULE.last_stamp(episode) == 10
-    episode.read_first = 20
-    assert RULE.last_stamp(episode) == 20
-    episode.unmap_first, episode.flush_first = 30, 40
-    assert RULE.last_stamp(episode) == 40
-    episode.told_first = 50
-    assert RULE.last_stamp(episode) == 50
-
-
 @pytest.mark.parametrize(
     ("cpu", "begin", "end", "met"),
     [(0, 5, 15, True), (-1, 20, 30, True), (1, 5, 15, False), (0, 0, 9, False), (0, 21, 30, False)],

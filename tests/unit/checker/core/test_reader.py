@@ -5,10 +5,7 @@ DESIGN says it ("Effects"), and without the reader's state."""
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -18,6 +15,8 @@ from ghesrace.plan import Probe, Slot
 from tests.build.trace import A, B, Trace, V, implying, plan
 from tests.build.uncompiled import all_uncompiled
 from tests.mutate import storm
+
+from .reading import covered, feed
 
 CORE, HOLDS, STATE = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(state)
 READER, LATE = all_uncompiled(reader), all_uncompiled(late)
@@ -58,17 +57,6 @@ class Buffer:
             if covered(self.events[at], page) or self.events[at]["slot"] == slot
         ]
         return (self.stamps[over[-1]], over[-1]) if over else (NOWHERE, NOWHERE)
-
-
-def covered(event: Any, page: int) -> bool:
-    """Whether an invalidation drops a page's entry: byte by byte, around the end of memory."""
-    if event["kind"] in (Kind.INV_ALL, Kind.BCAST_ALL):
-        return True
-    first = int(event["addr"]) // PAGE * PAGE
-    if event["kind"] == Kind.INV_PAGE:
-        return first == page
-    last = int(event["addr"]) + int(event["size"]) - 1
-    return first <= page <= last
 
 
 def read(made: Any) -> tuple[Any, dict[int, Buffer]]:
@@ -143,80 +131,6 @@ def check(one: Any, buffer: Buffer, slot: Any) -> None:
         }
         assert one.flush_first in flushes
         assert one.flush_last in (NEVER, *flushes.values())
-
-
-@pytest.mark.parametrize("page", [V, 0x2000, WORD - PAGE + 1])
-def test_what_an_invalidation_covers(page: int) -> None:
-    """A range that ends a byte before the page, or begins a byte behind it, saves nobody."""
-    ask = INVALIDATIONS.Invalidations(None, [], None)
-    slot = SimpleNamespace(number=1, known=True, address=page)
-    for kind, off, size in product(
-        (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL, Kind.BCAST_RANGE, Kind.BCAST_ALL),
-        (-PAGE - 1, -PAGE, -PAGE + 1, -1, 0, 1, PAGE - 1, PAGE),
-        (1, 2, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 1),
-    ):
-        if not 0 <= page + off <= WORD:
-            continue
-        event = {"kind": kind, "addr": page + off, "size": size}
-        hit = ask.covers(slot, page + off, size, 0, kind)
-        assert hit is covered(event, page), event
-        assert ask.covers(slot, page + off, size, 1, kind) is (hit or kind == Kind.INV_PAGE)
-        first, last = (page + off) // PAGE, (page + off + size - 1) // PAGE
-        exact = kind in (Kind.INV_RANGE, Kind.BCAST_RANGE) and first == last == page // PAGE
-        if hit:
-            assert ask.exact(slot, page + off, size, kind) is (exact or kind == Kind.INV_PAGE)
-    unknown = SimpleNamespace(number=1, known=False, address=0)
-    assert not ask.covers(unknown, 0, PAGE, 0, Kind.INV_PAGE)
-    assert not ask.covers(unknown, 0, PAGE, 1, Kind.INV_RANGE)
-    assert ask.covers(unknown, 0, PAGE, 1, Kind.INV_PAGE)
-    assert ask.covers(unknown, 0, 0, 0, Kind.INV_ALL)
-    assert not ask.exact(unknown, 0, PAGE, Kind.INV_RANGE)
-
-
-def test_no_stamp_is_later_than_the_next_in_its_buffer() -> None:
-    """What an NMI in the clock's read stamped too late would lie behind what came after it."""
-    slot, cpu = STATE.SlotState(0, False, V), STATE.Cpu(0, 1)
-    hold, other = HOLDS.Hold(0, 2, 0), HOLDS.Hold(1, 2, 0)
-    for one in (hold, other):
-        one.add(HOLDS.Episode(one, 0, 0))
-        one.map_first = one.begin_last = one.end_first = one.entry = one.first.map_first = 50
-        one.first.read_first = one.first.pre_since = one.first.luck_first = 50
-    slot.holds = [hold, other]
-    slot.shots = [HOLDS.Shot(0, 50), HOLDS.Shot(1, 50)]
-    slot.tells = [HOLDS.Tell(0, 50), HOLDS.Tell(1, 50)]
-    slot.tells[0].last = slot.shots[0].last = 45
-    cpu.tasks = [45, 50]
-    cpu.cells[0].inv_first = cpu.cells[0].inv_last = 50
-    level = cpu.levels[2]
-    level.edge_t = level.copy_t = level.last_t = level.call_t = 50
-    level.places[0].pre_first = level.places[0].inv_first = level.places[0].tell_first = 50
-    LATE.pull_back([slot], cpu, 40)
-    assert (hold.map_first, hold.begin_last, hold.end_first, hold.entry) == (40, 40, 40, 40)
-    assert (hold.close, hold.first.unmap_first) == (NEVER, NEVER)
-    first = hold.first
-    assert (first.map_first, first.read_first, first.pre_since, first.luck_first) == (40,) * 4
-    assert (other.map_first, other.first.map_first) == (50, 50)
-    for pulled, left in (slot.shots, slot.tells):
-        assert (pulled.first, pulled.last, left.first, left.last) == (40, 40, 50, NEVER)
-    assert cpu.tasks == [40, 40]
-    assert (cpu.cells[0].inv_first, cpu.cells[0].inv_last) == (40, 40)
-    assert (level.edge_t, level.copy_t, level.last_t, level.call_t) == (40,) * 4
-    place = level.places[0]
-    assert (place.pre_first, place.pre_last, place.inv_first, place.tell_first) == (
-        40,
-        NEVER,
-        40,
-        40,
-    )
-    cpu.tasks = [30, 35]
-    LATE.pull_back([slot], cpu, 35)
-    assert cpu.tasks == [30, 35]
-
-
-def feed(trace: Trace) -> Any:
-    core = CORE.Core(plan())
-    core.feed(joined(trace.records))
-    return core
 
 
 def test_when_tasks_go_on_is_noted_a_microsecond_apart() -> None:
@@ -335,58 +249,6 @@ def test_how_deep_in_copies_a_context_is() -> None:
     assert depths == [0, 1, 2, 1, 0, 0]
 
 
-def test_an_unmap_takes_the_first_flush_or_broadcast_behind_it() -> None:
-    """The next one is meant for the next map, or for nothing; but code that flushes at home first
-    sends its broadcast behind that."""
-    flush, told = (Kind.INV_PAGE, {"addr": V}), (Kind.BCAST_RANGE, {"addr": V, "size": PAGE})
-    every, returned, other = (Kind.INV_ALL, {}), (Kind.UNMAP_END, {"slot": 0}), (Kind.SHOOTDOWN, {})
-    for kinds, flushed, said in (
-        ((flush, flush), 0, None),
-        ((told, flush), None, 0),
-        ((flush, told), 0, 1),
-        ((told, told), None, 0),
-        ((every,), 0, None),
-        ((returned, every), 1, None),
-        ((other, every), None, None),  # that may be for another page
-        ((other, flush), 1, None),
-    ):
-        trace = Trace()
-        trace.add(0, Kind.MAP, phys=A, slot=0)
-        trace.add(0, Kind.UNMAP, slot=0)
-        for kind, fields in kinds:
-            trace.add(0, kind, **fields)
-        one = feed(trace).slots[0].holds[0].first
-        stamps = [1_030_000, 1_040_000]
-        assert one.flush_first == (NEVER if flushed is None else stamps[flushed])
-        assert one.told_first == (NEVER if said is None else stamps[said])
-        assert one.unmap_flush == (words.NO if flushed is None else words.SURE)
-        assert one.broadcast == (words.NO if said is None else words.SURE)
-
-
-@pytest.mark.parametrize("another", [False, True])
-def test_a_broadcast_whose_begin_was_not_seen_may_have_been_of_the_page(another: bool) -> None:
-    """It is luck until its end, which never goes back; nobody knows what it covered. Another one
-    that is over before has no end again."""
-    trace = Trace()
-    if another:
-        trace.add(0, Kind.BCAST_ALL)
-        trace.add(0, Kind.BCAST_END)
-    trace.add(0, Kind.BCAST_END)
-    traced = replace(plan(), probes=(*plan().probes, Probe("e", "BCAST_END", "e", "kprobe")))
-    core = CORE.Core(traced)
-    core.feed(joined(trace.records))
-    (slot,) = core.slots
-    cell = slot.cells[0]
-    first = 1_010_000 if another else NOWHERE
-    assert (cell.inv_last, cell.inv_first) == (trace.now, first)
-    assert cell.inv_pos_last == len(trace.records)
-    told = [(tell.first, tell.last, tell.known) for tell in slot.tells]
-    assert told[-1] == (trace.now, trace.now, False)
-    assert told[:-1] == [(1_010_000, 1_020_000, True)] * another
-    # Where its end is not traced, what follows it ends it.
-    assert all(tell.known for tell in feed(trace).slots[0].tells)
-
-
 def procs(handler: bool) -> Any:
     """CPU 0's task calls ghes_proc() twice, in a *handler* or in none; in between CPU 1 reports."""
     inner = len(plan().probes)
@@ -421,55 +283,6 @@ def test_ghes_proc_in_a_handler_ends_no_hold() -> None:
     assert words.INCONSISTENT in procs(handler=True)
 
 
-def test_a_broadcast_whose_end_was_missed_may_go_on_for_ever() -> None:
-    """It would be over when the next one is; what belongs to an unmap is no luck."""
-    ends = replace(plan(), probes=(*plan().probes, Probe("e", "BCAST_END", "e", "kprobe")))
-    for unmap in (False, True):
-        trace = Trace()
-        trace.add(0, Kind.MAP, phys=A, slot=0)
-        trace.add(0, Kind.UNMAP, slot=0)
-        if not unmap:
-            trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
-            trace.add(0, Kind.BCAST_END)
-        for _ in range(2):
-            trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
-        core = CORE.Core(ends)
-        core.feed(joined(trace.records))
-        (slot,), cell = core.slots, core.reader.cpus[0].cells[0]
-        first, second = slot.tells[-2:]
-        assert (first.given_up, second.given_up) == (True, False)
-        assert core.reader.cpus[0].levels[storm.IRQ].tells == [second]
-        assert cell.opened == 1
-        never = NOWHERE if unmap else NEVER
-        assert (cell.inv_last, cell.inv_pos_last) == (never, never)
-        before = cell.inv_first
-        end = Trace(trace.now)
-        end.add(0, Kind.BCAST_END)
-        core.feed(joined(end.records))
-        assert (first.last, second.last) == (NEVER, trace.now + 10_000)
-        assert (cell.opened, cell.inv_first) == (0, trace.now)
-        assert before < trace.now
-        assert cell.inv_last == (trace.now + 10_000 if unmap else NEVER)
-
-
-@pytest.mark.parametrize("between", [(), (Kind.READ,), (Kind.UNMAP,), (Kind.READ, Kind.UNMAP)])
-def test_a_broadcast_of_a_map_that_is_over_after_the_access_came_too_late(
-    between: tuple[Kind, ...],
-) -> None:
-    """It would seem to have flushed before the access, or a missed unmap to have flushed."""
-    ends = replace(plan(), probes=(*plan().probes, Probe("e", "BCAST_END", "e", "kprobe")))
-    trace = Trace()
-    trace.add(0, Kind.MAP, phys=A, slot=0)
-    trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
-    for kind in (*between, Kind.BCAST_END, Kind.READ):
-        trace.add(0, kind, addr=V, slot=0)
-    core = CORE.Core(ends)
-    core.feed(joined(trace.records))
-    one = core.slots[0].holds[0].first
-    assert one.waiting_flush is (not between)
-    assert one.map_flush == (words.MAYBE if between else words.SURE)
-
-
 @pytest.mark.parametrize("traced", [None, Kind.MAP_END, Kind.UNMAP_END])
 @pytest.mark.parametrize("write", [Kind.MAP, Kind.UNMAP])
 @pytest.mark.parametrize("does", ["flush-inside", "may-free"])
@@ -495,41 +308,20 @@ def test_whether_the_end_of_a_write_was_seen(
     assert span.ended is (ended or (does == "flush-inside" and then == Kind.INV_PAGE))
 
 
-def test_stamps_that_are_in_order_pull_nothing_back() -> None:
-    """All that is remembered would be walked through at each event that ties with the last."""
-    asked = []
-    with patch.object(READER, "pull_back", lambda *what: asked.append(what[2])):
-        core = CORE.Core(plan())
-        for ts in (10, 10, 11, 10, 10, 12):
-            trace = Trace()
-            trace.add(0, Kind.SHOOTDOWN)
-            trace.records[0]["ts"] = ts
-            core.feed(trace.records[0])
-    assert asked == [10]
-
-
-@pytest.mark.parametrize("first", [V, V + PAGE, 0])
-def test_a_missed_end_is_of_the_slots_that_were_told(first: int) -> None:
-    """Another slot's luck would be over before it began, or the end of a later broadcast be that of
-    what was given up."""
-    slots = (Slot("a", 0, V, "report"), Slot("b", 1, V + PAGE, "report"))
-    ends = (*plan().probes, Probe("e", "BCAST_END", "e", "kprobe"))
+@pytest.mark.parametrize(
+    ("ctx", "flags", "noted"),
+    [
+        (Context.TASK, 0, []),
+        (Context.SOFTIRQ, 0, []),
+        (Context.TASK, 1, [True]),
+        (Context.IRQ, 0, [False]),
+        (Context.NMI, 1, [True]),
+    ],
+)
+def test_where_a_shootdown_must_not_be_sent(ctx: Context, flags: int, noted: list[bool]) -> None:
+    """A finding would not say that interrupts were off, or one that may be sent would be one."""
     trace = Trace()
-    for slot in (0, 1):
-        trace.add(0, Kind.MAP, phys=A, slot=slot)
-        trace.add(0, Kind.UNMAP, slot=slot)
-        trace.add(0, Kind.BCAST_RANGE, addr=V + slot * PAGE, size=PAGE)
-        trace.add(0, Kind.BCAST_END)
-    trace.add(0, Kind.BCAST_ALL)
-    trace.add(0, Kind.BCAST_END)
-    trace.add(0, Kind.BCAST_RANGE if first else Kind.BCAST_ALL, addr=first, size=PAGE)
-    trace.add(0, Kind.BCAST_RANGE, addr=V, size=PAGE)
-    trace.add(0, Kind.BCAST_END)
-    core = CORE.Core(replace(plan(), slots=slots, probes=ends))
+    trace.add(0, Kind.SHOOTDOWN, ctx=ctx, flags=flags)
+    core = CORE.Core(plan())
     core.feed(joined(trace.records))
-    cells = core.reader.cpus[0].cells
-    begun = [trace.now - 10_000, trace.now - 40_000]
-    assert [cell.opened for cell in cells] == [0, 0]
-    assert [cell.inv_first for cell in cells] == begun
-    never = [first in (V, 0), first in (V + PAGE, 0)]
-    assert [cell.inv_last == NEVER for cell in cells] == never
+    assert [sent.off for sent in core.reader.shootdowns] == noted

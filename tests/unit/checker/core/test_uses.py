@@ -100,3 +100,16 @@ def test_what_interrupted_a_use(
     assert USES.meet(below, above, 0) == USES.meet(above, below, 0) == met
     below, above = use(0, ctx, **low), use(0, SOFTIRQ, map_pos=at, map_first=stamp)
     assert USES.meet(below, above, 0) == USES.meet(above, below, 0) == NO  # it was left
+
+
+def test_the_last_stamp_of_an_episode_is_that_of_its_last_event() -> None:
+    """A hold that a loss split would end before its unmap, and another could come in between."""
+    episode = HOLDS.Episode(HOLDS.Hold(0, 2, 0), 0, 0)
+    episode.map_first = 10
+    assert USES.last_stamp(episode) == 10
+    episode.read_first = 20
+    assert USES.last_stamp(episode) == 20
+    episode.unmap_first, episode.flush_first = 30, 40
+    assert USES.last_stamp(episode) == 40
+    episode.told_first = 50
+    assert USES.last_stamp(episode) == 50

@@ -14,8 +14,8 @@ from ghesrace.checker.core.holds cimport Tell
 from ghesrace.checker.core.leaving cimport cleared
 from ghesrace.checker.core.threats cimport Threatening
 from ghesrace.checker.core.classes cimport Threats, cause_of, class_of
-from ghesrace.checker.core.uses cimport meet, over
-from ghesrace.checker.core.words cimport COPIES, HANDLER, MAP, MAPS, MOST_IN_DOUBT, OWN, TOLD, TOLD_END, UNMAPS
+from ghesrace.checker.core.uses cimport last_stamp, meet, over
+from ghesrace.checker.core.words cimport HANDLER, MAP, MAPS, MOST_IN_DOUBT, OWN, RESTS_ON, TOLD, UNMAPS
 cimport ghesrace.checker.core.words as w
 
 

@@ -22,17 +22,8 @@ from ghesrace.checker.core.losses import Losses
 from ghesrace.checker.core.reader import Reader
 from ghesrace.checker.core.state import Cell, SlotState
 from ghesrace.checker.core.threats import Threatening
-from ghesrace.checker.core.uses import meet, over
-from ghesrace.checker.core.words import (
-    COPIES,
-    HANDLER,
-    MAPS,
-    MOST_IN_DOUBT,
-    OWN,
-    TOLD,
-    TOLD_END,
-    UNMAPS,
-)
+from ghesrace.checker.core.uses import last_stamp, meet, over
+from ghesrace.checker.core.words import HANDLER, MAPS, MOST_IN_DOUBT, OWN, RESTS_ON, TOLD, UNMAPS
 
 if not TYPE_CHECKING and cython.compiled:
     import cython  # which Cython reads, and Python never does
@@ -283,8 +274,7 @@ class Judge(Threatening):
             hold.inconsistent = True  # It goes on with what that one held.
             hold.beside_last = max(hold.beside_last, left.hold.beside_last)
         self.all_shot(state, hold)
-        rests_on = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES
-        hold.touched = self.losses.touch(rests_on, hold.cpu, hold.entry, hold.close)
+        hold.touched = self.losses.touch(RESTS_ON, hold.cpu, hold.entry, hold.close)
         for index in range(hold.count):
             episode = hold.at(index)
             lost = episode.unmap_lost or episode.left_open
@@ -505,15 +495,6 @@ def in_order(holds: list[Hold]) -> bool:
         if a.map_first > b.map_first or (a.map_first == b.map_first and _place(a) > _place(b)):
             return False
     return True
-
-
-def last_stamp(episode: Episode) -> int:
-    """The latest begin of an episode's effects."""
-    found = max(episode.map_first, episode.read_first)
-    for t in (episode.unmap_first, episode.flush_first, episode.told_first):
-        if t != w.NEVER:
-            found = max(found, t)
-    return found
 
 
 def _place(hold: Hold) -> tuple[int, int, int]:

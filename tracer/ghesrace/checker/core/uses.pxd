@@ -8,6 +8,8 @@ cimport ghesrace.checker.core.words as w
 cpdef long long lasts(Episode use) except? -1
 @cython.locals(found="long long")
 cpdef long long over(Episode use) except? -1
+@cython.locals(found="long long", t="long long")
+cpdef long long last_stamp(Episode episode) except? -1
 @cython.locals(a=Hold, b=Hold, nested=bint)
 cpdef long long meet(Episode one, Episode other, long long error) except? -1
 @cython.locals(low=Episode, high=Episode)

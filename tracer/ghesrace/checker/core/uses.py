@@ -36,6 +36,15 @@ def over(use: Episode) -> int:
     return found
 
 
+def last_stamp(episode: Episode) -> int:
+    """The latest begin of an episode's effects."""
+    found = max(episode.map_first, episode.read_first)
+    for t in (episode.unmap_first, episode.flush_first, episode.told_first):
+        if t != w.NEVER:
+            found = max(found, t)
+    return found
+
+
 def meet(one: Episode, other: Episode, error: int) -> int:
     """SURE if the uses overlap, MAYBE if that is open, else NO."""
     a, b = one.hold, other.hold

@@ -77,6 +77,7 @@ cdef extern from *:
     #define GHESRACE_HANDLER 98304
     #define GHESRACE_ACCESSES 24576
     #define GHESRACE_BEGINS 34816
+    #define GHESRACE_RESTS_ON 106474
     #define GHESRACE_N_HANDOFFS 1
     #define GHESRACE_N_LATENT 2
     #define GHESRACE_N_FORGIVEN 3
@@ -171,6 +172,7 @@ cdef extern from *:
     const long long HANDLER "GHESRACE_HANDLER"
     const long long ACCESSES "GHESRACE_ACCESSES"
     const long long BEGINS "GHESRACE_BEGINS"
+    const long long RESTS_ON "GHESRACE_RESTS_ON"
     const long long N_HANDOFFS "GHESRACE_N_HANDOFFS"
     const long long N_LATENT "GHESRACE_N_LATENT"
     const long long N_FORGIVEN "GHESRACE_N_FORGIVEN"

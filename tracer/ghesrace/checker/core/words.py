@@ -50,6 +50,7 @@ COPIES = 1 << K_COPY | 1 << K_COPY_END
 HANDLER = 1 << K_NOTIFY | 1 << K_NOTIFY_END
 ACCESSES = 1 << K_READ | 1 << K_WRITE
 BEGINS = 1 << K_NOTIFY | 1 << K_COPY
+RESTS_ON = MAPS | OWN | TOLD | TOLD_END | HANDLER | COPIES  # what a class is told from
 
 # Where a slot's counts lie in a row of COUNTS numbers; the first is that of all its episodes.
 N_HANDOFFS, N_LATENT, N_FORGIVEN, N_CLASSES = 1, 2, 3, 4
