@@ -13,7 +13,7 @@ W, ELSEWHERE = Act("write", 1, ENTRY), Act("write", 2, OTHER)
 UNKNOWN = Act("write", 3)
 S, D = Act("store-barrier", 4, everywhere=True), Act("barrier", 5, everywhere=True)
 T, LOCAL = Act("flush", 6, PAGE, "tlbi", True), Act("flush", 7, PAGE, "tlbi")
-CALL, MESSAGE = Act("call", 8), Act("message", 9)
+CALL, MESSAGE, TRAP = Act("call", 8), Act("message", 9), Act("trap", 10)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,8 @@ CALL, MESSAGE = Act("call", 8), Act("message", 9)
         ([], None),
         ([(W, S, T, D), ()], None),  # the entry may stay as it was
         ([(W,), ()], False),
+        ([(W, S, T, D), (W, TRAP)], None),  # a WARN() goes on behind it
+        ([(W,), (W, TRAP)], False),
         ([(CALL, W, S, T, D), (CALL, MESSAGE)], True),
         ([(W, S, T, D), (CALL, MESSAGE)], None),
         ([(CALL, W, S, T, D), (W, MESSAGE)], False),
@@ -82,6 +84,7 @@ def test_a_clear_that_clears_nothing(written: int | None, held: bool | None):
         ([(Act("flush", 6, None, "tlbi"),)], None),
         ([(T,), (CALL,)], None),
         ([(CALL,), ()], False),
+        ([(T,), (TRAP,)], None),
         ([], None),
     ],
 )

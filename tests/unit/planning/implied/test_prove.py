@@ -96,7 +96,9 @@ def test_a_local_tlbi_is_what_remains():
         ({SET: WRITE_X86}, "proven", f"{FLUSH}: jmp flush_tlb_one_kernel"),
         ({FLUSH: RET_X86}, "contradicted", "nothing behind this write"),
         ({SET: WRITE_X86, FLUSH: RET_X86}, "contradicted", f"{SET}: nothing behind this write"),
-        ({SET: WRITE_X86, ADDRESS: bytes.fromhex("4889df")}, "assumed", "address that is not"),
+        # mov %rax,%rdi: from memory; mov %rbx,%rdi: the entry, which is 0 in a clear
+        ({SET: WRITE_X86, ADDRESS: bytes.fromhex("4889c7")}, "assumed", "address that is not"),
+        ({SET: WRITE_X86, ADDRESS: bytes.fromhex("4889df")}, "contradicted", "another page"),
         # lea 0x1000(%rbp) does not fit; mov %rsp,%rdi does: the stack is another page.
         ({SET: WRITE_X86, ADDRESS: bytes.fromhex("4889e7")}, "contradicted", "another page"),
         ({FLUSH: b"\xcc"}, "assumed", f"{FLUSH}: a breakpoint hides an instruction"),

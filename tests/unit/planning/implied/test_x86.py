@@ -6,7 +6,15 @@ from __future__ import annotations
 import pytest
 
 from ghesrace.host.code import Blocks
-from ghesrace.planning.implied.paths import Acts, Lost, State, Surroundings, ends
+from ghesrace.planning.implied.paths import (
+    ALL,
+    STACK,
+    Acts,
+    Lost,
+    State,
+    Surroundings,
+    ends,
+)
 from ghesrace.planning.implied.x86 import RAX, RCX, RDI, RDX, RSI, RSP, entry, step
 
 AT, FLUSH, TABLE = 0xFFFFFFFF81000000, 0xFFFFFFFF81000800, 0xFFFFFFFF82000000
@@ -54,6 +62,19 @@ def paths(text: str, more: dict[int, bytes] | None = None, **known: int | None) 
         ("0fa2", 1, {"rdx": 3}, RDX, None),  # cpuid is not modelled
         ("480fafc7", 1, {"rax": 2, "rdi": 2}, RAX, None),  # imul
         ("668b07", 1, {"rax": 2}, RAX, None),  # mov (%rdi),%ax
+        ("80cc10", 1, {"rax": 2}, RAX, None),  # or $0x10,%ah: in place of or $0x1000,%eax
+        ("80cc10", 1, {}, RSP, STACK),
+        ("b410", 1, {"rax": 2}, RAX, None),  # mov $0x10,%ah
+        ("0f94c4", 1, {"rax": 2}, RAX, None),  # sete %ah
+        ("4190", 1, {"rax": 2}, RAX, None),  # xchg %eax,%r8d
+        ("97", 1, {"rax": 5, "rdi": 7}, RDI, 5),  # xchg %eax,%edi
+        ("0f20df", 1, {"rdi": 5}, RDI, None),  # mov %cr3,%rdi
+        ("0fa4c701", 1, {"rdi": 5}, RDI, None),  # shld $1,%eax,%edi
+        ("c0e404", 1, {}, RSP, STACK),  # shl $4,%ah
+        ("d3e1", 1, {}, RSP, STACK),  # shl %cl,%ecx
+        ("0f20e0", 1, {}, RSP, STACK),  # mov %cr4,%rax
+        ("579c8f042459", 4, {"rdi": 5}, RCX, None),  # push; pushf; popq (%rsp); pop: irqs are saved
+        ("579c8f44240859", 3, {"rdi": 5}, RSP, STACK - 8),
     ],
 )
 def test_registers(text: str, count: int, given, register: int, value: int | None):
@@ -82,6 +103,17 @@ def test_the_stack_pointer_comes_back():
         ("e8fb0f0000c3", ["call"]),
         ("ffd0c3", ["call"]),
         ("ffe0", ["call"]),
+        ("0f22d8c3", ["flush"]),  # mov %rax,%cr3
+        ("660f388202c3", ["flush"]),  # invpcid (%rdx),%rax
+        ("0f01fec3", ["flush"]),  # invlpgb
+        ("0f01d9c3", ["call"]),  # vmmcall
+        ("0f05c3", ["call"]),  # syscall, by which a guest of Xen asks its hypervisor
+        ("480fa307c3", []),  # bt %rax,(%rdi)
+        ("480fba2703c3", []),  # btq $3,(%rdi)
+        ("480fab07c3", ["write"]),  # bts %rax,(%rdi)
+        ("480fa40701c3", ["write"]),  # shld $1,%rax,(%rdi)
+        ("4889370f0b", ["write", "trap"]),
+        ("670f013fc3", None),  # invlpg (%edi)
         ("0f01c3c3", []),
         ("c5f877c3", None),  # VEX
         ("ccc3", None),
@@ -106,6 +138,42 @@ def test_a_flush_is_of_its_first_argument():
     assert paths("e9fb070000", a1=0x1000)[0][0].value == 0x1000
     assert paths("0f013fc3", a1=0x1000)[0][0].value == 0x1000
     assert paths("31ffe9f9070000")[0][0].value == 0
+
+
+def test_an_invalidation_of_everything():
+    """If this fails, a setter that invalidates more than its page is called racy, or one that
+    invalidates less passes for right."""
+    # mov $type,%eax; invpcid (%rsp),%rax; ret
+    found = [paths(f"b80{kind}000000660f38820424c3")[0][0].value for kind in range(4)]
+    assert found == [None, None, ALL, None]
+
+
+def test_a_branch_by_a_counter_goes_both_ways():
+    """If this fails, what JRCXZ or LOOP jumps over seems to be done always."""
+    for text in ("e3030f013fc3", "e2030f013fc3"):
+        assert sorted(len(acts) for acts in paths(text)) == [0, 1]
+
+
+def test_a_trap_ends_a_path_that_wrote_nothing():
+    """If this fails, BUG_ON() makes a function that does what it should be assumed to."""
+    assert paths("0f0b") == []
+    assert paths("0f013f0f0b") == []
+
+
+def test_what_a_call_is_lent_on_the_stack_may_change():
+    """If this fails, the page that is flushed is taken for the one from before the call."""
+    # push %rdi; mov %rsp,%rdi (or nop); call far; pop %rdi; invlpg (%rdi); ret
+    for move, known in (("4889e7", None), ("0f1f00", 0x1000)):
+        (acts,) = paths(f"57{move}e8f40f00005f0f013fc3", a1=0x1000)
+        assert (acts[-1].kind, acts[-1].value) == ("flush", known)
+
+
+def test_a_jump_by_a_retpoline_leads_anywhere():
+    """If this fails, a path that goes on where a register says is no path at all."""
+    # call +7; pause; lfence; jmp; mov %r11,(%rsp); ret
+    thunk = {AT + 0x400: bytes.fromhex("e807000000f3900faee8ebf94c891c24c3")}
+    (acts,) = paths("488937e9f8030000", thunk)
+    assert [act.kind for act in acts] == ["write", "call"]
 
 
 def test_calls_through_pointers_that_are_known_are_followed():

@@ -127,6 +127,8 @@ def _of_invalidation(acts: Acts, address: int, entries: Collection[int]) -> Answ
     for act in flushes:
         if act.value is None:
             return Answer(None, act.at, f"{act.text} {_WHERE}")
+    if acts and acts[-1].kind == "trap":
+        return Answer(None, acts[-1].at, _TRAP)
     # What hooks a function's entry is ftrace, and invalidates nothing.
     for act in acts:
         if act.kind == "call" and not any(e <= act.at <= e + _MARK for e in entries):
@@ -176,6 +178,8 @@ def _of_path(acts: Acts, address: Value, everywhere: bool, arm64: bool) -> Answe
     changes = [n for n, act in enumerate(acts) if act.kind in ("write", "call")]
     if not changes:
         return None
+    if acts[-1].kind == "trap":
+        return Answer(None, acts[-1].at, _TRAP)
     why: list[Answer] = []
     for number, act in enumerate(acts):
         if act.kind != "flush":
@@ -199,6 +203,7 @@ def _of_path(acts: Acts, address: Value, everywhere: bool, arm64: bool) -> Answe
     return Answer(False, acts[writes[-1]].at, "nothing behind this write invalidates the page")
 
 
+_TRAP = "what follows this trap is not known, as it may be that of a warning"
 _WHERE = "is of an address that is not known"
 _EARLY = "lies before the write of the entry"
 

@@ -36,8 +36,9 @@ class Act:
     """An act is what one instruction does that matters.
 
     `kind` is "write" (8 bytes or more to memory that is not the stack), "call" (of what was not
-    followed), "message" (a call of printk(), with which a path gives up), "flush" (an
-    invalidation), "barrier" (all before it is done behind it) or "store-barrier" (stores alone).
+    followed), "message" (a call of printk(), with which a path gives up), "trap" (a BUG() or a
+    WARN(), at which a path is followed no further), "flush" (an invalidation), "barrier" (all
+    before it is done behind it) or "store-barrier" (stores alone).
     A flush or a barrier is for all CPUs where `everywhere` is true. `value` is the address written
     or invalidated; None is not known, and ALL is everything. `text` is the instruction's name.
     `watched` marks a flush by a call of what has a probe of its own. `data` is what a write writes.
@@ -97,6 +98,15 @@ class State:
     def load(self, address: Value) -> Value:
         """Return the 8 bytes at *address*, if it is on the stack and they are known."""
         return next((value for at, value in self.stack if at == address), None)
+
+    def lends(self, numbers: Iterable[int]) -> State:
+        """Return the state behind a call that is given what the registers *numbers* hold: what lies
+        on the stack from such an address on may be changed by it."""
+        lent = [at for at in map(self.get, numbers) if at is not None and on_stack(at)]
+        if not lent:
+            return self
+        kept = {(at, value) for at, value in self.stack if at + 8 <= min(lent)}
+        return replace(self, stack=frozenset(kept))
 
     def store(self, address: Value, value: Value, size: int, text: str) -> State:
         """Return the state behind a store of *size* bytes."""
@@ -174,6 +184,15 @@ def returned(state: State) -> State:
     if state.callers:
         return replace(state, pc=state.callers[-1], callers=state.callers[:-1])
     return replace(state, pc=0)
+
+
+def trapped(state: State) -> tuple[State, ...]:
+    """Return the states behind a trap. Behind BUG() there is none, but a WARN() goes on, and they
+    are one instruction: a path that wrote and has not invalidated yet may, or may not."""
+    last = next((act for act in reversed(state.acts) if act.kind in ("write", "flush")), None)
+    if last is None or last.kind == "flush":
+        return ()
+    return (replace(state.does(Act("trap", state.pc)), pc=0),)
 
 
 def is_message(around: Surroundings, address: Value) -> bool:

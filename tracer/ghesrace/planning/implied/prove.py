@@ -15,7 +15,7 @@ from ghesrace.points import Candidate
 
 from . import arm64, judge, x86
 from .judge import Answer
-from .paths import Lost, State, Surroundings, Value, ends
+from .paths import Act, Lost, State, Surroundings, Value, ends
 
 _STEPS: dict[str, ModuleType] = {"x86_64": x86, "arm64": arm64}
 _NEAR = 1 << 16  # bytes of a function, at most
@@ -107,6 +107,8 @@ def _of_any_page(facts: Facts, candidate: Candidate, symbol: Symbol) -> Answer:
         # It may tell pages apart: what it compares the address with decides nothing here. What
         # comes behind an invalidation does not undo it, so a path ends there.
         behind: tuple[State, ...] = steps.step(replace(state, flags=None, limit=None), around)
+        if not behind:
+            behind = (replace(state.does(Act("trap", state.pc)), pc=0),)
         return tuple(replace(s, pc=0) if judge.covers(s.acts, page) else s for s in behind)
 
     try:

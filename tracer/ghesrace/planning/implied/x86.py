@@ -5,9 +5,11 @@ modelled here leaves all registers unknown.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from .paths import (
+    ALL,
     MOST_DEPTH,
     STACK,
     WORD,
@@ -20,6 +22,7 @@ from .paths import (
     on_stack,
     returned,
     signed,
+    trapped,
 )
 from .x86_decode import LONGEST, NONE, RIP, Instruction, decode
 
@@ -31,10 +34,14 @@ _LEAF = 24  # instructions
 _ABOVE = 7  # the condition of JA
 _NEAR = 16  # bytes between the JA of a switch and the jump by its table
 _MOST_CASES = 64
+_EVERYTHING = 2  # the type of INVPCID
+# ModRM's reg and rm where it names no memory: INVLPGA and INVLPGB; VMCALL and VMMCALL
+_INVLPG_BY_REGISTER, _HYPERCALLS = {(3, 7), (7, 6)}, {(0, 1), (3, 1)}
+_REPLACES_RETURN = re.compile(rb"[\x48\x4c]\x89[\x04\x0c\x14\x1c\x24\x2c\x34\x3c]\x24")  # (%rsp)
 _CALLERS = (RAX, RCX, RDX, RSI, RDI, 8, 9, 10, 11)  # that any call may change
 # These change no general register, no flag that matters, and no memory but a CPU's own.
 _IDLE = frozenset(
-    [0x90, 0xFA, 0xFB, 0xF8, 0xF9, 0xFC, 0xFD, 0x0F0D, 0x0FAE, 0x0F06, 0x0F09, 0x0F30, 0x0F77,
+    [0xFA, 0xFB, 0xFC, 0xFD, 0x0F0D, 0x0FAE, 0x0F06, 0x0F09, 0x0F30, 0x0F77,
      *range(0x0F18, 0x0F20)]
 )  # fmt: skip
 # These write nothing but their ModRM operands (and RAX, RDX), in ways that don't matter.
@@ -43,6 +50,8 @@ _OPAQUE = frozenset(
      0x0FC0, 0x0FC1, 0x0FAF, 0x0FBC, 0x0FBD, 0x86, 0x87, 0x69, 0x6B, 0xD2, 0xD3,
      0xD0, 0xC0, 0x0F20, 0x0F01, 0x0FC7]
 )  # fmt: skip
+# Of these ModRM's reg is no general register.
+_NO_REG = frozenset([0x0FBA, 0xC0, 0xD0, 0xD2, 0xD3, 0x0F01, 0x0F20, 0x0FC7])
 
 
 def entry(address: int, arguments: dict[int, Value]) -> State:
@@ -64,9 +73,11 @@ def step(state: State, around: Surroundings) -> tuple[State, ...]:
     if op == _INT3:
         raise Lost("a breakpoint hides an instruction", state.pc)
     if op in (_UD2, 0x0FB9, 0x0FFF):
-        return ()
+        return trapped(state)
     if op in (0xE8, 0xE9, 0xEB, 0xC2, 0xC3) or (op == 0xFF and one.reg & 7 in (2, 4)):
         return _transfer(state, one, around)
+    if 0xE0 <= op <= 0xE3:  # LOOP and JRCXZ
+        return _either(state.forget((RCX,)), one, None)
     if 0x70 <= op <= 0x7F or 0x0F80 <= op <= 0x0F8F:
         ways = _either(state, one, _holds(state, op & 15))
         if around.tables and op & 15 == _ABOVE and state.limit and state.limit[1] == state.pc:
@@ -122,6 +133,8 @@ def _transfer(state: State, one: Instruction, around: Surroundings) -> tuple[Sta
         return (returned(state.does(Act("call", state.pc, target, "jmp"))),)
     if _is_return_thunk(around.code.read(target, 7)):
         return (returned(state),)
+    if _is_retpoline(target, around):
+        return (returned(state.does(Act("call", state.pc, None, "jmp"))),)
     return (replace(state, pc=target),)
 
 
@@ -163,6 +176,16 @@ def _is_return_thunk(code: bytes) -> bool:
     return code[:1] == b"\xe8" and code[5:7] == b"\x0f\x0b"
 
 
+def _is_retpoline(target: int, around: Surroundings) -> bool:
+    """Say whether the code at *target* calls a few bytes on, where a register replaces the return
+    address: a jump to where that register says (arch/x86/lib/retpoline.S)."""
+    head = around.code.read(target, 5)
+    if head[:1] != b"\xe8" or not 0 <= int.from_bytes(head[1:], "little") < _NEAR:
+        return False
+    move = around.code.read(target + 5 + int.from_bytes(head[1:], "little"), 4)
+    return bool(_REPLACES_RETURN.fullmatch(move))
+
+
 def _is_leaf(target: int, around: Surroundings, depth: int = 3) -> bool:
     """Say whether the function at *target* is short, straight and calls nothing that is not: it is
     followed, whatever it is called."""
@@ -197,6 +220,7 @@ def _call(state: State, target: Value, behind: int, around: Surroundings) -> Sta
     if is_message(around, state.get(RDI)):
         state = state.does(Act("message", state.pc, target, "call")).forget(_CALLERS)
     else:
+        state = state.lends(ARGUMENTS)
         state = state.does(Act("call", state.pc, target, "call")).forget((RAX, RDX))
     return replace(state, pc=behind, flags=None)
 
@@ -223,9 +247,9 @@ def _get(state: State, number: int, wide: int) -> Value:
     return None if value is None else value & ((1 << 8 * wide) - 1)
 
 
-def _put(state: State, number: int, value: Value, wide: int) -> State:
+def _put(state: State, one: Instruction, number: int, value: Value, wide: int) -> State:
     if wide < 4:  # The rest of the register stays.
-        return state.put(number, None)
+        return state.put(number - 4 if _is_high(one, number, wide) else number, None)
     return state.put(number, None if value is None else value & ((1 << 8 * wide) - 1))
 
 
@@ -238,7 +262,7 @@ def _read(state: State, one: Instruction, wide: int) -> Value:
 
 def _write(state: State, one: Instruction, value: Value, wide: int, text: str = "mov") -> State:
     if one.memory is None:
-        return _put(state, one.rm, value, wide)
+        return _put(state, one, one.rm, value, wide)
     if one.percpu:
         return state
     return state.store(_address(state, one), value, wide, text)
@@ -251,7 +275,7 @@ def _plain(state: State, one: Instruction) -> State:
         return state
     if op < 0x40 or op in (0x84, 0x85, 0xA8, 0xA9) or 0x80 <= op <= 0x83:
         return _arithmetic(state, one)
-    if 0x50 <= op <= 0x5F or op in (0x68, 0x6A, 0x9C, 0x9D, 0xC9):
+    if 0x50 <= op <= 0x5F or op in (0x68, 0x6A, 0x8F, 0x9C, 0x9D, 0xC9):
         return _stack(state, one)
     if op in (0x88, 0x89, 0x8A, 0x8B, 0x8D, 0xC6, 0xC7) or 0xB0 <= op <= 0xBF:
         return _move(state, one)
@@ -263,16 +287,22 @@ def _plain(state: State, one: Instruction) -> State:
         value, old = _read(state, one, one.wide), _get(state, one.reg, one.wide)
         holds = _holds(state, op & 15)
         if holds is None:
-            return _put(state, one.reg, value if value == old else None, one.wide)
-        return _put(state, one.reg, value if holds else old, one.wide)
+            return _put(state, one, one.reg, value if value == old else None, one.wide)
+        return _put(state, one, one.reg, value if holds else old, one.wide)
     if 0x0F90 <= op <= 0x0F9F:
         return _write(state, one, None, 1)
     if op in (0xFE, 0xFF):
         return _count(state, one)
     if op in (0xF6, 0xF7):
         return _unary(state, one)
-    if op in (0x98, 0x99) or 0x91 <= op <= 0x97:
-        return state.forget((RAX, RDX, one.rm))
+    if 0x90 <= op <= 0x97:
+        return _swap(state, one)
+    if op in (0x98, 0x99):
+        return state.forget((RAX, RDX))
+    if op in (0xF5, 0xF8, 0xF9):  # the carry alone
+        return replace(state, flags=None)
+    if op in (0x0FA3, 0x0FBA) and (op == 0x0FA3 or one.reg & 7 == 4):  # BT
+        return replace(state, flags=None)
     if op in (0xA4, 0xA5, 0xAA, 0xAB):  # a block; on the stack, too
         state = state.does(Act("write", state.pc, None, "stos"))
         return replace(state, stack=frozenset()).forget((RCX, RSI, RDI))
@@ -280,17 +310,32 @@ def _plain(state: State, one: Instruction) -> State:
         if one.percpu:
             return state.does(Act("flush", state.pc, None, "invlpg"))
         return state.does(Act("flush", state.pc, _address(state, one), "invlpg"))
-    if op == 0x0F3882:  # INVPCID: type 2 covers kernel entries, and is not what a setter does
-        return state
+    if op == 0x0F3882:  # INVPCID: of its types 2 alone covers global entries, as the kernel's are
+        value = ALL if state.get(one.reg) == _EVERYTHING else None
+        return state.does(Act("flush", state.pc, value, "invpcid"))
+    form = (one.reg & 7, one.rm) if op == 0x0F01 and one.memory is None else None
+    if op == 0x0F22 or form in _INVLPG_BY_REGISTER:
+        # What a control register invalidates depends on what it held, and on PCID.
+        return state.does(Act("flush", state.pc, None, "mov to cr" if op == 0x0F22 else "invlpgb"))
+    if op == 0x0F05 or form in _HYPERCALLS:
+        return replace(state.does(Act("call", state.pc)), flags=None).forget(_CALLERS)
     if op in _OPAQUE:
         state = _write(replace(state, flags=None), one, None, _width(one), "xchg")
-        return state.forget({RAX, RDX, one.reg})
+        return state.forget({RAX, RDX} if op in _NO_REG else {RAX, RDX, one.reg})
     return _lost_track(state, one)
 
 
+def _swap(state: State, one: Instruction) -> State:
+    """XCHG with RAX; NOP is that of RAX with itself, and changes nothing."""
+    if one.rm == RAX:
+        return state
+    mine, other = _get(state, RAX, one.wide), _get(state, one.rm, one.wide)
+    return _put(_put(state, one, RAX, other, one.wide), one, one.rm, mine, one.wide)
+
+
 def _width(one: Instruction) -> int:
-    """Return how many bytes an instruction writes, where opcodes differ in their lowest bit."""
-    return one.wide if one.opcode & 1 or one.opcode in (0x0FBA, 0xD2, 0xC0) else 1
+    """Return how many bytes an instruction of `_OPAQUE` writes."""
+    return 1 if one.opcode in (0x0FB0, 0x0FC0, 0x86, 0xC0, 0xD0, 0xD2) else one.wide
 
 
 def _lost_track(state: State, one: Instruction) -> State:
@@ -339,7 +384,7 @@ def _arithmetic(state: State, one: Instruction) -> State:
     kind, form = op >> 3, op & 7
     if form >= 4:
         value, state = _result(state, kind, _get(state, RAX, wide), one.immediate, wide)
-        return state if kind == 7 else _put(state, RAX, value, wide)
+        return state if kind == 7 else _put(state, one, RAX, value, wide)
     mine, other = _byte(state, one, one.reg, wide), _operand(state, one, wide)
     if kind in (5, 6) and one.memory is None and one.reg == one.rm and wide >= 4:
         mine = other = 0  # SUB or XOR of a register with itself
@@ -348,13 +393,18 @@ def _arithmetic(state: State, one: Instruction) -> State:
     if kind == 7:
         return state
     if form & 2:
-        return _put(state, one.reg, value, wide)
+        return _put(state, one, one.reg, value, wide)
     return _write(state, one, value, wide, "and")
 
 
+def _is_high(one: Instruction, number: int, wide: int) -> bool:
+    """Say whether the register operand is AH to BH, which are 4 to 7 without REX."""
+    return wide == 1 and not one.rex and number >= 4
+
+
 def _byte(state: State, one: Instruction, number: int, wide: int) -> Value:
-    """A register operand; AH to BH, which are 4 to 7 without REX, are not followed."""
-    return None if wide == 1 and not one.rex and number >= 4 else _get(state, number, wide)
+    """A register operand; what AH to BH hold is not followed."""
+    return None if _is_high(one, number, wide) else _get(state, number, wide)
 
 
 def _operand(state: State, one: Instruction, wide: int) -> Value:
@@ -366,14 +416,15 @@ def _operand(state: State, one: Instruction, wide: int) -> Value:
 def _move(state: State, one: Instruction) -> State:
     op = one.opcode
     if 0xB0 <= op < 0xC0:
-        return _put(state, one.rm, one.immediate, one.wide if op >= 0xB8 else 1)
+        return _put(state, one, one.rm, one.immediate, one.wide if op >= 0xB8 else 1)
     if op == 0x8D:
-        return _put(state, one.reg, None if one.memory is None else _address(state, one), one.wide)
+        value = None if one.memory is None else _address(state, one)
+        return _put(state, one, one.reg, value, one.wide)
     if op in (0xC6, 0xC7):
         return _write(state, one, one.immediate, one.wide if op & 1 else 1)
     wide = one.wide if op & 1 else 1
     if op & 2:
-        return _put(state, one.reg, _read(state, one, wide), wide)
+        return _put(state, one, one.reg, _read(state, one, wide), wide)
     return _write(state, one, _byte(state, one, one.reg, wide), wide)
 
 
@@ -384,9 +435,11 @@ def _stack(state: State, one: Instruction) -> State:
         frame = state.get(RBP)
         state = state.put(RBP, state.load(frame))
         return state.put(RSP, None if frame is None else frame + 8)
-    if 0x58 <= op <= 0x5F or op == 0x9D:
+    if 0x58 <= op <= 0x5F or op in (0x8F, 0x9D):
         value = state.load(top)
         state = state.put(RSP, None if top is None else top + 8)
+        if op == 0x8F:  # Its address is that behind the step of the stack pointer.
+            return _write(state, one, value, 8, "pop")
         return replace(state, flags=None) if op == 0x9D else state.put(one.rm, value)
     value = state.get(one.rm) if op <= 0x57 else one.immediate if op != 0x9C else None
     below = None if top is None else top - 8 & WORD
@@ -400,7 +453,7 @@ def _extend(state: State, one: Instruction) -> State:
     value = _operand(state, one, narrow)
     if value is not None and op in (0x63, 0x0FBE, 0x0FBF):
         value = signed(value, 8 * narrow) & WORD
-    return _put(state, one.reg, value, one.wide)
+    return _put(state, one, one.reg, value, one.wide)
 
 
 def _shift(state: State, one: Instruction) -> State:

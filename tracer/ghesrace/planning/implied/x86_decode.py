@@ -102,6 +102,8 @@ def _decode(data: bytes) -> Instruction:
         at += 1
         if byte < 0xC0:
             memory, at = _memory(data, at, byte, rex)
+            if 0x67 in prefixes and opcode != 0x0F1F:
+                raise Lost("an address has 32 bits")
         if opcode in (0xF6, 0xF7) and byte >> 3 & 7 < 2:
             short, full = opcode == 0xF6, opcode == 0xF7
     number = 2 if full and wide == 2 and opcode not in (0xE8, 0xE9) else 4 if full else 0
