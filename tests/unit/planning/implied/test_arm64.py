@@ -7,7 +7,7 @@ import pytest
 
 from ghesrace.host.code import Blocks
 from ghesrace.planning.implied.arm64 import entry, step
-from ghesrace.planning.implied.paths import ALL, Acts, State, Surroundings, ends
+from ghesrace.planning.implied.paths import ALL, Acts, Lost, State, Surroundings, ends
 
 AT = 0xFFFF800080000000
 RET = 0xD65F03C0
@@ -48,6 +48,13 @@ def acts(*words: int, **registers: int | None) -> Acts:
         ([0x8A000021], {"x0": None, "x1": 0}, 1, 0),  # and x1, x1, x0
         ([0xEB00001F, 0x9A9F17E2], {"x0": 3}, 2, 1),  # cmp x0, x0; cset x2, eq
         ([0xEB01001F, 0x1A800421], {"x0": 7, "x1": 4}, 1, 8),  # cmp; csinc w1, w1, w0, eq
+        # cmp w0, #4; ccmp w0, #7, #4, ne; cset w1, eq: is it 4 or 7?
+        ([0x7100101F, 0x7A471804, 0x1A9F17E1], {"x0": 4}, 1, 1),
+        ([0x7100101F, 0x7A471804, 0x1A9F17E1], {"x0": 7}, 1, 1),
+        ([0x7100101F, 0x7A471804, 0x1A9F17E1], {"x0": 5}, 1, 0),
+        ([0x7A471804, 0x1A9F17E1], {"x0": 4}, 1, None),
+        ([0x7A471804], {"x4": 3}, 4, 3),  # 4 is what the flags become, and no register
+        ([0xEB00001F, 0xD51B4202, 0x9A9F17E1], {"x0": 3}, 1, None),  # cmp; msr nzcv; cset
     ],
 )
 def test_registers(words, given, register: int, value: int | None):
@@ -103,6 +110,9 @@ def test_stores():
     assert len(acts(0xC8DFFC41, x2=AT)) == 0  # ldar x1, [x2]
     assert len(acts(0xC89FFC41, x2=AT)) == 1  # stlr x1, [x2]
     assert len(acts(0xF8208041, x2=AT)) == 1  # swp x0, x1, [x2]
+    assert len(acts(0xD9000041, x2=AT)) == 1  # stlur x1, [x2]
+    assert len(acts(0xD50B7422, x2=AT)) == 1  # dc zva, x2
+    assert [a.value for a in acts(0xF9000241, x18=AT)] == [AT]  # str x1, [x18], before 5.8
 
 
 def test_branches_on_what_is_known_go_one_way():
@@ -112,6 +122,29 @@ def test_branches_on_what_is_known_go_one_way():
     found = [len(ends(entry(AT, {3: value}), around, step)) for value in (0, 1, None)]
     assert found == [1, 1, 2]
     assert ends(entry(AT, {3: 0}), around, step)[0][0].kind == "barrier"
+
+
+def test_a_branch_of_a_later_manual_is_not_followed():
+    """If this fails, what a CB.GT jumps over seems to be done always."""
+    with pytest.raises(Lost):
+        acts(0x74000044)
+
+
+def test_a_trap_behind_a_write_is_not_the_end():
+    """If this fails, a WARN() hides a path that does not invalidate."""
+    code = Blocks({AT: b"".join(w.to_bytes(4, "little") for w in (0xF9000041, 0xD4210000))})
+    (found,) = ends(entry(AT, {3: AT}), Surroundings(code), step)  # str x1, [x2]; brk #0x800
+    assert [act.kind for act in found] == ["write", "trap"]
+    code = Blocks({AT: 0xD4210000.to_bytes(4, "little")})
+    assert ends(entry(AT, {}), Surroundings(code), step) == []
+
+
+def test_what_a_call_is_lent_on_the_stack_may_change():
+    """If this fails, the page that is flushed is taken for the one from before the call."""
+    # str x1, [sp, #-16]!; mov x0, sp (or nop); bl far; ldr x1, [sp], #16
+    for move, known in ((0x910003E0, None), (0xD503201F, 7)):
+        state = run(0xF81F0FE1, move, 0x94000400, 0xF84107E1, x1=7)
+        assert state.get(1) == known
 
 
 @pytest.mark.parametrize(

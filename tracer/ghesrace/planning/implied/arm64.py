@@ -20,10 +20,11 @@ from .paths import (
     is_message,
     returned,
     signed,
+    trapped,
 )
 
 SP, ZERO = 31, 32  # registers 0 to 30, the stack pointer, and what is always 0
-_SHADOW_STACK = 18  # Linux keeps x18 for the shadow call stack: what it points to is no PTE
+_PUSH = 0xF800_865E  # STR X30, [X18], #8: to the shadow call stack, which is no PTE
 _KPROBE_BRK = 4  # arch/arm64/include/asm/brk-imm.h: KPROBES_BRK_IMM
 # CRm of TLBI: who is told. Ranges (RVA...) have others, and are not read.
 _LOCAL, _INNER, _OUTER = 7, 3, 1
@@ -33,6 +34,7 @@ _PAGE_LEVEL = 3
 _DSB_DONE, _DSB_STORES = {0b0011, 0b1011, 0b1111}, {0b0010, 0b1010, 0b1110}  # osh, ish, sy
 _DSB_LOCAL, _DSB_LOCAL_STORES = 0b0111, 0b0110  # nsh
 _LEAF = 24  # instructions
+_MSR_NZCV, _DC_ZVA = 0xD51B_4200, 0xD50B_7420
 _RET, _RET_SIGNED = 0xD65F_0000, 0xD65F_0BFF
 
 
@@ -244,11 +246,23 @@ def _register(state: State, word: int) -> State:
         return _arithmetic(state, word, state.get(source), moved, goal)
     if _field(word, 28, 21) == 0b11010100 and not word >> 29 & 1:
         return _select(state, word, left, right, target)
+    if _field(word, 28, 21) == 0b11010010 and word >> 29 & 1 and not word >> 4 & 1:
+        return _compare(state, word, left, other if word >> 11 & 1 else right)
     if _field(word, 30, 21) == 0b0011010110 and _field(word, 15, 12) == 0b0010:
         amount = None if right is None else right % bits
         moved = None if amount is None else _shifted(left, _field(word, 11, 10), amount, bits)
         return _put(state, target, moved, wide)
     return _unknown(state, word)
+
+
+def _compare(state: State, word: int, left: Value, right: Value) -> State:
+    """CCMP and CCMN: they compare if a condition holds, else the flags are a number."""
+    holds = _holds(state, _field(word, 15, 12))
+    if holds is None:
+        return replace(state, flags=None)
+    if holds:
+        return _arithmetic(state, word, left, right, ZERO)
+    return replace(state, flags=tuple(bool(word >> bit & 1) for bit in (3, 2, 1, 0)))
 
 
 def _select(state: State, word: int, left: Value, right: Value, target: int) -> State:
@@ -279,6 +293,11 @@ def _memory(state: State, word: int) -> State:
     kind = _field(word, 29, 28)
     vector = word >> 26 & 1
     target, base = word & 31, _field(word, 9, 5)
+    if word == _PUSH:
+        return state.forget({base})
+    if kind == 1 and word >> 24 & 1:  # ordered with an offset, tags, and blocks
+        state = state.does(Act("write", state.pc, None, "stlur"))
+        return replace(state.forget(range(31)), stack=frozenset())
     if kind == 1:  # a literal
         return state if vector else _put(state, _plain(target), None, 1)
     if kind == 2:
@@ -290,7 +309,7 @@ def _memory(state: State, word: int) -> State:
         if load:
             state = state.forget({_plain(target), _plain(_field(word, 14, 10))} - {ZERO})
         if not load or word >> 21 & 1:
-            state = _store(state, base, state.get(base), None, size)
+            state = _store(state, state.get(base), None, size)
         return state
     size = 16 if vector else size
     return _single(state, word, base, target, size)
@@ -312,10 +331,10 @@ def _single(state: State, word: int, base: int, target: int, size: int) -> State
         at = None if at is None or index is None else at + index & WORD
     else:  # atomics, and loads with an authenticated pointer
         state = state.forget({_plain(target), base} - {ZERO, SP})
-        return _store(state, base, at, None, size)
+        return _store(state, at, None, size)
     if kind == 0 or (vector and kind == 2):
         value = None if vector else state.get(_plain(target))
-        state = _store(state, base, at, value, size)
+        state = _store(state, at, value, size)
     elif not vector and not (size == 8 and kind == 2):
         value = state.load(at) if size == 8 else None
         state = _put(state, _plain(target), value, 1)
@@ -333,15 +352,13 @@ def _pair(state: State, word: int) -> State:
         place = None if at is None else at + number * size & WORD
         if not word >> 22 & 1:
             value = None if vector else state.get(_plain(target))
-            state = _store(state, base, place, value, size)
+            state = _store(state, place, value, size)
         elif not vector:
             state = _put(state, _plain(target), state.load(place) if size == 8 else None, 1)
     return state.put(base, moved) if form in (1, 3) else state
 
 
-def _store(state: State, base: int, at: Value, value: Value, size: int) -> State:
-    if base == _SHADOW_STACK:
-        return state
+def _store(state: State, at: Value, value: Value, size: int) -> State:
     return state.store(at, value, size, "str")
 
 
@@ -377,6 +394,8 @@ def _branch(state: State, word: int, around: Surroundings) -> tuple[State, ...]:
         return (returned(state.does(Act("call", state.pc, None, "br"))),)
     if _field(word, 31, 24) == 0b11010100:
         return _exception(state, word)
+    if _field(word, 31, 22) != 0b1101010100:
+        raise Lost(f"no branch that is known is {word:08x}", state.pc)
     return (_next(_system(state, word)),)
 
 
@@ -395,6 +414,7 @@ def _call(state: State, target: Value, around: Surroundings) -> State:
     if target is not None and not deep and (target in around.through or _is_leaf(target, around)):
         return replace(state, pc=target, callers=(*state.callers, behind.pc))
     kind = "message" if is_message(around, state.get(0)) else "call"
+    behind = behind.lends(range(8))
     return behind.does(Act(kind, state.pc, target, "bl")).forget((0, 1))
 
 
@@ -427,7 +447,7 @@ def _exception(state: State, word: int) -> tuple[State, ...]:
     if word & 0xFFE0_001F == 0xD420_0000:  # BRK: BUG, or a probe in place of an instruction
         if _field(word, 20, 5) == _KPROBE_BRK:
             raise Lost("a kprobe hides an instruction", state.pc)
-        return ()
+        return trapped(state)
     act = Act("call", state.pc, None, "hvc")
     return (_next(state.does(act)).forget(range(18)),)
 
@@ -441,6 +461,10 @@ def _system(state: State, word: int) -> State:
         return _tlbi(state, word)
     if word >> 21 & 1:  # MRS, SYSL
         return _put(state, _plain(word & 31), None, 1)
+    if word & ~31 == _MSR_NZCV:
+        return replace(state, flags=None)
+    if word & ~31 == _DC_ZVA:
+        return state.does(Act("write", state.pc, None, "dc zva"))
     return state
 
 
