@@ -60,11 +60,25 @@ def paths(text: str, more: dict[int, bytes] | None = None, **known: int | None) 
         ("ffc8", 1, {"rax": 0}, RAX, 0xFFFFFFFF),  # dec %eax
         ("39f7480f44d6", 2, {"rdi": 1, "rsi": 1}, RDX, 1),  # cmp; cmove
         ("0fa2", 1, {"rdx": 3}, RDX, None),  # cpuid is not modelled
-        ("480fafc7", 1, {"rax": 2, "rdi": 2}, RAX, None),  # imul
+        ("480fafc7", 1, {"rax": 2, "rdi": 3}, RAX, 6),  # imul
+        ("486bc7fd", 1, {"rdi": 3}, RAX, 2**64 - 9),  # imul $-3,%rdi,%rax
+        ("48f7e7", 1, {"rax": 2, "rdi": 3}, RAX, None),  # mul
         ("668b07", 1, {"rax": 2}, RAX, None),  # mov (%rdi),%ax
-        ("80cc10", 1, {"rax": 2}, RAX, None),  # or $0x10,%ah: in place of or $0x1000,%eax
+        ("80cc10", 1, {"rax": 2}, RAX, 0x1002),  # or $0x10,%ah: in place of or $0x1000,%eax
+        ("80cc10", 1, {}, RAX, None),
+        ("0fb6c4", 1, {"rax": 0x1234}, RAX, 0x12),  # movzbl %ah,%eax
+        ("31c0ffc70f94c0", 3, {"rdi": 2**32 - 1}, RAX, 1),  # xor; inc %edi; sete %al
+        ("31c0f7df0f92c0", 3, {"rdi": 1}, RAX, 1),  # xor; neg %edi; setb %al
+        ("31c0f9ffcf0f92c0", 4, {"rdi": 1}, RAX, None),  # xor; stc; dec %edi; setb %al
+        ("31c083ff05ffcf0f96c0", 4, {"rdi": 4}, RAX, 1),  # xor; cmp $5; dec %edi; setbe %al
+        ("31c0c1ef030f95c0", 3, {"rdi": 7}, RAX, 0),  # xor; shr $3,%edi; setne %al
+        ("31c0c1ef030f92c0", 3, {"rdi": 7}, RAX, 1),  # xor; shr $3,%edi; setb %al
+        ("31c0c1ef030f9cc0", 3, {"rdi": 7}, RAX, None),  # setl: by the overflow, which is undefined
+        ("31c00fbae7040f92c0", 3, {"rdi": 16}, RAX, 1),  # xor; bt $4,%edi; setb %al
+        ("31c00fbae7040f96c0", 3, {"rdi": 0}, RAX, None),  # setbe: or by what was before
+        ("31c0c1e71f0f98c0", 3, {"rdi": 1}, RAX, 1),  # xor; shl $31,%edi; sets %al
         ("80cc10", 1, {}, RSP, STACK),
-        ("b410", 1, {"rax": 2}, RAX, None),  # mov $0x10,%ah
+        ("b410", 1, {"rax": 2}, RAX, 0x1002),  # mov $0x10,%ah
         ("0f94c4", 1, {"rax": 2}, RAX, None),  # sete %ah
         ("4190", 1, {"rax": 2}, RAX, None),  # xchg %eax,%r8d
         ("97", 1, {"rax": 5, "rdi": 7}, RDI, 5),  # xchg %eax,%edi

@@ -66,7 +66,7 @@ class State:
 
     pc: int
     registers: tuple[Value, ...]
-    flags: tuple[bool, ...] | None = None
+    flags: tuple[bool | None, ...] | None = None
     stack: frozenset[tuple[int, Value]] = frozenset()
     callers: tuple[int, ...] = ()
     acts: Acts = ()

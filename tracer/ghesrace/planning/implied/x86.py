@@ -47,7 +47,7 @@ _IDLE = frozenset(
 # These write nothing but their ModRM operands (and RAX, RDX), in ways that don't matter.
 _OPAQUE = frozenset(
     [0x0FA3, 0x0FAB, 0x0FB3, 0x0FBA, 0x0FBB, 0x0FA4, 0x0FA5, 0x0FAC, 0x0FAD, 0x0FB0, 0x0FB1,
-     0x0FC0, 0x0FC1, 0x0FAF, 0x0FBC, 0x0FBD, 0x86, 0x87, 0x69, 0x6B, 0xD2, 0xD3,
+     0x0FC0, 0x0FC1, 0x0FBC, 0x0FBD, 0x86, 0x87, 0xD2, 0xD3,
      0xD0, 0xC0, 0x0F20, 0x0F01, 0x0FC7]
 )  # fmt: skip
 # Of these ModRM's reg is no general register.
@@ -108,9 +108,14 @@ def _holds(state: State, condition: int) -> bool | None:
     if state.flags is None:
         return None
     zero, sign, carry, over = state.flags
-    found = (over, carry, zero, carry or zero, sign, None, sign != over, zero or sign != over)
+    less = None if sign is None or over is None else sign != over
+    found = (over, carry, zero, _one_of(zero, carry), sign, None, less, _one_of(zero, less))
     holds = found[condition >> 1]
     return None if holds is None else holds != bool(condition & 1)
+
+
+def _one_of(a: bool | None, b: bool | None) -> bool | None:
+    return True if a or b else None if a is None or b is None else False
 
 
 def _transfer(state: State, one: Instruction, around: Surroundings) -> tuple[State, ...]:
@@ -249,14 +254,18 @@ def _get(state: State, number: int, wide: int) -> Value:
 
 def _put(state: State, one: Instruction, number: int, value: Value, wide: int) -> State:
     if wide < 4:  # The rest of the register stays.
-        return state.put(number - 4 if _is_high(one, number, wide) else number, None)
+        number, low = (number - 4, 8) if _is_high(one, number, wide) else (number, 0)
+        old, mask = state.get(number), (1 << 8 * wide) - 1 << low
+        if old is None or value is None:
+            return state.put(number, None)
+        return state.put(number, old & ~mask | value << low & mask)
     return state.put(number, None if value is None else value & ((1 << 8 * wide) - 1))
 
 
 def _read(state: State, one: Instruction, wide: int) -> Value:
     """Return the operand that ModRM names."""
     if one.memory is None:
-        return _get(state, one.rm, wide)
+        return _byte(state, one, one.rm, wide)
     return state.load(_address(state, one)) if wide == 8 and not one.percpu else None
 
 
@@ -290,7 +299,13 @@ def _plain(state: State, one: Instruction) -> State:
             return _put(state, one, one.reg, value if value == old else None, one.wide)
         return _put(state, one, one.reg, value if holds else old, one.wide)
     if 0x0F90 <= op <= 0x0F9F:
-        return _write(state, one, None, 1)
+        holds = _holds(state, op & 15)
+        return _write(state, one, None if holds is None else int(holds), 1)
+    if op in (0x0FAF, 0x69, 0x6B):
+        left, right = _read(state, one, one.wide), _get(state, one.reg, one.wide)
+        right = right if op == 0x0FAF else one.immediate
+        value = None if left is None or right is None else left * right
+        return _put(replace(state, flags=None), one, one.reg, value, one.wide)
     if op in (0xFE, 0xFF):
         return _count(state, one)
     if op in (0xF6, 0xF7):
@@ -301,8 +316,8 @@ def _plain(state: State, one: Instruction) -> State:
         return state.forget((RAX, RDX))
     if op in (0xF5, 0xF8, 0xF9):  # the carry alone
         return replace(state, flags=None)
-    if op in (0x0FA3, 0x0FBA) and (op == 0x0FA3 or one.reg & 7 == 4):  # BT
-        return replace(state, flags=None)
+    if op == 0x0FA3 or (op == 0x0FBA and one.reg & 7 == 4):
+        return _bit_test(state, one)
     if op in (0xA4, 0xA5, 0xAA, 0xAB):  # a block; on the stack, too
         state = state.does(Act("write", state.pc, None, "stos"))
         return replace(state, stack=frozenset()).forget((RCX, RSI, RDI))
@@ -323,6 +338,15 @@ def _plain(state: State, one: Instruction) -> State:
         state = _write(replace(state, flags=None), one, None, _width(one), "xchg")
         return state.forget({RAX, RDX} if op in _NO_REG else {RAX, RDX, one.reg})
     return _lost_track(state, one)
+
+
+def _bit_test(state: State, one: Instruction) -> State:
+    """BT: the bit becomes the carry."""
+    at = one.immediate if one.opcode == 0x0FBA else _get(state, one.reg, one.wide)
+    value = _read(state, one, one.wide)
+    if one.memory is not None or at is None or value is None:
+        return replace(state, flags=None)
+    return replace(state, flags=(None, None, bool(value >> at % (8 * one.wide) & 1), None))
 
 
 def _swap(state: State, one: Instruction) -> State:
@@ -374,18 +398,18 @@ def _arithmetic(state: State, one: Instruction) -> State:
     if op in (0x84, 0x85, 0xA8, 0xA9):
         if op >= 0xA8:
             return _result(state, 4, _get(state, RAX, wide), one.immediate, wide)[1]
-        mine, other = _byte(state, one, one.reg, wide), _operand(state, one, wide)
+        mine, other = _byte(state, one, one.reg, wide), _read(state, one, wide)
         return _result(state, 4, mine, other, wide)[1]
     if op >= 0x80:
         wide = 1 if op == 0x80 else one.wide
         kind, right = one.reg & 7, one.immediate
-        value, state = _result(state, kind, _operand(state, one, wide), right, wide)
+        value, state = _result(state, kind, _read(state, one, wide), right, wide)
         return state if kind == 7 else _write(state, one, value, wide, "and")
     kind, form = op >> 3, op & 7
     if form >= 4:
         value, state = _result(state, kind, _get(state, RAX, wide), one.immediate, wide)
         return state if kind == 7 else _put(state, one, RAX, value, wide)
-    mine, other = _byte(state, one, one.reg, wide), _operand(state, one, wide)
+    mine, other = _byte(state, one, one.reg, wide), _read(state, one, wide)
     if kind in (5, 6) and one.memory is None and one.reg == one.rm and wide >= 4:
         mine = other = 0  # SUB or XOR of a register with itself
     left, right_ = (mine, other) if form & 2 else (other, mine)
@@ -403,14 +427,11 @@ def _is_high(one: Instruction, number: int, wide: int) -> bool:
 
 
 def _byte(state: State, one: Instruction, number: int, wide: int) -> Value:
-    """A register operand; what AH to BH hold is not followed."""
-    return None if _is_high(one, number, wide) else _get(state, number, wide)
-
-
-def _operand(state: State, one: Instruction, wide: int) -> Value:
-    if one.memory is None:
-        return _byte(state, one, one.rm, wide)
-    return _read(state, one, wide)
+    """Return what a register operand holds."""
+    if not _is_high(one, number, wide):
+        return _get(state, number, wide)
+    value = state.get(number - 4)
+    return None if value is None else value >> 8 & 0xFF
 
 
 def _move(state: State, one: Instruction) -> State:
@@ -450,7 +471,7 @@ def _extend(state: State, one: Instruction) -> State:
     """MOVZX, MOVSX and MOVSXD."""
     op = one.opcode
     narrow = 4 if op == 0x63 else 1 << (op & 1)
-    value = _operand(state, one, narrow)
+    value = _read(state, one, narrow)
     if value is not None and op in (0x63, 0x0FBE, 0x0FBF):
         value = signed(value, 8 * narrow) & WORD
     return _put(state, one, one.reg, value, one.wide)
@@ -458,18 +479,19 @@ def _extend(state: State, one: Instruction) -> State:
 
 def _shift(state: State, one: Instruction) -> State:
     """SHL, SHR and SAR by a constant; rotations are not followed."""
-    kind, count = one.reg & 7, 1 if one.opcode == 0xD1 else one.immediate & 63
-    value, bits = _read(state, one, one.wide), 8 * one.wide
-    if value is not None:
-        if kind in (4, 6):
-            value = value << count
-        elif kind == 5:
-            value = value >> count
-        elif kind == 7:
-            value = signed(value, bits) >> count
-        else:
-            value = None
-    return _write(replace(state, flags=None), one, value, one.wide, "shl")
+    kind, bits = one.reg & 7, 8 * one.wide
+    count = 1 if one.opcode == 0xD1 else one.immediate & (63 if bits == 64 else 31)
+    old = _read(state, one, one.wide)
+    if old is None or kind < 4:
+        return _write(replace(state, flags=None), one, None, one.wide, "shl")
+    if count == 0:
+        return _write(state, one, old, one.wide, "shl")
+    full = signed(old, bits) if kind == 7 else old
+    value = old << count if kind in (4, 6) else full >> count
+    out = bool(value >> bits & 1 if kind in (4, 6) else full >> count - 1 & 1)
+    value &= (1 << bits) - 1
+    flags = (value == 0, bool(value >> bits - 1), out, None)
+    return _write(replace(state, flags=flags), one, value, one.wide, "shl")
 
 
 def _count(state: State, one: Instruction) -> State:
@@ -481,18 +503,23 @@ def _count(state: State, one: Instruction) -> State:
         return state.put(RSP, below).store(below, _read(state, one, 8), 8, "push")
     if kind > 1:
         raise Lost("no instruction", state.pc)
-    value = _read(state, one, wide)
-    moved = None if value is None else value + (1, -1)[kind]
-    return _write(replace(state, flags=None), one, moved, wide, "inc")
+    value, behind = _result(state, (0, 5)[kind], _read(state, one, wide), 1, wide)
+    if behind.flags:  # all but the carry
+        zero, sign, _, over = behind.flags
+        carry = state.flags[_CARRY] if state.flags else None
+        behind = replace(behind, flags=(zero, sign, carry, over))
+    return _write(behind, one, value, wide, "inc")
 
 
 def _unary(state: State, one: Instruction) -> State:
     """TEST, NOT and NEG; what multiplies and divides leaves RAX and RDX unknown."""
     kind, wide = one.reg & 7, one.wide if one.opcode & 1 else 1
-    value = _operand(state, one, wide)
+    value = _read(state, one, wide)
     if kind < 2:
         return _result(state, 4, value, one.immediate, wide)[1]
     if kind == 2:
         return _write(state, one, None if value is None else ~value, wide, "not")
-    state = replace(state, flags=None)
-    return _write(state, one, None, wide, "neg") if kind == 3 else state.forget((RAX, RDX))
+    if kind == 3:
+        value, state = _result(state, 5, 0, value, wide)
+        return _write(state, one, value, wide, "neg")
+    return replace(state, flags=None).forget((RAX, RDX))
