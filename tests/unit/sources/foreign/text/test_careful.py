@@ -10,6 +10,7 @@ import pytest
 
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
+from ghesrace.events import Cause
 from ghesrace.sources.foreign.eventmap import EventMap
 from ghesrace.sources.foreign.text.careful import Careful
 from ghesrace.sources.foreign.text.forms import Style
@@ -17,7 +18,7 @@ from ghesrace.sources.foreign.text.lines import lines_of
 from ghesrace.sources.foreign.text.parts import Buffers
 from ghesrace.sources.foreign.text.plain import Plain
 from tests.build.paths import CORPUS
-from tests.build.texts import judged, race
+from tests.build.texts import judged, losses, race
 
 MAP = b" a-1 [000] d.h1. 1.000000: m: (ghes_ioremap_pfn_irq+0x0/0x40 [old]) other=1 pfn=%d\n"
 
@@ -116,3 +117,41 @@ def test_a_function_that_perf_found_at_several_places_is_all_of_them(tmp_path: P
     path.write_text("".join(a + b for a, b in zip(lines, again, strict=True)))
     report = judged(path)[0]
     assert (report.verdict, report.events) == (Verdict.OBSERVED, len(lines))
+
+
+CUT = [": f:", ": f: ", ": f: (", ": f: (arch_apei_fl", ": f: (arch_apei_flush_tlb_one+0x0/0x"]
+
+
+@pytest.mark.parametrize("end", CUT)
+@pytest.mark.parametrize("row", [0, 16])
+@pytest.mark.parametrize("others", [False, True])
+def test_a_line_that_ends_in_its_place_is_lost(
+    tmp_path: Path, end: str, row: int, others: bool
+) -> None:
+    """Such a line was another event of the same name: the flush was never there, which made a
+    race. So is one that is the first of its name, as names are learnt from that."""
+    lines = (CORPUS / "flush-with-address.txt").read_text().splitlines()[4:]
+    flushes = [n for n, line in enumerate(lines) if ": f: " in line]
+    row = flushes[0] if row == 0 else flushes[-4]
+    lines[row] = lines[row].partition(": f: ")[0] + end
+    if others:  # What has no argument is cut there for nobody.
+        lines[1:1] = [
+            lines[row].partition(": f:")[0] + more for more in (": user_enter: ", ": x: y")
+        ]
+    path = tmp_path / "trace"
+    path.write_text("\n".join(lines) + "\n")
+    report, events = judged(path)
+    assert report.verdict in (Verdict.CLEAN, Verdict.INCONCLUSIVE)
+    assert losses(events, Cause.UNREAD)["size"].tolist() == [1]
+
+
+@pytest.mark.parametrize("said", ["tracing_mark_write: (begin", "user_enter: ", "user_enter:"])
+def test_other_events_that_end_openly_are_none(tmp_path: Path, said: str) -> None:
+    """Most events that say nothing have nothing to say."""
+    lines = race().splitlines()
+    head = lines[1].partition(": r: ")[0]
+    lines[2:2] = [f"{head}: {said}", f"{head}: tracing_mark_write: end", f"{head}: user_enter: "]
+    path = tmp_path / "trace"
+    path.write_text("\n".join(lines) + "\n")
+    report = judged(path)[0]
+    assert (report.verdict, report.lost) == (Verdict.OBSERVED, 0)

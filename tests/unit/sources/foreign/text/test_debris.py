@@ -120,6 +120,11 @@ def test_a_dressed_text_is_the_same(tmp_path: Path, name: str, dress: Callable[[
         "0: m: (ghes_ioremap_pfn_irq+0x0/0x40) pfn=256",
         "   <idle>-0       [00",
         "   <idle>-0       [001] d.h1.  [  12.345678] printk: a console is here",
+        "          <idle>-0",
+        "          swapper     0 [00",
+        "=0xffffc900ffc90000",
+        "0xffffc900ffc90000",
+        "xffffc900ffc90000",
         "m\0:\0 \0(\0",
         " 1)               |  /* m: (ghes_ioremap_pfn_irq+0x0/0x40) pfn=512 */",
     ],
@@ -185,6 +190,9 @@ def test_what_is_unread_before_the_first_event_is_a_loss(
         "\tffffffff8123abcd ghes_copy_tofrom_phys+0x5f ([kernel.kallsyms])",
         "\tffffffff8123abcd",
         "cpus=2",
+        "  > cpus=2",
+        "     1\tcpus=2",
+        "  foo-12 was here",
         "# p:m ghes_ioremap_pfn_irq+0x0 pfn=%di",
         "CPU 1 is empty",
         "",
@@ -222,6 +230,7 @@ def test_only_dress_is_taken_off() -> None:
     assert undressed(plain) is plain
     assert undressed(b"a &amp; b\n") == b"a &amp; b\n"
     assert undressed(b"\x1b[0;31ma &lt;- &amp;b\x1b[K\n") == b"a <- &b\n"
+    assert undressed(b"\x1b[?2004l\x1b]0;root@h: ~\x07\x1b(Ba\x1b>\x1b]0;b\x1b\\\n") == b"a\n"
 
 
 def test_a_width_is_one_only_if_lines_stand_at_it() -> None:
@@ -246,3 +255,26 @@ def test_other_lines_that_end_openly_are_no_width() -> None:
     line = b"  <idle>-0  [001] d.h1. 1.000000: u: (ghes_iounmap_irq+0x0/0x40) vaddr=\n"
     width.take(lines_of(3 * line), np.array([], np.intp))
     assert width.cuts
+
+
+@pytest.mark.parametrize(
+    ("end", "whole"),
+    [
+        ("root@host:~# ", True),
+        ("\x1b]0;root@host: ~\x07\x1b[01;32mroot@host\x1b[00m:~$ ", True),
+        ("[root@host ~]# ", True),
+        ("$ ", True),
+        ("crash> ", True),
+        ("[3]kdb> ", True),
+        ("          <idle>-0  ", False),
+        (">", False),
+        ("root@host:~# cat", False),
+    ],
+)
+def test_a_prompt_at_the_end_is_no_cut_line(tmp_path: Path, end: str, whole: bool) -> None:
+    """What was copied from a terminal ends with one, and counted as cut."""
+    path = tmp_path / "trace"
+    path.write_text(race() + end)
+    report = judged(path)[0]
+    assert bool(report.truncated) != whole
+    assert (report.verdict is Verdict.OBSERVED) == whole

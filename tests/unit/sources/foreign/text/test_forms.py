@@ -136,6 +136,9 @@ def test_lines_that_end_in_cr_alone_are_named(tmp_path: Path) -> None:
         ("ftrace", "  a-12   [003]101140487821: x: (f) a=1"),
         ("perf", "   12/17    [003]    1.000000:  probe:f: (ffffffff81000000) a=1"),
         ("perf", "  a    17 [003] K        1.000000:  probe:f: (ffffffff81000000) a=1"),
+        # `-F +tod`
+        ("perf", "  a 17 [003] 2026-11-30 12:00:00.123456   1.000000: probe:f: (ffff) a=1"),
+        ("perf", "  a 17 [003] N/A   1.000000: probe:f: (ffff) a=1"),
     ],
 )
 def test_what_options_change_is_read(form: str, line: str) -> None:
@@ -150,6 +153,10 @@ def test_what_options_change_is_read(form: str, line: str) -> None:
         ("# tracer: nop\n#\n101 0 58208609059 type: 1363\n", "raw, hex and bin off"),
         ("# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0   #P:2\n", "no event"),
         ("  a-12 [000]-0x9    1.000000: x: a=1\n", "without -R"),
+        (
+            "# tracer: nop\n  a 12 0 1 00000001 00000012 [000f4240] 1.000ms (+0.1ms): x: a=1\n",
+            "option verbose off",
+        ),
         ("  a-12 [000] d.h1.108773571999: x: a=1\n", "without --raw-ts"),
         ("  a-12 [000] d.h2108773571999: x: a=1\n", "without --raw-ts"),
         ("  a    17 [003]  probe:f: (ffffffff81000000) a=1\n", "-F \\+time"),

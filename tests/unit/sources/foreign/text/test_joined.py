@@ -109,6 +109,14 @@ def test_perfs_lines_are_told_apart_too() -> None:
     assert set(of.tolist()) == {0}
 
 
+@pytest.mark.parametrize("before", ["", "K   ", "2026-11-30 12:00:00.123456  ", "N/A  "])
+def test_what_perf_prints_before_the_stamp_hides_no_line(before: str) -> None:
+    """With -F +misc or +tod the second of two joined lines vanished."""
+    line = f"  swapper     0 [001] {before}1.002000: probe:x: (ffffffff81000000) a=1"
+    assert joined.several(lines_of(f"{line}{line}\n".encode())).tolist() == [0]
+    assert not len(joined.several(lines_of(f"{line}\n".encode())))
+
+
 def test_a_file_of_joined_lines_is_refused_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them is taken apart by itself, which is slow."""
     monkeypatch.setattr(joined, "_MOST", 1)

@@ -92,7 +92,28 @@ HOSTS = (
     "[{host}] ",
     "{host}: ",
     "[INFO] [{}] ",
+    "{host} ",
+    "{host}:514 ",
+    "<{}> ",
+    "({}) ",
+    "{}, ",
+    "{} || ",
+    "{} kernel: ",
+    "{} [   12.345678] ",
+    "[{}][   12.345678] ",
+    "2026-11-30 17:18:30 [{}] ",
+    "2026-11-30T17:18:30.123456+01:00 {} kernel - - - ",
+    "<4>1 2026-11-30T17:18:30.123456+01:00 {host} kernel - - - ",
+    "Mon 2026-11-30 17:18:30 CET {} kernel[0]: ",
+    "Nov 30 17:18:30 {} klogd: ",
+    "Nov 30 17:18:30 {} trace[123]: ",
+    "Nov 30 17:18:30 {host} [   12.345678] ",
 )
+
+
+# Before a task's blanks a name with a dash and digits may be the begin of another line.
+HOSTS += tuple(before.replace("{}", "{bare}") for before in ("{} ", "host={} ", "pod/{} "))
+HOSTS += ("2026-11-30 17:18:30 {bare} ",)
 
 
 @pytest.mark.parametrize("prefix", HOSTS)
@@ -100,25 +121,33 @@ def test_the_log_of_two_hosts_is_never_one(path: Path, prefix: str) -> None:
     """A server has the logs of all hosts in one file: none raced with another."""
     one, two = SAFE, visits(1_001_100, 2)
     texts = [
-        "".join(prefix.format(name, host=host) + x for x in text.splitlines(keepends=True))
+        "".join(
+            prefix.format(name, host=host, bare=name[:-2]) + x
+            for x in text.splitlines(keepends=True)
+        )
         for name, host, text in (("ham-1", "10.0.0.1", one), ("shem-2", "10.0.0.2", two))
     ]
     path.write_text(by_time(*texts))
     merged = report(path)
     assert merged.verdict is Verdict.INCONCLUSIVE
-    assert re.search(r"shem-2\b|10\.0\.0\.2", str([unseen.what for unseen in merged.unseen]))
+    assert re.search(r"shem\b|10\.0\.0\.2", str([unseen.what for unseen in merged.unseen]))
     assert report(path, 2).verdict is Verdict.CLEAN
 
 
 @pytest.mark.parametrize(
     "prefix",
-    ["[INFO] ", "> ", ">> ", "[12:00:0{}] ", "[2026-11-30T12:00:0{}Z] ", "[00{}.5] ", "{}\t"],
+    [
+        *("[INFO] ", "> ", ">> ", "[12:00:0{}] ", "[2026-11-30T12:00:0{}Z] ", "[00{}.5] ", "{}\t"),
+        *("2026-11-30 12:00:0{} ", "Nov 30 12:00:0{} ", "2026-11-30T12:00:0{}Z stderr F "),
+        *("2026-11-30 12:00:0{} INFO ", "Mon Nov 30 12:00:0{} 2026 ", "<4>[  12.34567{}][   C{}] "),
+        *("kern  :warn  : [  12.34567{}] ", "4,{},123456789,-;", "[Mon Nov 30 12:00:0{} 2026] "),
+    ],
 )
 def test_what_is_in_front_of_a_line_is_no_host(path: Path, prefix: str) -> None:
     """How bad a line is, the marks of a mail and a log's own stamps are no names: each line would
     be another host's, and the race in them unseen."""
     lines = race().splitlines(keepends=True)
-    path.write_text("".join(prefix.format(n % 9) + line for n, line in enumerate(lines)))
+    path.write_text("".join(prefix.format(n % 9, n % 2) + x for n, x in enumerate(lines)))
     assert report(path).verdict is Verdict.OBSERVED
 
 
@@ -211,3 +240,57 @@ def test_a_capture_has_no_runs(clean: Path) -> None:
     """Its one run would be another one's."""
     with pytest.raises(UsageError, match="one run"):
         open_file(clean, run=1)
+
+
+def perf(text: str, before: str = "") -> str:
+    """*text* as `perf script` prints it, with *before* in front."""
+    pattern = r".*(\[00\d\]) \S+ +(\d+\.\d{6}): \w+: \((\w+)[^)]*\)"
+    return re.sub(pattern, rf"{before} swapper  0 \1 \2: probe:\3: (ffffffff81000000)", text)
+
+
+@pytest.mark.parametrize("guest", ["VM:12345 VCPU:001", "VM:  123 VCPU:001"])
+def test_perfs_guest_is_not_its_host(path: Path, guest: str) -> None:
+    """perf prints a guest's events with its process; those of five digits were the host's own."""
+    one, two = perf(SAFE), perf(visits(1_001_100, 2), guest)
+    path.write_text(by_time(one, two))
+    merged = report(path)
+    assert merged.verdict is Verdict.INCONCLUSIVE
+    assert any("--run" in reason for reason in merged.reasons)
+    path.write_text(one)
+    assert report(path, 1).verdict is Verdict.CLEAN
+
+
+def test_kdbs_prompt_is_no_buffer(path: Path) -> None:
+    """kdb asks for a key after each page: the line behind that was of another machine."""
+    lines = race().splitlines(keepends=True)
+    lines[7] = "more> " + lines[7]
+    path.write_text("".join(lines))
+    found = report(path)
+    assert (found.verdict, found.events) == (Verdict.OBSERVED, len(lines))
+
+
+@pytest.mark.parametrize("task", ["le>-0", "a>b-12"])
+def test_a_greater_sign_in_a_task_is_no_host(path: Path, task: str) -> None:
+    """A blank is behind a host's; the compiled reader saw none here and the other did."""
+    path.write_text(race().replace("          <idle>-0 ", f"{task} ", 3))
+    assert report(path).verdict is Verdict.OBSERVED
+
+
+@pytest.mark.parametrize("said", ["[SUBBUFFER START]", "[7 EVENTS DROPPED]", "[EVENTS DROPPED]"])
+@pytest.mark.parametrize("piece", [600, 1 << 20])
+def test_an_event_behind_what_is_said_of_its_cpu_has_a_name(
+    path: Path, said: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`trace-cmd report` prints the buffer's name before what it says of a CPU alone: the events
+    behind that were another buffer's, and stale reads were not checked."""
+    monkeypatch.setattr("ghesrace.sources.foreign.text.reader._CHUNK", piece)
+    lines = named("ghes", race()).splitlines(keepends=True)
+    for row in (20, 16, 0):
+        lines[row] = (
+            f"     ghes: CPU:1 {said}\nCPU:1 [SUBBUFFER START]\n" + race().splitlines(True)[row]
+        )
+    path.write_text("".join(lines))
+    found = report(path)
+    assert (found.verdict, found.events) == (Verdict.OBSERVED, len(lines))
+    assert not any("--run" in reason for reason in found.reasons)
+    assert bool(found.lost is None or found.lost) == ("DROPPED" in said)

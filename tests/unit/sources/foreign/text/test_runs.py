@@ -111,6 +111,18 @@ BOOTS = (
     "Nov 30 17:18:30 host kernel: Linux version 6.1.0-9-amd64",
     "[    0.000000][    T0] Booting Linux on physical CPU 0x0000000000 [0x413fd0c1]",
     "[  512.000000] Dumping ftrace buffer:",
+    "[  512.000000] Dumping ftrace instance ghes buffer:",
+    "[    0.000000] Command line: BOOT_IMAGE=/vmlinuz root=/dev/sda1",
+    "[    0.000000][    T0] Kernel command line: console=ttyAMA0",
+    "[  512.000000] reboot: Restarting system",
+    "[  512.000000] kexec_core: Starting new kernel",
+    "I'm in purgatory",
+    "EFI stub: Booting Linux Kernel...",
+    "U-Boot 2024.01 (Jan 08 2024 - 15:37:48 +0000)",
+    "SeaBIOS (version 1.16.2-debian-1.16.2-1)",
+    "-- Journal begins at Mon 2026-11-30 12:00:00 UTC, ends at Mon 2026-11-30 13:00:00 UTC. --",
+    "# captured on    : Mon Nov 30 12:00:00 2026",
+    "> # captured on    : Mon Nov 30 12:00:00 2026",
 )
 
 
@@ -141,3 +153,36 @@ def test_a_boot_between_two_pieces_is_another_run() -> None:
     assert runs.starts == [11 * MS]
     runs.place(cpu, ms + 20 * MS, [0, 1], boots=[0, 1])
     assert runs.starts == [11 * MS, 21 * MS, 22 * MS]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "root@b:~# cat /sys/kernel/tracing/trace_pipe",
+        "[root@b ~]# trace-cmd report b.dat",
+        "\x1b[?2004hroot@b:~# cat trace\n\x1b[?2004l\r",
+        "$ perf script -i b.data",
+        "# cat instances/b/trace",
+        "> cpus=2",
+        "    cpus=2",
+        "\x1b[?2004l\rcpus=2",
+        "#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION",
+        "> #    TASK-PID    CPU#    TIMESTAMP  FUNCTION",
+        "#  cmd     pid   ||||| time  |   caller",
+        "--- b.txt",
+        "trace-b.log:",
+        "==== b.trace ====",
+        "Subject: the other host",
+        "Content-Disposition: attachment; filename=b.txt",
+        "On Mon, 30 Nov 2026, Jane Doe wrote:",
+    ],
+)
+def test_what_stands_between_two_texts_parts_them(tmp_path: Path, said: str) -> None:
+    """Two hosts' texts in one mail or terminal, each clean, were one machine's, and raced."""
+    path = tmp_path / "trace"
+    first = "".join(visit(n % 2, 1_000_000 + 2_000 * n, 1) for n in range(4))
+    later = "".join(visit(n % 2, 901_000_000 + 2_000 * n, 2) for n in range(4))
+    path.write_text(f"{first}{said}\n{later}", newline="")
+    assert judged(path)[0].verdict is Verdict.INCONCLUSIVE
+    path.write_text(f"{said}\n{first}{said}\n", newline="")
+    assert judged(path)[0].verdict is Verdict.CLEAN

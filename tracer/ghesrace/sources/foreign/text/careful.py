@@ -45,6 +45,12 @@ _PLACELESS = re.compile(r"\b__probe_|\[FAILED TO PARSE\]")
 _USER = 1 << 48  # Where a place is below this, it is in a program.
 _NO_LINES = np.zeros(0, np.intp)
 _BEFORE_ARGUMENTS = r"^(?P<p>\s*\([^)]*\))"
+# A line ends in the place behind an event's name, or before it.
+_OPEN_PLACE = (
+    r"^\s*\([\w.]*(?:\+[0-9a-fx/]*)?(?: \[\w*\]?)?(?: <[0-9a-f]*>?)?"
+    r"(?: ?<-? ?[\w.]*(?:\+[0-9a-fx/]*)?(?: \[\w*\]?)?(?: <[0-9a-f]*>?)?)?\s*$"
+)
+_NO_MORE = r"^\s*$"
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class _Known:
     label: str
     event: EventType
     rule: Rule | None
+    filled: bool  # Something stood behind its name.
 
     @property
     def wanted(self) -> list[tuple[str, int]]:
@@ -147,6 +154,7 @@ class Careful:
         good, part, ts = good[valid], part.take(pa.array(valid)), ts[valid]
         ident = self._idents(part)
         rest = part.field("rest")
+        ident[self._cut(ident, rest)] = 0
         self._tell_apart(ident, rest)
         values, there = self._values(ident, rest)
         events = Parsed(
@@ -225,8 +233,11 @@ class Careful:
         for number, raw in enumerate(encoded.dictionary.to_pylist()):
             name = raw.decode("ascii", "replace")
             if name not in self._ids and len(self._ids) < _MAX_TYPES:
-                first = int(np.argmax(index == number))
-                self._meet(name, part.field("rest")[first].as_py().decode("latin-1"))
+                rest = part.field("rest").filter(pa.array(index == number))
+                whole = rest.filter(pc.invert(pc.match_substring_regex(rest, _OPEN_PLACE)))
+                filled = whole.filter(pc.invert(pc.match_substring_regex(whole, _NO_MORE)))
+                best = next(some for some in (filled, whole, rest) if len(some))
+                self._meet(name, best[0].as_py().decode("latin-1"))
             ids.append(self._ids.get(name, 0))
         named: npt.NDArray[np.int64] = np.array(ids, np.int64)[index]
         return named
@@ -246,7 +257,7 @@ class Careful:
             event = replace(event, format=text_format(key, ident, ordered))
             self.width = max(self.width, len(first))
         self.formats[ident] = (event.system, event.format)
-        self._known[key] = _Known(label, event, rule)
+        self._known[key] = _Known(label, event, rule, bool(sample.strip()))
 
     def _type(self, label: str, sample: str, ident: int) -> EventType:
         """Return what the event *label* is, by what stands behind its name."""
@@ -268,6 +279,22 @@ class Careful:
         fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS_PER_EVENT]
         made = text_format(label, ident, fields)
         return EventType(system, name, made, symbol, module, returns, address, printed)
+
+    def _cut(self, ident: npt.NDArray[np.int64], rest: Text) -> npt.NDArray[np.bool_]:
+        """Return which of the events *ident* end in the place behind their names or before it, and
+        may concern us. *rest* is what stands behind the names."""
+        cut = np.asarray(pc.match_substring_regex(rest, _OPEN_PLACE), np.bool_).copy()
+        ends = np.asarray(pc.match_substring_regex(rest, _NO_MORE), np.bool_)
+        if not (cut.any() or ends.any()):
+            return cut
+        ours = {known.label for known in self._known.values() if known.rule is not None}
+        for name, known in self._known.items():
+            mine = ident == self._ids[name]
+            if known.label not in ours and known.filled:
+                cut &= ~mine
+            elif known.filled:
+                cut |= mine & ends
+        return cut
 
     def _tell_apart(self, ident: npt.NDArray[np.int64], rest: Text) -> None:
         """Give those events an *ident* of their own that share their name with events on another

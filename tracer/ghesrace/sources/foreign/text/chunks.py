@@ -32,6 +32,11 @@ class Chunks:
         """Whether the bytes that were read last end in the middle of a line."""
         return self._begin < self._end
 
+    @property
+    def last(self) -> bytes:
+        """These are the bytes of that line."""
+        return bytes(self._data[self._begin : self._end])
+
     def take(self, size: int) -> Data | None:
         """Read up to *size* more bytes, and return the lines that are whole now, without dress;
         None at the end of the file. They are good until the next call. Raises InputError if a line

@@ -14,7 +14,10 @@ import pyarrow as pa
 from . import cuts
 from .lines import Text, pc
 
-_COLOURS = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
+# What else a terminal is told: its modes, its title, and its alphabet.
+_COLOURS = re.compile(
+    rb"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[()][0-9AB]|[=>])"
+)
 _ESCAPES = ((b"&lt;", b"<"), (b"&gt;", b">"), (b"&amp;", b"&"))
 _PLACE = r"\w[\w.$]*\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?(?: \[\w+\])?"
 # A probe's event, whatever is in front: the place that its line has behind the name, perf's place,
@@ -24,11 +27,13 @@ _EVENT = (
     r"|(?:[^\s:]-|\s)\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[\d{3,4}\]"
     r"|[^\s:]-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[\d{0,4}[^\w\s]{0,3}\s*$"
     r"|[^\s:]-\d{1,9}\s+\d{1,4}[dDbBX.][^\s:]{2,8}(?:\s|$)"
+    # Of an indented task there is the process, or of perf's a begin of the CPU.
+    r"|^ +[^\s:]*[^\s:\d]-\d{1,9}\s*$|^ +\S.*\s\d{1,9} +\[\d*\s*$"
     r"|\x00"
 )
 # The end of a wrapped line: what a number or a place still had, and arguments.
 _TAIL = (
-    r"^\s{0,7}[0-9a-fx]{1,15}(?:\s+\w+=\S*)*\s*$"
+    r"^\s{0,7}[0-9a-fx]{1,15}(?:\s+\w+=\S*)*\s*$|^=?0?x[0-9a-f]{1,16}(?:\s+\w+=\S*)*\s*$"
     r"|^\s*[A-Za-z_]\w*=(?:0x)?[0-9a-f]+(?:\s+\w+=\S*)*\s*$"
     r"|^\s*[\w.+/]*\)(?:\s+\w+=\S*)*\s*$"
 )
@@ -39,7 +44,7 @@ _OPEN_END = (
 )
 _FEW = 256
 SIGNS = (b"\r", b"\x1b", b"&")  # Without them `unix_lines` and `undressed` change nothing.
-_NONE = r"^\s*#|^cpus=\d"  # a comment, or how `trace-cmd report` begins
+_NONE = r"^\s*#|^\s*(?:\d+\s+)?cpus=\d"  # a comment, or how `trace-cmd report` begins
 
 
 def undressed(data: bytes | bytearray) -> bytes | bytearray:

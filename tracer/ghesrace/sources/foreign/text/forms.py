@@ -25,6 +25,8 @@ _TIME = r"(?P<s>\d{1,18})(?:\.(?P<f>\d{6}|\d{9}))?:\s+(?:\([+-]?\d{1,18}\)\s+)?"
 _EVENT = r"(?P<event>[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?):(?P<rest>\s.*|)\n?$"
 # perf's own events have modifiers: cycles:ppp:, branches/k/:.
 _PERF_EVENT = r"(?P<event>[A-Za-z_][^\s:]*(?::[^\s:]+)?):(?P<rest>\s.*|)\n?$"
+# With -F +misc and +tod perf prints the CPU's mode and the time of day before the stamp.
+PERF_BEFORE_TIME = r"(?:[A-Z]{1,6}\s+)?(?:(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}|N/A)\s+)?"
 # These letters stand before the stamp; kernel/trace/trace_output.c and trace-cmd's lib/traceevent
 # print them: four before Linux 5.13, then five, and seven in kernels with lazy preemption.
 _FLAGS = r"[dDbBX.][^\s:]{3,8}"
@@ -46,7 +48,10 @@ FORMS = {
     # letters that say in what mode the CPU was.
     "perf": (
         r"^\s*(?:\S.*?\s)?(?:-?\d{1,9}/\s*)?(?P<pid>-1|\d{1,9})\s+\[(?P<cpu>\d{1,4})\](?P<flags>)\s+"
-        r"(?:[A-Z]{1,6}\s+)?" + _TIME + r"(?:\d+\s+)?" + _PERF_EVENT
+        + PERF_BEFORE_TIME
+        + _TIME
+        + r"(?:\d+\s+)?"
+        + _PERF_EVENT
     ),
 }
 # A line with a CPU and a stamp is an event's, whatever else is in it.
@@ -65,23 +70,47 @@ CPULESS = (
 # calls, what trace_printk() prints with a place in front, and perf's own records, but for losses.
 HARMLESS = (
     r":\s+(?:<(?:user )?stack trace>|=> |#\d+\s|sys_\w+(?:\(| -> )|PERF_RECORD_[A-Z]"
+    # bpf_trace_printk() before Linux 5.9
+    r"|0?:\s"
     r"|[\w.$+/]+(?:\([^()]*\))?(?: <[0-9a-f]+>)?(?: \[\w+\])? <-\S"
     r"|(?:0x[0-9a-f]{8,16}|[\w.$]+\+0x[0-9a-f]+/0x[0-9a-f]+):\s)"
 )
-# A kernel that boots says so first, and so does one that dumps its buffer; `journalctl` says where
-# a boot ends.
+# A kernel that boots says so first, one that ends last, and one that dumps its buffers before each
+# of them; `journalctl` says where a boot ends, and `perf script --header` where a recording begins.
 BOOT = (
-    r"^[>|\s]{0,12}-- (?:Boot [0-9a-f]{12,32}|Reboot) --\s*$|\bDumping ftrace buffer"
-    r"|(?:^|[\]>]\s{0,4}|kernel: )(?:Linux version \d|Booting Linux on physical CPU)"
+    r"^[>|\s]*-- (?:(?:Boot [0-9a-f]{12,32}|Reboot) --\s*$|(?:Journal begins|Logs begin) at )"
+    r"|^[>|\s]*# captured on\s*: |\bDumping ftrace (?:buffer|instance)"
+    r"|(?:^|[\]>]\s{0,4}|kernel: )(?:Linux version \d|Booting Linux on physical CPU"
+    r"|(?:Kernel c|C)ommand line: |reboot: (?:Restarting|machine restart|Power down)"
+    r"|(?:kexec\w*: )?Starting (?:new|crashdump) kernel|I'm in purgatory|EFI stub: "
+    r"|U-Boot (?:SPL )?20\d\d|SeaBIOS \(version)"
 )
 # In a mail or a log something is in front of the head of a `trace`.
 TRACER = r"^(?:[^#\n]{0,100}[>|:\]\s])?# tracer: \w"
+# In what was copied from a terminal there is a prompt between what two commands printed.
+_TOOLS = "cat|zcat|xzcat|head|tail|less|more|grep|perf|trace-cmd|dmesg|journalctl|ssh|adb|sudo"
+_PROMPT = (
+    r"^[>|\s]*\[?[A-Za-z_][\w.-]*@[\w.-]+[: ][^\n]*[#$%](?:\s|$)"
+    rf"|^[>|\s]*(?:[\w.-]+)?[#$%] (?:{_TOOLS})\s"
+)
+# A mail, or an attachment, begins, or a file whose name alone is in the line.
+_FILE = (
+    r"^[>|\s]*(?:(?:From|Subject|Message-I[Dd]|Content-(?:Type|Disposition)): |On .* wrote:\s*$"
+    r"|(?:[-=#*]+ )?[^\s:=()]+\.(?:txt|log|out|trace|dat|data):?(?: [-=#*]+)?\s*$)"
+)
 # A head stands before each run; `trace-cmd report` begins with the number of CPUs, and `tail` puts
-# each file's name before what is in it.
-HEAD = rf"{TRACER}|^cpus=\d+\s*$|^==> .* <==\s*$|{BOOT}"
+# each file's name before what is in it. Of a head that lost its begin the columns are left.
+HEAD = (
+    rf"{TRACER}|^(?:[^#\n]*[>|:\]\s])?#\s+(?:TASK[-/]PID|cmd\s+pid)\s|^[>|\s]*cpus=\d+\s*$"
+    rf"|^==> .* <==\s*$|{_PROMPT}|{_FILE}|{BOOT}"
+)
+# A terminal's last line is the prompt, which has no end.
+_LAST_PROMPT = re.compile(
+    rb"(?:\[?[A-Za-z_][\w.-]*@[\w.-]+[: ][^\n]*[#$%] ?|[$%] |crash> ?|\[\d+\]kdb> ?)\r?"
+)
 _KERNEL_HEAD = re.compile(rb"^\xef\xbb\xbf# tracer:|" + TRACER.encode(), re.M)  # behind a BOM, too
 # The heads of ftrace, trace-cmd and perf say how many CPUs there are.
-_CPUS = re.compile(rb"#P:(\d{1,4})\b|^cpus=(\d{1,4})\s|^# nrcpus online : (\d{1,4})\s", re.M)
+_CPUS = re.compile(rb"#P:(\d{1,4})\b|^[>|\s]*cpus=(\d{1,4})\s|^# nrcpus online : (\d{1,4})\s", re.M)
 _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
 _JSON = re.compile(rb"\s*[\[{]\s*(?:\{\s*)?\"")
@@ -199,6 +228,15 @@ def form_of(sample: bytes | bytearray) -> str | None:
     return best if counts[best] else None
 
 
+def is_prompt(line: bytes | bytearray) -> bool:
+    """Return whether *line*, which has no end, is the prompt of a shell or a debugger.
+
+    >>> is_prompt(b"root@host:~# "), is_prompt(b"  bash-1 [000] ")
+    (True, False)
+    """
+    return _LAST_PROMPT.fullmatch(undressed(line)) is not None
+
+
 def heads_of(lines: Text) -> npt.NDArray[np.intp]:
     """Return the indices of the lines that begin a head.
 
@@ -254,6 +292,8 @@ def why_not(sample: bytes | bytearray) -> str | None:
         return "other characters than blanks are between its columns: give it as it was printed"
     if some(r"\[\d{1,4}\]\s+(?:[dDbBX.][^\s:]{3,8}\s+)?\d{1,18}\.(?:\d{6}|\d{9}):\s"):
         return "its lines have no process: `perf script -F +pid`, or print it with all columns"
+    if some(r"\s[0-9a-f]{8}\s+[0-9a-f]{8,16}\s+\[[0-9a-f]{8,16}\]\s+\d+\.\d{3}ms\s"):
+        return "it was printed with latency-format and verbose: switch the option verbose off"
     if some(r"^# tracer:"):
         if not some(r"^[^#\s]|^\s+[^#\s]"):
             return "it has the head of a trace and no event"

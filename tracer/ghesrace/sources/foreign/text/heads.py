@@ -50,6 +50,10 @@ _CLOSE = cython.declare(cython.uchar, 41)
 _BRACKET = cython.declare(cython.uchar, 91)
 _GREATER = cython.declare(cython.uchar, 62)
 _BRACKET_END = cython.declare(cython.uchar, 93)
+_COMMA = cython.declare(cython.uchar, 44)
+_SEMICOLON = cython.declare(cython.uchar, 59)
+_EQUALS = cython.declare(cython.uchar, 61)
+_BAR = cython.declare(cython.uchar, 124)
 _DELETE = cython.declare(cython.uchar, 127)
 
 # The forms, by their number in forms.FORMS.
@@ -154,14 +158,19 @@ def _task_ends(
 @cython.locals(text="const unsigned char[::1]")
 def _plain_task(text: Bytes, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.bint:
     """Return whether the task from *at* to *end* is so short that no other words are in it, and has
-    no process in it."""
+    no process in it, and nothing that may part it from the name of a host."""
     blank: cython.bint = False
     minus: cython.bint = False
     if not 0 < end - at <= _MOST_OF_A_TASK:
         return False
     while at < end:
-        blank = blank or text[at] == _BLANK
+        if text[at] == _BLANK:
+            blank = True
+            if text[at - 1] in (_BLANK, _COLON, _COMMA, _SEMICOLON, _BAR, _GREATER, _CLOSE):
+                return False
         minus = minus or text[at] == _MINUS
+        if text[at] == _EQUALS:
+            return False
         at += 1
     return not (blank and minus)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ghesrace.errors import InputError
 
+from .forms import PERF_BEFORE_TIME
 from .lines import Text, pc
 
 _MOST = 100_000
@@ -20,7 +21,7 @@ _TASK = (
     r"[^\s:]-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?"
     r"(?:\[\d{1,4}\]\s*(?:[dDbBX.][^\s:]{3,8}\s+)?|\d{1,4}[dDbBX.][^\s:]{3,8}\s+)\d"
 )
-_PERF_TASK = r"\s\d{1,9}\s+\[\d{1,4}\]\s+\d{1,18}\.\d{6,9}:"
+_PERF_TASK = rf"\s\d{{1,9}}\s+\[\d{{1,4}}\]\s+{PERF_BEFORE_TIME}\d{{1,18}}\.\d{{6,9}}:"
 # Of the first line there is a begin of its CPU, or no more than its process, and so only the next
 # task is between the two. A date or a host before a task ("2026-11-30 17:18:30", "node-1 kernel:")
 # is no process.
@@ -33,7 +34,7 @@ _FIRST = (
 )
 TWICE = rf"(?:{_FIRST}){_TASK}|\[\d{{1,4}}\]\s.*{_PERF_TASK}"
 # This fits every line that TWICE fits, and takes a fraction of its time.
-_LIKELY = r"-\d+\s.*-\d+\s+[\[(\d]|\]\s.*\d\s+\[\d+\]\s+\d"
+_LIKELY = r"-\d+\s.*-\d+\s+[\[(\d]|\]\s.*\d\s+\[\d+\]\s+[\dA-Z]"
 # A line ends behind its CPU, in its flags, or in its stamp, perhaps with a mark that says so.
 CUT = (
     r"-\d{1,9}\s+(?:\(\s*[\d-]+\)\s+)?\[(?P<cpu>\d{1,4})\]"

@@ -11,7 +11,7 @@ CPU 0 of a guest is not CPU 0 of its host.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,29 +21,51 @@ from ghesrace.errors import InputError
 
 from .forms import STAMPED
 from .lines import Text, pc
+from .plain import Pieces
 
 # An address, or anything with a letter that is no date.
 _HOST = r"(?:\d{1,3}(?:\.\d{1,3}){3}|\d*[A-Za-z_][^\s\[\]<>#]*)"
-_LEVEL = r"\[(?i:trace|debug|info|notice|warn\w*|err\w*)\]"
+_NAME = r"(?:\d{1,3}(?:\.\d{1,3}){3}|\d*[A-Za-z_][\w.-]*)"
+_BAD = r"(?i:trace|debug|info|notice|warn\w*|err\w*)"
+_LEVEL = rf"\[{_BAD}\]"
+_DATE = (
+    r"(?:<\d+>\d? ?)?(?:(?:[A-Z][a-z]{2},? )?[A-Z][a-z]{2} [ \d]\d"
+    r"|(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d)[ T]\d\d:\d\d:\d\d\S*(?: [A-Z]{2,5}| \d{4})?"
+)
 _LETTER = r"[^\s:\[\]()#]"
 # trace-cmd's print_handle_file() and grep -H: the name, a colon, and the line with its blanks. A
 # task has such a name, too, and `grep -n` puts the line's number in front. In the log of a host, or
 # of several, the host's name is in front of "kernel:".
 _NAMED = (
-    r"^ *tmux: (?:server|client)-\d"
+    # kdb asks for a key there.
+    r"^ *tmux: (?:server|client)-\d|^ *more> "
+    # perf prints so whose guest an event is of, and on which of its CPUs.
+    r"|^ *(?P<g>VM: *\d+) "
     r"|^ *(?P<b>\d*[^\s:\[\]()#\d][^\s:\[\]()#]*):(?:\d{1,9}:)? +[^\s:]"
-    r"|^[^\s#].{0,60}?\s(?P<h>[\w.-]+)(?: \w+\.\w+)? kernel:\s"
+    r"|^(?:[^\s#].{0,60}?\s)?(?P<h>[\w.-]+)(?: \w+\.\w+)? kernel(?:\[\d+\])?:\s"
     # `docker compose logs` and Ansible put it before a bar.
     r"|^(?P<c>[\w.-]+) +\| "
     # `kubectl logs --prefix` and Fabric put it into brackets, others before ">", and
     # `parallel --tag` before a tab. A log may have how bad it is there.
-    rf"|^ *{_LEVEL} +[^\s\[]|^ *(?:{_LEVEL} *)?\[(?P<d>{_HOST})\](?: out)?:? +[^\s:]"
-    rf"|^ *(?P<e>{_HOST})(?:>|:?\t) *[^\s:]"
+    rf"|^ *{_LEVEL} +[^\s\[]|^ *(?:{_LEVEL} *)?\[(?P<d>{_HOST})\](?:\[[^\]]*\])*(?: out)?:? +[^\s:]"
+    rf"|^ *(?P<e>{_HOST})(?:> +|:?\t *)[^\s:]"
+    # syslog puts it behind the date, and a tag behind that, or the kernel's stamp.
+    rf"|^{_DATE} {_BAD}\b|^{_DATE} \[?(?P<i>{_NAME})\]?"
+    r"(?:(?::\d+)?:? {2,}[^\s\[(\d]|(?: [\w./-]+(?:\[\d+\])?)?: | \S+ \S+ - | \[ *\d+\.\d+\])"
+    # Some put it there alone, in other brackets, or before another mark.
+    rf"|^(?P<j>{_NAME}(?:/[\w.-]+)*)(?::\d+)?(?: {{2,}}[^\s\[(\d:-]| \[ *\d+\.\d+\])"
+    rf"|^(?:<(?P<k>{_NAME})>|\((?P<l>{_NAME})\)) +[^\s:\d]|^(?P<m>{_NAME})(?: *\|+|[,;]) +[^\s]"
+    r"|^(?:host(?:name)?|node|instance|pod)=(?P<o>[\w.-]+) "
     # What `grep -H` prints, with the blanks before the task gone. Some tasks have such names.
     rf"|^(?:kworker|irq)/|^(?P<f>{_LETTER}+\.[A-Za-z]\w{{0,7}}"
     rf"|[A-Za-z._/]{_LETTER}*/{_LETTER}+):(?:\d{{1,9}}:)?[^\s:]"
 )
-_NAMES = "bhcdef"  # its groups
+_NAMES = "gbhcdefijklmo"  # its groups
+# What trace-cmd says of a CPU has the name of the buffer in front; the event behind it has not.
+_SAID = (
+    r"^ *(?:(?P<n>[^\s:\[\]()#]+): +)?CPU:\d+ "
+    r"\[(?:SUBBUFFER|LOST|EVENTS DROPPED|\d+ EVENTS DROPPED)"
+)
 _MOST = 64
 _NOTHING = pa.scalar(b"", pa.large_binary())
 
@@ -106,6 +128,45 @@ class Buffers:
                     f"its lines are of more than {_MOST} buffers", "give them one by one"
                 )
             self.counts[name] += counts[number]
+
+
+class Followers:
+    """Followers give the events behind what `trace-cmd report` says of a CPU the name of its buffer
+    back, which numbers *buffers*.
+
+        pieces = Followers(buffers).named(pieces)
+    """
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._name = b""  # which the next piece's first line lacks
+
+    def named(self, pieces: Pieces) -> Pieces:
+        """Return *pieces*, in which those events have their names."""
+        before, self._name = self._name, b""
+        said = pc.extract_regex(pieces.others, pattern=_SAID)
+        rows = np.flatnonzero(np.asarray(said.is_valid()))
+        names = {int(pieces.at[row]): said[row]["n"].as_py() for row in rows.tolist()}
+        if before:
+            names[-1] = before
+        lacks: dict[int, bytes] = {}
+        for at in sorted(names):
+            name = names[at] or lacks.get(at, b"")
+            if name and at + 1 < pieces.count:
+                lacks[at + 1] = name
+            elif name:
+                self._name = name
+        if not lacks:
+            return pieces
+        plain, others = pieces.plain, pieces.others.to_pylist()
+        for row in np.flatnonzero(np.isin(plain.at, list(lacks)) & (plain.of == 0)).tolist():
+            name = lacks[int(plain.at[row])].decode("latin-1")
+            plain.of[row] = self._buffers.known.setdefault(name, len(self._buffers.known))
+        nameless = self._buffers.numbers(pieces.others) == 0
+        for row in np.flatnonzero(np.isin(pieces.at, list(lacks)) & nameless).tolist():
+            if int(pieces.at[row]) not in names:
+                others[row] = b" %s: %s" % (lacks[int(pieces.at[row])], others[row])
+        return replace(pieces, others=pa.array(others, pa.large_binary()))
 
 
 def maybe_of(lines: Text, buffers: Buffers, name: str) -> npt.NDArray[np.bool_]:

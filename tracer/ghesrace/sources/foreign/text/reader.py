@@ -29,13 +29,13 @@ from .careful import Careful
 from .chunks import Chunks
 from .debris import Width
 from .entries import Entries
-from .forms import Style, boots_of, heads_of, read_begin
+from .forms import Style, boots_of, heads_of, is_prompt, read_begin
 from .kept import Kept
 from .lines import behind, first_of
 from .neighbours import Chains, last_rows
 from .notes import Found, unseen_of
 from .pages import LAYOUT, Columns, pages
-from .parts import WHOLE, Buffers, Part, maybe_of, parts_of
+from .parts import WHOLE, Buffers, Followers, Part, maybe_of, parts_of
 from .plain import Pieces, Plain, merged
 from .runs import Runs
 from .steps import Repeats, Steps
@@ -163,7 +163,7 @@ class TextReader:
         left = None if left is None else left - skip
         size = min(_FIRST_CHUNK, _CHUNK)
         with self.path.open("rb", buffering=0) as file:
-            chunks = Chunks(file, _CHUNK)
+            chunks, followers = Chunks(file, _CHUNK), Followers(self._buffers)
             while (piece := chunks.take(size)) is not None:
                 size = _CHUNK
                 if skip:
@@ -172,12 +172,14 @@ class TextReader:
                     piece = first_of(piece, left)
                 if not piece:
                     continue
-                pieces = self._plain.take(piece)
+                pieces = followers.named(self._plain.take(piece))
                 left = None if left is None else left - pieces.count
                 yield pieces if self.part.buffer is None else self._only(pieces, self.part.buffer)
                 if left == 0:
                     return
-        if chunks.rest:  # The next line may be cut in the blanks that it begins with.
+        if chunks.rest and not is_prompt(
+            chunks.last
+        ):  # The next line may be cut in the blanks that it begins with.
             self.truncated.append("the text ends in the middle of a line")
 
     def _only(self, pieces: Pieces, buffer: str) -> Pieces:
