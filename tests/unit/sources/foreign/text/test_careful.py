@@ -155,3 +155,27 @@ def test_other_events_that_end_openly_are_none(tmp_path: Path, said: str) -> Non
     path.write_text("\n".join(lines) + "\n")
     report = judged(path)[0]
     assert (report.verdict, report.lost) == (Verdict.OBSERVED, 0)
+
+
+@pytest.mark.parametrize("name", ["flush-with-address.txt", "perf-whole.txt"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        'comm="x vaddr=0x1 addr=0x1 src=0x1 pfn=7 y" ',
+        'comm="vaddr=(fault) addr=(fault) src=0x1 pfn=z" ',
+        "".join(f"b{n}={n} " for n in range(11)),
+    ],
+    ids=["string", "fault", "many"],
+)
+def test_what_stands_before_the_arguments_hides_none(tmp_path: Path, name: str, more: str) -> None:
+    """An argument was read out of a task's name, or not known if ten others were before it."""
+    text = (CORPUS / name).read_text()
+    path = tmp_path / "trace"
+    path.write_text(re.sub(r"\) (?=\w+=)", f") {more}", text))
+    whole, report = judged(CORPUS / name)[0], judged(path)[0]
+    assert (report.verdict, report.events) == (whole.verdict, whole.events)
+    lines = text.splitlines(keepends=True)
+    lines[-2:] = [re.sub(r"\) (?=\w+=)", f") {more}", line) for line in lines[-2:]]
+    path.write_text("".join(lines))
+    report = judged(path)[0]
+    assert (report.verdict, report.events) == (whole.verdict, whole.events)

@@ -260,6 +260,12 @@ def test_perfs_guest_is_not_its_host(path: Path, guest: str) -> None:
     assert report(path, 1).verdict is Verdict.CLEAN
 
 
+def test_a_web_pages_tag_is_no_buffer(path: Path) -> None:
+    """The first line stood behind <pre>."""
+    path.write_text("<pre>" + race() + "</pre>\n")
+    assert report(path).verdict is Verdict.OBSERVED
+
+
 def test_kdbs_prompt_is_no_buffer(path: Path) -> None:
     """kdb asks for a key after each page: the line behind that was of another machine."""
     lines = race().splitlines(keepends=True)

@@ -42,6 +42,9 @@ _NAMED = re.compile(
 )
 # What has no place behind its name and is a probe's: `trace-cmd report -R`, or one of unknown form.
 _PLACELESS = re.compile(r"\b__probe_|\[FAILED TO PARSE\]")
+# What a string holds is no argument, even if it looks like one.
+_STRING = r'"[^"]*"'
+_MOST_FIELDS = 128  # MAX_TRACE_ARGS
 _USER = 1 << 48  # Where a place is below this, it is in a program.
 _NO_LINES = np.zeros(0, np.intp)
 _BEFORE_ARGUMENTS = r"^(?P<p>\s*\([^)]*\))"
@@ -198,6 +201,8 @@ class Careful:
         *rest* is what stands behind their names."""
         values = np.zeros((len(ident), FIELDS_PER_EVENT), np.uint64)
         whole = np.ones(len(ident), np.bool_)
+        if pc.any(pc.match_substring(rest, '"')).as_py():
+            rest = pc.replace_substring_regex(rest, pattern=_STRING, replacement='""')
         for name, known in self._known.items():
             rows = np.flatnonzero(ident == self._ids[name])
             if not len(rows):
@@ -276,8 +281,9 @@ class Careful:
                 symbol = f"0x{symbol}" if int(symbol, 16) < _USER else ""
             elif not returns and int(place["off"] or "0", 16) >= ENTRY_BYTES:
                 symbol += f"+0x{place['off']}"  # Inside a function it is no symbol that we know.
-        fields = list(dict.fromkeys(_NAMED.findall(sample)))[:FIELDS_PER_EVENT]
-        made = text_format(label, ident, fields)
+        fields = list(dict.fromkeys(_NAMED.findall(re.sub(_STRING, '""', sample))))
+        # Which of them are wanted is not known yet; `_meet` puts those first.
+        made = text_format(label, ident, fields, _MOST_FIELDS)
         return EventType(system, name, made, symbol, module, returns, address, printed)
 
     def _cut(self, ident: npt.NDArray[np.int64], rest: Text) -> npt.NDArray[np.bool_]:

@@ -33,14 +33,16 @@ Ints = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 
-def text_format(name: str, ident: int, fields: list[str]) -> EventFormat:
+def text_format(
+    name: str, ident: int, fields: list[str], most: int = FIELDS_PER_EVENT
+) -> EventFormat:
     """Return the format of the event *name*, whose *fields* are numbers in this order. Those beyond
-    the first FIELDS_PER_EVENT are left out.
+    the first *most* are left out, and those beyond FIELDS_PER_EVENT are in no page.
 
     >>> text_format("map", 1, ["phys", "index"]).fields["index"]
     Field(offset=16, size=8, signed=False)
     """
-    own = {field: Field(8 + 8 * n, 8, False) for n, field in enumerate(fields[:FIELDS_PER_EVENT])}
+    own = {field: Field(8 + 8 * n, 8, False) for n, field in enumerate(fields[:most])}
     return EventFormat(name, ident, _COMMON | own)
 
 

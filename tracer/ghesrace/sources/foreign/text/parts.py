@@ -37,8 +37,8 @@ _LETTER = r"[^\s:\[\]()#]"
 # task has such a name, too, and `grep -n` puts the line's number in front. In the log of a host, or
 # of several, the host's name is in front of "kernel:".
 _NAMED = (
-    # kdb asks for a key there.
-    r"^ *tmux: (?:server|client)-\d|^ *more> "
+    # kdb asks for a key there; what stands in brackets may be a web page's.
+    r"^ *tmux: (?:server|client)-\d|^ *more> |^ *<(?:pre|code|tt|td|p|li|div|span|samp)> "
     # perf prints so whose guest an event is of, and on which of its CPUs.
     r"|^ *(?P<g>VM: *\d+) "
     r"|^ *(?P<b>\d*[^\s:\[\]()#\d][^\s:\[\]()#]*):(?:\d{1,9}:)? +[^\s:]"
