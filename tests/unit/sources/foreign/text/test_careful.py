@@ -119,7 +119,14 @@ def test_a_function_that_perf_found_at_several_places_is_all_of_them(tmp_path: P
     assert (report.verdict, report.events) == (Verdict.OBSERVED, len(lines))
 
 
-CUT = [": f:", ": f: ", ": f: (", ": f: (arch_apei_fl", ": f: (arch_apei_flush_tlb_one+0x0/0x"]
+CUT = [
+    ": f:",
+    ": f: ",
+    ": f: (",
+    ": f: (arch_apei_fl",
+    ": f: (arch_apei_flush_tlb_one+0x0/0x",
+    ": f: o+0x0/0xb0) n=1",
+]
 
 
 @pytest.mark.parametrize("end", CUT)

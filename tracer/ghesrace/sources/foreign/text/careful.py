@@ -48,10 +48,11 @@ _MOST_FIELDS = 128  # MAX_TRACE_ARGS
 _USER = 1 << 48  # Where a place is below this, it is in a program.
 _NO_LINES = np.zeros(0, np.intp)
 _BEFORE_ARGUMENTS = r"^(?P<p>\s*\([^)]*\))"
-# A line ends in the place behind an event's name, or before it.
+# A line ends in the place behind an event's name, or before it, or that place lost its begin.
 _OPEN_PLACE = (
     r"^\s*\([\w.]*(?:\+[0-9a-fx/]*)?(?: \[\w*\]?)?(?: <[0-9a-f]*>?)?"
     r"(?: ?<-? ?[\w.]*(?:\+[0-9a-fx/]*)?(?: \[\w*\]?)?(?: <[0-9a-f]*>?)?)?\s*$"
+    r"|^\s*[\w.+/]+\)(?:\s|$)"
 )
 _NO_MORE = r"^\s*$"
 
@@ -287,8 +288,8 @@ class Careful:
         return EventType(system, name, made, symbol, module, returns, address, printed)
 
     def _cut(self, ident: npt.NDArray[np.int64], rest: Text) -> npt.NDArray[np.bool_]:
-        """Return which of the events *ident* end in the place behind their names or before it, and
-        may concern us. *rest* is what stands behind the names."""
+        """Return which of the events *ident* end in the place behind their names or before it, or
+        have only the end of it, and may concern us. *rest* is what stands behind the names."""
         cut = np.asarray(pc.match_substring_regex(rest, _OPEN_PLACE), np.bool_).copy()
         ends = np.asarray(pc.match_substring_regex(rest, _NO_MORE), np.bool_)
         if not (cut.any() or ends.any()):
