@@ -51,6 +51,7 @@ ACROSS = {
     "render/html/test_browser.py": "the HTML report as a browser shows it",
     "service/metrics/test_browser.py": "the daemon's page as a browser shows it",
     "plan/test_hostile.py": "edited plans, through the reader, the schema and the C",
+    "planning/implied/test_x86_cpu.py": "x86.py, beside this machine's CPU",
     "plan/test_schema.py": "what `plan --format json` promises",
     "planning/test_kernels.py": "the plans of real kernels",
     "planning/test_old_kernels.py": "the plans of kernels before 5.1, and docs/old-kernels.md",
