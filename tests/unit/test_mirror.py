@@ -31,6 +31,7 @@ WITHOUT = {
     "tracer/ghesrace/checker/core/decided.py": _CORE,
     "tracer/ghesrace/checker/columns.py": "held by checker/test_engine.py and the metrics' tests",
     "tracer/ghesrace/checker/event_store.py": "held by checker/test_witness.py",
+    "tracer/ghesrace/planning/implied/x86_operands.py": "held by test_x86_cpu.py and test_x86.py",
     "tracer/ghesrace/sources/foreign/reader.py": _DATA,
     "handbook/conf.py": "what Sphinx is told: held by handbook/test_site.py",
     "lab/boards/board.py": _DATA,

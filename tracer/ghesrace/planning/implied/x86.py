@@ -24,7 +24,8 @@ from .paths import (
     signed,
     trapped,
 )
-from .x86_decode import LONGEST, NONE, RIP, Instruction, decode
+from .x86_decode import LONGEST, NONE, Instruction, decode
+from .x86_operands import address_of, byte, get, put, read, write
 
 RAX, RCX, RDX, RSP, RBP, RSI, RDI = 0, 1, 2, 4, 5, 6, 7
 ARGUMENTS = (RDI, RSI, RDX, RCX, 8, 9)
@@ -170,7 +171,7 @@ def _is_entry(around: Surroundings, target: int) -> bool:
 def _pointed(state: State, one: Instruction, around: Surroundings) -> Value:
     """Return where a jump through memory at a known address leads: paravirt's, where boot did not
     patch it (its table is read-only once the kernel has booted)."""
-    at = None if one.memory is None or one.percpu else _address(state, one)
+    at = None if one.memory is None or one.percpu else address_of(state, one)
     raw = b"" if at is None or on_stack(at) else around.code.read(at, 8)
     return int.from_bytes(raw, "little") if len(raw) == 8 else None
 
@@ -235,48 +236,6 @@ def _flushed(state: State, target: int, how: str, around: Surroundings) -> State
     return replace(state.does(act).forget((RAX, RDX)), flags=None)
 
 
-def _address(state: State, one: Instruction) -> Value:
-    assert one.memory is not None
-    base, index, scale, offset = one.memory
-    if one.percpu:
-        return None
-    start = state.pc + one.size if base == RIP else 0 if base == NONE else state.get(base)
-    step_ = 0 if index == NONE else state.get(index)
-    if start is None or step_ is None:
-        return None
-    return start + step_ * scale + offset & WORD
-
-
-def _get(state: State, number: int, wide: int) -> Value:
-    value = state.get(number)
-    return None if value is None else value & ((1 << 8 * wide) - 1)
-
-
-def _put(state: State, one: Instruction, number: int, value: Value, wide: int) -> State:
-    if wide < 4:  # The rest of the register stays.
-        number, low = (number - 4, 8) if _is_high(one, number, wide) else (number, 0)
-        old, mask = state.get(number), (1 << 8 * wide) - 1 << low
-        if old is None or value is None:
-            return state.put(number, None)
-        return state.put(number, old & ~mask | value << low & mask)
-    return state.put(number, None if value is None else value & ((1 << 8 * wide) - 1))
-
-
-def _read(state: State, one: Instruction, wide: int) -> Value:
-    """Return the operand that ModRM names."""
-    if one.memory is None:
-        return _byte(state, one, one.rm, wide)
-    return state.load(_address(state, one)) if wide == 8 and not one.percpu else None
-
-
-def _write(state: State, one: Instruction, value: Value, wide: int, text: str = "mov") -> State:
-    if one.memory is None:
-        return _put(state, one, one.rm, value, wide)
-    if one.percpu:
-        return state
-    return state.store(_address(state, one), value, wide, text)
-
-
 def _plain(state: State, one: Instruction) -> State:
     """What goes on with the next instruction."""
     op = one.opcode
@@ -293,19 +252,19 @@ def _plain(state: State, one: Instruction) -> State:
     if op == 0xC1 or op == 0xD1:
         return _shift(state, one)
     if 0x0F40 <= op <= 0x0F4F:
-        value, old = _read(state, one, one.wide), _get(state, one.reg, one.wide)
+        value, old = read(state, one, one.wide), get(state, one.reg, one.wide)
         holds = _holds(state, op & 15)
         if holds is None:
-            return _put(state, one, one.reg, value if value == old else None, one.wide)
-        return _put(state, one, one.reg, value if holds else old, one.wide)
+            return put(state, one, one.reg, value if value == old else None, one.wide)
+        return put(state, one, one.reg, value if holds else old, one.wide)
     if 0x0F90 <= op <= 0x0F9F:
         holds = _holds(state, op & 15)
-        return _write(state, one, None if holds is None else int(holds), 1)
+        return write(state, one, None if holds is None else int(holds), 1)
     if op in (0x0FAF, 0x69, 0x6B):
-        left, right = _read(state, one, one.wide), _get(state, one.reg, one.wide)
+        left, right = read(state, one, one.wide), get(state, one.reg, one.wide)
         right = right if op == 0x0FAF else one.immediate
         value = None if left is None or right is None else left * right
-        return _put(replace(state, flags=None), one, one.reg, value, one.wide)
+        return put(replace(state, flags=None), one, one.reg, value, one.wide)
     if op in (0xFE, 0xFF):
         return _count(state, one)
     if op in (0xF6, 0xF7):
@@ -324,7 +283,7 @@ def _plain(state: State, one: Instruction) -> State:
     if op == 0x0F01 and one.memory is not None and one.reg & 7 == 7:
         if one.percpu:
             return state.does(Act("flush", state.pc, None, "invlpg"))
-        return state.does(Act("flush", state.pc, _address(state, one), "invlpg"))
+        return state.does(Act("flush", state.pc, address_of(state, one), "invlpg"))
     if op == 0x0F3882:  # INVPCID: of its types 2 alone covers global entries, as the kernel's are
         value = ALL if state.get(one.reg) == _EVERYTHING else None
         return state.does(Act("flush", state.pc, value, "invpcid"))
@@ -335,15 +294,15 @@ def _plain(state: State, one: Instruction) -> State:
     if op == 0x0F05 or form in _HYPERCALLS:
         return replace(state.does(Act("call", state.pc)), flags=None).forget(_CALLERS)
     if op in _OPAQUE:
-        state = _write(replace(state, flags=None), one, None, _width(one), "xchg")
+        state = write(replace(state, flags=None), one, None, _width(one), "xchg")
         return state.forget({RAX, RDX} if op in _NO_REG else {RAX, RDX, one.reg})
     return _lost_track(state, one)
 
 
 def _bit_test(state: State, one: Instruction) -> State:
     """BT: the bit becomes the carry."""
-    at = one.immediate if one.opcode == 0x0FBA else _get(state, one.reg, one.wide)
-    value = _read(state, one, one.wide)
+    at = one.immediate if one.opcode == 0x0FBA else get(state, one.reg, one.wide)
+    value = read(state, one, one.wide)
     if one.memory is not None or at is None or value is None:
         return replace(state, flags=None)
     return replace(state, flags=(None, None, bool(value >> at % (8 * one.wide) & 1), None))
@@ -353,8 +312,8 @@ def _swap(state: State, one: Instruction) -> State:
     """XCHG with RAX; NOP is that of RAX with itself, and changes nothing."""
     if one.rm == RAX:
         return state
-    mine, other = _get(state, RAX, one.wide), _get(state, one.rm, one.wide)
-    return _put(_put(state, one, RAX, other, one.wide), one, one.rm, mine, one.wide)
+    mine, other = get(state, RAX, one.wide), get(state, one.rm, one.wide)
+    return put(put(state, one, RAX, other, one.wide), one, one.rm, mine, one.wide)
 
 
 def _width(one: Instruction) -> int:
@@ -397,19 +356,19 @@ def _arithmetic(state: State, one: Instruction) -> State:
     wide = one.wide if op & 1 else 1
     if op in (0x84, 0x85, 0xA8, 0xA9):
         if op >= 0xA8:
-            return _result(state, 4, _get(state, RAX, wide), one.immediate, wide)[1]
-        mine, other = _byte(state, one, one.reg, wide), _read(state, one, wide)
+            return _result(state, 4, get(state, RAX, wide), one.immediate, wide)[1]
+        mine, other = byte(state, one, one.reg, wide), read(state, one, wide)
         return _result(state, 4, mine, other, wide)[1]
     if op >= 0x80:
         wide = 1 if op == 0x80 else one.wide
         kind, right = one.reg & 7, one.immediate
-        value, state = _result(state, kind, _read(state, one, wide), right, wide)
-        return state if kind == 7 else _write(state, one, value, wide, "and")
+        value, state = _result(state, kind, read(state, one, wide), right, wide)
+        return state if kind == 7 else write(state, one, value, wide, "and")
     kind, form = op >> 3, op & 7
     if form >= 4:
-        value, state = _result(state, kind, _get(state, RAX, wide), one.immediate, wide)
-        return state if kind == 7 else _put(state, one, RAX, value, wide)
-    mine, other = _byte(state, one, one.reg, wide), _read(state, one, wide)
+        value, state = _result(state, kind, get(state, RAX, wide), one.immediate, wide)
+        return state if kind == 7 else put(state, one, RAX, value, wide)
+    mine, other = byte(state, one, one.reg, wide), read(state, one, wide)
     if kind in (5, 6) and one.memory is None and one.reg == one.rm and wide >= 4:
         mine = other = 0  # SUB or XOR of a register with itself
     left, right_ = (mine, other) if form & 2 else (other, mine)
@@ -417,36 +376,23 @@ def _arithmetic(state: State, one: Instruction) -> State:
     if kind == 7:
         return state
     if form & 2:
-        return _put(state, one, one.reg, value, wide)
-    return _write(state, one, value, wide, "and")
-
-
-def _is_high(one: Instruction, number: int, wide: int) -> bool:
-    """Say whether the register operand is AH to BH, which are 4 to 7 without REX."""
-    return wide == 1 and not one.rex and number >= 4
-
-
-def _byte(state: State, one: Instruction, number: int, wide: int) -> Value:
-    """Return what a register operand holds."""
-    if not _is_high(one, number, wide):
-        return _get(state, number, wide)
-    value = state.get(number - 4)
-    return None if value is None else value >> 8 & 0xFF
+        return put(state, one, one.reg, value, wide)
+    return write(state, one, value, wide, "and")
 
 
 def _move(state: State, one: Instruction) -> State:
     op = one.opcode
     if 0xB0 <= op < 0xC0:
-        return _put(state, one, one.rm, one.immediate, one.wide if op >= 0xB8 else 1)
+        return put(state, one, one.rm, one.immediate, one.wide if op >= 0xB8 else 1)
     if op == 0x8D:
-        value = None if one.memory is None else _address(state, one)
-        return _put(state, one, one.reg, value, one.wide)
+        value = None if one.memory is None else address_of(state, one)
+        return put(state, one, one.reg, value, one.wide)
     if op in (0xC6, 0xC7):
-        return _write(state, one, one.immediate, one.wide if op & 1 else 1)
+        return write(state, one, one.immediate, one.wide if op & 1 else 1)
     wide = one.wide if op & 1 else 1
     if op & 2:
-        return _put(state, one, one.reg, _read(state, one, wide), wide)
-    return _write(state, one, _byte(state, one, one.reg, wide), wide)
+        return put(state, one, one.reg, read(state, one, wide), wide)
+    return write(state, one, byte(state, one, one.reg, wide), wide)
 
 
 def _stack(state: State, one: Instruction) -> State:
@@ -460,7 +406,7 @@ def _stack(state: State, one: Instruction) -> State:
         value = state.load(top)
         state = state.put(RSP, None if top is None else top + 8)
         if op == 0x8F:  # Its address is that behind the step of the stack pointer.
-            return _write(state, one, value, 8, "pop")
+            return write(state, one, value, 8, "pop")
         return replace(state, flags=None) if op == 0x9D else state.put(one.rm, value)
     value = state.get(one.rm) if op <= 0x57 else one.immediate if op != 0x9C else None
     below = None if top is None else top - 8 & WORD
@@ -471,27 +417,27 @@ def _extend(state: State, one: Instruction) -> State:
     """MOVZX, MOVSX and MOVSXD."""
     op = one.opcode
     narrow = 4 if op == 0x63 else 1 << (op & 1)
-    value = _read(state, one, narrow)
+    value = read(state, one, narrow)
     if value is not None and op in (0x63, 0x0FBE, 0x0FBF):
         value = signed(value, 8 * narrow) & WORD
-    return _put(state, one, one.reg, value, one.wide)
+    return put(state, one, one.reg, value, one.wide)
 
 
 def _shift(state: State, one: Instruction) -> State:
     """SHL, SHR and SAR by a constant; rotations are not followed."""
     kind, bits = one.reg & 7, 8 * one.wide
     count = 1 if one.opcode == 0xD1 else one.immediate & (63 if bits == 64 else 31)
-    old = _read(state, one, one.wide)
+    old = read(state, one, one.wide)
     if old is None or kind < 4:
-        return _write(replace(state, flags=None), one, None, one.wide, "shl")
+        return write(replace(state, flags=None), one, None, one.wide, "shl")
     if count == 0:
-        return _write(state, one, old, one.wide, "shl")
+        return write(state, one, old, one.wide, "shl")
     full = signed(old, bits) if kind == 7 else old
     value = old << count if kind in (4, 6) else full >> count
     out = bool(value >> bits & 1 if kind in (4, 6) else full >> count - 1 & 1)
     value &= (1 << bits) - 1
     flags = (value == 0, bool(value >> bits - 1), out, None)
-    return _write(replace(state, flags=flags), one, value, one.wide, "shl")
+    return write(replace(state, flags=flags), one, value, one.wide, "shl")
 
 
 def _count(state: State, one: Instruction) -> State:
@@ -500,26 +446,26 @@ def _count(state: State, one: Instruction) -> State:
     if kind == 6:
         top = state.get(RSP)
         below = None if top is None else top - 8 & WORD
-        return state.put(RSP, below).store(below, _read(state, one, 8), 8, "push")
+        return state.put(RSP, below).store(below, read(state, one, 8), 8, "push")
     if kind > 1:
         raise Lost("no instruction", state.pc)
-    value, behind = _result(state, (0, 5)[kind], _read(state, one, wide), 1, wide)
+    value, behind = _result(state, (0, 5)[kind], read(state, one, wide), 1, wide)
     if behind.flags:  # all but the carry
         zero, sign, _, over = behind.flags
         carry = state.flags[_CARRY] if state.flags else None
         behind = replace(behind, flags=(zero, sign, carry, over))
-    return _write(behind, one, value, wide, "inc")
+    return write(behind, one, value, wide, "inc")
 
 
 def _unary(state: State, one: Instruction) -> State:
     """TEST, NOT and NEG; what multiplies and divides leaves RAX and RDX unknown."""
     kind, wide = one.reg & 7, one.wide if one.opcode & 1 else 1
-    value = _read(state, one, wide)
+    value = read(state, one, wide)
     if kind < 2:
         return _result(state, 4, value, one.immediate, wide)[1]
     if kind == 2:
-        return _write(state, one, None if value is None else ~value, wide, "not")
+        return write(state, one, None if value is None else ~value, wide, "not")
     if kind == 3:
         value, state = _result(state, 5, 0, value, wide)
-        return _write(state, one, value, wide, "neg")
+        return write(state, one, value, wide, "neg")
     return replace(state, flags=None).forget((RAX, RDX))
