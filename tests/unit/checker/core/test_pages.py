@@ -349,3 +349,63 @@ def test_a_flush_before_an_access_whose_map_was_missed(
     assert (last.pre_first, last.pre_last, last.pre_pos) == pre
     assert last.pre_known is (before and handler and lock == "report")
     assert core.reader.cpus[0].levels[storm.IRQ].places[0].stray_pos == words.NOWHERE
+
+
+def test_an_access_that_was_not_traced_is_over_once() -> None:
+    """A later call would give luck more time than there was before the access."""
+    trace = Trace()
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    core = feed(trace)
+    episode, cpu = core.slots[0].holds[0].first, core.reader.cpus[0]
+    for ts in (2_000_000, 3_000_000):
+        core.reader.last_access(cpu, episode, ts)
+        assert episode.read_last == 2_000_000
+    episode.read_seen, episode.read_last = True, NEVER
+    core.reader.last_access(cpu, episode, 4_000_000)
+    assert episode.read_last == NEVER  # It was traced, and is over when it says so.
+
+
+@pytest.mark.parametrize(
+    ("depth", "copy", "flush", "done"),
+    [(1, 6, 20, True), (0, 6, 20, False), (1, 5, 20, False), (1, 4, 20, False), (1, 6, 21, False)],
+)
+def test_an_unmap_before_the_copy_that_runs_is_done(
+    depth: int, copy: int, flush: int, done: bool
+) -> None:
+    """An unmap whose flush may be yet to come would be over, or one that is over go on."""
+    trace = Trace()
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    trace.add(0, Kind.UNMAP, slot=0)
+    core = feed(trace)
+    level, last = core.reader.cpus[0].levels[2], core.slots[0].holds[0].first
+    level.copy_depth, level.copy_pos, level.copy_t = depth, copy, 20
+    last.clear_pos_first, last.flush_first = 5, flush
+    assert core.reader.done(level, last) is done
+    last.broadcast = words.SURE
+    assert core.reader.done(level, last)
+
+
+def test_until_when_a_page_was_seen_to_be_mapped() -> None:
+    """A use that is never unmapped would be over at its map, and overlap with nothing."""
+    trace = Trace()
+    for kind, fields in ((Kind.MAP, {"phys": A}), (Kind.SHOOTDOWN, {}), (Kind.SHOOTDOWN, {})):
+        trace.add(0, kind, slot=0, **fields)
+    assert feed(trace).slots[0].holds[0].first.last_first == trace.now
+    seen = trace.now
+    trace.add(0, Kind.UNMAP, slot=0)
+    trace.add(0, Kind.SHOOTDOWN)
+    assert feed(trace).slots[0].holds[0].first.last_first == seen
+
+
+def test_a_flush_of_a_mapped_page_may_be_that_of_the_next_map() -> None:
+    """Where the unmap was missed, a flush would seem to have come before it was mapped at all."""
+    trace = Trace()
+    trace.add(0, Kind.MAP, phys=A, slot=0)
+    begin = trace.now
+    trace.add(0, Kind.READ, addr=V)
+    trace.add(0, Kind.INV_PAGE, addr=V)
+    place = feed(trace).reader.cpus[0].levels[2].places[0]
+    assert (place.pre_in_map, place.pre_since, place.pre_first) == (True, begin, trace.now)
+    core = feed(trace)
+    core.reader.flushed(core.reader.cpus[0], place, place.pre_first + 1, NEVER - 1)
+    assert place.pre_last != NEVER - 1  # It is another one.
