@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
+from ghesrace.checker.core import invalidations, run, words
 from ghesrace.events import Kind, joined
 from ghesrace.plan import Probe, Slot
 from tests.build.trace import A, Trace, V, plan
@@ -18,12 +18,8 @@ from tests.mutate import storm
 
 from .reading import covered, feed
 
-CORE, HOLDS, STATE = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(state)
-READER, LATE = all_uncompiled(reader), all_uncompiled(late)
-INVALIDATIONS = all_uncompiled(invalidations)
+CORE, INVALIDATIONS = all_uncompiled(run), all_uncompiled(invalidations)
 NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, words.WORD
-BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL, Kind.BCAST_END)
-OWN = (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL)
 
 
 @pytest.mark.parametrize("page", [V, 0x2000, WORD - PAGE + 1])

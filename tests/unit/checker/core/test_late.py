@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
+from ghesrace.checker.core import holds, late, reader, run, state, words
 from ghesrace.events import Kind
 from tests.build.trace import Trace, V, plan
 from tests.build.uncompiled import all_uncompiled
 
 CORE, HOLDS, STATE = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(state)
 READER, LATE = all_uncompiled(reader), all_uncompiled(late)
-INVALIDATIONS = all_uncompiled(invalidations)
-NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, words.WORD
-BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL, Kind.BCAST_END)
-OWN = (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL)
+NEVER = words.NEVER
 
 
 def test_no_stamp_is_later_than_the_next_in_its_buffer() -> None:

@@ -14,7 +14,9 @@ from ghesrace.plan import Slot
 from tests.build.trace import STEP, A, B, Trace, V, implying, plan
 from tests.build.uncompiled import all_uncompiled
 from tests.mutate import storm
-from tests.unit.checker.core.test_reader import feed, unknown
+
+from .reading import feed
+from .test_reader import unknown
 
 CORE, HOLDS, PAGES = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(pages)
 NEVER, PAGE = words.NEVER, words.PAGE

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ghesrace.checker.core import holds, invalidations, late, reader, run, state, words
+from ghesrace.checker.core import run, words
 from ghesrace.events import Context, Kind, empty, joined
 from ghesrace.plan import Probe, Slot
 from tests.build.trace import A, B, Trace, V, implying, plan
@@ -18,10 +18,8 @@ from tests.mutate import storm
 
 from .reading import covered, feed
 
-CORE, HOLDS, STATE = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(state)
-READER, LATE = all_uncompiled(reader), all_uncompiled(late)
-INVALIDATIONS = all_uncompiled(invalidations)
-NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, words.WORD
+CORE = all_uncompiled(run)
+NEVER, NOWHERE = words.NEVER, words.NOWHERE
 BROADCASTS = (Kind.BCAST_RANGE, Kind.BCAST_ALL, Kind.BCAST_END)
 OWN = (Kind.INV_PAGE, Kind.INV_RANGE, Kind.INV_ALL)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,15 @@ def test_half_an_address_is_no_other_page(text: Path) -> None:
     # Where all have half of it they can be compared.
     text.write_text(fixmap_visits(hex(FIXMAP % 2**32), FIXMAP % 2**32))
     assert judged(text)[0].verdict is Verdict.CLEAN
-    # What can be no slot's half is what it says: a user's.
+    # What can be no slot's half is what it says: a user's, also where nothing tells the slot's.
     text.write_text(fixmap_visits("0x400000"))
     assert judged(text)[0].verdict is Verdict.OBSERVED
+    text.write_text(re.sub("(?m)^.* r: .*\n", "", fixmap_visits("0x400000")))
+    assert judged(text)[0].verdict is not Verdict.CLEAN
+    # A half that only flushes behind maps tell is the slot's, and another's whole one is none.
+    edit = edited(0, 30_000, PAGE, "")
+    text.write_text(re.sub("(?m)^.* r: .*\n", "", fixmap_visits(hex(FIXMAP % 2**32))) + edit)
+    assert judged(text)[0].verdict is Verdict.INCONCLUSIVE
 
 
 def test_half_of_an_edits_range_hides_no_tear(text: Path) -> None:

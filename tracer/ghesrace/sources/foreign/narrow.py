@@ -8,6 +8,7 @@ of another page, and no invalidation of the slot would be known.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from ghesrace.events import PAGE_MASK
 
 NARROW = 1 << 32  # All addresses of the kernel are above.
+# Both fixmaps are in the last 32 MiB of what 32 bits reach, where programs have nothing but, with
+# 32 bits themselves, a stack.
+FIXMAP_HALF = 0xFE00_0000
 _MOST = 4096  # pages that are remembered
 # Of these a user's address may be what was recorded: it is one of below 4 GiB, or a half one.
 _OF_USERS = ("INV_", "BCAST_")
@@ -58,11 +62,11 @@ class Narrow:
         if len(into) <= _MOST:
             into.update(np.unique(addresses & np.uint64(PAGE_MASK)).tolist())
 
-    def found(self) -> list[tuple[int, str]]:
+    def found(self, slots: Collection[int] = ()) -> list[tuple[int, str]]:
         """Return the types, and which of our fields of them, that have half addresses where others
-        have whole ones."""
+        have whole ones. *slots* are halves that flushes alone tell, as they follow maps."""
         whole = {page for page in self._kernel if page >= NARROW}
-        halves = {page % NARROW for page in whole}
+        halves = {page % NARROW for page in whole} | {*slots}
         many = len(self._kernel) > _MOST
         made = []
         for (ident, ours), (kind, seen) in self._seen.items():

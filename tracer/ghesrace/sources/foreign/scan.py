@@ -17,7 +17,7 @@ from ghesrace.sources.ring.decode import CONTEXT_OF
 from ghesrace.sources.ring.pages import Records, decode
 
 from .eventmap import EventMap, EventType, Rule, Unusable, enough, function_of, recognise
-from .narrow import NARROW, Narrow
+from .narrow import FIXMAP_HALF, NARROW, Narrow
 from .reader import Reader
 
 MOST_SLOTS_OF_A_FILE = 64
@@ -113,7 +113,8 @@ class Survey:
 
     def _drop_narrow(self) -> None:
         """Take the arguments away that have half an address only, and what is nothing without."""
-        for ident, ours in self.narrow.found():
+        slots = {page for counts in self.flushed.values() for page in counts if page < NARROW}
+        for ident, ours in self.narrow.found(slots):
             use = self.uses.get(ident)
             if use is None or use.blind:
                 continue
@@ -306,7 +307,7 @@ class Survey:
             # A user's page, of which a task's flush is next by chance, is no slot.
             mine = flush_of[1:] >= np.uint64(_KERNEL)
             if not mine.any():
-                mine = (flush_of[1:] != 0) & (flush_of[1:] < np.uint64(NARROW))
+                mine = (flush_of[1:] >= np.uint64(FIXMAP_HALF)) & (flush_of[1:] < np.uint64(NARROW))
             rows = np.flatnonzero((types[:-1] == ident) & mine)
             index = self._column(use, records, rows, "index")
             pages = flush_of[rows + 1] & ~np.uint64(PAGE_SIZE - 1)

@@ -177,9 +177,8 @@ class TextReader:
                 yield pieces if self.part.buffer is None else self._only(pieces, self.part.buffer)
                 if left == 0:
                     return
-        if chunks.rest and not is_prompt(
-            chunks.last
-        ):  # The next line may be cut in the blanks that it begins with.
+        # The next line may be cut in the blanks that it begins with.
+        if chunks.rest and not is_prompt(chunks.last):
             self.truncated.append("the text ends in the middle of a line")
 
     def _only(self, pieces: Pieces, buffer: str) -> Pieces:
