@@ -464,6 +464,8 @@ int storm_start(void)
 	cfg = new;
 	ghes_frames_reset();
 	truth_reset();
+	/* What the last run's walkers left in the TLBs is nobody's map of this run. */
+	ghes_shoot_down();
 	stopping = false;
 	atomic_set(&arrived, 0);
 	for_each_online_cpu(cpu) {

@@ -37,6 +37,7 @@ def test_help_names_exit_codes_and_an_example(
     assert re.search(rf"\nexamples?:\n  ghesrace {command} ", out)
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("closed", [True, False])
 @pytest.mark.parametrize(
     "command",
@@ -64,6 +65,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_finding() -> None:
     """`ghesrace check FILE | head -1` must not be exit code 1, which means a race."""
     for arguments in (["check", str(CORPUS / "boot1.txt")], ["--help"]):
@@ -77,6 +79,7 @@ def test_a_reader_that_has_seen_enough_is_no_finding() -> None:
         assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_standard_error_that_cannot_be_written_changes_nothing() -> None:
     """A warning that can't be told must not cost the verdict."""
     for redirect in ("2>&-", "2>/dev/full"):
@@ -88,6 +91,7 @@ def test_standard_error_that_cannot_be_written_changes_nothing() -> None:
         assert done.stdout.startswith("inconclusive")
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_names_its_file() -> None:
     """It is not standard output that is full."""
     command = [sys.executable, "-m", "ghesrace", "check", str(CORPUS / "boot1.txt")]

@@ -83,6 +83,7 @@ def test_both_say_which_they_are(name: str) -> None:
     assert str(extension.__file__).endswith(".so")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [RECORDS, RULE])
 def test_a_stale_extension_never_runs(name: str, copy: Path) -> None:
     """Somebody edits the rule, and the old one goes on judging."""
@@ -115,6 +116,7 @@ def test_an_extension_that_the_list_lacks_never_runs(copy: Path) -> None:
     assert compiled.orphans() == []
 
 
+@pytest.mark.slow
 def test_the_command_says_that_it_is_stale(copy: Path) -> None:
     """A developer would get a traceback, and be told to report it."""
     change(compiled.source_of(RECORDS, copy))
@@ -153,6 +155,7 @@ def test_without_extensions_the_source_runs_and_it_is_said(copy: Path) -> None:
     assert "uncompiled, which is slow" in run(version, copy).stdout
 
 
+@pytest.mark.slow
 def test_cython_is_not_needed_to_run() -> None:
     """A host would need Cython, which is a build requirement only."""
     gone = "import sys; sys.modules.update(dict.fromkeys(('cython', 'Cython')))\n"
@@ -181,6 +184,7 @@ def test_mutation_measures_the_source() -> None:
     assert any(compiled.PURE in path.read_text() for path in runner.glob("*.py"))
 
 
+@pytest.mark.slow
 def test_it_runs_where_memory_is_never_written_and_executed() -> None:
     """The unit's MemoryDenyWriteExecute= would end the daemon at the first import."""
     if compiled.missing():
@@ -229,6 +233,7 @@ def build(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_only_what_is_stale_is_built(tmp_path: Path) -> None:
     """`make quick` would take a minute more for each line that is edited."""
     if compiled.missing():

@@ -172,6 +172,7 @@ def links(models: dict[str, dict[str, Any]]) -> list[str]:
     return [link["url"] for p in panels for link in p["fieldConfig"]["defaults"]["links"]]
 
 
+@pytest.mark.slow
 def test_panels_link_to_the_runbooks_that_alerts_link_to() -> None:
     """If this fails, a site's alerts lead to its wiki, and its panels to a port that speaks TLS or
     is not there."""
@@ -291,6 +292,7 @@ def test_every_alert_says_what_it_is_and_has_a_runbook() -> None:
     assert pages == named
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
 def test_promtool_tests_the_rules() -> None:
     """If this fails, an alert fires for nothing, or not for what it is there for."""

@@ -80,6 +80,7 @@ def test_every_file_that_is_shown_is_checked() -> None:
     assert all(name.endswith(known) for name, _ in FILES)
 
 
+@pytest.mark.slow
 def test_configurations_are_good(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The daemon would refuse what the page shows."""
     for name, text in files("ghesrace.toml"):
@@ -89,6 +90,7 @@ def test_configurations_are_good(etc: Path, capsys: pytest.CaptureFixture[str]) 
         assert load(path).web.listen == ((":10049",) if "10049" in text else ())
 
 
+@pytest.mark.slow
 def test_web_configuration_lets_in_who_knows_the_word(etc: Path) -> None:
     """The page's own example would lock its reader out, or let everybody in."""
     granted = access.load(etc / "etc/ghesrace/web.yml")
@@ -98,19 +100,25 @@ def test_web_configuration_lets_in_who_knows_the_word(etc: Path) -> None:
         assert granted.allowed(f"Basic {header}") is allowed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
 def test_promtool_takes_what_is_prometheus(etc: Path) -> None:
     """Prometheus would refuse to start."""
     tried = [
         ["check", "config", etc / "etc/prometheus/prometheus.yml"],
         ["check", "web-config", etc / "etc/ghesrace/web.yml"],
-        ["check", "service-discovery", etc / "etc/prometheus/prometheus.yml", "ghesrace"],
+        # It waits until then whether more targets come: 30 s if nothing is said.
+        [
+            *("check", "service-discovery", "--timeout=1s"),
+            *(etc / "etc/prometheus/prometheus.yml", "ghesrace"),
+        ],
     ]
     for command in tried:
         done = subprocess.run(["promtool", *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian: prometheus)")
 def test_a_site_renders_its_own_rules_and_dashboards(etc: Path, tmp_path: Path) -> None:
     """Who follows the page has alerts and panels that lead nowhere, or none at all."""

@@ -60,6 +60,7 @@ def files(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["/usr", "/usr/local"])
 def test_man_pages_completion_and_site_are_installed(
     prefix: str, tmp_path: Path, handbook: Path
@@ -116,6 +117,7 @@ def package(out: Path, handbook: Path) -> Path:
     return made
 
 
+@pytest.mark.slow
 @needs_dpkg
 def test_two_packages_have_the_same_bytes(tmp_path: Path, handbook: Path) -> None:
     """Nobody could tell whether a package is made of this source."""
@@ -125,6 +127,7 @@ def test_two_packages_have_the_same_bytes(tmp_path: Path, handbook: Path) -> Non
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 @needs_dpkg
 def test_package_has_no_bytecode_and_debians_changelog(tmp_path: Path, handbook: Path) -> None:
     """Bytecode is of one Python and differs from build to build; lintian refuses both."""

@@ -47,12 +47,14 @@ def test_all_packages_of_the_daemon_are_known() -> None:
     assert {imported.get(name, name) for name in extra} == set(DAEMON)
 
 
+@pytest.mark.slow
 def test_check_needs_nothing_of_the_daemon() -> None:
     """`pip install .` and `make venv` would not even judge a capture."""
     done = without((*DAEMON, "bcc", "hypothesis", "qemu"), "check", "examples/stock.arrows")
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", DAEMON)
 def test_a_missing_package_of_the_daemon_is_named(package: str) -> None:
     """After `pip install .` the daemon would end with a traceback instead of the remedy."""

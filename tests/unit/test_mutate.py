@@ -193,6 +193,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_mutants_run_and_are_judged(server: Server) -> None:
     """A mutant that never ran would count as survived, or one that broke nothing as killed."""
     assert server.unchanged().by == ""
@@ -222,6 +223,7 @@ def test_a_fault_in_the_file_itself_is_not_looked_at(server: Server) -> None:
     assert server.unchanged().by == ""
 
 
+@pytest.mark.slow
 def test_a_planted_fault_runs_in_every_module_of_the_rule() -> None:
     """Mutants of a module that is not imported anew would all survive, whatever the suite."""
     server = Server(sources(RULE), "tests.mutate.suite", ("ghesrace", "tests"))
@@ -293,6 +295,7 @@ def test_a_function_without_mutants_is_named() -> None:
     assert ast.parse(TEXT)
 
 
+@pytest.mark.slow
 def test_pinned_answers_are_the_checkers() -> None:
     """A stale pin would kill every mutant, and prove nothing: pin anew if the rule has changed for
     a reason (`python -m tests.mutate.pinned`)."""
@@ -302,6 +305,7 @@ def test_pinned_answers_are_the_checkers() -> None:
     assert {name: pinned.told(name) for name in answers} == answers
 
 
+@pytest.mark.slow
 def test_pinned_answers_are_those_of_the_worlds() -> None:
     """A wrong answer that is pinned would keep the rule from being mended."""
     some = [name for name in pinned.pinned() if name.isdigit()][::15]

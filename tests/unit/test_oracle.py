@@ -430,6 +430,7 @@ def test_a_record_survives_as_a_litmus_file(seed: int) -> None:
     }
 
 
+@pytest.mark.slow
 def test_no_file_of_the_litmus_cases_is_disputed() -> None:
     """A case pins what the rules call otherwise."""
     disputed = set()

@@ -22,6 +22,7 @@ def tracked() -> list[str]:
     return [name for name in done.stdout.split("\0") if name and (REPO / name).exists()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (REPO / ".git").exists(), reason="needs git's list of files")
 def test_source_archive_is_the_repository(tmp_path: Path) -> None:
     """Who builds from the archive lacks probes, dashboards, units, pages or tests."""

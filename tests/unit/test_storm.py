@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from ghesrace.checker import model
 from ghesrace.events import Kind, joined
 from tests.build.modes import both
@@ -20,6 +22,7 @@ def words(report: Any) -> tuple[object, ...]:
     return report.verdict.word, report.reasons, counts
 
 
+@pytest.mark.slow
 def test_no_cut_changes_what_is_said_of_a_storm() -> None:
     """A live check, which gets a stream in pieces, would not say what the file says. A page that
     the plan does not know is learnt from the first piece that shows it; so these are left out."""
@@ -29,6 +32,7 @@ def test_no_cut_changes_what_is_said_of_a_storm() -> None:
             assert words(storm.answer(seed)[0]) == words(storm.whole(made)), seed
 
 
+@pytest.mark.slow
 def test_compiled_it_says_of_a_storm_what_its_source_says() -> None:
     """A number that overflows, or a type that is wrong, would show in one mode alone."""
     for seed in SEEDS:
@@ -42,6 +46,7 @@ def test_compiled_it_says_of_a_storm_what_its_source_says() -> None:
         assert said[0] == said[1], seed
 
 
+@pytest.mark.slow
 def test_storms_are_of_every_kind() -> None:
     """What no storm holds, none of them tells anything of."""
     said: Counter[str] = Counter()

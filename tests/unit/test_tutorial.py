@@ -20,6 +20,7 @@ TYPED = re.findall(r"^    \$ (.*)$", PAGE, re.M)
 SHOWN = re.findall(r"<!-- says (\w+) -->\n\n((?:    .*\n)+)", PAGE)
 
 
+@pytest.mark.slow
 def test_every_command_does_what_the_page_says(tmp_path: Path) -> None:
     """The first five minutes end with an error."""
     commands = [line for line in TYPED if line.startswith("ghesrace")]

@@ -60,6 +60,7 @@ def test_the_checker_is_right_of_every_world(mode: str, piece: int) -> None:
 # -- the truth --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_none_is_what_leaves_a_stale_entry(mode: str) -> None:
     """DESIGN's table, read by `truth.told`, calls safe what a TLB could have read wrongly, or the
@@ -130,6 +131,7 @@ def lossless(mode: str, seeds: range) -> list[Played]:
     return [play(one) for one in worlds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["order", "many"])
 def test_the_true_world_is_one_of_those_that_its_record_leaves_open(mode: str) -> None:
     """An effect lies outside the interval that DESIGN gives it, or two clocks differ by more than
@@ -231,6 +233,7 @@ def test_the_start_drops_a_beginning_of_each_buffer() -> None:
             assert all(ts >= EPOCH + one.start for ts in kept)
 
 
+@pytest.mark.slow
 def test_a_loss_is_told_with_its_count_and_its_window() -> None:
     """A recorded loss does not say what it hid: a right checker would be called wrong."""
     told = 0
@@ -277,6 +280,7 @@ def test_unrecorded_losses_leave_no_record() -> None:
     assert lost > 50
 
 
+@pytest.mark.slow
 def test_a_skipped_kprobe_is_one_that_interrupted_a_probe() -> None:
     """Whole handlers would be lost where no kernel loses them only."""
     guarded = 0
@@ -321,6 +325,7 @@ def test_the_same_seed_is_the_same_world() -> None:
     assert draw("order", 7) != draw("order", 8)
 
 
+@pytest.mark.slow
 def test_a_history_is_complete() -> None:
     """A task would hang, and the world end without it."""
     for mode in MODES:

@@ -79,6 +79,7 @@ def test_a_pack_is_written_whole(
     assert bpf("build", "--for", tmp_path / "a", "-o", tmp_path / "none/x") == 2
 
 
+@pytest.mark.slow
 def test_facts_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, no facts of a host can be had, or what lacks in them is not said."""
     assert bpf("facts", "-o", tmp_path / "facts") == 0

@@ -174,6 +174,7 @@ print(code, os.environ["OPENBLAS_NUM_THREADS"], *sys.modules, file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_a_text_report_loads_no_more_than_it_needs(clean: Path) -> None:
     """If this fails, starting takes as long as judging 100,000 events more."""
     done = subprocess.run(

@@ -18,6 +18,7 @@ def diff(*arguments: object) -> int:
     return cli.main(["diff", *map(str, arguments)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json", "html"])
 def test_exit_codes_whatever_the_format(
     observed: Path, clean: Path, predicted: Path, quiet: Path, tmp_path: Path, form: str
@@ -88,6 +89,7 @@ def test_neither_input_is_written_over(observed: Path, clean: Path, tmp_path: Pa
     assert "B is better" in (tmp_path / "report.txt").read_text()
 
 
+@pytest.mark.slow
 def test_runs_of_one_file(capsys: pytest.CaptureFixture[str]) -> None:
     """Two boots in one file are compared with each other."""
     boots = CORPUS / "two-boots.txt"

@@ -56,6 +56,7 @@ def test_only_corrected_errors_are_injected(tmp_path: Path) -> None:
     assert (tmp_path / EINJ / "error_inject").read_text() == "1"
 
 
+@pytest.mark.slow
 def test_nmis_stop_with_the_recording(tmp_path: Path) -> None:
     """If this fails, NMIs go on after the recording ended."""
     trigger = make(tmp_path, "proc/sysrq-trigger")

@@ -73,6 +73,7 @@ def test_file_and_engine_get_every_batch(tmp_path: Path) -> None:
     assert last.kinds == {Kind.MAP: 6, Kind.UNMAP: 6, Kind.LOSS: 6}
 
 
+@pytest.mark.slow
 def test_duration_ends_it() -> None:
     """If this fails, `capture -d` runs on or ends at once."""
     begin = time.monotonic()

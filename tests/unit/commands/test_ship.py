@@ -60,6 +60,7 @@ def test_exit_codes(
     assert "dropped b-" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_credentials_are_in_no_output_and_no_argument(tmp_path: Path) -> None:
     """If this fails, who reads the journal or the list of processes can write the store."""
     folder = tmp_path / "credentials"

@@ -54,6 +54,7 @@ def test_stamps_and_order_are_those_of_trace_cmd_report(
     assert len(reported) > 1000
 
 
+@pytest.mark.slow
 def test_every_file_that_check_reads_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, somebody has a verdict on a file and can't look at it."""
     files = [*CORPUS.glob("*.txt"), *CORPUS.glob("*.dat"), *EXAMPLES.glob("*.arrows")]
@@ -185,6 +186,7 @@ def test_a_truncated_or_damaged_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert show(path) == 2
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback() -> None:
     """If this fails, `ghesrace show FILE | head` ends in a traceback."""
     command = [sys.executable, "-m", "ghesrace", "show", str(CORPUS / "v7-zstd.dat")]

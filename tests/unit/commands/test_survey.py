@@ -247,6 +247,7 @@ def test_the_queries_of_the_documentation_answer(
     assert [row[0] for row in answers[5]] == ["InputError"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["capture", "check", "daemon", "diff", "show"])
 def test_other_commands_load_nothing_of_the_fleet(command: str) -> None:
     """If this fails, `check` and the daemon need Dask and fsspec, at run time if not by import."""
@@ -259,6 +260,7 @@ def test_other_commands_load_nothing_of_the_fleet(command: str) -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["survey", "."], ["ship"]])
 def test_who_lacks_the_extra_is_told(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ from ghesrace.errors import UsageError
 from ghesrace.fleet.sftp import read_key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 @pytest.mark.parametrize("form", ["openssh", "PEM"])
 def test_each_usual_key_is_read(kind: str, form: str, tmp_path: Path) -> None:

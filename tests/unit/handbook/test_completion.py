@@ -67,6 +67,7 @@ def test_bash_offers_every_option(name: str, bash: Path, files: Path) -> None:
     assert wanted <= set(offered(bash, ["ghesrace", name, "--"], files))
 
 
+@pytest.mark.slow
 def test_bash_offers_an_options_values(bash: Path, files: Path) -> None:
     """`--format` would offer files."""
     for name, command in commands().items():

@@ -98,6 +98,7 @@ def test_every_page_that_is_named_is_there() -> None:
         assert named <= made
 
 
+@pytest.mark.slow
 def test_pages_are_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package could not be built again with the same bytes."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")

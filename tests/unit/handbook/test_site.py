@@ -50,6 +50,7 @@ def pages(built: Path) -> dict[Path, _Page]:
     return {path: _Page(path.read_text()) for path in built.rglob("*.html")}
 
 
+@pytest.mark.slow
 def test_every_page_is_built(built: Path, pages: dict[Path, _Page]) -> None:
     """A page of docs/ would be missing from the package."""
     wanted = {built / page.with_suffix(".html") for page in nav.pages(REPO)}
@@ -58,6 +59,7 @@ def test_every_page_is_built(built: Path, pages: dict[Path, _Page]) -> None:
     assert "url=docs/index.html" in (built / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_every_link_leads_to_a_page_and_its_anchor(pages: dict[Path, _Page]) -> None:
     """A reader meets a page that is not there, or its top instead of the place that was meant."""
     tried = 0
@@ -108,6 +110,7 @@ def small(tmp_path: Path, body: str) -> int:
     return site.build(tmp_path / "html", repo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code"),
     [

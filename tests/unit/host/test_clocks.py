@@ -44,6 +44,7 @@ def test_running_host():
     assert (found.bound_ns == 0) == (len(home) == 1)
 
 
+@pytest.mark.slow
 def test_a_cpu_that_is_not_there():
     """The failure of the other side would look like a measured bound."""
     with pytest.raises(OSError, match="cannot run on CPU 4095"):

@@ -58,6 +58,7 @@ def test_what_has_nothing_to_draw_is_told(tmp_path: Path) -> None:
         pictures.drawn(capture(tmp_path / "quiet.arrows", Trace()))
 
 
+@pytest.mark.slow
 def test_they_are_drawn_where_it_is_asked(tmp_path: Path) -> None:
     """`make examples` would leave the old ones."""
     assert pictures.main([str(tmp_path)]) == 0

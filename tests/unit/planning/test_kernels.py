@@ -215,6 +215,7 @@ def verdict(made: Plan, *, flush: bool) -> Verdict:
     return VERDICTS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", RELEASES)
 def test_one_symbol_less_is_replaced_or_named(release: str):
     """If this fails, a kernel that lacks or renames one function is judged as if it had been

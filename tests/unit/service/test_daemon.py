@@ -36,6 +36,8 @@ from ghesrace.service.sdnotify import Notifier
 from ghesrace.service.startup import Untraceable
 from tests.build.trace import A, B, Trace, plan
 
+pytestmark = pytest.mark.slow
+
 Rest = Callable[[int], Events | None]
 
 

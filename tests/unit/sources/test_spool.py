@@ -122,6 +122,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         spooled(path)
 
 
+@pytest.mark.slow
 def test_the_temporary_file_has_no_name_and_is_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_pipe_without_end_is_bounded(tmp_path: Path) -> None:
         spooled(Path("/dev/zero"), 1 << 20)
 
 
+@pytest.mark.slow
 def test_standard_input_is_dash() -> None:
     """`ssh host cat trace | ghesrace check -`"""
     command = [sys.executable, "-m", "ghesrace", "check", "-", "--format", "json"]

@@ -83,6 +83,7 @@ def decoded(probe: Probe, given: tuple[int, ...]) -> tuple[int, ...] | None:
 VALUES = st.sampled_from((0, 1, 644, 645, 4096, 2**63)) | st.integers(0, 2**51)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(PROBES) - 1), st.tuples(VALUES, VALUES, VALUES, VALUES))
 def test_the_programs_and_the_decoder_agree(

@@ -159,6 +159,7 @@ def fields(one: object) -> Iterator[tuple[str, Any]]:
                 yield name, value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("untraced", ["", "BCAST_END EDIT_END NOTIFY NOTIFY_END"])
 def test_what_is_remembered_does_not_grow_with_the_run(untraced: str) -> None:
     """A daemon would eat all memory, and be slower each day: whatever began and never ended, and

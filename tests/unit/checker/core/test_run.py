@@ -208,6 +208,7 @@ def test_compiled_it_says_what_its_source_says(path: Path) -> None:
 FIELDS = ("ts", "addr", "phys", "size", "seq", "pid")
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(
     st.sampled_from(FILES),

@@ -162,6 +162,7 @@ def test_the_oldest_are_dropped_beyond_the_budget(tmp_path: Path, captures: Path
         assert box.take(captures, SETTLE, NOW, HOST) == ([], None)
 
 
+@pytest.mark.slow
 def test_the_journal_does_not_grow_for_ever(tmp_path: Path, captures: Path) -> None:
     """If this fails, a host that runs for years has a journal of years."""
     with Outbox(tmp_path / "box", 1 << 20) as box:

@@ -133,6 +133,7 @@ def test_a_store_that_comes_back_soon_is_waited_for(
     assert clock.slept == [1, 2, 4, 8, 16, 32, 60]
 
 
+@pytest.mark.slow
 def test_a_web_server_that_fails_now_and_then_gets_each_once(
     settings: Settings, clock: Clock
 ) -> None:

@@ -127,6 +127,7 @@ def s3() -> Iterator[str]:
     running.stop()
 
 
+@pytest.mark.slow
 def test_a_bucket_has_it(s3: str, capture: Path) -> None:
     """If this fails, nothing can be sent to s3, or `survey` can't read it there."""
     import s3fs
@@ -142,6 +143,7 @@ def test_a_bucket_has_it(s3: str, capture: Path) -> None:
     assert SECRET not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_web_server_has_it(capture: Path) -> None:
     """If this fails, PUT sends nothing, or without the password."""
     token = {"client_kwargs": {"headers": {"Authorization": f"Bearer {SECRET}"}}}
@@ -153,6 +155,7 @@ def test_a_web_server_has_it(capture: Path) -> None:
         assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [403, 404, 409, 500, 503])
 def test_a_web_server_that_refuses_is_tried_again(capture: Path, status: int) -> None:
     """If this fails, an answer that is no success counts as one, and the capture is removed."""
@@ -166,6 +169,7 @@ def test_a_web_server_that_refuses_is_tried_again(capture: Path, status: int) ->
         assert server.put == {}
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_is_tried_again(capture: Path) -> None:
     """If this fails, a store that is away ends the service for good."""
     with web() as server:
@@ -189,6 +193,7 @@ def test_a_secret_that_a_client_tells_is_taken_out(
     assert "401: *** was refused, so was ***" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_store_that_can_not_be_is_told(capture: Path) -> None:
     """If this fails, a mistyped URL is tried for ever."""
     with pytest.raises(UsageError, match="can't open the store nosuch://a"):

@@ -117,6 +117,7 @@ def test_of_two_hosts_neither_is_the_odd_one(data: Dataset) -> None:
     assert answers(data).outliers == []
 
 
+@pytest.mark.slow
 def test_the_trend_is_by_day_and_by_month_if_it_is_long(data: Dataset) -> None:
     """If this fails, years make a page without end, or a week makes one line."""
     for number in range(3):

@@ -35,6 +35,7 @@ def test_player_takes_sources_in_turn(
     assert player.log[0]["scenario"] == "fast"
 
 
+@pytest.mark.slow
 def test_player_keeps_the_rate(
     firmware: Firmware, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,6 +48,7 @@ def test_player_keeps_the_rate(
     assert 1 <= len(guest.seen) <= 11
 
 
+@pytest.mark.slow
 def test_player_leaves_a_slow_guest_alone(
     firmware: Firmware, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

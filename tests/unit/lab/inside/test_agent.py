@@ -15,6 +15,7 @@ from lab.inside import agent
 from lab.paths import REPO
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("together", "asked", "taken"),
     [("false", ["500000"], [3, 4]), ("true", ["1000000 -1 0", "1000000 -1 1"], [6, 8])],

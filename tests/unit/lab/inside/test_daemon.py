@@ -50,6 +50,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_series_are_summed_by_name_and_losses_told_apart(page: None) -> None:
     """The soak would overlook a finding of the second severity, or not say what was lost."""
     found = daemon.metrics()
@@ -69,6 +70,7 @@ def test_memory_by_what_it_is_of() -> None:
     assert sum(found.values()) == pytest.approx(resident, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_daemon_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its reason would be lost, and the test wait for five minutes."""
     start = subprocess.Popen

@@ -49,6 +49,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return ran
 
 
+@pytest.mark.slow
 def test_traffic_begins_when_all_is_attached_and_its_end_ends_it(
     capture: list[list[str]], tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_traffic_begins_when_all_is_attached_and_its_end_ends_it(
     assert capture[0][-3:] == ["-o", str(file), "--check"]
 
 
+@pytest.mark.slow
 def test_traffic_that_fails_ends_the_capture_and_is_told(
     capture: list[list[str]], tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from lab.patched.build import Built, Recipe
 from lab.patched.expected import expected
 from lab.patched.verdict import Judged, Recording
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 
 

@@ -71,6 +71,7 @@ def lab(tmp_path: Path, *words: str) -> int:
     return main.main(["test", "--guests=2", f"--share={tmp_path / 'out'}", "--", *words])
 
 
+@pytest.mark.slow
 def test_two_guests_share_a_suite(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_two_guests_share_a_suite(
     }
 
 
+@pytest.mark.slow
 def test_a_failure_in_either_fails_the_whole_with_its_report(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_failure_in_either_fails_the_whole_with_its_report(
     assert "4 passed, 1 skipped, 1 failed, 0 not run" in said
 
 
+@pytest.mark.slow
 def test_a_guest_that_dies_leaves_no_test_unsaid(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_guest_that_dies_leaves_no_test_unsaid(
     assert "assert 'this' == 'that'" in why
 
 
+@pytest.mark.slow
 def test_a_guest_that_is_booted_again_runs_the_rest_and_nothing_twice(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +143,7 @@ def test_a_guest_that_is_booted_again_runs_the_rest_and_nothing_twice(
     assert said.count("PASSED") == 8
 
 
+@pytest.mark.slow
 def test_what_is_not_collected_is_an_error(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,6 +155,7 @@ def test_what_is_not_collected_is_an_error(
     assert "exit code 2: amd64-1" in said
 
 
+@pytest.mark.slow
 def test_words_for_pytest_reach_each_guest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +197,7 @@ def test_arm64_comes_first_and_takes_no_turns(
         assert args.share.parent == tmp_path
 
 
+@pytest.mark.slow
 def test_an_interruption_reaches_the_guests(tmp_path: Path, suite: Path) -> None:
     """If this fails, SIGTERM ends `make test` and leaves its guests running."""
     (suite / "test_slow.py").write_text(

@@ -32,6 +32,7 @@ def test_each_line_has_its_jobs_name_and_each_job_its_code() -> None:
     assert len(lines) == 4
 
 
+@pytest.mark.slow
 def test_so_many_at_once_and_no_more(tmp_path: Path) -> None:
     """If this fails, three guests share two cores, and their kernels complain of lockups."""
     script = f"touch {tmp_path}/$0; sleep 0.3; ls {tmp_path} | wc -l; rm {tmp_path}/$0"
@@ -44,6 +45,7 @@ def test_so_many_at_once_and_no_more(tmp_path: Path) -> None:
     assert "2" in counts
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_ends_no_other() -> None:
     """If this fails, one failure hides what the other guest has to say."""
     out = io.StringIO()

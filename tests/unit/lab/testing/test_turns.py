@@ -51,6 +51,7 @@ def test_each_file_goes_to_one_guest(tmp_path: Path) -> None:
     assert sorted(taken[0] + taken[1]) == FILES
 
 
+@pytest.mark.slow
 def test_who_is_quick_takes_more(tmp_path: Path) -> None:
     """If this fails, one guest waits for the other with half of the files each."""
     shares = [tmp_path / "1", tmp_path / "2"]
@@ -71,6 +72,7 @@ def test_a_guest_that_is_booted_again_has_its_files_again(tmp_path: Path) -> Non
         assert list(turns(shares[0], FILES)) == [*first, FILES[3]]
 
 
+@pytest.mark.slow
 def test_a_dealer_begins_anew(tmp_path: Path) -> None:
     """If this fails, a share that is used again has its old answers, and no file is run."""
     assert not dealt(tmp_path)

@@ -90,6 +90,7 @@ def test_a_local_tlbi_is_what_remains():
     assert any("all CPUs after the clear" in unseen.what for unseen in made.unseen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "state", "where"),
     [

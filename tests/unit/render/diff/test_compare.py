@@ -254,6 +254,7 @@ def reports(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 @given(reports())
 def test_nothing_is_better_or_worse_than_itself(one: dict[str, Any]) -> None:
     """If this fails, the answer depends on more than what changed."""

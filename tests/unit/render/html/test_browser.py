@@ -33,6 +33,7 @@ def opened(page: Path | str, *more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_its_own_script_runs_under_its_policy(tmp_path: Path) -> None:
     """If this fails, the hash in the policy is not what a browser computes: no zoom, no style."""
     path = tmp_path / "report.html"
@@ -42,6 +43,7 @@ def test_its_own_script_runs_under_its_policy(tmp_path: Path) -> None:
     assert text.count('aria-label="zoom in"') == 4
 
 
+@pytest.mark.slow
 def test_a_script_that_slipped_in_does_not_run(tmp_path: Path) -> None:
     """If this fails, the policy stops nothing."""
     evil = "<script>document.body.className='owned'</script><img src=x onerror='alert(1)'>"

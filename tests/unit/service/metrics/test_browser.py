@@ -30,6 +30,7 @@ def url() -> Iterator[str]:
     server.close()
 
 
+@pytest.mark.slow
 def test_the_policy_that_is_sent_lets_the_style_in_and_no_script(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,6 +43,7 @@ def test_the_policy_that_is_sent_lets_the_style_in_and_no_script(
     assert 'class="owned"' not in seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 400])
 def test_nothing_is_cut_off(width: int, tmp_path: Path) -> None:
     """If this fails, a phone shows half of the verdict: the page itself scrolls sideways."""

@@ -30,6 +30,8 @@ from ghesrace.service.watch import Watch
 from tests.build.judging import judge
 from tests.build.trace import A, bounce, plan
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., tuple[Bulletin, int]]
 FOUND = tuple(judge(plan(), bounce().stream()).findings)
 NAME = "ghesrace-20260101T000000Z-stale-1.arrows"

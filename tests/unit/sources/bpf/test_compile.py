@@ -64,6 +64,7 @@ def test_a_refusal_is_told(bcc: Path, text: str, stage: str, what: str, log: str
     assert list(bcc.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a start can wait for ever, and its child outlives it."""
     monkeypatch.setattr(bpfcompile, "_PATIENCE_S", 0.5)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,7 @@ def by_definition(made, near) -> list[int]:
     return order
 
 
+@pytest.mark.slow
 @given(rings(wild=True), st.sampled_from(EDGES))
 @settings(deadline=None, max_examples=300)
 def test_both_modes_agree_on_anything(made, seq) -> None:
@@ -91,6 +93,7 @@ def test_both_modes_agree_on_anything(made, seq) -> None:
     assert merged(compiled, *made, seq) == merged(source, *made, seq)
 
 
+@pytest.mark.slow
 @given(rings(wild=False))
 @settings(deadline=None, max_examples=300)
 def test_the_order_is_the_definitions(made) -> None:

@@ -198,6 +198,33 @@ def test_the_identity_is_checked(kernel: Kernel) -> None:
     assert rings.violated()
 
 
+def test_no_more_is_kept_and_filtered_than_was_seen(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a hit that comes while the counters are read is told as filtered and not as
+    seen, and the account of a capture says that more was kept than there was."""
+
+    class Running:
+        """The headers of a CPU whose programs run on between two reads of a counter."""
+
+        def __init__(self, headers: np.ndarray) -> None:
+            self.headers = headers
+
+        def __getitem__(self, name: str) -> np.ndarray:
+            read = self.headers[name].copy()
+            kernel.filter(0, 0)
+            kernel.run(0, 1)
+            return read
+
+    rings = kernel.rings()
+    of_a_cpu = rings._headers
+    monkeypatch.setattr(rings, "_headers", lambda cpu: Running(of_a_cpu(cpu)))
+    counts = rings.counts()
+    assert counts.filtered, "no program ran meanwhile: nothing was tested"
+    assert counts.seen >= counts.kept + counts.filtered
+    rings.close()
+
+
 def test_what_was_there_before_is_left_out(kernel: Kernel) -> None:
     """If this fails, events from before all probes were attached are judged."""
     kernel.run(0, 0)

@@ -123,6 +123,7 @@ def test_a_big_batch_is_handed_out_in_parts(
     assert np.array_equal(np.concatenate(parts)[: len(batch)], batch)
 
 
+@pytest.mark.slow
 def test_every_cut_leaves_the_intact_prefix(good: Path, tmp_path: Path) -> None:
     """If this fails, a crash at some byte loses intact batches, or looks like a good end."""
     data = good.read_bytes()

@@ -19,6 +19,7 @@ from ghesrace.sources.capture.guard import RECORD_BATCH, SCHEMA, check_batch, he
 from tests.build.trace import plan
 
 
+@pytest.mark.slow
 def test_zstd_bomb_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     """If this fails, a small hostile file takes all memory of the machine."""
     schema = file.schema(plan(), {})

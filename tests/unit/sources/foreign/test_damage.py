@@ -100,6 +100,7 @@ def holds(whole: Report, damaged: Report | None, damage: Damage) -> bool:
 TEXTS = [path for path in sorted(CORPUS.glob("*.txt")) if report(path) is not None]
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_damaged_texts_are_never_clean_or_races(tmp_path: Path, path: Path, damage: Damage) -> None:
@@ -187,6 +188,7 @@ TOLD = (b"CPU:0 [LOST 3 EVENTS]\n", b"CPU:1 [LOST EVENTS]\n", b"CPU:2 [9 EVENTS 
 SAID = (b"Processed 20 events and lost 3 chunks!\n", b"[ perf record: LOST 7 events! ]\n")
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # Two files are judged.
 @given(
     visits=VISITS,
@@ -216,6 +218,7 @@ def test_generated_texts_that_are_damaged_are_never_clean_or_races(
     assert holds(whole, report(path), damage)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(visits=VISITS, form=st.sampled_from(FORMS))
 def test_every_form_of_a_text_says_the_same(

@@ -120,8 +120,10 @@ class Rings:
 
     def _counts(self, cpu: int) -> RingCounts:
         h = self._headers(cpu)
-        seen, filtered = int(h["seen"].sum()), int(h["filtered"].sum())
-        return RingCounts(seen, int(h["head"].sum()), filtered, int(h["nested"].sum()))
+        kept, filtered = int(h["head"].sum()), int(h["filtered"].sum())
+        # Programs run on meanwhile. They count a hit as seen before they do anything with it, so
+        # what became of hits is read first: else more would be kept and filtered than was seen.
+        return RingCounts(int(h["seen"].sum()), kept, filtered, int(h["nested"].sum()))
 
     def counts(self) -> RingCounts:
         """All CPUs together, since the start."""

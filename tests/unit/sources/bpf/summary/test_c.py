@@ -227,6 +227,7 @@ MORE = {
 }
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_litmus(path: Path, compiled: Path) -> None:
     """If this fails, the kernel judges by another rule than the checker."""

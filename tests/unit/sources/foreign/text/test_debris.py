@@ -49,6 +49,7 @@ def cut(text: str, width: int) -> str:
     return "".join(f"{row[:width]}\n" for row in text.splitlines())
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("width", range(84, 128, 3))
 @pytest.mark.parametrize("damage", [hard, soft, cut])
 @pytest.mark.parametrize("name", [*RACES, *CLEAN])

@@ -83,6 +83,7 @@ def test_flags_of_another_width_than_the_heads_are_read_by_letters(tmp_path: Pat
     assert set(events["ctx"][mine].tolist()) == {Context.NMI}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1 << 18, 5 << 20])
 def test_a_head_may_be_of_any_length(tmp_path: Path, size: int) -> None:
     """A log of the whole boot before the trace made it none, or lost what the head says."""

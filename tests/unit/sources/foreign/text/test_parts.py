@@ -62,6 +62,7 @@ def test_two_buffers_merged_are_never_one(path: Path) -> None:
         assert alone.slots[0].episodes == 4
 
 
+@pytest.mark.slow
 def test_a_buffer_that_begins_late_is_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two clocks are no order, and so the first look at the text ends early: behind that, a whole
     buffer with a race in it was left out, and the verdict clean."""
@@ -116,6 +117,7 @@ HOSTS += tuple(before.replace("{}", "{bare}") for before in ("{} ", "host={} ", 
 HOSTS += ("2026-11-30 17:18:30 {bare} ",)
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("prefix", HOSTS)
 def test_the_log_of_two_hosts_is_never_one(path: Path, prefix: str) -> None:
     """A server has the logs of all hosts in one file: none raced with another."""
@@ -199,6 +201,7 @@ def test_commands_with_colons_are_no_buffers(path: Path) -> None:
     assert report(path).verdict is Verdict.OBSERVED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [4 << 20, 150])
 def test_each_run_is_judged_as_if_it_stood_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int

@@ -118,6 +118,7 @@ NAMES = [MIXED, *(path.name for path in sorted(CORPUS.glob("*.txt")))]
 FORMS = [name for name in NAMES if name != "function-tracer.txt"]
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("name", FORMS)
 def test_the_corpus_is_read_alike(tmp_path: Path, perf_map: EventMap, name: str) -> None:
     """The quick way would say otherwise of a whole kind of text."""
@@ -139,6 +140,7 @@ def test_most_lines_of_the_corpus_are_plain(tmp_path: Path, perf_map: EventMap, 
         assert plain_lines(path, given) > len(lines)
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", FORMS)
 def test_damaged_texts_are_read_alike(
@@ -153,6 +155,7 @@ def test_damaged_texts_are_read_alike(
     same(path, given, rng.choice((1500, 4000)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(name=st.sampled_from(FORMS), seed=st.integers(0, 2**32), piece=st.sampled_from([1500, 6000]))
 def test_mutated_texts_are_read_alike(
@@ -218,6 +221,7 @@ def lines(draw: st.DrawFn) -> str:
     return draw(st.sampled_from(["  ", ""])) + "".join(base) + "".join(end)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     made=st.lists(lines(), min_size=1, max_size=8),

@@ -126,6 +126,7 @@ BOOTS = (
 )
 
 
+@pytest.mark.tenth
 @pytest.mark.parametrize("said", BOOTS)
 @pytest.mark.parametrize("cpu", [0, 1])
 @pytest.mark.parametrize("distance", [1, 40_000])
