@@ -28,6 +28,10 @@ KERNEL_PACKAGES := git build-essential flex bison bc libelf-dev libssl-dev dwarv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 say = @printf '\n== %s\n' '$(1)'
 
+# What Python compiled is kept, whatever the environment says: without it pytest makes each file of tests
+# anew in each worker (10 s of 50), and each command that a test starts compiles all that it loads.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test quick lint unit guest-test lab-test pack-test arm64-test matrix alert-test daemon-test venv \
 	test-venv lab-venv venv-packages build-packages test-packages run-packages packages arm64-packages kernel-packages package-packages \
 	kernel-mutants forms examples clean install uninstall fuzz deb deb-arm64 deb-trixie deb-trixie-arm64 sdist package-test \

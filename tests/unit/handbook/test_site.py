@@ -14,6 +14,9 @@ import pytest
 from handbook import nav, site
 from tests.build.paths import REPO
 
+# The site is built once for all of them.
+pytestmark = pytest.mark.slow
+
 
 class _Page(HTMLParser):
     """The anchors of a page, where it links to, and what it loads."""
@@ -50,7 +53,6 @@ def pages(built: Path) -> dict[Path, _Page]:
     return {path: _Page(path.read_text()) for path in built.rglob("*.html")}
 
 
-@pytest.mark.slow
 def test_every_page_is_built(built: Path, pages: dict[Path, _Page]) -> None:
     """A page of docs/ would be missing from the package."""
     wanted = {built / page.with_suffix(".html") for page in nav.pages(REPO)}
@@ -59,7 +61,6 @@ def test_every_page_is_built(built: Path, pages: dict[Path, _Page]) -> None:
     assert "url=docs/index.html" in (built / "index.html").read_text()
 
 
-@pytest.mark.slow
 def test_every_link_leads_to_a_page_and_its_anchor(pages: dict[Path, _Page]) -> None:
     """A reader meets a page that is not there, or its top instead of the place that was meant."""
     tried = 0
@@ -110,7 +111,6 @@ def small(tmp_path: Path, body: str) -> int:
     return site.build(tmp_path / "html", repo)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code"),
     [
