@@ -62,6 +62,11 @@ class Narrow:
         if len(into) <= _MOST:
             into.update(np.unique(addresses & np.uint64(PAGE_MASK)).tolist())
 
+    @property
+    def alone(self) -> bool:
+        """Whether the kernel's own addresses, of which there are some, are all half ones."""
+        return any(self._kernel) and max(self._kernel) < NARROW
+
     def found(self, slots: Collection[int] = ()) -> list[tuple[int, str]]:
         """Return the types, and which of our fields of them, that have half addresses where others
         have whole ones. *slots* are halves that flushes alone tell, as they follow maps."""

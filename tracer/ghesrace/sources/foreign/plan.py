@@ -94,6 +94,12 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
         what = f"the arguments of {', '.join(sorted(survey.changed))}"
         why = "GCC made a clone, which may take them in other registers than its source says"
         unseen.append(Unseen(what, why, ("stale",), names))
+    halved = survey.narrow.alone or any(0 < (slot.address or 0) < NARROW for slot in slots)
+    if halved:
+        why = (
+            "they are compared as they are, and another page may have the same: record them as x64"
+        )
+        unseen.append(Unseen("the upper 32 bits of addresses", why, ("stale", "torn_edit"), names))
     cpus = _cpus(survey.cpus, reader.cpus)
     if reader.cpus == 0 and len(survey.cpus) == 1:
         what = "how many CPUs there are: more than the one of which there are events are assumed"
@@ -135,6 +141,7 @@ def make_plan(survey: Survey, reader: Reader, given: EventMap) -> Plan:
             survey,
             reader,
             given,
+            halved=halved,
             guessed_arch=bool(told and not proven) and _matters(survey),
             implied=any(_UNSEEN_FLUSHES & {*probe.implies} for probe in probes),
         ),

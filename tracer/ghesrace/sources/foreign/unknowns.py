@@ -16,19 +16,26 @@ from .scan import Survey
 
 
 def unknowns(
-    survey: Survey, reader: Reader, given: EventMap, *, guessed_arch: bool, implied: bool
+    survey: Survey,
+    reader: Reader,
+    given: EventMap,
+    *,
+    halved: bool,
+    guessed_arch: bool,
+    implied: bool,
 ) -> tuple[str, ...]:
     """Return the names (unknowns.UNKNOWNS) of what the trace that *reader* reads and *survey*
-    describes cannot tell. *given* is its map file, and *guessed_arch* says that only addresses tell
-    its architecture, and that it matters. *implied* says that functions are taken to invalidate
-    where nothing is recorded.
+    describes cannot tell. *given* is its map file, *halved* says that slots' addresses are the low
+    32 bits of them, and *guessed_arch* that only addresses tell its architecture, and that it
+    matters. *implied* says that functions are taken to invalidate where nothing is recorded.
 
-    unknowns(Survey.of(reader, given), reader, given, guessed_arch=False, implied=False)
+    told = dict(halved=False, guessed_arch=False, implied=False)
+    unknowns(Survey.of(reader, given), reader, given, **told)
     """
     found = set(reader.unknowns)
     if survey.mistaken or not reader.contexts:
         found.add("contexts")
-    if any(use.blind for use in survey.uses.values()) or survey.changed:
+    if any(use.blind for use in survey.uses.values()) or survey.changed or halved:
         found.add("arguments")
     if guessed_arch:
         found.add("architecture")
