@@ -151,7 +151,7 @@ class Digest:
         if threat is None:  # it was lost, and can't be shown
             made.cls, made.why, made.never_safe = w.UNCERTAIN, w.LOSS, False
             return made
-        end = max(until, episode.unmap_first if episode.unmapped else w.NEVER)
+        end = max(until, episode.unmap_first)  # NEVER, if it was not unmapped
         cpu, begin = episode.hold.cpu, min(threat.map_first, episode.map_first)
         told = TOLD
         if made.cls == w.INCIDENTAL or self.facts.hidden_unmap & w.BROADCAST_AFTER_CLEAR:

@@ -40,8 +40,6 @@ class Samples:
     def helps(self, episode: Episode | None) -> bool:
         """Whether this episode, or any at all, could help: whether it pairs with the frame of one
         that is kept, or another, and with the notification of one, or another, and none does."""
-        if not self.kept:
-            return True
         for i in range(-1, len(self.kept)):
             x = self.kept[i] if i >= 0 else None
             if x is not None and episode is not None and x.frame == episode.frame:
