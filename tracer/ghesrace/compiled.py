@@ -34,6 +34,7 @@ MODULES = (
     "ghesrace.checker.core.losses",
     "ghesrace.checker.core.pages",
     "ghesrace.checker.core.predict",
+    "ghesrace.checker.core.ranges",
     "ghesrace.checker.core.reader",
     "ghesrace.checker.core.rule",
     "ghesrace.checker.core.run",

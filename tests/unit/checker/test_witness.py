@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ghesrace.checker import witness
 from ghesrace.checker.core.holds import Episode
 from ghesrace.checker.core.run import Core
 from ghesrace.checker.event_store import MOST_EVENTS, EventStore
@@ -18,6 +19,15 @@ from tests.build.trace import STEP, A, B, Trace, V, batches, plan
 
 def found(trace: Trace) -> Finding:
     return judge(plan(), trace.stream()).findings[0]
+
+
+def test_each_event_of_a_witness_has_words_of_its_own() -> None:
+    """A step would say that a CPU invalidated all of its TLB where that was a range."""
+    others = {Kind.EDIT, Kind.EDIT_END, Kind.SHOOTDOWN}  # They are of other patterns.
+    summaries = {kind for kind in Kind if Kind.NMI_REF < kind < Kind.LOSS}
+    known = {kind for kind in Kind if kind < Kind.LOSS} - others - summaries
+    assert witness._TEXT.keys() == known | {Kind.NMI_REF}
+    assert len({*witness._TEXT.values()}) == len(witness._TEXT)
 
 
 def race(**how: object) -> Trace:

@@ -31,8 +31,6 @@ class Account:
 
     def take(self, judged: list[Judged]) -> None:
         """Count these episodes; of those whose map was not seen, the ones that may be unsafe."""
-        if not judged:
-            return
         new = self.new
         for one in judged:
             hold: Hold = one.episode.hold

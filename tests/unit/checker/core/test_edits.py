@@ -96,6 +96,7 @@ def test_a_write_beside_an_edit_on_another_cpu(t: int, last: int, result: int | 
         (V - 1, 1, "MAP EDIT", "EDIT", words.TABLE, words.PREDICTED),
         (V - 1, 1, "", "MAP", words.TABLE, words.PREDICTED),
         (V // TABLE * TABLE - 1, 1, "EDIT", "MAP", words.ENTRY, words.OTHER_TABLE),
+        (V // TABLE * TABLE - 1, 2**64 - 1, "", "", words.ENTRY, words.OBSERVED),
     ],
 )
 def test_what_a_write_and_an_edit_touch(
@@ -109,6 +110,16 @@ def test_what_a_write_and_an_edit_touch(
     assert [one[3] for one in got] == [result]
     if result in (words.OBSERVED, words.PREDICTED):
         assert got[0][2] == danger
+
+
+def test_an_unmap_allocates_no_table() -> None:
+    """The setter of the fixmap is one function for both: each clear beside an edit of the same
+    table would be a hazard."""
+    for kind, result in ((MAP, words.PREDICTED), (UNMAP, words.SAME_TABLE)):
+        made = edited(allocates="UNMAP")  # and MAP, which is in that
+        write(made, 0, 14, 16, kind=kind)
+        edit(made, 1, 10, 20, V - 1, 1)
+        assert [one[3] for one in told(made)] == [result]
 
 
 @pytest.mark.parametrize(("t", "met"), [(16, True), (19, True), (20, False)])

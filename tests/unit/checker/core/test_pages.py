@@ -69,6 +69,18 @@ def test_what_is_missing_is_noted_with_its_bounds() -> None:
     stray.add(0, Kind.READ, addr=V)
     stray.add(0, Kind.COPY)
     assert feed(stray).reader.strays == [first + 20_000]
+    # One whose map has a later stamp, and stands before it in its CPU's buffer, is that map's.
+    for late in (False, True):
+        swapped = Trace()
+        swapped.add(0, Kind.COPY)
+        swapped.add(0, Kind.READ, addr=V)
+        swapped.add(0, Kind.MAP, phys=A, slot=0)
+        made = joined(swapped.records)
+        if late:
+            made["seq"][[1, 2]] = made["seq"][[2, 1]]
+        core = CORE.Core(plan())
+        core.feed(made)
+        assert core.reader.strays == ([] if late else [first + 20_000])
 
 
 def test_a_flush_just_before_a_map_is_no_answer_to_another_cpu() -> None:

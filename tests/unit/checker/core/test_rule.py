@@ -62,6 +62,29 @@ def hold(cpu: int = 0, pages: int = 1, **fields: Any) -> Any:
     return one
 
 
+@pytest.mark.parametrize(
+    ("fields", "until"),
+    [
+        ({"unmapped": True, "unmap_first": 9}, 9),
+        ({"unmapped": True, "unmap_first": 2, "last_first": 9}, 4),  # by a late stamp
+        ({"unmap_first": 5, "last_first": 9}, 9),  # the end of the stream cut it
+        ({"frame": words.UNKNOWN_FRAME, "unmapped": True}, None),
+        ({"left_open": True, "last_first": 9}, None),
+    ],
+)
+def test_until_when_a_loss_may_have_hidden_that_a_use_was_over(
+    fields: dict[str, Any], until: int | None
+) -> None:
+    """Two uses that a hidden unmap parts would surely overlap, or two that do only perhaps."""
+    for hidden in (False, True):
+        one, use = judge(hidden), hold().at(0)
+        for name, value in ({"map_first": 4} | fields).items():
+            setattr(use, name, value)
+        assert one.known(use) is (until is not None and not hidden)
+        asked = [] if until is None else [(words.MAPS, 0, 4, until)]
+        assert one.losses.asked == asked
+
+
 def test_holds_are_in_the_order_of_their_first_maps() -> None:
     """Two that a late stamp exchanged would be judged in the wrong order."""
     three = [hold(0, map_first=1), hold(0, map_first=2, pos_first=1), hold(1, map_first=2)]

@@ -65,6 +65,8 @@ def test_uses_of_one_context_meet_only_if_one_is_inside_the_other() -> None:
     assert USES.meet(one, other, 0) == NO
     other.outer = one
     assert USES.meet(one, other, 0) == USES.meet(other, one, 0) == SURE
+    one.last_pos = 2  # Nothing of it was seen behind the other's map, which is in its copy yet.
+    assert USES.meet(one, other, 0) == USES.meet(other, one, 0) == SURE
 
 
 NMI, IRQ, SOFTIRQ = words.NMI, words.IRQ, words.SOFTIRQ

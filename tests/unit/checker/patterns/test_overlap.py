@@ -39,6 +39,18 @@ def test_the_witness_shows_both_uses_in_time_order() -> None:
     assert (occurrence.ts_map, occurrence.ts_unmap) == (stamps[1], stamps[3])
 
 
+def test_a_use_whose_unmap_was_not_seen_has_no_stamp_of_one() -> None:
+    """The stamp of its access would be told as that of its unmap."""
+    trace = Trace()
+    trace.add(0, Kind.MAP, IRQ, phys=A, slot=0)
+    trace.add(1, Kind.MAP, IRQ, phys=B, slot=0)
+    trace.add(1, Kind.READ, IRQ, addr=V)
+    trace.add(0, Kind.UNMAP, IRQ, slot=0)
+    [finding] = [f for f in judge(plan(), trace.stream()).findings if f.pattern == "overlap"]
+    [occurrence] = finding.occurrences
+    assert occurrence.ts_unmap is None
+
+
 def test_meetings_of_the_same_frames_are_one_finding() -> None:
     """A lock that fails a thousand times would fill the report, or be counted once."""
     trace = Trace()

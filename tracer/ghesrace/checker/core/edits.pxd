@@ -6,6 +6,7 @@ from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.facts cimport Facts
 from ghesrace.checker.core.state cimport Level
 from ghesrace.checker.core.losses cimport Losses
+from ghesrace.checker.core.ranges cimport meets
 from ghesrace.checker.core.holds cimport Span
 cimport ghesrace.checker.core.words as w
 

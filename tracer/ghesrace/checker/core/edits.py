@@ -11,9 +11,11 @@ from ghesrace.checker.core import words as w
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.holds import Span
 from ghesrace.checker.core.losses import Losses
+from ghesrace.checker.core.ranges import meets
 from ghesrace.checker.core.state import Cpu, Level, SlotState
 
 TABLE_BITS = w.PAGE_BITS + 9
+TABLE = 1 << TABLE_BITS  # bytes that one table of entries maps
 EDIT_KINDS = 1 << w.K_EDIT | 1 << w.K_EDIT_END
 WRITE_KINDS = 1 << w.K_MAP | 1 << w.K_UNMAP | 1 << w.K_MAP_END | 1 << w.K_UNMAP_END
 CALL_KINDS = 1 << w.K_NOTIFY | 1 << w.K_NOTIFY_END
@@ -134,7 +136,7 @@ class Edits:
 
     def went_on(self, cpu: int, ctx: int, t: int) -> None:
         """An event of a context: without a trace of its end, no edit there goes on."""
-        if self.ends_traced or not self.open:
+        if self.ends_traced:
             return
         for key, span in list(self.open.items()):
             if span.cpu == cpu and span.ctx >= ctx:
@@ -310,9 +312,8 @@ class Edits:
             else:
                 table = self.facts.groups[edit.slot] == self.facts.groups[ghes.slot]
         elif known and edit.size:
-            last = (edit.addr + edit.size - 1) & w.WORD
-            entry = edit.addr <= (v | (w.PAGE - 1)) and last >= v
-            table = edit.addr >> TABLE_BITS <= v >> TABLE_BITS <= last >> TABLE_BITS
+            entry = meets(edit.addr, edit.size, v, w.PAGE)
+            table = meets(edit.addr, edit.size, v >> TABLE_BITS << TABLE_BITS, TABLE)
         allocates = bool(mine & w.MAY_ALLOCATE) and ghes.kind != w.K_UNMAP
         beside = bool(theirs & w.MAY_ALLOCATE) and edit.kind != w.K_UNMAP
         # Two that only allocate have init_mm.page_table_lock in common.

@@ -7,6 +7,7 @@ from ghesrace.checker.core import words as w
 from ghesrace.checker.core.edits import Edits
 from ghesrace.checker.core.facts import Facts
 from ghesrace.checker.core.holds import Episode, Shot, Tell
+from ghesrace.checker.core.ranges import meets
 from ghesrace.checker.core.state import Cell, Cpu, Level, Place, SlotState
 
 
@@ -26,11 +27,9 @@ class Invalidations:
             return True
         if not state.known:
             return False
-        page = addr >> w.PAGE_BITS << w.PAGE_BITS
         if kind == w.K_INV_PAGE:
-            return page == state.address
-        # Where the range begins above the slot the difference wraps to a huge number.
-        return (state.address - page) & w.WORD < (size + (addr - page)) & w.WORD
+            return addr >> w.PAGE_BITS << w.PAGE_BITS == state.address
+        return meets(addr, size, state.address, w.PAGE)
 
     def exact(self, state: SlotState, addr: int, size: int, kind: int) -> bool:
         """Whether it is of the slot's page alone."""

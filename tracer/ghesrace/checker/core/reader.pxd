@@ -41,7 +41,7 @@ cdef class Reader(Pages):
     cdef int close_all(self, Cpu cpu, Level level, long long ts, long long seq) except -1
     @cython.locals(slot="long long", outer=Episode, place=Place)
     cdef int copy(self, Cpu cpu, Level level, long long ts, long long seq, long long flags) except -1
-    @cython.locals(slot="long long", episode=Episode, place=Place)
+    @cython.locals(episode=Episode, place=Place)
     cdef int copy_end(self, Cpu cpu, Level level, long long ts, long long seq) except -1
     cdef void shootdown(self, Cpu cpu, Level level, long long ctx, long long ts, long long point, long long flags) except *
 

@@ -230,12 +230,9 @@ class Reader(Pages):
     def copy_end(self, cpu: Cpu, level: Level, ts: int, seq: int) -> None:
         """The copy returned: what it mapped is unmapped."""
         for place in level.used:
-            slot = place.slot
-            if place.hold is None:
-                continue
             episode = place.episode
-            if self.lock_page(slot):
-                self.close(cpu, level, slot, ts, seq)
+            if self.lock_page(place.slot):
+                self.close(cpu, level, place.slot, ts, seq)
             elif episode is not None and not episode.unmapped:
                 self.end(cpu, level, episode, ts, seq)
                 place.episode = None
