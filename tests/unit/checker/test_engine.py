@@ -11,7 +11,7 @@ from ghesrace.checker import engine as module
 from ghesrace.checker.engine import Engine
 from ghesrace.checker.report import Verdict
 from ghesrace.errors import InputError
-from ghesrace.events import Cause, empty, joined, loss
+from ghesrace.events import Cause, empty, joined, loss, mark
 from tests.build.judging import judge
 from tests.build.trace import A, Trace, batches, bounce, plan
 
@@ -39,6 +39,9 @@ def test_an_unchecked_pattern_is_not_clean() -> None:
     report = judge(blind, bounce(flush=True).stream())
     assert report.verdict is Verdict.INCONCLUSIVE
     assert not report.patterns["stale"].checked
+    # The plan's own reason says more than that the points are missing.
+    because = judge(replace(blind, probes=()), mark(1_000)).patterns["stale"].not_checked_because
+    assert because == "no symbol unmaps a slot"
 
 
 def test_a_stream_without_marks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,8 +68,6 @@ class EventStore:
                 episodes += hold.all()
             cells = [cpu.cells[state.number] for cpu in core.reader.cpus.values()]
             for cell in (*cells, state.untold):
-                if cell is None:
-                    continue
                 for threats in (
                     cell.own_maybe,
                     cell.own_surely,

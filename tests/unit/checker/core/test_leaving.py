@@ -248,7 +248,7 @@ def test_what_every_other_cpu_takes_of_a_hold() -> None:
     (slot,) = one.slots
     mine, theirs, never = slot.cells
     mine.mapped = theirs.mapped = True
-    slot.untold = untold = STATE.Cell(-1, 0)
+    untold = slot.untold
     left = hold(0, pages=2, begin_last=5, end_first=9, told_index=-1, told_index_maybe=0)
     left.told = MAYBE
     left.first.clear_last, left.last().clear_last = 7, 8
@@ -316,6 +316,22 @@ def test_what_an_episode_does_to_its_own_cpu() -> None:
         assert cell.surely.at == (NOWHERE if kept else 8)
         if cell.maybe.known:
             assert (cell.maybe.begin_last, cell.maybe.end_first, cell.maybe.end_pos) == (5, 9, 3)
+
+
+def test_until_when_others_mapped_since_an_own_flush() -> None:
+    """What others mapped before it would threaten nobody and yet be told, or be told of nothing; at
+    a tie it may be behind. What a broadcast covers was a threat all the same."""
+    for reached, told, left in (
+        (8, False, NOWHERE),
+        (9, False, 9),
+        (10, False, 10),
+        (8, True, 8),
+    ):
+        one = judge()
+        cell = one.slots[0].cells[0]
+        cell.any_own, cell.any_other = True, reached
+        one.since_surely(hold(0, begin_last=5, end_first=9), 8, cell, told)
+        assert (cell.any_own, cell.any_other) == (told, left)
 
 
 def test_a_flush_before_the_access_may_have_dropped_what_came_before() -> None:
@@ -513,7 +529,6 @@ def test_what_a_cpu_without_a_map_takes() -> None:
     for begun, reached in ((NOWHERE, NOWHERE), (7, 7 + E)):
         one = judge()
         (slot,) = one.slots
-        slot.untold = STATE.Cell(-1, 0)
         slot.untold.start_open = False
         mine, other, _ = slot.cells
         other.begun = begun
@@ -523,9 +538,6 @@ def test_what_a_cpu_without_a_map_takes() -> None:
         one.inherit(slot, mine)
         assert (mine.mapped, mine.start_open, mine.any_other) == (True, False, reached)
         assert (mine.other_maybe.all(), mine.other_surely.all()) == ([maybe], [surely])
-        slot.untold, other.start_open = None, True
-        one.inherit(slot, other)
-        assert (other.mapped, other.start_open, other.other_maybe.count) == (True, True, 0)
 
 
 def test_what_a_loss_leaves_of_an_unmap_is_known_before_who_was_told() -> None:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ghesrace.checker.core import holds, pages, run, words
+from ghesrace.checker.core import holds, pages, run, state, words
 from ghesrace.events import Kind, joined, mark
 from ghesrace.plan import Slot
 from tests.build.trace import STEP, A, B, Trace, V, implying, plan
@@ -19,6 +20,7 @@ from .reading import feed
 from .test_reader import unknown
 
 CORE, HOLDS, PAGES = all_uncompiled(run), all_uncompiled(holds), all_uncompiled(pages)
+STATE = all_uncompiled(state)
 NEVER, PAGE = words.NEVER, words.PAGE
 
 
@@ -81,6 +83,20 @@ def test_what_is_missing_is_noted_with_its_bounds() -> None:
         core = CORE.Core(plan())
         core.feed(made)
         assert core.reader.strays == ([] if late else [first + 20_000])
+
+
+def test_a_map_takes_one_flush_of_its_own_cpu() -> None:
+    """An unmap would lose the answers of other CPUs, or those before; one that is older than
+    anybody waits is no sure answer, and stays."""
+    for behind, left, perhaps in (
+        (words.FORCE_CLOSE_NS - 1, [(0, 5), (1, 5), (1, 7)], 0),
+        (words.FORCE_CLOSE_NS, [(0, 5), (0, 7), (1, 5), (1, 7)], 1),
+    ):
+        slot = STATE.SlotState(0, False, 0)
+        slot.shots = [HOLDS.Shot(cpu, first) for cpu in (0, 1) for first in (5, 7)]
+        PAGES.Pages.take_shot(SimpleNamespace(), slot, 0, 7, 7 + behind)
+        assert [(shot.cpu, shot.first) for shot in slot.shots] == left
+        assert [(s.cpu, s.first) for s in slot.shots if s.perhaps_own] == [(0, 7)] * perhaps
 
 
 def test_a_flush_just_before_a_map_is_no_answer_to_another_cpu() -> None:

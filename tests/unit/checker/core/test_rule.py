@@ -85,6 +85,34 @@ def test_until_when_a_loss_may_have_hidden_that_a_use_was_over(
         assert one.losses.asked == asked
 
 
+@pytest.mark.parametrize(
+    ("cpu", "last", "pending", "mark", "opened", "perhaps"),
+    [
+        (1, 20 - E, True, 30, True, False),
+        (1, 20 - E - 1, True, 30, False, False),  # over before the hold mapped anything
+        (1, NEVER, True, 30, True, False),
+        (0, 25, True, 30, False, False),  # its own CPU's is no answer
+        (1, 25, False, 30, False, False),  # the next map was seen, or never comes
+        (1, 25, True, 15 + words.FORCE_CLOSE_NS, False, True),  # nobody waits longer
+        (1, 25, True, 14 + words.FORCE_CLOSE_NS, True, False),
+    ],
+)
+def test_which_flush_may_yet_be_another_cpus_next_map(
+    cpu: int, last: int, pending: bool, mark: int, opened: bool, perhaps: bool
+) -> None:
+    """An unmap would be told by a flush that is a map's, or never be judged."""
+    one, mine = judge(), hold(0, map_first=20)
+    (slot,) = one.slots
+    shot = HOLDS.Shot(cpu, 15)
+    shot.last, slot.shots = last, [shot]
+    level = one.cpus[cpu].levels[words.IRQ]
+    level.in_handler = True
+    if pending:
+        level.places[0].pre_first = 15
+    assert one.answer_is_open(slot, mine, mark) is opened
+    assert shot.perhaps_own is perhaps
+
+
 def test_holds_are_in_the_order_of_their_first_maps() -> None:
     """Two that a late stamp exchanged would be judged in the wrong order."""
     three = [hold(0, map_first=1), hold(0, map_first=2, pos_first=1), hold(1, map_first=2)]

@@ -37,6 +37,15 @@ def judge(p: object, *parts: np.ndarray) -> Report:
     return engine.report()
 
 
+def test_the_first_event_of_a_batch_may_tell_where_a_slot_is() -> None:
+    """What invalidates the slot before its address is told again would be of another page."""
+    unmap = Trace()
+    unmap.add(0, Kind.UNMAP, addr=V, slot=0)
+    core = Core(plan(Slot("irq", None, None, "page")))
+    core.feed(unmap.records[0])
+    assert (core.slots[0].known, core.slots[0].address) == (True, V)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_case(path: Path) -> None:
     """A rule of DESIGN, or a published verdict, does not hold on the one-pass core."""

@@ -50,14 +50,13 @@ class Leaving:
         """The first map of a CPU: it may hold what every CPU without one may."""
         cell.mapped = True
         untold = state.untold
-        if untold is not None:
-            cell.other_maybe.fill(untold.other_maybe.all())
-            cell.other_surely.fill(untold.other_surely.all())
-            cell.start_open = untold.start_open
-            for other in state.cells:
-                if other.begun != w.NOWHERE:
-                    error = self.clocks.error(cell.cpu, other.cpu)
-                    cell.any_other = max(cell.any_other, other.begun + error)
+        cell.other_maybe.fill(untold.other_maybe.all())
+        cell.other_surely.fill(untold.other_surely.all())
+        cell.start_open = untold.start_open
+        for other in state.cells:
+            if other.begun != w.NOWHERE:
+                error = self.clocks.error(cell.cpu, other.cpu)
+                cell.any_other = max(cell.any_other, other.begun + error)
 
     def lost_flush(self, episode: Episode) -> bool:
         """Whether a loss may have hidden the flush of an unmap, and its flush is another's."""
@@ -188,8 +187,7 @@ class Leaving:
         for cell in state.cells:
             if cell.mapped and cell.cpu != hold.cpu:
                 self.give(cell, hold, surely)
-        if state.untold is not None:
-            self.give(state.untold, hold, surely)
+        self.give(state.untold, hold, surely)
         mine.begun = max(mine.begun, hold.begin_last)
         hold.forget()  # nothing else will ask
 

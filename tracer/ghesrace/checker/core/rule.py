@@ -79,8 +79,6 @@ class Judge(Threatening):
         self.not_ordered = 0  # of them, by the clocks or for want of what a loss hid
         self.asked = Threats.of(0)  # the questions about the episode at hand
         self.beside: list[Hold] = []  # holds whose order with the one at hand is open
-        for state in slots:
-            state.untold = Cell(-1, state.number)
 
     def step(self, mark: int) -> list[Judged]:
         """Judge what *mark* (ns) has passed by the clock error; NEVER at the end."""

@@ -250,7 +250,7 @@ class SlotState:
         self.window: list[Hold] = []  # judged; may yet lie after a hold that is not
         self.tells: list[Tell] = []
         self.shots: list[Shot] = []
-        self.untold: Cell | None = None  # a CPU that has not mapped the slot yet
+        self.untold = Cell(-1, number)  # a CPU that has not mapped the slot yet
         self.no_lock = False  # whether holds overlapped, so that no lock is assumed from there on
         self.told_begin = NOWHERE  # the newest of all cells
         self.last_cpu = -1  # of the last hold in order
