@@ -19,6 +19,7 @@ from ghesrace.events import (
     Kind,
     Sample,
     empty,
+    joined,
     loss,
 )
 from tests.build.judging import judge
@@ -83,6 +84,10 @@ def test_one_bad_record_among_many_is_enough() -> None:
         with pytest.raises(InputError, match="context"):
             validate(damaged, plan())
     assert np.array_equal(batch, bounce().stream())
+    good, bad = loss(5, 6, Cause.OVERRUN), loss(6, 5, Cause.OVERRUN)
+    for two in (joined([good, bad]), joined([bad, good])):
+        with pytest.raises(InputError, match="loss record"):
+            validate(two, plan())
 
 
 def unsafe(kind: Kind, **fields: int) -> Events:

@@ -122,10 +122,11 @@ def test_an_unmap_allocates_no_table() -> None:
         assert [one[3] for one in told(made)] == [result]
 
 
+@pytest.mark.parametrize("allocates", ["MAP", "UNMAP"])  # that one's function may, a clear never
 @pytest.mark.parametrize(("t", "met"), [(16, True), (19, True), (20, False)])
-def test_two_slots_of_one_table_on_two_cpus(t: int, met: bool) -> None:
+def test_two_slots_of_one_table_on_two_cpus(t: int, met: bool, allocates: str) -> None:
     """Where a map may allocate the table, they share no lock; at a tie of the clocks it is open."""
-    made = edited(allocates="MAP")
+    made = edited(allocates=allocates)
     write(made, 0, 10, 16)
     write(made, 1, t, t + 4, 1, UNMAP)
     write(made, 1, t, t + 4, 0, UNMAP)  # of its own slot: that is an overlap

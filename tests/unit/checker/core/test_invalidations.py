@@ -50,6 +50,15 @@ def test_what_an_invalidation_covers(page: int) -> None:
     assert not ask.exact(unknown, 0, PAGE, Kind.INV_RANGE)
 
 
+def test_an_unmaps_broadcast_is_over_at_its_end() -> None:
+    """Its hold would seem to be over before other CPUs were told."""
+    trace = Trace()
+    for kind in (Kind.NOTIFY, Kind.MAP, Kind.READ, Kind.UNMAP, Kind.BCAST_ALL, Kind.BCAST_END):
+        trace.add(0, kind, addr=V, phys=A, slot=0 if kind in (Kind.MAP, Kind.UNMAP) else -1)
+    one = feed(trace).slots[0].holds[0].first
+    assert (one.told_first, one.told_last) == (1_050_000, 1_060_000)
+
+
 def test_an_unmap_takes_the_first_flush_or_broadcast_behind_it() -> None:
     """The next one is meant for the next map, or for nothing; but code that flushes at home first
     sends its broadcast behind that."""

@@ -236,6 +236,14 @@ def test_what_a_translation_that_may_be_there_says() -> None:
     assert "latent" not in take(episode(0, 1, **other))
     for end, covers in ((12, False), (13, True)):
         assert (take(episode(0, 1, **other), told(end_first=end)) == {"any", "all_lucky"}) is covers
+    early = {"hold": {"begin_last": 10, "end_first": 10}}
+    for end, covers in ((10 + E, False), (11 + E, True)):
+        covered = "uncovered" not in take(episode(0, 1, **early), told(end_first=end))
+        assert covered is covers
+    both = asked()  # the first one's, whatever the next says
+    for left in (episode(0, 1, unmap_lost=True, **other), episode(0, 1, **other)):
+        ask.maybe(both, slot, one.hold, one, left, False, [])
+    assert both.loss
     late = {"hold": {"begin_last": 9, "end_first": 13}}
     assert "uncovered" in take(episode(0, 1, **late), told(end_first=13))
     assert "uncovered" not in take(episode(0, 1, **late), told(end_first=14))

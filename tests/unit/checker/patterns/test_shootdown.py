@@ -34,6 +34,7 @@ def traffic() -> Trace:
         (Context.SOFTIRQ, Flag.IRQS_OFF, "with interrupts off"),
         (Context.SOFTIRQ, 0, None),
         (Context.TASK, 0, None),
+        (Context.TASK, Flag.WRITE, None),
     ],
 )
 def test_where_none_may_be_sent(context: Context, flags: int, where: str | None) -> None:
