@@ -69,12 +69,10 @@ class Color(enum.IntEnum):
     BLUE = 2
 
 
-@pytest.fixture(scope="module", autouse=True)
-def mode() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server asks for the source (GHESRACE_PURE); what comes next in this process does not."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GHESRACE_PURE", os.environ.get("GHESRACE_PURE", ""))
-        yield
+    monkeypatch.setenv("GHESRACE_PURE", os.environ.get("GHESRACE_PURE", ""))
 
 
 @pytest.fixture

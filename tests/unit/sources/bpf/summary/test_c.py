@@ -176,6 +176,7 @@ LESS = {
     "clock-does-not-matter": f"{_LOCK}, so fewer are latent",
     "inconsistent-mapped-at-the-end": "an episode that is open at the end is not told",
     "luck-that-an-interrupt-may-have-put-off": "an episode that is open at the end is not told",
+    "prediction-not-of-one-that-was-not-unmapped": "an episode that is open at the end is not told",
     "race-untraced-write": "the copy's direction is not probed, only the write itself",
 }
 UNSEEN_HANDLERS = (
