@@ -38,7 +38,7 @@ class Lost:
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
-        self.all = [1] if answers else []
+        self.all = [HOLDS.Loss(0, 0, 0, 0, 0)] if answers else []
         self.asked: list[tuple[Any, ...]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -415,6 +415,38 @@ def test_what_protects_an_episode_in_any_order() -> None:
     assert begins.vulnerable(slot, early.hold, 0, cell)
 
 
+@pytest.mark.parametrize(
+    ("cpu", "kinds", "begin", "late", "spent", "first", "held"),
+    [
+        (0, words.UNMAPS, 10, 15, 0, 11, False),  # over before the flush
+        (0, words.UNMAPS, 10, 20 - E, 0, 11, True),
+        (0, words.UNMAPS, 10, 99, 0, 10, False),  # that CPU had shown what it had
+        (0, words.UNMAPS, 10, 99, 1, 11, False),  # it hid another
+        (0, words.OWN, 10, 99, 0, 11, False),
+        (0, words.UNMAPS, 30 + E, 99, 0, 99, True),
+        (0, words.UNMAPS, 31 + E, 99, 0, 99, False),  # behind the begin of this hold
+        (1, words.UNMAPS, 10, 99, 0, 11, False),  # its own
+        (-1, words.UNMAPS, 10, 99, 0, 11, True),
+        (-1, words.UNMAPS, 10, 99, 0, 10, False),
+        (2, words.UNMAPS, 10, 99, 0, 11, True),  # of which there is no event at all
+    ],
+)
+def test_who_may_have_had_the_lock_when_a_handler_flushed(
+    cpu: int, kinds: int, begin: int, late: int, spent: int, first: int, held: bool
+) -> None:
+    """What a CPU that mapped the slot before the start left would be no threat: its unmap was lost,
+    and with it all that showed its hold."""
+    loss = HOLDS.Loss(cpu, begin, late, kinds, 1)
+    loss.late, loss.spent = late, spent
+    lost = Lost(x=1)
+    lost.all = [loss]
+    ask = asking(lost, cpus=[0, 1])
+    ask.cpus = {number: STATE.Cpu(number, 1) for number in range(2)}
+    ask.cpus[0].cells[0].first_seen = first
+    one = episode(hold={"begin_last": 30}, **PRE)
+    assert ask.held_before(ask.slots[0], one.hold, one) is held
+
+
 PRE = {"pre_first": 20, "pre_last": 25, "pre_pos": 5, "pre_known": True, "map_first": 26}
 
 
@@ -455,6 +487,10 @@ def test_a_flush_just_before_the_map() -> None:
     assert flushed(whole, pre_first=NEVER, map_flush=SURE, map_flush_first=28) == MAYBE
     assert flushed(whole, pre_first=NEVER, map_flush=SURE) == SURE  # the plan says so
     assert flushed(Lost(x=1), pre_first=NEVER, map_flush=SURE, map_flush_first=28) == SURE
+    for loss, found in (((0, 19), MAYBE), ((0, 32), MAYBE), ((0, 33), SURE), ((1, 19), SURE)):
+        lost = Lost(x=1)  # the unmap of a CPU that mapped the slot before the start
+        lost.all = [HOLDS.Loss(*loss, 99, words.UNMAPS, 1)]
+        assert flushed(lost) == found
     before = episode(1, unmapped=True, unmap_first=3, flush_first=4)
     hidden = Lost(hidden_between=True)
     assert flushed(hidden, pre_first=NEVER, before=before) == MAYBE

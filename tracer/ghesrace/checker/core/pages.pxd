@@ -45,7 +45,7 @@ cdef class Pages(Invalidations):
     cdef int map_end(self, Level level, long long slot) except -1
     @cython.locals(episode=Episode, number="long long", place=Place)
     cdef int unmap_end(self, Cpu cpu, Level level, long long slot, long long ts, long long seq) except -1
-    @cython.locals(episode=Episode, number="long long", state=SlotState, cell=Cell, place=Place)
+    @cython.locals(seen=bint, episode=Episode, number="long long", state=SlotState, cell=Cell, place=Place)
     cdef int access(self, Cpu cpu, Level level, long long ts, unsigned long long addr, long long seq, long long slot, long long kind) except -1
     @cython.locals(episode=Episode, place=Place)
     cdef int unmap(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long point, long long slot) except -1
@@ -54,7 +54,7 @@ cdef class Pages(Invalidations):
     @cython.locals(shot=Shot)
     cdef void doubt_shot(self, Cpu cpu, SlotState state, Place place) except *
     cdef void stray_flush(self, Level level, Place place, Episode episode) except *
-    @cython.locals(hold=Hold, episode=Episode, outer=Episode, inner=Episode, last=Episode, place=Place)
+    @cython.locals(cell=Cell, hold=Hold, episode=Episode, outer=Episode, inner=Episode, last=Episode, place=Place)
     cdef Episode orphan(self, Cpu cpu, Level level, long long ctx, long long ts, long long seq, long long pid, long long slot)
 
 

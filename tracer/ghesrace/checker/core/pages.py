@@ -201,7 +201,7 @@ class Pages(Invalidations):
             episode.before = last
         level.mapped = True
         episode.last_first, episode.last_pos = ts, cpu.pos
-        cell.seen = True
+        cell.first_seen = min(cell.first_seen, ts)
         episode.map_first, episode.map_pos = ts, cpu.pos
         episode.writes = level.copy_writes and level.copy_pos != w.NOWHERE
         episode.read_first = ts
@@ -303,11 +303,12 @@ class Pages(Invalidations):
             named = slot == number or (state.known and state.address == page)
             if episode is None or episode.unmapped:
                 if named and place.stray_pos == w.NOWHERE:
+                    seen = cpu.cells[number].first_seen != w.NEVER
                     begun = level.in_handler or level.copy_depth > 0
                     level.use(number)
                     place.stray_pos, place.stray_seq = cpu.pos, seq
                     # Where nothing was seen before, its map may lie before the start.
-                    place.stray_t = ts if begun or cpu.cells[number].seen else w.NEVER
+                    place.stray_t = ts if begun or seen else w.NEVER
                 continue
             if not named and (state.known or slot >= 0):
                 continue
@@ -382,7 +383,8 @@ class Pages(Invalidations):
                 inner.outer = outer
             return outer
         last = place.episode if place.episode is not None else place.inner
-        start = not cpu.cells[slot].seen and not level.in_handler and level.copy_depth == 0
+        cell = cpu.cells[slot]
+        start = cell.first_seen == w.NEVER and not level.in_handler and level.copy_depth == 0
         if self.lock_page(slot):
             self.close(cpu, level, slot, ts, seq)
         hold = place.hold
@@ -403,5 +405,5 @@ class Pages(Invalidations):
         episode.map_pos = cpu.pos
         if not start:
             self.gaps.append(Gap(1 << w.K_MAP, cpu.number, episode.map_first, ts))
-        cpu.cells[slot].seen = True
+        cell.first_seen = min(cell.first_seen, ts)
         return episode

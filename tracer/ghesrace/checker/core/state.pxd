@@ -111,7 +111,7 @@ cdef class Cell:
     cdef public long long inv_last
     cdef public long long inv_pos_last
     cdef public long long opened
-    cdef public bint seen
+    cdef public long long first_seen
     cdef public bint mapped
     cdef public Since surely
     cdef public Since maybe

@@ -215,7 +215,7 @@ class Cell:
         self.inv_last = NOWHERE
         self.inv_pos_last = NOWHERE
         self.opened = 0  # how many are open that are no part of a map or an unmap
-        self.seen = False  # whether this CPU mapped or unmapped the slot
+        self.first_seen = NEVER  # when this CPU mapped or unmapped the slot first
         self.mapped = False  # whether this CPU ever mapped the slot
         self.surely = Since()
         self.maybe = Since()

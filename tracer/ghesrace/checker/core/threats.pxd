@@ -3,6 +3,7 @@
 cimport cython
 from ghesrace.checker.core.clocks cimport Clocks
 from ghesrace.checker.core.state cimport Cell
+from ghesrace.checker.core.state cimport Cpu
 from ghesrace.checker.core.holds cimport Episode
 from ghesrace.checker.core.holds cimport Hold
 from ghesrace.checker.core.leaving cimport Leaving, latest
@@ -18,6 +19,8 @@ cimport ghesrace.checker.core.words as w
 cdef class Threatening(Leaving):
     @cython.locals(other=Hold, loss=Loss, error="long long", gone=Cell)
     cdef long long flushed(self, SlotState state, Hold hold, Episode episode, Cell cell, list others) except? -1
+    @cython.locals(loss=Loss, cpu=Cpu, error="long long", behind=bint, unseen=bint)
+    cdef bint held_before(self, SlotState state, Hold hold, Episode episode) except -1
     @cython.locals(episode=Episode, before=Episode, i="long long")
     cdef bint vulnerable(self, SlotState state, Hold hold, long long index, Cell cell) except -1
     @cython.locals(gone=Cell, other=Hold, behind="long long", follows=bint)

@@ -59,9 +59,26 @@ class Threatening(Leaving):
                 surely = False
             if loss.cpu in (-1, hold.cpu) and loss.begin <= episode.map_first:
                 surely = surely and loss.end < episode.pre_first
-        if surely and episode.pre_known:
+        if surely and episode.pre_known and not self.held_before(state, hold, episode):
             return w.SURE
         return max(found, w.MAYBE if maybe else w.NO)
+
+    def held_before(self, state: SlotState, hold: Hold, episode: Episode) -> bool:
+        """Whether a CPU that had not shown the slot yet may have held it when a flush came before
+        this map: it mapped it before the start, and a loss hid the unmap."""
+        for loss in self.losses.all:
+            error = self.clocks.error(loss.cpu, hold.cpu)
+            behind = loss.begin - error > hold.begin_last
+            if not loss.kinds & UNMAPS or loss.cpu == hold.cpu or behind:
+                continue
+            if loss.late + error < episode.pre_first or (loss.count and loss.spent >= loss.count):
+                continue
+            for number in self.facts.cpus if loss.cpu < 0 else (loss.cpu,):
+                cpu = self.cpus.get(number)
+                unseen = cpu is None or cpu.cells[state.number].first_seen > loss.begin
+                if number != hold.cpu and unseen:
+                    return True
+        return False
 
     def vulnerable(self, state: SlotState, hold: Hold, index: int, cell: Cell) -> bool:
         """Whether surely nothing invalidates between a hold's begin and this access."""
