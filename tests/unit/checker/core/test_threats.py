@@ -55,7 +55,7 @@ def asking(lost: Lost | None = None, **facts: Any) -> Any:
     """One that asks of two CPUs and a third."""
     known = {"clocks": Clocks(), "proven": Clocks(), "error": E, "wait": E, "cpus": [0, 1, 2],
              "hidden_map": 0, "hidden_unmap": 0, "traced": 0}  # fmt: skip
-    reader = SimpleNamespace(cpus={}, by_number=[])
+    reader = SimpleNamespace(cpus={}, by_number=[], start=0)
     slot = STATE.SlotState(0, False, 0)
     slot.cells = [STATE.Cell(cpu, 0) for cpu in range(3)]
     return THREATS.Threatening(SimpleNamespace(**(known | facts)), [slot], reader, lost or Lost())
@@ -445,6 +445,10 @@ def test_who_may_have_had_the_lock_when_a_handler_flushed(
     ask.cpus[0].cells[0].first_seen = first
     one = episode(hold={"begin_last": 30}, **PRE)
     assert ask.held_before(ask.slots[0], one.hold, one) is held
+    ask.reader.start = loss.begin - words.FORCE_CLOSE_NS
+    assert ask.held_before(ask.slots[0], one.hold, one) is held
+    ask.reader.start -= 1
+    assert not ask.held_before(ask.slots[0], one.hold, one)
 
 
 PRE = {"pre_first": 20, "pre_last": 25, "pre_pos": 5, "pre_known": True, "map_first": 26}

@@ -25,10 +25,11 @@ cdef class Reader(Pages):
     cdef public dict cpus
     cdef public list by_number
     cdef public Cpu at
+    cdef public long long start
     @cython.locals(cpu=Cpu, level=Level, episode=Episode, place=Place)
     cdef int event(self, long long ts, unsigned long long addr, unsigned long long phys, unsigned long long size, long long seq, long long pid, long long point, long long number, long long slot, long long kind, long long ctx, long long flags, long long index) except -1
     @cython.locals(cpu=Cpu, state=SlotState)
-    cdef Cpu cpu_of(self, long long number)
+    cdef Cpu cpu_of(self, long long number, long long ts)
     @cython.locals(level=Level, above="long long")
     cdef int come_down(self, Cpu cpu, long long ctx, long long ts, long long seq) except -1
     cdef int in_task(self, Cpu cpu, long long ts) except -1

@@ -36,6 +36,7 @@ class Reader(Pages):
         edits.cpus = self.cpus
         self.by_number: list[Cpu | None] = []
         self.at = Cpu(w.NOWHERE, 0)  # whose event was the last
+        self.start = w.NEVER  # the first event's stamp
 
     def event(
         self,
@@ -57,7 +58,7 @@ class Reader(Pages):
         self.index = index
         cpu = self.at
         if cpu.number != number:
-            cpu = self.at = self.cpu_of(number)
+            cpu = self.at = self.cpu_of(number, ts)
         if ts < cpu.last_t:
             pull_back(self.slots, cpu, ts)
         cpu.last_t = ts
@@ -140,13 +141,14 @@ class Reader(Pages):
         level.last_pos = cpu.pos
         level.last_kind = kind
 
-    def cpu_of(self, number: int) -> Cpu:
-        """The state of the CPU of an event, which may be its first."""
+    def cpu_of(self, number: int, ts: int) -> Cpu:
+        """The state of the CPU of an event, which may be its first, at *ts* (ns)."""
         cpu = self.by_number[number] if number < len(self.by_number) else None
         if cpu is None:
             self.by_number += [None] * (number + 1 - len(self.by_number))
             cpu = Cpu(number, len(self.slots))
             self.by_number[number] = self.cpus[number] = cpu
+            self.start = min(self.start, ts)
             for state in self.slots:
                 state.cells.append(cpu.cells[state.number])
         return cpu

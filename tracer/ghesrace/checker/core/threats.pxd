@@ -19,7 +19,7 @@ cimport ghesrace.checker.core.words as w
 cdef class Threatening(Leaving):
     @cython.locals(other=Hold, loss=Loss, error="long long", gone=Cell)
     cdef long long flushed(self, SlotState state, Hold hold, Episode episode, Cell cell, list others) except? -1
-    @cython.locals(loss=Loss, cpu=Cpu, error="long long", behind=bint, unseen=bint)
+    @cython.locals(loss=Loss, cpu=Cpu, error="long long", latest_begin="long long", behind=bint, unseen=bint)
     cdef bint held_before(self, SlotState state, Hold hold, Episode episode) except -1
     @cython.locals(episode=Episode, before=Episode, i="long long")
     cdef bint vulnerable(self, SlotState state, Hold hold, long long index, Cell cell) except -1

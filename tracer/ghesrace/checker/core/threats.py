@@ -65,10 +65,12 @@ class Threatening(Leaving):
 
     def held_before(self, state: SlotState, hold: Hold, episode: Episode) -> bool:
         """Whether a CPU that had not shown the slot yet may have held it when a flush came before
-        this map: it mapped it before the start, and a loss hid the unmap."""
+        this map: it mapped it before the start, and a loss hid the unmap. Nobody holds the lock for
+        a second."""
+        latest_begin = self.reader.start + w.FORCE_CLOSE_NS
         for loss in self.losses.all:
             error = self.clocks.error(loss.cpu, hold.cpu)
-            behind = loss.begin - error > hold.begin_last
+            behind = loss.begin > min(hold.begin_last + error, latest_begin)
             if not loss.kinds & UNMAPS or loss.cpu == hold.cpu or behind:
                 continue
             if loss.late + error < episode.pre_first or (loss.count and loss.spent >= loss.count):
