@@ -11,7 +11,7 @@ from tests.build.trace import Trace, plan
 from tests.build.uncompiled import all_uncompiled
 
 CORE = all_uncompiled(run)
-PAGE, WORD = words.PAGE, words.WORD
+PAGE = words.PAGE
 
 
 def covered(event: Any, page: int) -> bool:

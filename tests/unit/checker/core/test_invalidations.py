@@ -19,7 +19,7 @@ from tests.mutate import storm
 from .reading import covered, feed
 
 CORE, INVALIDATIONS = all_uncompiled(run), all_uncompiled(invalidations)
-NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, words.WORD
+NEVER, NOWHERE, PAGE, WORD = words.NEVER, words.NOWHERE, words.PAGE, 2**64 - 1
 
 
 @pytest.mark.parametrize("page", [V, 0x2000, WORD - PAGE + 1])

@@ -96,7 +96,6 @@ cdef extern from *:
     #define GHESRACE_PAGE 4096
     #define GHESRACE_NEVER 4611686018427387904LL
     #define GHESRACE_UNKNOWN_FRAME 18446744073709551615ULL
-    #define GHESRACE_WORD 18446744073709551615ULL
     """
     const long long NOWHERE "GHESRACE_NOWHERE"
     const long long FORCE_CLOSE_NS "GHESRACE_FORCE_CLOSE_NS"
@@ -191,4 +190,3 @@ cdef extern from *:
     const long long PAGE "GHESRACE_PAGE"
     const long long NEVER "GHESRACE_NEVER"
     const unsigned long long UNKNOWN_FRAME "GHESRACE_UNKNOWN_FRAME"
-    const unsigned long long WORD "GHESRACE_WORD"

@@ -67,4 +67,3 @@ MAY_ALLOCATE, MAY_FREE, UNMAPS_STATUS = 16, 32, 64
 UNKNOWN_FRAME = 2**64 - 1  # of a map that was not seen
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS
-WORD = 2**64 - 1
