@@ -40,6 +40,7 @@ MODULES = (
     "core.test_losses",
     "core.test_pages",
     "core.test_predict",
+    "core.test_protection",
     "core.test_ranges",
     "core.test_reader",
     "core.test_rule",

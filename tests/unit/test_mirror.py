@@ -41,6 +41,7 @@ WITHOUT = {
 # Tests in a wing that are of no single module, and why.
 ACROSS = {
     "checker/core/test_bounds.py": "what the whole core may remember",
+    "checker/core/test_protection.py": "the second half of threats.py",
     "checker/core/test_fresh.py": "what each new object of the core holds",
     "service/test_fuzz.py": "the fuzzer beside it",
     "checker/test_properties.py": "what holds for every stream, over all patterns",
