@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import quopri
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,28 @@ def test_text_that_is_packed_into_another_is_told(
     path = tmp_path / "trace"
     path.write_text(before + "\n".join(map(change, lines)) + "\n")
     with pytest.raises(InputError, match=why):
+        open_file(path)
+
+
+def differing(how: str) -> Iterator[str]:
+    """Two runs' lines in one text, as a diff of them prints them."""
+    one, two = (
+        "".join(visit(n % 2, at + 1000 * n, 7) for n in range(4)).splitlines(keepends=True)
+        for at in (1_000_000, 1_000_137)
+    )
+    if how == "ndiff":
+        return difflib.ndiff(one, two)
+    if how == "normal":
+        return iter(["1,16c1,16\n", *(f"< {x}" for x in one), "---\n", *(f"> {x}" for x in two)])
+    return getattr(difflib, f"{how}_diff")(one, two, "a/trace", "b/trace")
+
+
+@pytest.mark.parametrize("how", ["unified", "context", "normal", "ndiff"])
+def test_a_diff_of_two_texts_is_none(tmp_path: Path, how: str) -> None:
+    """Two runs would be one: what the one unmapped the other would have mapped."""
+    path = tmp_path / "trace"
+    path.write_text("".join(differing(how)))
+    with pytest.raises(InputError, match="a diff of two texts"):
         open_file(path)
 
 

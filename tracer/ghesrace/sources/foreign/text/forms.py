@@ -115,6 +115,12 @@ _BARE = re.compile(rb"[=:]\s?ffff[0-9a-f]{12}\b")
 _PREFIXED = re.compile(rb"[=:]\s?0x[0-9a-fA-F]")
 _JSON = re.compile(rb"\s*[\[{]\s*(?:\{\s*)?\"")
 _QUOTED, _EQUALS = re.compile(rb"\w=3D\w"), re.compile(rb"\w=(?!3D|\s)")
+# What `diff` prints before its lines in its three forms, and Python's ndiff below them.
+_DIFF = re.compile(
+    rb"^(?:@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@[^\n]*|\*\*\* \d+,\d+ \*\*\*\*"
+    rb"|\d+(?:,\d+)?[acd]\d+(?:,\d+)?|\? +[-+^][-+^ ]*)$",
+    re.M,
+)
 # The head names the columns in their order, from one line to the next.
 _COLUMNS = re.compile(rb"(?:^#[^\n]*=> ?[\w/-]+[^\n]*\n)+", re.M)
 _COLUMN = re.compile(rb"=> ?([\w/-]+)")
@@ -205,9 +211,11 @@ def read_begin(path: Path, skip: int = 0) -> Begin:
 
 def _packed(sample: bytes | bytearray) -> str | None:
     """Return in what the lines of *sample* are, where each is still to be unpacked from that, and
-    how."""
+    how; of two texts in one, that there are two."""
     if _JSON.match(sample):
         return "its lines are JSON: unpack them first, as with `jq -r .MESSAGE`"
+    if _DIFF.search(sample):
+        return "it is a diff of two texts: give one of them"
     if _QUOTED.search(sample) and not _EQUALS.search(sample):
         return "it is a mail's quoted-printable text: decode it with `python3 -m quopri -d`"
     return None
