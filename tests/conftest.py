@@ -2,12 +2,13 @@
 """`make quick`: HYPOTHESIS_PROFILE=quick a tenth of the examples, and of the cases of tests that
 are marked `tenth`; slow tests left out are named.
 
-The profile is on top of what a test says itself: `@settings(max_examples=200)` makes 20. Without
-the variable nothing here changes anything, and Hypothesis need not be installed (lab guests).
+The profile is on top of what a test says itself: `@settings(max_examples=200)` makes 20. Hypothesis
+need not be installed (lab guests).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import Counter
@@ -25,11 +26,13 @@ _FEWEST = 5
 _LEFT_OUT = pytest.StashKey[list[str]]()
 _TENTHS = pytest.StashKey[dict[str, int]]()
 
-if QUICK:
+with contextlib.suppress(ImportError):
     from hypothesis import settings
 
-    settings.register_profile("quick", derandomize=True)
-    settings.load_profile("quick")
+    # No deadline: how long a busy host lets a test wait says nothing of it.
+    settings.register_profile("whole", deadline=None)
+    settings.register_profile("quick", deadline=None, derandomize=True)
+    settings.load_profile("quick" if QUICK else "whole")
 
 
 def shorten(test: Any) -> None:
