@@ -404,7 +404,9 @@ class _Reader:
             flushing = here.flushing.get(slot)
             flushed = here.flushed.get(slot)
             told = event.kind in (Kind.BCAST_RANGE, Kind.BCAST_ALL)
-            if flushing is not None and (flushing[1] or event.exactly(page)):
+            if flushing is not None and (
+                event.exactly(page) or (flushing[1] and not self.implied(flushing[0], told))
+            ):
                 flushing[0].unmap_flush = event
                 if not told:
                     here.flushed[slot] = flushing[0]
@@ -414,6 +416,16 @@ class _Reader:
                 del here.flushed[slot]
             elif event.exactly(page):
                 here.pre.setdefault(slot, []).append(event)
+
+    def implied(self, episode: Episode, told: bool) -> bool:
+        """Whether the unmap's symbol itself invalidates: what spans the page is not the first.
+        A broadcast (*told*) is one all the same, unless the unmap broadcasts."""
+        record, unmap = self.code.record, episode.unmap
+        assert unmap is not None
+        what = set(record.implied(unmap))
+        if unmap.hidden:
+            what -= set(record.assumed(unmap))
+        return "broadcast-after-clear" in what or (not told and "page-after-clear" in what)
 
 
 def contexts_known(record: Record) -> bool:

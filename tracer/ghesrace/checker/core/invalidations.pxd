@@ -24,6 +24,7 @@ cdef class Invalidations:
     cdef int invalidate(self, Cpu cpu, Level level, long long ctx, long long ts, unsigned long long addr, unsigned long long size, long long slot, long long kind) except -1
     @cython.locals(episode=Episode, number="long long", place=Place)
     cdef bint claim(self, Cpu cpu, Level level, SlotState state, long long ts, bint exact) except -1
+    cdef bint flushes_unmap(self, Level level, Episode episode, bint exact) except -1
     cdef bint ends_unmap(self, Level level, Episode episode, bint exact) except -1
     cdef bint unflushed(self, Episode episode) except -1
     cdef bint direct(self, Level level) except -1

@@ -88,8 +88,7 @@ class Invalidations:
                 if inside and level.last_kind in (w.K_MAP, w.K_INV_PAGE, w.K_INV_RANGE):
                     episode.map_flush = w.SURE
             return True
-        ends = exact or self.direct(level)
-        if episode is not None and ends and self.unflushed(episode):
+        if episode is not None and self.flushes_unmap(level, episode, exact):
             episode.unmap_flush, episode.flush_first = w.SURE, ts
             episode.hold.end_first, episode.hold.end_pos = ts, cpu.pos
             return True
@@ -97,12 +96,21 @@ class Invalidations:
             self.note_pre(cpu, level, number, ts)
         return False
 
+    def flushes_unmap(self, level: Level, episode: Episode, exact: bool) -> bool:
+        """Whether an own invalidation belongs to an unmap: the first, if it is of exactly the page,
+        or directly follows an unmap that implies none."""
+        if not self.unflushed(episode):
+            return False
+        implied = episode.unmap_flush == w.SURE or episode.broadcast == w.SURE
+        return exact or (not implied and self.direct(level))
+
     def ends_unmap(self, level: Level, episode: Episode, exact: bool) -> bool:
         """Whether a broadcast belongs to an unmap: the first of exactly the page, which code may
-        send behind its own flush, or what directly follows the unmap."""
+        send behind its own flush, or what directly follows an unmap that implies none."""
         if exact:
             return episode.told_first == w.NEVER
-        return self.unflushed(episode) and self.direct(level)
+        implied = episode.broadcast == w.SURE
+        return not implied and self.unflushed(episode) and self.direct(level)
 
     def unflushed(self, episode: Episode) -> bool:
         """Whether an unmap still waits for its flush: the first own one, or broadcast."""

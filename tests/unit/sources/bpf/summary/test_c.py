@@ -114,6 +114,8 @@ LESS = {
     "prediction-not-with-a-missed-map": "an unmap without a map makes its copy's pages uncertain",
     "missed-map-behind-a-broadcast": "an unmap without a map makes its copy's pages uncertain",
     "broadcast-of-a-range": _WIDE,
+    "luck-right-behind-an-unmap-that-broadcasts": _WIDE,
+    "luck-right-behind-an-unmap-that-flushes": _WIDE,
     "herd-coRR-pte9+VMALL": _WIDE,
     "herd-coRR-pte3": _REPLACED,
     "herd-coRR-pte9-nobbm": _REPLACED,
