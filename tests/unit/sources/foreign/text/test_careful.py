@@ -152,6 +152,53 @@ def test_a_line_that_ends_in_its_place_is_lost(
     assert losses(events, Cause.UNREAD)["size"].tolist() == [1]
 
 
+MANGLED = [
+    " f: (arch_apei_ush_tlb_one+0x0/0x10) addr=0xffffc900ffc90000",
+    " f: (arch_one+0x0/0x10) addr=0xffffc900ffc90000",
+    " f: (arch_apei_flush_tlbXone+0x0/0x10) addr=0xffffc900ffc90000",
+    " f: (arch\\_apei\\_flush\\_tlb\\_one+0x0/0x10) addr=0xffffc900ffc90000",
+    " f: (arch_apei_flush_tlb_one+0 addr=0xffffc900ffc90000",
+    " f: (arch_apei_f\N{REPLACEMENT CHARACTER}ush_tlb_one+0x0/0x10) addr=0xffffc900ffc90000",
+    "arch_apei_flush_tlb_one+0x0/0x10) addr=0xffffc900ffc90000",
+]
+
+
+@pytest.mark.parametrize("end", MANGLED)
+@pytest.mark.parametrize("row", [0, 16])
+def test_a_line_whose_place_is_mangled_is_lost(tmp_path: Path, end: str, row: int) -> None:
+    """A serial console drops letters, and an editor escapes some. The flush was one of another
+    function, or what trace_printk() printed, and its page's next visit a race."""
+    lines = (CORPUS / "flush-with-address.txt").read_text().splitlines()[4:]
+    flushes = [n for n, line in enumerate(lines) if ": f: " in line]
+    row = flushes[0] if row == 0 else flushes[-4]
+    head = lines[row].partition(" f: ")[0]
+    lines[row] = head + end if end.startswith(" ") else head.partition("[")[0].rstrip() + end
+    path = tmp_path / "trace"
+    path.write_text("\n".join(lines) + "\n")
+    report, events = judged(path)
+    assert report.verdict in (Verdict.CLEAN, Verdict.INCONCLUSIVE)
+    assert len(losses(events, Cause.UNREAD)) > 0
+
+
+@pytest.mark.parametrize("place", ["vfs_read+0x0/0x90", "arch_apei_flush_tlb_one_x+0x0/0x10"])
+def test_an_event_of_another_function_with_the_same_name_is_none_of_ours(
+    tmp_path: Path, place: str
+) -> None:
+    """Two groups may have an event of one name each: a race beside the other's would be lost."""
+    text = race()
+    other = [
+        row.replace(": u: (ghes_iounmap_irq+0x0/0x40 [old])", f": f: ({place})")
+        for row in text.splitlines()
+    ]
+    rows = [
+        row for pair in zip(text.splitlines(), other, strict=True) for row in dict.fromkeys(pair)
+    ]
+    path = tmp_path / "trace"
+    path.write_text("\n".join(rows) + "\n")
+    report = judged(path)[0]
+    assert (report.verdict, report.lost) == (Verdict.OBSERVED, 0)
+
+
 @pytest.mark.parametrize("said", ["tracing_mark_write: (begin", "user_enter: ", "user_enter:"])
 def test_other_events_that_end_openly_are_none(tmp_path: Path, said: str) -> None:
     """Most events that say nothing have nothing to say."""

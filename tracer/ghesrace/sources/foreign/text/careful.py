@@ -22,6 +22,7 @@ from .flags import Flags
 from .forms import FORMS, Style
 from .joined import several
 from .lines import Text, integers, numbers, pc
+from .mangled import mangled
 from .pages import FIELDS_PER_EVENT, MAX_TS, text_format
 from .parts import Buffers
 from .plain import Parsed, Plain
@@ -55,6 +56,8 @@ _OPEN_PLACE = (
     r"|^\s*[\w.+/]+\)(?:\s|$)"
 )
 _NO_MORE = r"^\s*$"
+# What may be a place, whole or not.
+_LIKE_A_PLACE = r"^\s*(?P<p>\([^)]*\)?)"
 
 
 @dataclass(slots=True)
@@ -160,6 +163,7 @@ class Careful:
         rest = part.field("rest")
         ident[self._cut(ident, rest)] = 0
         self._tell_apart(ident, rest)
+        ident[self._mangled(ident, rest)] = 0
         values, there = self._values(ident, rest)
         events = Parsed(
             at=good.astype(np.int64),
@@ -327,3 +331,27 @@ class Careful:
                     sample = rest[int(mine[0])].as_py().decode("latin-1")
                     self._meet(known.label, sample, key)
                 ident[mine] = self._ids.get(key, 0)
+
+    def _mangled(self, ident: npt.NDArray[np.int64], rest: Text) -> npt.NDArray[np.bool_]:
+        """Return which of the events *ident* have a name that concerns us, and a place that is what
+        a console left of the one of that name. *rest* is what stands behind the names."""
+        found = np.zeros(len(ident), np.bool_)
+        places: dict[str, set[str]] = {}
+        for known in self._known.values():
+            if known.rule is not None and known.event.symbol and not known.event.printed:
+                places.setdefault(known.label, set()).add(known.event.symbol)
+        for name, known in self._known.items():
+            ours = known.rule is not None and not known.event.printed
+            rows = np.flatnonzero(ident == self._ids[name])
+            if ours or known.label not in places or not len(rows):
+                continue
+            told = pc.extract_regex(rest.take(pa.array(rows)), pattern=_LIKE_A_PLACE)
+            encoded = pc.fill_null(told.field("p"), b"").dictionary_encode()
+            which = np.asarray(encoded.indices)
+            for number, raw in enumerate(encoded.dictionary.to_pylist()):
+                event = self._type(known.label, raw.decode("latin-1"), 0)
+                if raw and (
+                    event.printed or any(mangled(event.symbol, one) for one in places[known.label])
+                ):
+                    found[rows[which == number]] = True
+        return found
